@@ -1,0 +1,155 @@
+// The list itself; see catalog.h.
+#include "bench/catalog.h"
+
+#include "absl/strings/str_cat.h"
+#include "bench/sample.h"
+
+namespace xenloop::bench {
+namespace {
+
+constexpr bool kMust = true;
+constexpr bool kAim = false;
+
+Goal Times(bool must, std::string text, double bound, const char* other,
+           const char* subject = kXenloop) {
+  return {must, std::move(text), Goal::Kind::kTimesAsGoodAs, subject, other, bound};
+}
+
+Goal Below(bool must, std::string text, double bound) {
+  return {must, std::move(text), Goal::Kind::kBelow, kXenloop, "", bound};
+}
+
+CaseInfo NoLibrary(const char* id, const char* title, const char* setup) {
+  const char* client = "TCP, client preloaded";
+  const char* server = "TCP, server preloaded";
+  return {id,
+          title,
+          "us",
+          true,
+          false,
+          setup,
+          {Times(kMust, "client preloaded: at most 1.02 of TCP", 1 / 1.02, kTcp, client),
+           Times(kMust, "server preloaded: at most 1.02 of TCP", 1 / 1.02, kTcp, server),
+           Times(kAim, "client preloaded: not measurable (0.5 %)", 1 / 1.005, kTcp, client),
+           Times(kAim, "server preloaded: not measurable (0.5 %)", 1 / 1.005, kTcp, server)}};
+}
+
+std::vector<CaseInfo> MakeCatalog() {
+  const char* two = "ends pinned to two cores";
+  const char* one = "both ends pinned to one core";
+  const std::vector<Goal> connect_goals = {Times(kMust, "0.95 of TCP", 0.95, kTcp),
+                                           Times(kAim, "as many as TCP", 1.0, kTcp)};
+  std::vector<CaseInfo> cases = {
+      {"rtt-two",
+       "64 B blocking round trip, two cores, p50",
+       "us",
+       true,
+       true,
+       two,
+       {Times(kMust, "20x less than TCP", 20, kTcp),
+        Times(kMust, "at most 2x the raw ring (0.50)", 1 / 2.0, kRing),
+        Times(kAim, "at most 1.3x the raw ring (0.77)", 1 / 1.3, kRing)}},
+      {"rtt-one",
+       "64 B blocking round trip, one core, p50",
+       "us",
+       true,
+       true,
+       absl::StrCat(one, "; the raw ring calls sched_yield"),
+       {Times(kMust, "no worse than TCP", 1.0, kTcp),
+        Times(kAim, "1.3x better than TCP", 1.3, kTcp)}},
+      {"stream-two",
+       "Stream of 64 KiB writes, two cores",
+       "GB/s",
+       false,
+       true,
+       two,
+       {Times(kMust, "4x TCP", 4, kTcp), Times(kAim, "0.85 of the raw ring", 0.85, kRing)}},
+      {"stream-one", "Stream of 64 KiB writes, one core", "GB/s", false, true, one, {}},
+  };
+  for (const int size : kSweepSizes) {
+    cases.push_back({absl::StrCat("sweep-", size),
+                     absl::StrCat("Stream of ", size, " B writes, two cores"),
+                     "GB/s",
+                     false,
+                     true,
+                     two,
+                     {}});
+  }
+  const std::vector<CaseInfo> rest = {
+      {"redis-get",
+       "redis-benchmark GET, 20 clients, no pipelining",
+       "requests/s",
+       false,
+       true,
+       "redis-benchmark -t get -c 20 -P 1, default threads, nothing pinned",
+       {Times(kMust, "1.5x TCP", 1.5, kTcp), Times(kMust, "above the UNIX socket", 1.0, kUnix),
+        Times(kAim, "2.5x TCP", 2.5, kTcp)}},
+      {"nginx-1k",
+       "nginx, 1 KiB file, keep-alive, wrk",
+       "requests/s",
+       false,
+       true,
+       "2 workers, nothing pinned",
+       {Times(kMust, "1.3x TCP", 1.3, kTcp), Times(kAim, "2x TCP", 2, kTcp)}},
+      {"iperf3", "iperf3, one stream", "Gbit/s", false, true, "nothing pinned", {}},
+      {"iperf3-p4", "iperf3 -P4, four streams", "Gbit/s", false, true, "nothing pinned", {}},
+      {"connect-two", "Connect, one 64 B request, close; two cores", "connections/s", false, false,
+       two, connect_goals},
+      {"connect-one", "Connect, one 64 B request, close; one core", "connections/s", false, false,
+       one, connect_goals},
+      NoLibrary("nolib-two", "64 B round trip to a peer without the library, two cores, p50", two),
+      NoLibrary("nolib-one", "64 B round trip to a peer without the library, one core, p50", one),
+      {"startup",
+       "Start and end of /bin/true",
+       "ms",
+       true,
+       false,
+       "posix_spawn and waitpid, on one core",
+       {{kMust, "adds at most 0.5 ms", Goal::Kind::kAddedAtMost, kXenloop, "without", 0.5},
+        {kAim, "adds at most 0.1 ms", Goal::Kind::kAddedAtMost, kXenloop, "without", 0.1}}},
+      {"idle-memory",
+       "Idle connection that has been used: memory of both ends",
+       "KiB",
+       true,
+       true,
+       "user memory: Pss of both processes plus shared memory; the kernel's buffers are not "
+       "counted",
+       {Below(kMust, "below 64 KiB", 64), Below(kAim, "below 16 KiB", 16)}},
+      {"idle-cpu",
+       "All the idle connections: CPU time in 5 s, both processes",
+       "ms",
+       true,
+       true,
+       "both processes in epoll_wait on all their connections",
+       {Below(kMust, "no CPU (below 1 ms)", 1)}},
+      {"many",
+       "10,000 connections open at once, each used",
+       "exchanges/s",
+       false,
+       true,
+       "two cores; server on epoll; every byte checked",
+       {{kMust, "no connection lost", Goal::Kind::kNoneOf, kXenloop, "lost", 0},
+        {kMust, "no wrong byte", Goal::Kind::kNoneOf, kXenloop, "wrong", 0},
+        {kMust, "10,000 at once", Goal::Kind::kAtLeast, kXenloop, "connections", 10000}}},
+  };
+  cases.insert(cases.end(), rest.begin(), rest.end());
+  return cases;
+}
+
+}  // namespace
+
+const std::vector<CaseInfo>& Catalog() {
+  static const auto* const kCatalog = new std::vector<CaseInfo>(MakeCatalog());
+  return *kCatalog;
+}
+
+CaseInfo FindCase(const std::string& id) {
+  for (const CaseInfo& info : Catalog()) {
+    if (info.id == id) return info;
+  }
+  CaseInfo unknown;
+  unknown.id = unknown.title = id;
+  return unknown;
+}
+
+}  // namespace xenloop::bench

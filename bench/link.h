@@ -1,0 +1,88 @@
+// One end of a connection as the workloads see it: a socket or a raw ring, with the same three
+// operations, chosen at compile time so that no virtual call is measured. A failing system call
+// ends the worker process with a message; the process that started it reports the loss.
+#ifndef XENLOOP_BENCH_LINK_H_
+#define XENLOOP_BENCH_LINK_H_
+
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdio>
+#include <cstdlib>
+
+#include "bench/raw_ring.h"
+
+namespace xenloop::bench {
+
+[[noreturn]] inline void Die(const char* what) {
+  std::fprintf(stderr, "xenloop-bench worker: ");
+  std::perror(what);
+  std::exit(1);
+}
+
+class SocketLink {
+ public:
+  explicit SocketLink(int fd) : fd_(fd) {}
+
+  void SendAll(const void* bytes, size_t length) {
+    const char* from = static_cast<const char*>(bytes);
+    while (length > 0) {
+      const ssize_t sent = send(fd_, from, length, MSG_NOSIGNAL);
+      if (sent < 0 && errno == EINTR) continue;
+      if (sent < 0) Die("send");
+      from += sent;
+      length -= static_cast<size_t>(sent);
+    }
+  }
+
+  size_t Receive(void* bytes, size_t capacity) {
+    for (;;) {
+      const ssize_t received = recv(fd_, bytes, capacity, 0);
+      if (received >= 0) return static_cast<size_t>(received);
+      if (errno != EINTR) Die("recv");
+    }
+  }
+
+  void FinishSending() {
+    if (shutdown(fd_, SHUT_WR) != 0) Die("shutdown");
+  }
+
+ private:
+  int fd_;
+};
+
+class RingLink {
+ public:
+  RingLink(RawRingMemory* out, RawRingMemory* in, RawRingWait wait)
+      : producer_(out, wait), consumer_(in, wait) {}
+
+  void SendAll(const void* bytes, size_t length) { producer_.SendAll(bytes, length); }
+  size_t Receive(void* bytes, size_t capacity) { return consumer_.Receive(bytes, capacity); }
+  void FinishSending() { producer_.Finish(); }
+
+ private:
+  RawRingProducer producer_;
+  RawRingConsumer consumer_;
+};
+
+// Exactly `length` bytes, or false if the peer finished before the first of them.
+template <typename Link>
+bool ReceiveAll(Link& link, void* bytes, size_t length) {
+  char* to = static_cast<char*>(bytes);
+  size_t done = 0;
+  while (done < length) {
+    const size_t received = link.Receive(to + done, length - done);
+    if (received == 0) {
+      if (done == 0) return false;
+      errno = ECONNRESET;
+      Die("the peer closed within a message");
+    }
+    done += received;
+  }
+  return true;
+}
+
+}  // namespace xenloop::bench
+
+#endif  // XENLOOP_BENCH_LINK_H_

@@ -1,0 +1,61 @@
+// From samples to tables: medians over the repetitions, ratios, goals met or missed. The tables are
+// printed here and drawn in svg.h.
+#ifndef XENLOOP_BENCH_REPORT_H_
+#define XENLOOP_BENCH_REPORT_H_
+
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bench/catalog.h"
+#include "bench/machine.h"
+#include "bench/sample.h"
+
+namespace xenloop::bench {
+
+struct Row {
+  std::string carrier;
+  int repetitions = 0;  // that gave a value
+  double value = 0;     // median
+  double lowest = 0;
+  double highest = 0;
+  double p99 = 0;  // median; 0: none
+  RouteBytes routes;
+  std::optional<double> fifo_part;  // of the bytes sent
+  bool not_accelerated = false;
+  std::map<std::string, double> extra;  // the largest of each
+  std::string problem;
+};
+
+struct Verdict {
+  Goal goal;
+  std::string reached;
+  std::optional<bool> ok;  // empty: not measured
+};
+
+struct Table {
+  CaseInfo info;
+  std::vector<Row> rows;
+  std::vector<Verdict> verdicts;
+
+  const Row* Find(const std::string& carrier) const;
+  // How many times as good `row` is as the row of `other`; empty if either has no value.
+  std::optional<double> TimesAsGood(const Row& row, const std::string& other) const;
+};
+
+// In the order of the catalogue.
+std::vector<Table> MakeTables(const std::vector<Sample>& samples);
+
+std::string FormatValue(double value);
+std::string FormatTables(const std::vector<Table>& tables);
+nlohmann::json TablesToJson(const std::vector<Table>& tables);
+
+// The run is complete: no sample failed, and what should have been accelerated was.
+bool AllMeasured(const std::vector<Table>& tables);
+bool AllMustsReached(const std::vector<Table>& tables);
+
+}  // namespace xenloop::bench
+
+#endif  // XENLOOP_BENCH_REPORT_H_

@@ -1,0 +1,122 @@
+// The tables as a terminal shows them. The message-size sweep is one table: a line a size.
+#include <cmath>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "bench/report.h"
+
+namespace xenloop::bench {
+namespace {
+
+bool IsSweep(const Table& table) { return absl::StartsWith(table.info.id, "sweep-"); }
+
+std::string Times(const Table& table, const Row& row, const char* other) {
+  const std::optional<double> times = table.TimesAsGood(row, other);
+  return times && row.carrier != other ? absl::StrCat(FormatValue(*times), "x") : "";
+}
+
+std::string FifoPart(const Row& row) {
+  return row.fifo_part ? absl::StrFormat("%.1f %%", *row.fifo_part * 100) : "";
+}
+
+// Such as "  connections 1000, lost 0".
+std::string FormatExtra(const Row& row) {
+  std::string text;
+  for (const auto& [name, figure] : row.extra) {
+    absl::StrAppend(&text, text.empty() ? "  " : ", ", name, absl::StrFormat(" %.0f", figure));
+  }
+  return text;
+}
+
+std::string FormatTable(const Table& table) {
+  bool has_p99 = false;
+  bool has_ring = table.Find(kRing) != nullptr;
+  for (const Row& row : table.rows) has_p99 |= row.p99 > 0;
+  std::string text =
+      absl::StrFormat("\n%s\n  %s; %s is better; %s\n", table.info.title, table.info.unit,
+                      table.info.lower_is_better ? "less" : "more", table.info.setup);
+  absl::StrAppend(&text, absl::StrFormat("  %-22s %10s %10s %21s %8s %8s %8s\n", "",
+                                         has_p99 ? "p50" : "median", has_p99 ? "p99" : "", "range",
+                                         "vs TCP", has_ring ? "vs ring" : "", "by FIFO"));
+  for (const Row& row : table.rows) {
+    if (row.repetitions == 0) {
+      absl::StrAppend(&text, absl::StrFormat("  %-22s %s\n", row.carrier, row.problem));
+      continue;
+    }
+    std::string line =
+        absl::StrFormat("  %-22s %10s %10s %21s %8s %8s %8s", row.carrier, FormatValue(row.value),
+                        row.p99 > 0 ? FormatValue(row.p99) : "",
+                        absl::StrCat(FormatValue(row.lowest), " - ", FormatValue(row.highest)),
+                        Times(table, row, kTcp), Times(table, row, kRing), FifoPart(row));
+    if (row.not_accelerated) absl::StrAppend(&line, "  NOT ACCELERATED");
+    if (!row.problem.empty()) absl::StrAppend(&line, "  some failed: ", row.problem);
+    line.erase(line.find_last_not_of(' ') + 1);
+    if (!row.extra.empty()) absl::StrAppend(&line, "\n  ", std::string(22, ' '), FormatExtra(row));
+    absl::StrAppend(&text, line, "\n");
+  }
+  for (const Verdict& verdict : table.verdicts) {
+    absl::StrAppend(&text,
+                    absl::StrFormat("    %-4s %-44s %-24s %s\n", verdict.goal.must ? "must" : "aim",
+                                    verdict.goal.text, verdict.reached,
+                                    verdict.ok ? (*verdict.ok ? "ok" : "MISS") : "-"));
+  }
+  return text;
+}
+
+std::string FormatSweep(const std::vector<const Table*>& sizes) {
+  std::string text =
+      "\nStream, by size of one write\n"
+      "  GB/s; more is better; ends pinned to two cores; reads of 64 KiB, or of the write's size\n";
+  absl::StrAppend(&text, absl::StrFormat("  %-22s", "write"));
+  for (const Row& row : sizes[0]->rows) {
+    absl::StrAppend(&text, absl::StrFormat(" %11s", row.carrier));
+  }
+  absl::StrAppend(&text, absl::StrFormat(" %8s %8s %8s\n", "vs TCP", "vs ring", "by FIFO"));
+  for (const Table* table : sizes) {
+    std::string line = absl::StrFormat("  %-22s", absl::StrCat(table->info.id.substr(6), " B"));
+    for (const Row& row : table->rows) {
+      absl::StrAppend(
+          &line, absl::StrFormat(" %11s", row.repetitions > 0 ? FormatValue(row.value) : "failed"));
+    }
+    if (const Row* ours = table->Find(kXenloop); ours != nullptr && ours->repetitions > 0) {
+      absl::StrAppend(&line,
+                      absl::StrFormat(" %8s %8s %8s", Times(*table, *ours, kTcp),
+                                      Times(*table, *ours, kRing), FifoPart(*ours)),
+                      ours->not_accelerated ? "  NOT ACCELERATED" : "");
+    } else if (ours != nullptr) {
+      absl::StrAppend(&line, "  ", ours->problem);
+    }
+    absl::StrAppend(&text, line, "\n");
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string FormatValue(double value) {
+  const double size = std::fabs(value);
+  if (size >= 100000) return absl::StrFormat("%.0fk", value / 1000);
+  if (size >= 100) return absl::StrFormat("%.0f", value);
+  if (size >= 10) return absl::StrFormat("%.1f", value);
+  if (size >= 1 || value == 0) return absl::StrFormat("%.2f", value);
+  return absl::StrFormat("%.3f", value);
+}
+
+std::string FormatTables(const std::vector<Table>& tables) {
+  std::string text;
+  std::vector<const Table*> sweep;
+  for (const Table& table : tables) {
+    if (IsSweep(table)) sweep.push_back(&table);
+  }
+  for (const Table& table : tables) {
+    if (!IsSweep(table)) {
+      absl::StrAppend(&text, FormatTable(table));
+    } else if (&table == sweep[0]) {
+      absl::StrAppend(&text, FormatSweep(sweep));
+    }
+  }
+  return text;
+}
+
+}  // namespace xenloop::bench

@@ -1,0 +1,18 @@
+// What the shell scripts beside this program need and a shell cannot do well without more tools.
+#ifndef XENLOOP_BENCH_SCRIPT_PARTS_H_
+#define XENLOOP_BENCH_SCRIPT_PARTS_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace xenloop::bench {
+
+// Runs the command "sample", "number" or "port"; what it prints.
+absl::StatusOr<std::string> RunScriptPart(const std::string& command,
+                                          const std::vector<std::string>& arguments);
+
+}  // namespace xenloop::bench
+
+#endif  // XENLOOP_BENCH_SCRIPT_PARTS_H_

@@ -1,0 +1,57 @@
+// The measured processes. The benchmark starts itself again as `xenloop-bench worker CONFIG`, twice
+// a measurement, once as server and once as client, with or without LD_PRELOAD; the code of all
+// carriers is therefore the same. A worker speaks JSON lines on its standard output:
+// {"ready":PORT} from a server, then {"phase":NAME} where it waits for a line of input, and at the
+// end {"result":{...}} from a client.
+#ifndef XENLOOP_BENCH_WORKER_H_
+#define XENLOOP_BENCH_WORKER_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+
+namespace xenloop::bench {
+
+struct WorkerConfig {
+  bool server = false;
+  std::string work;     // "rtt", "stream", "connect" or "crowd"
+  std::string carrier;  // "tcp", "unix" or "ring"
+  int cpu = -1;         // pinned to this core; -1: not pinned
+  int port = 0;         // tcp, client: where the server listens
+  std::string path;     // unix: the socket's path
+  int ring_fd = -1;     // ring: memory with a RawRingPair
+  bool ring_yields = false;
+  size_t message_bytes = 64;
+  double warmup_seconds = 0.1;
+  double seconds = 0.5;
+  int connections = 1;  // connect: at most so many; crowd: open at once
+  int rounds = 1;       // crowd: messages a connection
+};
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(WorkerConfig, server, work, carrier, cpu, port, path, ring_fd,
+                                   ring_yields, message_bytes, warmup_seconds, seconds, connections,
+                                   rounds)
+
+// The whole life of a worker process; the exit code.
+int WorkerMain(const std::string& config);
+
+// The workloads; a client returns its result.
+void ServePair(const WorkerConfig& config);
+nlohmann::json MeasurePair(const WorkerConfig& config);
+void ServeConnects(const WorkerConfig& config);
+nlohmann::json MeasureConnects(const WorkerConfig& config);
+void ServeCrowd(const WorkerConfig& config);
+nlohmann::json MeasureCrowd(const WorkerConfig& config);
+
+// Shared by the workloads.
+int64_t NowNs();
+int Listen(const WorkerConfig& config);   // and says {"ready":...}
+int Accept(int listener, int flags = 0);  // -1 where accept would block
+int Connect(const WorkerConfig& config);
+void Say(const nlohmann::json& line);
+void SayPhase(const char* name);  // and waits for the line that lets it go on
+
+}  // namespace xenloop::bench
+
+#endif  // XENLOOP_BENCH_WORKER_H_

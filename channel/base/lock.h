@@ -1,0 +1,81 @@
+// The lock of one direction of a stream. It lives in memory that a process shares with its forked children, so it must
+// survive the death of its owner; and a signal handler may find it held by its own thread. Holders never block in it,
+// so contenders spin, yield and nap instead of using futex wake-ups: releasing is one plain store.
+#pragma once
+
+#include <errno.h>
+
+#include <atomic>
+
+#include "channel/base/sys.h"
+
+namespace xenloop {
+
+enum class LockResult : uint8_t {
+  kAcquired,
+  kReentered,  // this very thread holds it: we are in a signal handler that interrupted the holder
+  kTakenOver,  // the holder is dead: what it was doing is half done
+};
+
+class RecoverableLock {
+ public:
+  LockResult Acquire(uint32_t tid) {
+    uint32_t expected = 0;
+    // acquire: pairs with the release in Release.
+    if (owner_.compare_exchange_strong(expected, tid, std::memory_order_acquire)) return LockResult::kAcquired;
+    return AcquireContended(tid);
+  }
+  bool TryAcquire(uint32_t tid) {
+    uint32_t expected = 0;
+    return owner_.compare_exchange_strong(expected, tid, std::memory_order_acquire);
+  }
+  void Release() { owner_.store(0, std::memory_order_release); }
+  bool HeldBy(uint32_t tid) const { return owner_.load(std::memory_order_relaxed) == tid; }
+
+ private:
+  LockResult AcquireContended(uint32_t tid) {
+    uint32_t rounds = 0;
+    for (;;) {
+      uint32_t owner = owner_.load(std::memory_order_relaxed);
+      if (owner == tid) return LockResult::kReentered;
+      if (owner == 0) {
+        if (owner_.compare_exchange_strong(owner, tid, std::memory_order_acquire)) return LockResult::kAcquired;
+        continue;
+      }
+      ++rounds;
+      if (rounds < 64) {
+        sys::Pause();
+      } else if (rounds < 256) {
+        sys::Yield();
+      } else {
+        timespec nap{0, rounds < 512 ? 20000 : 1000000};
+        sys::Call(SYS_nanosleep, reinterpret_cast<long>(&nap), 0);
+        // A thread that is gone answers ESRCH; only then is the lock taken from it.
+        if (rounds % 32 == 0 && sys::Call(SYS_tkill, static_cast<long>(owner), 0) == -ESRCH &&
+            owner_.compare_exchange_strong(owner, tid, std::memory_order_acquire)) {
+          return LockResult::kTakenOver;
+        }
+      }
+    }
+  }
+
+  std::atomic<uint32_t> owner_{0};
+};
+
+// Takes the lock for a scope; a re-entered lock is left alone at the end.
+class LockScope {
+ public:
+  LockScope(RecoverableLock& lock, uint32_t tid) : lock_(lock), result_(lock.Acquire(tid)) {}
+  ~LockScope() {
+    if (result_ != LockResult::kReentered) lock_.Release();
+  }
+  LockScope(const LockScope&) = delete;
+  LockScope& operator=(const LockScope&) = delete;
+  LockResult result() const { return result_; }
+
+ private:
+  RecoverableLock& lock_;
+  const LockResult result_;
+};
+
+}  // namespace xenloop

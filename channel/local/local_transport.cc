@@ -1,0 +1,155 @@
+// Transport between processes and containers of one kernel: a FIFO is a sealed memfd, a doorbell an eventfd beside a
+// page that says whether anybody sleeps.
+#include <errno.h>
+#include <linux/memfd.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "channel/base/sys.h"
+#include "channel/transport.h"
+
+namespace xenloop {
+namespace {
+
+constexpr size_t kPageBytes = 4096;
+
+size_t RoundToPages(size_t bytes) { return (bytes + kPageBytes - 1) & ~(kPageBytes - 1); }
+
+long AsLong(const void* pointer) { return reinterpret_cast<long>(pointer); }
+
+bool IsMapError(long result) { return result < 0 && result > -4096; }
+
+void CloseTicket(Ticket* ticket) {
+  for (int& fd : ticket->fds) {
+    if (fd >= 0) sys::Close(fd);
+    fd = -1;
+  }
+}
+
+// A memfd of exactly `bytes` that can neither shrink (a SIGBUS for the other end) nor grow.
+int CreateSealed(const char* name, size_t bytes, int extra_seals, void** memory) {
+  const long fd = sys::Call(SYS_memfd_create, AsLong(name), MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  if (fd < 0) return static_cast<int>(fd);
+  long result = sys::Call(SYS_ftruncate, fd, static_cast<long>(bytes));
+  if (result == 0) {
+    result = sys::Call(SYS_mmap, 0, static_cast<long>(bytes), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  }
+  if (!IsMapError(result)) {
+    *memory = reinterpret_cast<void*>(result);
+    result = sys::Call(SYS_fcntl, fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL | extra_seals);
+    if (result == 0) return static_cast<int>(fd);
+    sys::Call(SYS_munmap, AsLong(*memory), static_cast<long>(bytes));
+  }
+  sys::Close(static_cast<int>(fd));
+  return static_cast<int>(result);
+}
+
+// The size of a memfd that cannot shrink any more, or -errno.
+long SoundSize(int fd) {
+  const long seals = sys::Call(SYS_fcntl, fd, F_GET_SEALS);
+  if (seals < 0) return -EPERM;
+  if ((seals & F_SEAL_SHRINK) == 0) return -EPERM;
+  struct stat status;
+  const long result = sys::Call(SYS_fstat, fd, AsLong(&status));
+  return result < 0 ? result : status.st_size;
+}
+
+int CreateFifo(uint64_t capacity_bytes, FifoMapping* mapping, Ticket* ticket) {
+  const size_t bytes = RoundToPages(FifoMemoryBytes(capacity_bytes));
+  void* memory = nullptr;
+  const int fd = CreateSealed("xenloop-fifo", bytes, 0, &memory);
+  if (fd < 0) return fd;
+  mapping->memory = memory;
+  mapping->memory_bytes = bytes;
+  mapping->fifo = Fifo::Initialise(memory, capacity_bytes);
+  ticket->fds[0] = fd;
+  return 0;
+}
+
+int MapFifo(Ticket* ticket, FifoMapping* mapping) {
+  const long size = SoundSize(ticket->fds[0]);
+  if (size < 0 || size > static_cast<long>(RoundToPages(FifoMemoryBytes(kMaxFifoBytes)))) {
+    CloseTicket(ticket);
+    return size < 0 ? static_cast<int>(size) : -EPROTO;
+  }
+  const long result = sys::Call(SYS_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_SHARED, ticket->fds[0], 0);
+  CloseTicket(ticket);
+  if (IsMapError(result)) return static_cast<int>(result);
+  mapping->memory = reinterpret_cast<void*>(result);
+  mapping->memory_bytes = static_cast<size_t>(size);
+  mapping->fifo = Fifo::Adopt(mapping->memory, mapping->memory_bytes);
+  if (mapping->fifo) return 0;
+  sys::Call(SYS_munmap, result, size);
+  *mapping = FifoMapping{};
+  return -EPROTO;
+}
+
+void ReleaseFifo(FifoMapping* mapping) {
+  if (mapping->memory != nullptr) {
+    sys::Call(SYS_munmap, AsLong(mapping->memory), static_cast<long>(mapping->memory_bytes));
+  }
+  *mapping = FifoMapping{};
+}
+
+void DiscardData(const FifoMapping& mapping) {
+  if (mapping.memory_bytes <= kPageBytes) return;
+  sys::Call(SYS_madvise, AsLong(mapping.memory) + static_cast<long>(kPageBytes),
+            static_cast<long>(mapping.memory_bytes - kPageBytes), MADV_REMOVE);
+}
+
+int CreateDoorbell(Doorbell* doorbell, Ticket* ticket) {
+  const long fd = sys::Call(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (fd < 0) return static_cast<int>(fd);
+  void* memory = nullptr;
+  // FUTURE_WRITE: peers can map the page for reading only.
+  const int page_fd = CreateSealed("xenloop-doorbell", kPageBytes, F_SEAL_FUTURE_WRITE, &memory);
+  if (page_fd < 0) {
+    sys::Close(static_cast<int>(fd));
+    return page_fd;
+  }
+  doorbell->fd = static_cast<int>(fd);
+  doorbell->page = static_cast<DoorbellPage*>(memory);
+  ticket->fds[0] = doorbell->fd;
+  ticket->fds[1] = page_fd;
+  return 0;
+}
+
+int MapDoorbell(Ticket* ticket, Doorbell* doorbell) {
+  const long size = SoundSize(ticket->fds[1]);
+  long result = size < 0 ? size : -EPROTO;
+  if (size == static_cast<long>(kPageBytes)) {
+    result = sys::Call(SYS_mmap, 0, size, PROT_READ, MAP_SHARED, ticket->fds[1], 0);
+  }
+  if (IsMapError(result)) {
+    CloseTicket(ticket);
+    return static_cast<int>(result);
+  }
+  sys::Close(ticket->fds[1]);
+  doorbell->fd = ticket->fds[0];
+  doorbell->page = reinterpret_cast<DoorbellPage*>(result);
+  ticket->fds[0] = ticket->fds[1] = -1;
+  return 0;
+}
+
+void ReleaseDoorbell(Doorbell* doorbell) {
+  if (doorbell->fd >= 0) sys::Close(doorbell->fd);
+  if (doorbell->page != nullptr) sys::Call(SYS_munmap, AsLong(doorbell->page), kPageBytes);
+  *doorbell = Doorbell{};
+}
+
+constexpr Transport kLocalTransport{"local",        CreateFifo,     MapFifo,     ReleaseFifo,
+                                    DiscardData,    CreateDoorbell, MapDoorbell, ReleaseDoorbell};
+
+}  // namespace
+
+const Transport& LocalTransport() { return kLocalTransport; }
+
+void RingDoorbell(const Doorbell& doorbell) {
+  // seq_cst: pairs with the sleeper's count before its last look at the FIFOs.
+  if (doorbell.page == nullptr || doorbell.page->sleepers.load(std::memory_order_seq_cst) == 0) return;
+  const uint64_t one = 1;
+  sys::Write(doorbell.fd, &one, sizeof one);
+}
+
+}  // namespace xenloop

@@ -1,0 +1,148 @@
+// See registry.h.
+#include "discovery/registry.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "channel/base/sys.h"
+
+namespace xenloop {
+namespace {
+
+constexpr size_t kBuckets = 16384;
+constexpr size_t kEntriesPerBucket = 4;
+
+struct Entry {
+  uint64_t hash;
+  uint64_t agent_id;
+};
+static_assert(sizeof(Entry) == 16);
+
+long AsLong(const void* pointer) { return reinterpret_cast<long>(pointer); }
+
+off_t OffsetOf(uint64_t hash) {
+  return static_cast<off_t>((hash % kBuckets) * kEntriesPerBucket * sizeof(Entry));
+}
+
+// Opens DIR/xenloop-UID if it is what it must be: a directory of that user that no other user can write.
+int OpenDirectory(const char* base, uid_t uid, const char** reason) {
+  char path[160];
+  snprintf(path, sizeof path, "%s/xenloop-%u", base, uid);
+  const long fd = sys::Call(SYS_openat, AT_FDCWD, AsLong(path), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (fd < 0) {
+    *reason = "runtime directory cannot be opened";
+    return static_cast<int>(fd);
+  }
+  struct stat status;
+  const long result = sys::Call(SYS_fstat, fd, AsLong(&status));
+  if (result < 0 || status.st_uid != uid || (status.st_mode & 022) != 0) {
+    *reason = "runtime directory belongs to somebody else";
+    sys::Close(static_cast<int>(fd));
+    return -EPERM;
+  }
+  return static_cast<int>(fd);
+}
+
+int OpenHints(int directory, uid_t uid, int flags, const char** reason) {
+  const long fd =
+      sys::Call(SYS_openat, directory, AsLong("hints"), flags | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0644);
+  if (fd < 0) {
+    *reason = "hints file cannot be opened";
+    return static_cast<int>(fd);
+  }
+  struct stat status;
+  const long result = sys::Call(SYS_fstat, fd, AsLong(&status));
+  if (result < 0 || !S_ISREG(status.st_mode) || status.st_uid != uid) {
+    *reason = "hints file is not ours";
+    sys::Close(static_cast<int>(fd));
+    return -EPERM;
+  }
+  return static_cast<int>(fd);
+}
+
+}  // namespace
+
+int Registry::Open(const char* base, uid_t uid, const char** reason) {
+  Close();
+  if (strlen(base) >= sizeof base_) {
+    *reason = "runtime directory's name is too long";
+    return -ENAMETOOLONG;
+  }
+  strcpy(base_, base);
+  uid_ = uid;
+  char path[160];
+  snprintf(path, sizeof path, "%s/xenloop-%u", base, uid);
+  const long made = sys::Call(SYS_mkdirat, AT_FDCWD, AsLong(path), 0755);
+  if (made < 0 && made != -EEXIST) {
+    *reason = "runtime directory cannot be made";
+    return static_cast<int>(made);
+  }
+  const int directory = OpenDirectory(base, uid, reason);
+  if (directory < 0) return directory;
+  hints_fd_ = OpenHints(directory, uid, O_RDWR | O_CREAT, reason);
+  sys::Close(directory);
+  return hints_fd_ < 0 ? hints_fd_ : 0;
+}
+
+void Registry::Close() {
+  if (hints_fd_ >= 0) sys::Close(hints_fd_);
+  hints_fd_ = -1;
+}
+
+int Registry::Publish(uint64_t hash, uint64_t agent_id) {
+  if (hints_fd_ < 0) return -EBADF;
+  Entry bucket[kEntriesPerBucket] = {};
+  const long got = sys::Call(SYS_pread64, hints_fd_, AsLong(bucket), sizeof bucket, OffsetOf(hash));
+  if (got < 0) return static_cast<int>(got);
+  size_t slot = (hash >> 32) % kEntriesPerBucket;  // a full bucket loses one of its older hints
+  for (size_t i = 0; i < kEntriesPerBucket; ++i) {
+    if (bucket[i].agent_id == 0) slot = i;
+  }
+  for (size_t i = 0; i < kEntriesPerBucket; ++i) {
+    if (bucket[i].hash == hash) slot = i;
+  }
+  const Entry entry{hash, agent_id};
+  const long put = sys::Call(SYS_pwrite64, hints_fd_, AsLong(&entry), sizeof entry,
+                             OffsetOf(hash) + static_cast<off_t>(slot * sizeof(Entry)));
+  if (put < 0) return static_cast<int>(put);
+  return put == sizeof entry ? 0 : -ENOSPC;
+}
+
+size_t Registry::Lookup(uid_t uid, uint64_t hash, uint64_t* out, size_t capacity) {
+  int fd = hints_fd_;
+  if (uid != uid_ || fd < 0) {
+    const char* reason = nullptr;
+    const int directory = OpenDirectory(base_, uid, &reason);
+    if (directory < 0) return 0;
+    fd = OpenHints(directory, uid, O_RDONLY, &reason);
+    sys::Close(directory);
+    if (fd < 0) return 0;
+  }
+  Entry bucket[kEntriesPerBucket] = {};
+  const long got = sys::Call(SYS_pread64, fd, AsLong(bucket), sizeof bucket, OffsetOf(hash));
+  if (fd != hints_fd_) sys::Close(fd);
+  size_t found = 0;
+  for (size_t i = 0; i < kEntriesPerBucket && got > 0 && found < capacity; ++i) {
+    if (bucket[i].hash == hash && bucket[i].agent_id != 0) out[found++] = bucket[i].agent_id;
+  }
+  return found;
+}
+
+socklen_t AgentAddress(const char* realm_base, uid_t uid, uint64_t agent_id, sockaddr_un* address) {
+  memset(address, 0, sizeof *address);
+  address->sun_family = AF_UNIX;
+  const bool abstract = realm_base[0] == '\0';
+  char* name = address->sun_path + (abstract ? 1 : 0);
+  const size_t room = sizeof address->sun_path - (abstract ? 1 : 0);
+  const int n = abstract
+                    ? snprintf(name, room, "xenloop/%u/%016lx", uid, static_cast<unsigned long>(agent_id))
+                    : snprintf(name, room, "%s/xenloop-%u/%016lx.sock", realm_base, uid,
+                               static_cast<unsigned long>(agent_id));
+  if (n < 0 || static_cast<size_t>(n) >= room) return 0;
+  return static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + static_cast<size_t>(n) + 1u);
+}
+
+}  // namespace xenloop

@@ -1,0 +1,352 @@
+// The agent's thread: start, loop, and what other threads may ask of it (agent.h).
+#include "preload/agent.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+#include "preload/agent_state.h"
+#include "preload/config.h"
+#include "preload/fd_table.h"
+#include "preload/hot.h"
+#include "preload/log.h"
+#include "preload/self.h"
+#include "preload/shadow.h"
+#include "preload/stats.h"
+
+namespace xenloop {
+
+AgentState agent;
+
+namespace {
+
+constexpr int kFailed = 3;
+constexpr size_t kStackBytes = 256 * 1024;
+constexpr uint64_t kLongestBackoff = 65536;  // operations between two attempts at the most
+
+// Takes this process's bits out of a set and calls `work` on each.
+void TakeOurs(SideSet& set, void (*work)(uint32_t)) {
+  for (uint32_t w = 0; w < kSideWords; ++w) {
+    uint64_t bits = set.words[w].load(std::memory_order_acquire);
+    while (bits != 0) {
+      const uint32_t bit = static_cast<uint32_t>(__builtin_ctzll(bits));
+      bits &= bits - 1;
+      const uint32_t slot = w * 64 + bit;
+      if (SideAt(slot)->owner_pid.load(std::memory_order_relaxed) != process_state.pid) continue;
+      set.words[w].fetch_and(~(1ull << bit), std::memory_order_acq_rel);
+      work(slot);
+    }
+  }
+}
+
+void* AgentMain(void*) {
+  epoll_event events[64];
+  for (;;) {
+    const long n = sys::Call(SYS_epoll_pwait, agent.epoll_fd, reinterpret_cast<long>(events), 64, -1, 0, 8);
+    if (n < 0 && n != -EINTR) {
+      // Somebody closed our descriptors behind our back: every stream goes back to TCP, and we end.
+      FallBackEverything("the program closed our descriptors");
+      agent.started.store(kFailed, std::memory_order_release);
+      return nullptr;
+    }
+    for (long i = 0; i < n; ++i) {
+      const uint64_t tag = events[i].data.u64;
+      const auto kind = static_cast<WatchKind>(tag >> 60);
+      const uint32_t index = static_cast<uint32_t>(tag & 0xffffff);
+      const uint32_t generation = static_cast<uint32_t>(tag >> 24);
+      switch (kind) {
+        case WatchKind::kPoke: {
+          uint64_t count;
+          sys::Read(agent.poke_fd.load(std::memory_order_relaxed), &count, sizeof count);
+          break;
+        }
+        case WatchKind::kListener: AcceptChannels(); break;
+        case WatchKind::kChannel: ChannelEvent(index, events[i].events); break;
+        case WatchKind::kShadow: ShadowEvent(index, generation, events[i].events); break;
+      }
+    }
+    TakeOurs(Arena()->service, ServiceSide);
+    TakeOurs(Arena()->wanted, ConsiderSide);
+  }
+}
+
+uint64_t RandomNumber() {
+  uint64_t number = 0;
+  if (sys::Call(SYS_getrandom, reinterpret_cast<long>(&number), sizeof number, 0) != sizeof number || number == 0) {
+    number = sys::MonotonicNs() ^ (static_cast<uint64_t>(process_state.pid) << 40) ^ 1;
+  }
+  return number;
+}
+
+int OpenListener() {
+  const Config& config = GetConfig();
+  const long fd = sys::Call(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return static_cast<int>(fd);
+  sockaddr_un address;
+  const socklen_t length = AgentAddress(config.realm ? config.runtime_dir : "", agent.uid, agent.id, &address);
+  long result = length == 0 ? -ENAMETOOLONG : sys::Call(SYS_bind, fd, reinterpret_cast<long>(&address), length);
+  if (result == 0) result = sys::Call(SYS_listen, fd, 256);
+  if (result < 0) {
+    sys::Close(static_cast<int>(fd));
+    return static_cast<int>(result);
+  }
+  socklen_t size = sizeof agent.netns_cookie;
+  const long tcp = sys::Call(SYS_socket, AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (tcp >= 0) {
+    constexpr int kNetnsCookie = 71;  // SO_NETNS_COOKIE, Linux 5.14
+    sys::Call(SYS_getsockopt, tcp, SOL_SOCKET, kNetnsCookie, reinterpret_cast<long>(&agent.netns_cookie),
+              reinterpret_cast<long>(&size));
+    sys::Close(static_cast<int>(tcp));
+  }
+  return static_cast<int>(fd);
+}
+
+// Everything the agent needs but its thread. Null, or why not.
+const char* Prepare() {
+  const char* reason = nullptr;
+  agent.uid = static_cast<uint32_t>(sys::Call(SYS_geteuid));
+  agent.id = RandomNumber();
+  if (agent.registry.Open(GetConfig().runtime_dir, agent.uid, &reason) != 0) return reason;
+  if (agent.sides == nullptr) {
+    const long memory = sys::Call(SYS_mmap, 0, sizeof(AgentSide) * kMaxSides, PROT_READ | PROT_WRITE,
+                                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory < 0 && memory > -4096) return "out of memory";
+    agent.sides = reinterpret_cast<AgentSide*>(memory);
+  }
+  const char* const no_descriptors = "no descriptors left";
+  agent.epoll_fd = MakePrivate(static_cast<int>(sys::Call(SYS_epoll_create1, EPOLL_CLOEXEC)));
+  if (agent.epoll_fd < 0) return no_descriptors;
+  const int poke = MakePrivate(static_cast<int>(sys::Call(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK)));
+  if (poke < 0) return no_descriptors;
+  agent.poke_fd.store(poke, std::memory_order_release);
+  agent.listen_fd = MakePrivate(OpenListener());
+  if (agent.listen_fd < 0) return "agent's socket cannot be bound";
+  Ticket ticket;
+  if (LocalTransport().create_doorbell(&agent.doorbell, &ticket) != 0) return no_descriptors;
+  const int bell = MakePrivate(ticket.fds[0]);
+  const int page = MakePrivate(ticket.fds[1]);
+  if (bell < 0 || page < 0) return no_descriptors;
+  agent.doorbell.fd = bell;
+  agent_page_fd = page;
+  Watch(poke, WatchKind::kPoke, 0, 0, EPOLLIN, false);
+  Watch(agent.listen_fd, WatchKind::kListener, 0, 0, EPOLLIN, false);
+  return nullptr;
+}
+
+void Unprepare() {
+  for (int* fd : {&agent.epoll_fd, &agent.listen_fd, &agent.doorbell.fd, &agent_page_fd}) {
+    if (*fd >= 0) ClosePrivate(*fd);
+    *fd = -1;
+  }
+  const int poke = agent.poke_fd.exchange(-1, std::memory_order_acq_rel);
+  if (poke > 0) ClosePrivate(poke);
+  agent.registry.Close();
+}
+
+const char* start_failure = nullptr;
+
+bool EnsureAgent() {
+  int state = 0;
+  if (!agent.started.compare_exchange_strong(state, 1, std::memory_order_acq_rel)) return state == 1 || state == 2;
+  sys::SignalsBlocked blocked;  // the thread inherits this mask for good
+  start_failure = Prepare();
+  if (start_failure == nullptr) {
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, kStackBytes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_t thread;
+    agent.started.store(2, std::memory_order_release);
+    if (pthread_create(&thread, &attributes, AgentMain, nullptr) != 0) start_failure = "no thread can be made";
+    pthread_attr_destroy(&attributes);
+  }
+  if (start_failure == nullptr) return true;
+  Unprepare();
+  agent.started.store(kFailed, std::memory_order_release);
+  Log("agent not started: %s", start_failure);
+  return false;
+}
+
+void Poke(int32_t owner_pid) {
+  const uint64_t one = 1;
+  const int fd = owner_pid == process_state.pid ? agent.poke_fd.load(std::memory_order_acquire)
+                                                : agent.parent_poke_fd.load(std::memory_order_acquire);
+  if (fd > 0) sys::Write(fd, &one, sizeof one);
+}
+
+}  // namespace
+
+int agent_page_fd = -1;
+
+int MakePrivate(int fd) {
+  if (fd < 0) return fd;
+  rlimit limit{1024, 1024};
+  sys::Call(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, reinterpret_cast<long>(&limit));
+  // Out of the way of small numbers, not so high that the kernel's table grows.
+  const long base = limit.rlim_cur >= 4096 ? 1024 : static_cast<long>(limit.rlim_cur) * 3 / 4;
+  const long moved = sys::Call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, base);
+  sys::Close(fd);
+  if (moved >= 0) FdTable::SetPrivate(static_cast<int>(moved));
+  return static_cast<int>(moved);
+}
+
+void ClosePrivate(int fd) {
+  FdTable::Clear(fd);
+  sys::Close(fd);
+}
+
+int Watch(int fd, WatchKind kind, uint32_t index, uint32_t generation, uint32_t events, bool modify) {
+  epoll_event event;
+  event.events = events;
+  event.data.u64 = (static_cast<uint64_t>(kind) << 60) | (static_cast<uint64_t>(generation) << 24) | index;
+  return static_cast<int>(sys::Call(SYS_epoll_ctl, agent.epoll_fd, modify ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd,
+                                    reinterpret_cast<long>(&event)));
+}
+
+void ConsiderUpgrade(Side* side) {
+  const uint64_t n = side->operations.load(std::memory_order_relaxed);
+  if (!process_state.ready || side->pinned.load(std::memory_order_relaxed) != 0 ||
+      agent.started.load(std::memory_order_relaxed) == kFailed) {
+    side->next_attempt.store(~0ull, std::memory_order_relaxed);
+    if (agent.started.load(std::memory_order_relaxed) == kFailed && start_failure != nullptr) {
+      side->reason.store(start_failure, std::memory_order_relaxed);
+    }
+    return;
+  }
+  const uint64_t first = GetConfig().upgrade_after;
+  if (n <= first && n < first) {
+    side->next_attempt.store(first, std::memory_order_relaxed);
+    return;
+  }
+  const uint64_t gap = n < 8 ? 2 : n < kLongestBackoff ? n : kLongestBackoff;
+  side->next_attempt.store(n + gap, std::memory_order_relaxed);
+  if (side->attached.load(std::memory_order_relaxed) != 0) return;
+  WantUpgrade(side);
+}
+
+void WantUpgrade(Side* side) {
+  if (!EnsureAgent() || agent.refused_for_now.load(std::memory_order_relaxed) != 0) return;
+  if (side->attached.load(std::memory_order_acquire) != 0) return;
+  side->owner_pid.store(process_state.pid, std::memory_order_release);
+  Arena()->wanted.Add(SlotOf(side));
+  Poke(process_state.pid);
+}
+
+void RequestService(Side* side) {
+  Arena()->service.Add(SlotOf(side));
+  Poke(side->owner_pid.load(std::memory_order_acquire));
+}
+
+bool IsOurs(const Side* side) { return side->owner_pid.load(std::memory_order_relaxed) == process_state.pid; }
+
+void FallBack(int fd, Side* side, const char* reason) {
+  SocketShadow shadow(fd, side);
+  const uint32_t tid = CurrentTid();
+  bool ended = false;
+  bool pending = false;
+  {
+    sys::SignalsBlocked blocked;
+    {
+      LockScope scope(side->send.lock, tid);
+      const SendRoute route = side->send.route.load(std::memory_order_relaxed);
+      if (route != SendRoute::kTcp && FindSide(fd) == side) {
+        ended = route != SendRoute::kFlushing;
+        side->send.BeginFlush(shadow);
+        pending = side->send.PumpResidue(shadow) != 0;
+      }
+    }
+    {
+      LockScope scope(side->receive.lock, tid);
+      if (side->receive.route.load(std::memory_order_relaxed) != ReceiveRoute::kTcp && FindSide(fd) == side) {
+        ended = true;
+        side->receive.EndFifo(shadow);
+      }
+    }
+  }
+  if (ended) {
+    side->fallbacks.fetch_add(1, std::memory_order_relaxed);
+    side->reason.store(reason, std::memory_order_relaxed);
+    CountFallback(reason);
+  }
+  if (ended || pending) RequestService(side);
+}
+
+void RingPeerOf(const Side* side) {
+  const uint32_t channel = side->channel.load(std::memory_order_relaxed);
+  if (channel < kMaxChannels) RingDoorbell(agent.channels[channel].doorbell);
+}
+void RingOwnDoorbell() { RingDoorbell(agent.doorbell); }
+
+int OwnDoorbellFd() { return agent.started.load(std::memory_order_acquire) == 2 ? agent.doorbell.fd : -1; }
+
+void AddSleeper() {
+  // seq_cst: our presence before our last look at the FIFOs; pairs with RingDoorbell.
+  if (agent.doorbell.page != nullptr) agent.doorbell.page->sleepers.fetch_add(1, std::memory_order_seq_cst);
+}
+void RemoveSleeper() {
+  if (agent.doorbell.page != nullptr) agent.doorbell.page->sleepers.fetch_sub(1, std::memory_order_seq_cst);
+}
+
+void AgentForkedChild() {
+  if (agent.started.load(std::memory_order_relaxed) == 0) return;
+  // The parent's doorbell page and the peers' mappings stay mapped: a thread of ours may still look at them through
+  // sides that the parent attached. Our own agent starts with fresh ones.
+  const int old_parent_poke = agent.parent_poke_fd.exchange(agent.poke_fd.exchange(-1), std::memory_order_relaxed);
+  if (old_parent_poke > 0) ClosePrivate(old_parent_poke);
+  for (int* fd : {&agent.epoll_fd, &agent.listen_fd, &agent_page_fd, &agent.doorbell.fd}) {
+    if (*fd >= 0) ClosePrivate(*fd);
+    *fd = -1;
+  }
+  for (Channel& channel : agent.channels) {
+    if (channel.fd >= 0) ClosePrivate(channel.fd);
+    channel.fd = -1;
+    channel.in_use = false;
+    channel.ready = false;
+    channel.sides = 0;
+  }
+  agent.registry.Close();
+  if (agent.sides != nullptr) {
+    sys::Call(SYS_madvise, reinterpret_cast<long>(agent.sides), sizeof(AgentSide) * kMaxSides, MADV_DONTNEED);
+  }
+  agent.doorbell = Doorbell{};
+  agent.started.store(0, std::memory_order_relaxed);
+}
+
+void AgentDrain(int milliseconds) {
+  if (agent.started.load(std::memory_order_acquire) != 2) return;
+  const uint64_t end = sys::MonotonicNs() + static_cast<uint64_t>(milliseconds) * 1000000u;
+  for (;;) {
+    bool pending = false;
+    for (uint32_t slot = 0; slot < kMaxSides && !pending; ++slot) {
+      if (slot % 64 == 0 && Arena()->used.words[slot / 64].load(std::memory_order_relaxed) == 0) {
+        slot += 63;
+        continue;
+      }
+      Side* side = SideAt(slot);
+      pending = IsOurs(side) && side->in_use.load(std::memory_order_relaxed) != 0 &&
+                (side->send.route.load(std::memory_order_acquire) == SendRoute::kFlushing);
+    }
+    if (!pending || sys::MonotonicNs() >= end) return;
+    const timespec nap{0, 1000000};
+    sys::Call(SYS_nanosleep, reinterpret_cast<long>(&nap), 0);
+  }
+}
+
+void AgentRelease(Side* side, int lingering_fd) {
+  if (lingering_fd >= 0) agent.sides[SlotOf(side)].lingering_fd = lingering_fd;
+  RequestService(side);
+}
+
+void AgentMovePrivate(int fd) {
+  // Rare (dup2 onto a number of ours): rather than move a descriptor that a sleeping thread may use, give up sharing.
+  FallBackEverything("the program wanted the number of our descriptor");
+  FdTable::Clear(fd);
+  agent.started.store(kFailed, std::memory_order_release);
+}
+
+}  // namespace xenloop

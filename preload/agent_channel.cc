@@ -1,0 +1,227 @@
+// The talk between agents: connecting, accepting, packets in and out. Decides who is let in and which packets are
+// well-formed; what they mean for a side is agent_stream.cc's business.
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "preload/agent_state.h"
+#include "preload/config.h"
+#include "preload/fd_table.h"
+#include "preload/log.h"
+#include "preload/self.h"
+
+namespace xenloop {
+namespace {
+
+constexpr size_t kMostDescriptors = 4;
+constexpr size_t kLongestQuestion = 64;
+
+uint32_t FreeChannel() {
+  for (uint32_t i = 0; i < kMaxChannels; ++i) {
+    if (!agent.channels[i].in_use) return i;
+  }
+  // Make room: a talk that serves no stream can be had again at any time.
+  for (uint32_t i = 0; i < kMaxChannels; ++i) {
+    if (agent.channels[i].sides == 0) {
+      ChannelGone(i);
+      return i;
+    }
+  }
+  return kNoChannel;
+}
+
+// Takes the connected socket `fd`; kNoChannel (and closed) if it is not to be had.
+uint32_t AdoptChannel(int fd) {
+  const int moved = MakePrivate(fd);
+  if (moved < 0) return kNoChannel;
+  struct {
+    int32_t pid;
+    uint32_t uid;
+    uint32_t gid;
+  } credentials;
+  socklen_t length = sizeof credentials;
+  const uint32_t index =
+      sys::Call(SYS_getsockopt, moved, SOL_SOCKET, SO_PEERCRED, reinterpret_cast<long>(&credentials),
+                reinterpret_cast<long>(&length)) == 0
+          ? FreeChannel()
+          : kNoChannel;
+  if (index == kNoChannel || Watch(moved, WatchKind::kChannel, index, 0, EPOLLIN, false) != 0) {
+    ClosePrivate(moved);
+    return kNoChannel;
+  }
+  Channel& channel = agent.channels[index];
+  channel = Channel{};
+  channel.fd = moved;
+  channel.in_use = true;
+  channel.pid = credentials.pid;
+  channel.uid = credentials.uid;
+  return index;
+}
+
+int SendHello(Channel& channel) {
+  ControlMessage hello;
+  hello.type = ControlType::kHello;
+  hello.agent_id = agent.id;
+  hello.netns_cookie = agent.netns_cookie;
+  hello.pid = process_state.pid;
+  const int fds[2] = {agent.doorbell.fd, agent_page_fd};
+  return SendControl(channel, hello, fds, 2);
+}
+
+void CloseAll(Ticket* ticket) {
+  for (int& fd : ticket->fds) {
+    if (fd >= 0) sys::Close(fd);
+    fd = -1;
+  }
+}
+
+// One packet. Its length (0: the other end is gone), or -errno. Descriptors beyond a ticket's two are closed.
+ssize_t ReceivePacket(int fd, void* buffer, size_t capacity, Ticket* ticket) {
+  alignas(cmsghdr) uint8_t control[CMSG_SPACE(sizeof(int) * kMostDescriptors)];
+  iovec iov{buffer, capacity};
+  msghdr message = {};
+  message.msg_iov = &iov;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  const long n = sys::Call(SYS_recvmsg, fd, reinterpret_cast<long>(&message), MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  if (n < 0) return n;
+  size_t taken = 0;
+  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
+    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
+    const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; ++i) {
+      int passed;
+      memcpy(&passed, CMSG_DATA(header) + i * sizeof(int), sizeof passed);
+      if (taken < 2) {
+        ticket->fds[taken++] = passed;
+      } else {
+        sys::Close(passed);
+      }
+    }
+  }
+  return n;
+}
+
+// False: the packet breaks the protocol, the channel is to be closed.
+bool HandlePacket(uint32_t index, const ControlMessage& message, Ticket* ticket) {
+  Channel& channel = agent.channels[index];
+  if (message.magic != kControlMagic || message.version != kControlVersion) return false;
+  if (message.type == ControlType::kHello) {
+    if (channel.ready || ticket->fds[0] < 0 || ticket->fds[1] < 0) return false;
+    if (LocalTransport().map_doorbell(ticket, &channel.doorbell) != 0) return false;
+    channel.doorbell.fd = MakePrivate(channel.doorbell.fd);
+    if (channel.doorbell.fd < 0) return false;
+    channel.ready = true;
+    channel.agent_id = message.agent_id;
+    channel.netns_cookie = message.netns_cookie;
+    ChannelReady(index);
+    return true;
+  }
+  if (!channel.ready) return false;
+  switch (message.type) {
+    case ControlType::kOffer: OnOffer(index, message, ticket); return true;
+    case ControlType::kJoin: OnJoin(index, message, ticket); return true;
+    case ControlType::kRefuse: OnRefuse(index, message); return true;
+    case ControlType::kSealed: OnSealed(index, message); return true;
+    default: return false;
+  }
+}
+
+}  // namespace
+
+int SendControl(Channel& channel, const ControlMessage& message, const int* fds, size_t fd_count) {
+  alignas(cmsghdr) uint8_t control[CMSG_SPACE(sizeof(int) * kMostDescriptors)] = {};
+  iovec iov{const_cast<ControlMessage*>(&message), sizeof message};
+  msghdr header = {};
+  header.msg_iov = &iov;
+  header.msg_iovlen = 1;
+  if (fd_count > 0) {
+    header.msg_control = control;
+    header.msg_controllen = CMSG_SPACE(sizeof(int) * fd_count);
+    cmsghdr* rights = CMSG_FIRSTHDR(&header);
+    rights->cmsg_level = SOL_SOCKET;
+    rights->cmsg_type = SCM_RIGHTS;
+    rights->cmsg_len = CMSG_LEN(sizeof(int) * fd_count);
+    memcpy(CMSG_DATA(rights), fds, sizeof(int) * fd_count);
+  }
+  if (!FdTable::IsPrivate(channel.fd)) return -EBADF;
+  const long sent =
+      sys::Call(SYS_sendmsg, channel.fd, reinterpret_cast<long>(&header), MSG_DONTWAIT | MSG_NOSIGNAL);
+  return sent < 0 ? static_cast<int>(sent) : 0;
+}
+
+void AcceptChannels() {
+  for (int i = 0; i < 64; ++i) {
+    const long fd = sys::Call(SYS_accept4, agent.listen_fd, 0, 0, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0) return;
+    AdoptChannel(static_cast<int>(fd));
+    // The other end speaks first: a HELLO of an agent, or a tool's question.
+  }
+}
+
+uint32_t ChannelTo(uint64_t agent_id, uint32_t uid) {
+  for (uint32_t i = 0; i < kMaxChannels; ++i) {
+    const Channel& channel = agent.channels[i];
+    if (channel.in_use && channel.agent_id == agent_id && channel.fd >= 0) return i;
+  }
+  const Config& config = GetConfig();
+  const long fd = sys::Call(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return kNoChannel;
+  sockaddr_un address;
+  const socklen_t length = AgentAddress(config.realm ? config.runtime_dir : "", uid, agent_id, &address);
+  if (length == 0 || sys::Call(SYS_connect, fd, reinterpret_cast<long>(&address), length) != 0) {
+    sys::Close(static_cast<int>(fd));
+    return kNoChannel;
+  }
+  const uint32_t index = AdoptChannel(static_cast<int>(fd));
+  if (index == kNoChannel) return index;
+  agent.channels[index].agent_id = agent_id;
+  if (agent.channels[index].uid != uid || SendHello(agent.channels[index]) != 0) {
+    ChannelGone(index);
+    return kNoChannel;
+  }
+  return index;
+}
+
+void ChannelEvent(uint32_t index, uint32_t events) {
+  if (index >= kMaxChannels || !agent.channels[index].in_use) return;
+  for (int i = 0; i < 64; ++i) {
+    Channel& channel = agent.channels[index];
+    if (channel.fd < 0 || !FdTable::IsPrivate(channel.fd)) return;
+    alignas(ControlMessage) uint8_t packet[sizeof(ControlMessage) + 1];
+    Ticket ticket;
+    const bool was_ready = channel.ready;
+    const ssize_t n = ReceivePacket(channel.fd, packet, sizeof packet, &ticket);
+    if (n == -EAGAIN || n == -EINTR) return;
+    bool good = false;
+    if (n == static_cast<ssize_t>(sizeof(ControlMessage))) {
+      ControlMessage message;
+      memcpy(&message, packet, sizeof message);
+      // An accepted channel answers the HELLO with its own before anything else.
+      const bool introduce = !was_ready && channel.agent_id == 0 && message.type == ControlType::kHello;
+      good = (!introduce || SendHello(channel) == 0) && HandlePacket(index, message, &ticket);
+    } else if (n > 0 && n < static_cast<ssize_t>(kLongestQuestion) && packet[n - 1] == '\n') {
+      packet[n - 1] = '\0';
+      AnswerTool(channel, reinterpret_cast<const char*>(packet));
+      good = true;
+    }
+    CloseAll(&ticket);
+    if (!good) {
+      ChannelGone(index);
+      return;
+    }
+  }
+  if ((events & (EPOLLHUP | EPOLLERR)) != 0 && agent.channels[index].in_use) ChannelGone(index);
+}
+
+void ReleaseChannelIfUnused(uint32_t index) {
+  Channel& channel = agent.channels[index];
+  if (!channel.in_use || channel.fd >= 0 || channel.sides != 0) return;
+  if (channel.doorbell.fd >= 0) FdTable::Clear(channel.doorbell.fd);
+  LocalTransport().release_doorbell(&channel.doorbell);
+  channel.in_use = false;
+}
+
+}  // namespace xenloop

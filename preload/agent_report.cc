@@ -1,0 +1,142 @@
+// Answers to tools (`xenloop stat`, `off`, `on`) on an agent's socket: text packets, one JSON object each.
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "preload/agent.h"
+#include "preload/agent_state.h"
+#include "preload/fd_table.h"
+#include "preload/self.h"
+#include "preload/stats.h"
+
+namespace xenloop {
+namespace {
+
+constexpr const char* kVersion = "0.1.0";
+constexpr int kPatienceMs = 200;
+
+// False: the tool does not read; give up rather than hold the agent.
+bool SendText(Channel& channel, const char* text, size_t length) {
+  for (int i = 0; i < kPatienceMs; ++i) {
+    const long sent = sys::Call(SYS_sendto, channel.fd, reinterpret_cast<long>(text), static_cast<long>(length),
+                                MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0);
+    if (sent >= 0) return true;
+    if (sent != -EAGAIN) return false;
+    const timespec nap{0, 1000000};
+    sys::Call(SYS_nanosleep, reinterpret_cast<long>(&nap), 0);
+  }
+  return false;
+}
+
+void FormatEndpoint(const Endpoint& end, char* text, size_t capacity) {
+  if (end.IsV4()) {
+    const uint8_t* a = end.address + 12;
+    snprintf(text, capacity, "%u.%u.%u.%u:%u", a[0], a[1], a[2], a[3], end.port);
+    return;
+  }
+  size_t n = static_cast<size_t>(snprintf(text, capacity, "["));
+  for (int i = 0; i < 16; i += 2) {
+    n += static_cast<size_t>(snprintf(text + n, capacity - n, "%s%x", i > 0 ? ":" : "",
+                                      (end.address[i] << 8) | end.address[i + 1]));
+  }
+  snprintf(text + n, capacity - n, "]:%u", end.port);
+}
+
+bool TupleOf(int fd, Tuple* tuple) {
+  sockaddr_storage name = {};
+  socklen_t length = sizeof name;
+  if (sys::Call(SYS_getsockname, fd, reinterpret_cast<long>(&name), reinterpret_cast<long>(&length)) != 0 ||
+      !ToEndpoint(name, &tuple->local)) {
+    return false;
+  }
+  length = sizeof name;
+  return sys::Call(SYS_getpeername, fd, reinterpret_cast<long>(&name), reinterpret_cast<long>(&length)) == 0 &&
+         ToEndpoint(name, &tuple->peer);
+}
+
+bool ReportSide(Channel& channel, int fd, Side* side) {
+  Tuple tuple;
+  if (!TupleOf(fd, &tuple)) return true;  // not connected, or a listener
+  char local[64];
+  char peer[64];
+  FormatEndpoint(tuple.local, local, sizeof local);
+  FormatEndpoint(tuple.peer, peer, sizeof peer);
+  uint64_t tcp_sent;
+  uint64_t tcp_received;
+  TcpBytesOf(fd, &tcp_sent, &tcp_received);
+  const uint32_t tid = CurrentTid();
+  uint64_t fifo_sent;
+  uint64_t fifo_received;
+  const char* send_route = "tcp";
+  const char* receive_route = "tcp";
+  {
+    LockScope scope(side->send.lock, tid);
+    fifo_sent = side->send.FifoBytes();
+    if (side->send.route.load() == SendRoute::kFifo) send_route = LocalTransport().name;
+  }
+  {
+    LockScope scope(side->receive.lock, tid);
+    fifo_received = side->receive.FifoBytes();
+    if (side->receive.route.load() == ReceiveRoute::kFifo) receive_route = LocalTransport().name;
+  }
+  const AgentSide& note = agent.sides[SlotOf(side)];
+  const int32_t peer_pid = note.channel != kNoChannel && note.stage == Stage::kAttached &&
+                                   note.generation == side->generation.load()
+                               ? agent.channels[note.channel].pid
+                               : 0;
+  char text[1024];
+  const int n = snprintf(
+      text, sizeof text,
+      "{\"pid\":%d,\"program\":\"%s\",\"fd\":%d,\"local\":\"%s\",\"peer\":\"%s\",\"peer_pid\":%d,"
+      "\"route_send\":\"%s\",\"route_receive\":\"%s\",\"tcp_sent\":%lu,\"tcp_received\":%lu,\"fifo_sent\":%lu,"
+      "\"fifo_received\":%lu,\"upgrades\":%u,\"fallbacks\":%u,\"reason\":\"%s\"}",
+      process_state.pid, ProgramName(), fd, local, peer, peer_pid, send_route, receive_route, tcp_sent, tcp_received,
+      fifo_sent, fifo_received, side->upgrades.load(), side->fallbacks.load(), side->reason.load());
+  return SendText(channel, text, static_cast<size_t>(n));
+}
+
+void Report(Channel& channel) {
+  uint32_t streams = 0;
+  for (int fd = 0; fd < FdTable::End(); ++fd) {
+    const Side* side = FdTable::FindSide(fd);
+    if (side != nullptr && side->connected.load() != 0 && side->fd.load() == fd) ++streams;
+  }
+  const Totals totals = CurrentTotals();
+  char fallbacks[2048];
+  FormatFallbacks(fallbacks, sizeof fallbacks - 2);
+  char text[3072];
+  const int n = snprintf(text, sizeof text,
+                         "{\"process\":{\"pid\":%d,\"program\":\"%s\",\"version\":\"%s\",\"streams\":%u,"
+                         "\"connections\":%lu,\"upgraded\":%lu,\"fallbacks\":%s}}",
+                         process_state.pid, ProgramName(), kVersion, streams, totals.connections, totals.upgraded,
+                         fallbacks);
+  if (!SendText(channel, text, static_cast<size_t>(n))) return;
+  for (int fd = 0; fd < FdTable::End(); ++fd) {
+    Side* side = FdTable::FindSide(fd);
+    if (side == nullptr || side->connected.load() == 0 || side->fd.load() != fd) continue;
+    if (!ReportSide(channel, fd, side)) return;
+  }
+  SendText(channel, "{\"end\":true}", 12);
+}
+
+}  // namespace
+
+void AnswerTool(Channel& channel, const char* question) {
+  const bool may = channel.uid == agent.uid || channel.uid == 0;
+  if (!may) {
+    static constexpr char kDenied[] = "{\"error\":\"not allowed: this process belongs to another user\"}";
+    SendText(channel, kDenied, sizeof kDenied - 1);
+  } else if (strcmp(question, "STAT") == 0) {
+    Report(channel);
+  } else if (strcmp(question, "OFF") == 0 || strcmp(question, "ON") == 0) {
+    const bool off = question[1] == 'F';
+    agent.refused_for_now.store(off ? 1 : 0, std::memory_order_release);
+    if (off) FallBackEverything("switched off");
+    SendText(channel, "{\"ok\":true}", 11);
+  } else {
+    static constexpr char kUnknown[] = "{\"error\":\"unknown question\"}";
+    SendText(channel, kUnknown, sizeof kUnknown - 1);
+  }
+}
+
+}  // namespace xenloop

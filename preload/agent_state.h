@@ -1,0 +1,98 @@
+// What the parts of the agent share (agent.cc, agent_channel.cc, agent_stream.cc). Everything here belongs to the agent
+// thread, except where a comment says otherwise.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "channel/transport.h"
+#include "discovery/registry.h"
+#include "preload/control.h"
+#include "preload/side.h"
+
+namespace xenloop {
+
+inline constexpr uint32_t kMaxChannels = 1024;
+inline constexpr uint32_t kNoChannel = ~0u;
+
+// The talk with one other agent. `doorbell` is read by any thread that holds a stream's lock while the stream is
+// attached to this channel; it is released only when no side uses the channel.
+struct Channel {
+  int fd = -1;
+  bool in_use = false;
+  bool ready = false;  // HELLO received
+  uint64_t agent_id = 0;
+  uint64_t netns_cookie = 0;
+  int32_t pid = 0;
+  uint32_t uid = 0;
+  uint32_t sides = 0;
+  Doorbell doorbell;
+};
+
+enum class Stage : uint8_t { kNone, kPublished, kWaiting, kOffered, kAttached };
+
+// The agent's own notes on a side, by slot.
+struct AgentSide {
+  Stage stage = Stage::kNone;
+  bool told_send = false;     // the peer knows that our FIFO is sealed
+  bool told_receive = false;  // the peer knows that its FIFO is sealed
+  bool in_map = false;
+  uint32_t generation = 0;
+  uint32_t next_in_bucket = 0;  // slot + 1
+  uint32_t channel = kNoChannel;
+  uint32_t peer_slot = 0;
+  uint32_t peer_generation = 0;
+  int lingering_fd = -1;
+  Tuple tuple;
+  FifoMapping mine;
+  FifoMapping theirs;
+};
+
+struct AgentState {
+  std::atomic<int> started;  // 0 no, 1 being started, 2 runs; any thread
+  std::atomic<uint32_t> refused_for_now;  // `xenloop off`; any thread
+  std::atomic<int> poke_fd;               // any thread
+  std::atomic<int> parent_poke_fd;        // of the process that forked us; any thread
+  Doorbell doorbell;                      // ours; constant once started
+  int epoll_fd = -1;
+  int listen_fd = -1;
+  uint64_t id = 0;
+  uint64_t netns_cookie = 0;
+  uint32_t uid = 0;
+  Registry registry;
+  AgentSide* sides = nullptr;  // kMaxSides of them
+  Channel channels[kMaxChannels];
+};
+extern AgentState agent;
+
+// agent.cc
+extern int agent_page_fd;   // the doorbell's page, for tickets
+int MakePrivate(int fd);  // moves a descriptor of ours up and marks it; the new number, or -errno
+void ClosePrivate(int fd);
+enum class WatchKind : uint32_t { kPoke, kListener, kChannel, kShadow };
+int Watch(int fd, WatchKind kind, uint32_t index, uint32_t generation, uint32_t events, bool modify);
+
+// agent_channel.cc
+void AcceptChannels();
+void ChannelEvent(uint32_t index, uint32_t events);
+// The channel to that agent, connecting if there is none; kNoChannel if it cannot be reached.
+uint32_t ChannelTo(uint64_t agent_id, uint32_t uid);
+int SendControl(Channel& channel, const ControlMessage& message, const int* fds, size_t fd_count);
+void ReleaseChannelIfUnused(uint32_t index);
+
+// agent_stream.cc
+void ConsiderSide(uint32_t slot);
+void ServiceSide(uint32_t slot);
+void ShadowEvent(uint32_t slot, uint32_t generation, uint32_t events);
+void ChannelReady(uint32_t index);
+void ChannelGone(uint32_t index);
+void OnOffer(uint32_t channel, const ControlMessage& message, Ticket* ticket);
+void OnJoin(uint32_t channel, const ControlMessage& message, Ticket* ticket);
+void OnRefuse(uint32_t channel, const ControlMessage& message);
+void OnSealed(uint32_t channel, const ControlMessage& message);
+void FallBackEverything(const char* reason);
+
+// agent_report.cc: answers a tool's question on a channel.
+void AnswerTool(Channel& channel, const char* question);
+
+}  // namespace xenloop

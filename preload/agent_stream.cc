@@ -1,0 +1,528 @@
+// What the agent does to one side: publish it, offer it, join it to a peer, let it go again. Every step may fail; the
+// connection then stays on TCP with a reason.
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "discovery/owner.h"
+#include "preload/agent.h"
+#include "preload/agent_state.h"
+#include "preload/config.h"
+#include "preload/epoll.h"
+#include "preload/fd_table.h"
+#include "preload/log.h"
+#include "preload/self.h"
+#include "preload/shadow.h"
+#include "preload/stats.h"
+
+namespace xenloop {
+namespace {
+
+constexpr uint32_t kBuckets = 16384;
+uint32_t buckets[kBuckets];  // first slot + 1 of the published sides whose tuple hashes there
+
+uint32_t& BucketOf(const Tuple& tuple) { return buckets[HashOf(tuple) % kBuckets]; }
+
+void Unlist(uint32_t slot) {
+  AgentSide& note = agent.sides[slot];
+  if (!note.in_map) return;
+  for (uint32_t* link = &BucketOf(note.tuple); *link != 0; link = &agent.sides[*link - 1].next_in_bucket) {
+    if (*link == slot + 1) {
+      *link = note.next_in_bucket;
+      break;
+    }
+  }
+  note.in_map = false;
+}
+
+void List(uint32_t slot) {
+  AgentSide& note = agent.sides[slot];
+  uint32_t& bucket = BucketOf(note.tuple);
+  note.next_in_bucket = bucket;
+  bucket = slot + 1;
+  note.in_map = true;
+}
+
+// The published side with that tuple, or kMaxSides.
+uint32_t Find(const Tuple& tuple) {
+  for (uint32_t link = BucketOf(tuple); link != 0; link = agent.sides[link - 1].next_in_bucket) {
+    const AgentSide& note = agent.sides[link - 1];
+    const Side* side = SideAt(link - 1);
+    if (note.generation == side->generation.load(std::memory_order_relaxed) &&
+        side->in_use.load(std::memory_order_acquire) != 0 && SameTuple(note.tuple, tuple)) {
+      return link - 1;
+    }
+  }
+  return kMaxSides;
+}
+
+void DropFifos(AgentSide& note) {
+  LocalTransport().release_fifo(&note.mine);
+  LocalTransport().release_fifo(&note.theirs);
+}
+
+void LeaveChannel(AgentSide& note) {
+  if (note.channel == kNoChannel) return;
+  Channel& channel = agent.channels[note.channel];
+  if (channel.sides > 0) --channel.sides;
+  ReleaseChannelIfUnused(note.channel);
+  note.channel = kNoChannel;
+}
+
+// Back to "published": nothing of an attempt is left.
+void Abandon(uint32_t slot, const char* reason) {
+  AgentSide& note = agent.sides[slot];
+  if (note.stage == Stage::kAttached || note.stage == Stage::kNone) return;
+  DropFifos(note);
+  LeaveChannel(note);
+  note.stage = Stage::kPublished;
+  if (reason != nullptr) SideAt(slot)->reason.store(reason, std::memory_order_relaxed);
+}
+
+bool Option(int fd, int level, int name, void* value, socklen_t length) {
+  return sys::Call(SYS_getsockopt, fd, level, name, reinterpret_cast<long>(value), reinterpret_cast<long>(&length)) == 0;
+}
+
+int64_t TimeoutUs(int fd, int name) {
+  timeval value{};
+  return Option(fd, SOL_SOCKET, name, &value, sizeof value)
+             ? static_cast<int64_t>(value.tv_sec) * 1000000 + value.tv_usec
+             : 0;
+}
+
+// Reads from the kernel what the data path must know. Null: the side can be upgraded; else why not.
+const char* Probe(int fd, Side* side, Tuple* tuple) {
+  tcp_info info;
+  if (TcpInfoOf(fd, &info) != 0) return "not a TCP socket";
+  if (info.tcpi_state != SocketShadow::kTcpEstablished) return "connection is not established";
+  sockaddr_storage name = {};
+  socklen_t length = sizeof name;
+  if (sys::Call(SYS_getsockname, fd, reinterpret_cast<long>(&name), reinterpret_cast<long>(&length)) != 0 ||
+      !ToEndpoint(name, &tuple->local)) {
+    return "unknown address family";
+  }
+  length = sizeof name;
+  if (sys::Call(SYS_getpeername, fd, reinterpret_cast<long>(&name), reinterpret_cast<long>(&length)) != 0 ||
+      !ToEndpoint(name, &tuple->peer)) {
+    return "unknown address family";
+  }
+  if (SameEndpoint(tuple->local, tuple->peer)) return "connected to itself";
+  const long flags = sys::Call(SYS_fcntl, fd, F_GETFL);
+  int low_water = 1;
+  Option(fd, SOL_SOCKET, SO_RCVLOWAT, &low_water, sizeof low_water);
+  side->nonblocking.store(flags >= 0 && (flags & O_NONBLOCK) != 0, std::memory_order_relaxed);
+  side->receive_low_water.store(static_cast<uint32_t>(low_water < 1 ? 1 : low_water), std::memory_order_relaxed);
+  side->receive_timeout_us.store(TimeoutUs(fd, SO_RCVTIMEO), std::memory_order_relaxed);
+  side->send_timeout_us.store(TimeoutUs(fd, SO_SNDTIMEO), std::memory_order_relaxed);
+  if (flags >= 0 && (flags & O_ASYNC) != 0) return "O_ASYNC is set";
+  return nullptr;
+}
+
+bool IsLoopback(const Endpoint& end) {
+  static constexpr uint8_t kV6[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
+  return end.IsV4() ? end.address[12] == 127 : memcmp(end.address, kV6, 16) == 0;
+}
+
+// May the process behind this channel hold the other end of our connection? See SECURITY in preload/README.md.
+bool PeerMayHold(const Channel& channel, const Tuple& tuple) {
+  if (channel.netns_cookie != agent.netns_cookie) {
+    // Another network namespace: only where an administrator has joined them, and never for addresses that mean
+    // something else there.
+    if (!GetConfig().realm || IsLoopback(tuple.local) || IsLoopback(tuple.peer) ||
+        memcmp(tuple.local.address, tuple.peer.address, 16) == 0) {
+      return false;
+    }
+    return channel.uid == agent.uid || channel.uid == 0;
+  }
+  if (channel.uid == agent.uid || channel.uid == 0) return true;
+  uid_t owner = 0;
+  return OwnerOf(Reversed(tuple), &owner) == 0 && owner == channel.uid;
+}
+
+bool SendOffer(uint32_t slot) {
+  AgentSide& note = agent.sides[slot];
+  Channel& channel = agent.channels[note.channel];
+  if (!PeerMayHold(channel, note.tuple)) {
+    Abandon(slot, "peer belongs to another user");
+    return false;
+  }
+  Ticket ticket;
+  int error = LocalTransport().create_fifo(GetConfig().fifo_bytes, &note.mine, &ticket);
+  if (error == 0) {
+    ControlMessage offer;
+    offer.type = ControlType::kOffer;
+    offer.sender_slot = slot;
+    offer.sender_generation = note.generation;
+    offer.tuple = Reversed(note.tuple);
+    error = SendControl(channel, offer, ticket.fds, 1);
+    sys::Close(ticket.fds[0]);
+  }
+  if (error != 0) {
+    Abandon(slot, error == -EMFILE || error == -ENFILE ? "no descriptors left" : "no memory for a FIFO");
+    return false;
+  }
+  note.stage = Stage::kOffered;
+  return true;
+}
+
+// Looks for the peer of a published side and makes it an offer.
+void Seek(uint32_t slot) {
+  AgentSide& note = agent.sides[slot];
+  Side* side = SideAt(slot);
+  const Tuple theirs = Reversed(note.tuple);
+  uint64_t ids[4];
+  uint32_t uid = agent.uid;
+  size_t found = agent.registry.Lookup(uid, HashOf(theirs), ids, 4);
+  if (found == 0 && !GetConfig().realm) {
+    uid_t owner = 0;
+    const int error = OwnerOf(theirs, &owner);
+    if (error == 0 && owner != agent.uid) {
+      uid = owner;
+      found = agent.registry.Lookup(uid, HashOf(theirs), ids, 4);
+    } else if (error == -ENOENT) {
+      side->reason.store("peer is not on this machine, or in another network namespace", std::memory_order_relaxed);
+      return;
+    }
+  }
+  for (size_t i = 0; i < found; ++i) {
+    const uint32_t channel = ChannelTo(ids[i], uid);
+    if (channel == kNoChannel) continue;
+    note.channel = channel;
+    ++agent.channels[channel].sides;
+    note.stage = Stage::kWaiting;
+    if (agent.channels[channel].ready) SendOffer(slot);
+    return;
+  }
+  side->reason.store("peer has no library, or has not used the connection enough", std::memory_order_relaxed);
+}
+
+// Joins both FIFOs to the side. False: the side has changed under us; nothing is attached.
+bool Attach(uint32_t slot) {
+  AgentSide& note = agent.sides[slot];
+  Side* side = SideAt(slot);
+  const int fd = side->fd.load(std::memory_order_acquire);
+  if (!PrepareRegistrations(side)) {
+    side->reason.store("registered with EPOLLEXCLUSIVE or in a foreign epoll set", std::memory_order_relaxed);
+    return false;
+  }
+  bool attached = false;
+  {
+    const uint32_t tid = CurrentTid();
+    LockScope send(side->send.lock, tid);
+    LockScope receive(side->receive.lock, tid);
+    // Under the locks no close can get past BeforeClose: the number still means our socket.
+    if (FindSide(fd) == side && side->generation.load(std::memory_order_relaxed) == note.generation &&
+        side->pinned.load(std::memory_order_relaxed) == 0 && side->holders.load(std::memory_order_relaxed) == 1 &&
+        side->send.route.load(std::memory_order_relaxed) == SendRoute::kTcp &&
+        side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kTcp &&
+        Watch(fd, WatchKind::kShadow, slot, note.generation, EPOLLIN | EPOLLRDHUP | EPOLLOUT | EPOLLET, false) == 0) {
+      side->channel.store(note.channel, std::memory_order_relaxed);
+      side->spin_budget_us.store(0, std::memory_order_relaxed);
+      note.told_send = note.told_receive = false;
+      note.stage = Stage::kAttached;
+      side->reason.store("", std::memory_order_relaxed);
+      side->attached.store(1, std::memory_order_release);
+      side->receive.BecomeAware(note.theirs.fifo);
+      side->send.Offer(note.mine.fifo);
+      attached = true;
+    }
+  }
+  if (attached) {
+    if (side->upgrades.fetch_add(1, std::memory_order_relaxed) == 0) CountUpgrade();
+  } else {
+    RestoreRegistrations(side);
+  }
+  return attached;
+}
+
+void Refuse(uint32_t channel, const ControlMessage& offer, RefusalReason reason) {
+  ControlMessage answer;
+  answer.type = ControlType::kRefuse;
+  answer.refusal = static_cast<uint32_t>(reason);
+  answer.receiver_slot = offer.sender_slot;
+  answer.receiver_generation = offer.sender_generation;
+  SendControl(agent.channels[channel], answer, nullptr, 0);
+}
+
+void TellSealed(AgentSide& note, uint32_t slot) {
+  if (note.channel == kNoChannel || agent.channels[note.channel].fd < 0) return;
+  ControlMessage message;
+  message.type = ControlType::kSealed;
+  message.sender_slot = slot;
+  message.sender_generation = note.generation;
+  message.receiver_slot = note.peer_slot;
+  message.receiver_generation = note.peer_generation;
+  SendControl(agent.channels[note.channel], message, nullptr, 0);
+}
+
+// Lets go of a side whose both directions are on TCP again.
+void Detach(uint32_t slot) {
+  AgentSide& note = agent.sides[slot];
+  Side* side = SideAt(slot);
+  const int fd = side->fd.load(std::memory_order_acquire);
+  RestoreRegistrations(side);
+  {
+    const uint32_t tid = CurrentTid();
+    LockScope send(side->send.lock, tid);
+    LockScope receive(side->receive.lock, tid);
+    if (FindSide(fd) == side) sys::Call(SYS_epoll_ctl, agent.epoll_fd, EPOLL_CTL_DEL, fd, 0);
+    DropFifos(note);
+    side->send.fifo = Fifo{};
+    side->receive.fifo = Fifo{};
+    side->attached.store(0, std::memory_order_release);
+  }
+  LeaveChannel(note);
+  note.stage = Stage::kPublished;
+}
+
+}  // namespace
+
+void ConsiderSide(uint32_t slot) {
+  Side* side = SideAt(slot);
+  AgentSide& note = agent.sides[slot];
+  const uint32_t generation = side->generation.load(std::memory_order_acquire);
+  if (side->in_use.load(std::memory_order_acquire) == 0 || side->references.load(std::memory_order_relaxed) == 0) return;
+  if (note.generation != generation) {
+    Abandon(slot, nullptr);
+    Unlist(slot);
+    note.stage = Stage::kNone;
+    note.generation = generation;
+  }
+  if (note.stage > Stage::kPublished || side->attached.load(std::memory_order_relaxed) != 0) return;
+  const int fd = side->fd.load(std::memory_order_acquire);
+  if (side->pinned.load(std::memory_order_relaxed) != 0 || FindSide(fd) != side) return;
+  Tuple tuple;
+  const char* obstacle = side->holders.load(std::memory_order_relaxed) == 1 ? Probe(fd, side, &tuple)
+                                                                            : "shared with another process";
+  // The number may have been closed and used again meanwhile; then what we read is not about this side.
+  if (FindSide(fd) != side || side->generation.load(std::memory_order_acquire) != generation) return;
+  if (obstacle != nullptr) {
+    side->reason.store(obstacle, std::memory_order_relaxed);
+    return;
+  }
+  Unlist(slot);
+  note.tuple = tuple;
+  List(slot);
+  note.stage = Stage::kPublished;
+  const int error = agent.registry.Publish(HashOf(tuple), agent.id);
+  if (error != 0) side->reason.store("registry cannot be written", std::memory_order_relaxed);
+  if (MakesTheOffer(tuple) || side->forced.load(std::memory_order_relaxed) != 0) {
+    Seek(slot);
+  } else if (error == 0) {
+    side->reason.store("waiting for the peer's offer", std::memory_order_relaxed);
+  }
+}
+
+void ChannelReady(uint32_t index) {
+  for (uint32_t slot = 0; slot < kMaxSides; ++slot) {
+    if (slot % 64 == 0 && Arena()->used.words[slot / 64].load(std::memory_order_relaxed) == 0) {
+      slot += 63;
+      continue;
+    }
+    if (agent.sides[slot].stage == Stage::kWaiting && agent.sides[slot].channel == index) SendOffer(slot);
+  }
+}
+
+void OnOffer(uint32_t channel, const ControlMessage& message, Ticket* ticket) {
+  if (!GetConfig().accept_offers || agent.refused_for_now.load(std::memory_order_relaxed) != 0) {
+    return Refuse(channel, message, RefusalReason::kByConfiguration);
+  }
+  const uint32_t slot = Find(message.tuple);
+  if (slot == kMaxSides) return Refuse(channel, message, RefusalReason::kUnknownConnection);
+  AgentSide& note = agent.sides[slot];
+  Side* side = SideAt(slot);
+  if (!PeerMayHold(agent.channels[channel], note.tuple)) return Refuse(channel, message, RefusalReason::kNotAllowed);
+  if (note.stage == Stage::kOffered || note.stage == Stage::kWaiting) {
+    // Both ends have made an offer: the one of the end that is meant to make it stands.
+    if (MakesTheOffer(note.tuple)) return Refuse(channel, message, RefusalReason::kBusy);
+    Abandon(slot, nullptr);
+  }
+  Tuple now;
+  if (note.stage != Stage::kPublished || Probe(side->fd.load(), side, &now) != nullptr || !SameTuple(now, note.tuple)) {
+    return Refuse(channel, message, RefusalReason::kBusy);
+  }
+  Ticket mine;
+  int error = LocalTransport().map_fifo(ticket, &note.theirs);
+  if (error == 0) error = LocalTransport().create_fifo(GetConfig().fifo_bytes, &note.mine, &mine);
+  if (error != 0) {
+    DropFifos(note);
+    return Refuse(channel, message, RefusalReason::kNoResources);
+  }
+  note.channel = channel;
+  ++agent.channels[channel].sides;
+  note.peer_slot = message.sender_slot;
+  note.peer_generation = message.sender_generation;
+  if (!Attach(slot)) {
+    sys::Close(mine.fds[0]);
+    DropFifos(note);
+    LeaveChannel(note);
+    return Refuse(channel, message, RefusalReason::kBusy);
+  }
+  ControlMessage join;
+  join.type = ControlType::kJoin;
+  join.sender_slot = slot;
+  join.sender_generation = note.generation;
+  join.receiver_slot = message.sender_slot;
+  join.receiver_generation = message.sender_generation;
+  error = SendControl(agent.channels[channel], join, mine.fds, 1);
+  sys::Close(mine.fds[0]);
+  if (error != 0) FallBack(side->fd.load(), side, "peer's agent does not listen");
+}
+
+void OnJoin(uint32_t channel, const ControlMessage& message, Ticket* ticket) {
+  const uint32_t slot = message.receiver_slot;
+  if (slot >= kMaxSides) return;
+  AgentSide& note = agent.sides[slot];
+  if (note.stage != Stage::kOffered || note.channel != channel || note.generation != message.receiver_generation) return;
+  note.peer_slot = message.sender_slot;
+  note.peer_generation = message.sender_generation;
+  if (LocalTransport().map_fifo(ticket, &note.theirs) == 0 && Attach(slot)) return;
+  // The peer counts on us: seal what it has, so that it goes back to TCP.
+  if (note.theirs.fifo) note.theirs.fifo.Seal();
+  note.mine.fifo.Seal();
+  TellSealed(note, slot);
+  Abandon(slot, "changed while the peer joined");
+}
+
+void OnRefuse(uint32_t channel, const ControlMessage& message) {
+  const uint32_t slot = message.receiver_slot;
+  if (slot >= kMaxSides) return;
+  AgentSide& note = agent.sides[slot];
+  if (note.stage != Stage::kOffered || note.channel != channel || note.generation != message.receiver_generation) return;
+  Abandon(slot, RefusalText(message.refusal));
+}
+
+void OnSealed(uint32_t channel, const ControlMessage& message) {
+  const uint32_t slot = message.receiver_slot;
+  if (slot >= kMaxSides) return;
+  const AgentSide& note = agent.sides[slot];
+  if (note.stage != Stage::kAttached || note.channel != channel || note.generation != message.receiver_generation) return;
+  ServiceSide(slot);
+}
+
+void ServiceSide(uint32_t slot) {
+  Side* side = SideAt(slot);
+  AgentSide& note = agent.sides[slot];
+  const uint32_t generation = side->generation.load(std::memory_order_acquire);
+  if (note.stage != Stage::kAttached || note.generation != generation) {
+    // Closed before it was ever attached, or a late request.
+    if (side->in_use.load() != 0 && side->references.load() == 0 && side->attached.load() == 0) FreeSide(side);
+    return;
+  }
+  const bool closed = side->references.load(std::memory_order_acquire) == 0;
+  const int fd = note.lingering_fd >= 0 ? note.lingering_fd : side->fd.load(std::memory_order_acquire);
+  SocketShadow shadow(fd, side);
+  const uint32_t tid = CurrentTid();
+  bool send_done;
+  bool receive_done;
+  bool ended = false;
+  {
+    LockScope scope(side->send.lock, tid);
+    const bool usable = note.lingering_fd >= 0 || FindSide(fd) == side;
+    const SendRoute route = side->send.route.load(std::memory_order_relaxed);
+    if ((route == SendRoute::kOffered || route == SendRoute::kFifo) && usable && note.mine.fifo.Sealed()) {
+      side->send.BeginFlush(shadow);
+      ended = true;
+    }
+    if (usable) side->send.PumpResidue(shadow);
+    send_done = side->send.route.load(std::memory_order_relaxed) == SendRoute::kTcp;
+    if (closed && !usable) send_done = true;  // the socket is gone, and with it what it owed
+  }
+  {
+    LockScope scope(side->receive.lock, tid);
+    if (side->receive.route.load(std::memory_order_relaxed) != ReceiveRoute::kTcp &&
+        (closed || note.theirs.fifo.Sealed())) {
+      side->receive.EndFifo(shadow);
+      ended = true;
+    }
+    receive_done = side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kTcp;
+  }
+  tcp_info info;
+  // A peer that closes ends its FIFOs too; that is no fallback.
+  if (ended && !closed && side->reason.load()[0] == '\0' && TcpInfoOf(fd, &info) == 0 &&
+      info.tcpi_state == SocketShadow::kTcpEstablished) {
+    side->reason.store("peer fell back", std::memory_order_relaxed);
+    side->fallbacks.fetch_add(1, std::memory_order_relaxed);
+    CountFallback("peer fell back");
+  }
+  const bool send_sealed = side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo &&
+                           side->send.route.load(std::memory_order_relaxed) != SendRoute::kOffered;
+  if ((send_sealed && !note.told_send) || (receive_done && !note.told_receive)) {
+    note.told_send = note.told_send || send_sealed;
+    note.told_receive = note.told_receive || receive_done;
+    TellSealed(note, slot);
+  }
+  if (!send_done || !receive_done) return;
+  Detach(slot);
+  if (note.lingering_fd >= 0) {
+    sys::Call(SYS_shutdown, note.lingering_fd, SHUT_WR);
+    ClosePrivate(note.lingering_fd);
+    note.lingering_fd = -1;
+  }
+  if (closed) {
+    Unlist(slot);
+    note.stage = Stage::kNone;
+    FreeSide(side);
+  }
+}
+
+void ShadowEvent(uint32_t slot, uint32_t generation, uint32_t events) {
+  if (slot >= kMaxSides) return;
+  AgentSide& note = agent.sides[slot];
+  Side* side = SideAt(slot);
+  if (note.stage != Stage::kAttached || note.generation != generation) return;
+  const uint32_t tid = CurrentTid();
+  {
+    LockScope scope(side->receive.lock, tid);
+    if (note.theirs.fifo) WakeSleepers(note.theirs.fifo.header->consumer_waiting);
+  }
+  bool peer_died = false;
+  {
+    LockScope scope(side->send.lock, tid);
+    if (note.mine.fifo) {
+      WakeSleepers(note.mine.fifo.header->producer_waiting);
+      // A peer that ends its direction seals its FIFO first. An end without a seal is a death: what we still hold for
+      // it goes to TCP, whose answer (a reset) is then the kernel's own.
+      peer_died = (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0 && !note.theirs.fifo.Sealed();
+      if (peer_died) note.mine.fifo.Seal();
+    }
+  }
+  if (peer_died) side->reason.store("peer has gone", std::memory_order_relaxed);
+  if (note.mine.fifo.Sealed()) ServiceSide(slot);
+}
+
+void ChannelGone(uint32_t index) {
+  Channel& channel = agent.channels[index];
+  if (channel.fd >= 0) ClosePrivate(channel.fd);
+  channel.fd = -1;
+  for (uint32_t slot = 0; slot < kMaxSides && channel.sides > 0; ++slot) {
+    AgentSide& note = agent.sides[slot];
+    if (note.stage == Stage::kNone || note.channel != index) continue;
+    if (note.stage != Stage::kAttached) {
+      Abandon(slot, "peer's agent does not answer");
+      continue;
+    }
+    // We stop writing into the FIFO; what the peer has published stays readable until its FIN or its seal.
+    SideAt(slot)->reason.store("peer's agent has gone", std::memory_order_relaxed);
+    note.mine.fifo.Seal();
+    ServiceSide(slot);
+  }
+  ReleaseChannelIfUnused(index);
+}
+
+void FallBackEverything(const char* reason) {
+  if (Arena() == nullptr) return;
+  for (uint32_t slot = 0; slot < kMaxSides; ++slot) {
+    if (slot % 64 == 0 && Arena()->used.words[slot / 64].load(std::memory_order_relaxed) == 0) {
+      slot += 63;
+      continue;
+    }
+    Side* side = SideAt(slot);
+    if (side->attached.load(std::memory_order_acquire) != 0 && IsOurs(side)) {
+      FallBack(side->fd.load(std::memory_order_acquire), side, reason);
+    }
+  }
+}
+
+}  // namespace xenloop

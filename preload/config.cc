@@ -1,0 +1,126 @@
+// See config.h. Keys of the file are the environment's names in lower case without the prefix; `enabled` is XENLOOP.
+#include "preload/config.h"
+
+#include <fcntl.h>
+#include <string.h>
+
+#include "channel/base/sys.h"
+#include "channel/fifo.h"
+
+namespace xenloop {
+namespace {
+
+Config config;
+
+bool IsOn(const char* value) {
+  return strcmp(value, "on") == 0 || strcmp(value, "1") == 0 || strcmp(value, "yes") == 0 || strcmp(value, "true") == 0;
+}
+bool IsOff(const char* value) {
+  return strcmp(value, "off") == 0 || strcmp(value, "0") == 0 || strcmp(value, "no") == 0 ||
+         strcmp(value, "false") == 0;
+}
+
+bool ParseNumber(const char* text, uint64_t* number) {
+  uint64_t value = 0;
+  if (*text == '\0') return false;
+  for (; *text != '\0'; ++text) {
+    if (*text < '0' || *text > '9' || value > (1ull << 58)) return false;
+    value = value * 10 + static_cast<uint64_t>(*text - '0');
+  }
+  *number = value;
+  return true;
+}
+
+template <size_t N>
+void CopyText(char (&to)[N], const char* from) {
+  if (strlen(from) < N) strcpy(to, from);
+}
+
+// A value that does not parse leaves the default: a typing error must not break a program. `xenloop doctor` tells.
+void Set(const char* key, const char* value) {
+  uint64_t number = 0;
+  if (strcmp(key, "enabled") == 0) {
+    if (IsOff(value)) config.enabled = false;
+    if (IsOn(value)) config.enabled = true;
+  } else if (strcmp(key, "offers") == 0) {
+    config.accept_offers = strcmp(value, "refuse") != 0;
+  } else if (strcmp(key, "test_points") == 0) {
+    config.test_points = IsOn(value);
+  } else if (strcmp(key, "upgrade_after") == 0) {
+    if (ParseNumber(value, &number)) config.upgrade_after = number;
+  } else if (strcmp(key, "switch_every") == 0) {
+    if (ParseNumber(value, &number)) config.switch_every = number;
+  } else if (strcmp(key, "spin_us") == 0) {
+    if (ParseNumber(value, &number) && number <= 1000000) config.spin_us = static_cast<uint32_t>(number);
+  } else if (strcmp(key, "fifo_bytes") == 0) {
+    if (ParseNumber(value, &number) && number >= kMinFifoBytes && number <= kMaxFifoBytes &&
+        (number & (number - 1)) == 0) {
+      config.fifo_bytes = number;
+    }
+  } else if (strcmp(key, "runtime_dir") == 0) {
+    if (value[0] == '/' && strlen(value) < sizeof config.runtime_dir) {
+      strcpy(config.runtime_dir, value);
+      config.realm = true;
+    }
+  } else if (strcmp(key, "stats") == 0) {
+    CopyText(config.stats_file, value);
+  } else if (strcmp(key, "log") == 0) {
+    CopyText(config.log_file, value);
+  }
+}
+
+void LoadFile() {
+  const long fd =
+      sys::Call(SYS_openat, AT_FDCWD, reinterpret_cast<long>("/etc/xenloop.conf"), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return;
+  char text[4096];
+  const ssize_t n = sys::Read(static_cast<int>(fd), text, sizeof text - 1);
+  sys::Close(static_cast<int>(fd));
+  if (n <= 0) return;
+  text[n] = '\0';
+  char* line = text;
+  while (line != nullptr && *line != '\0') {
+    char* next = strchr(line, '\n');
+    if (next != nullptr) *next++ = '\0';
+    if (char* comment = strchr(line, '#')) *comment = '\0';
+    if (char* equals = strchr(line, '=')) {
+      *equals = '\0';
+      const auto trim = [](char* s) {
+        while (*s == ' ' || *s == '\t') ++s;
+        size_t length = strlen(s);
+        while (length > 0 && (s[length - 1] == ' ' || s[length - 1] == '\t' || s[length - 1] == '\r')) s[--length] = '\0';
+        return s;
+      };
+      Set(trim(line), trim(equals + 1));
+    }
+    line = next;
+  }
+}
+
+}  // namespace
+
+const Config& GetConfig() { return config; }
+
+void LoadConfig(char** environment, bool secure) {
+  LoadFile();
+  if (secure || environment == nullptr) return;
+  for (char** entry = environment; *entry != nullptr; ++entry) {
+    if (strncmp(*entry, "XENLOOP", 7) != 0) continue;
+    const char* rest = *entry + 7;
+    if (rest[0] == '=') {
+      Set("enabled", rest + 1);
+      continue;
+    }
+    const char* equals = strchr(rest, '=');
+    if (rest[0] != '_' || equals == nullptr || equals - rest > 30) continue;
+    char key[32];
+    size_t length = 0;
+    for (const char* c = rest + 1; c != equals; ++c) {
+      key[length++] = *c >= 'A' && *c <= 'Z' ? static_cast<char>(*c + 32) : *c;
+    }
+    key[length] = '\0';
+    Set(key, equals + 1);
+  }
+}
+
+}  // namespace xenloop

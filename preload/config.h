@@ -1,0 +1,27 @@
+// What the administrator and the user have decided: /etc/xenloop.conf first, then the environment (which a setuid program
+// ignores). Read once, before the first socket.
+#pragma once
+
+#include <cstdint>
+
+namespace xenloop {
+
+struct Config {
+  bool enabled = true;
+  bool accept_offers = true;
+  bool test_points = false;
+  uint64_t upgrade_after = 16;
+  uint64_t switch_every = 0;
+  uint32_t spin_us = 50;
+  uint64_t fifo_bytes = 256 * 1024;
+  char runtime_dir[96] = "/dev/shm";
+  bool realm = false;          // runtime_dir was given: several network namespaces share it
+  char stats_file[256] = "";
+  char log_file[256] = "";
+};
+
+const Config& GetConfig();
+// Reads file and environment; no allocation, no output. `secure`: ignore the environment.
+void LoadConfig(char** environment, bool secure);
+
+}  // namespace xenloop

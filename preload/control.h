@@ -1,0 +1,63 @@
+// What agents say to each other over their SEQPACKET sockets, one fixed message a packet. All numbers in host order: both
+// ends run on one machine. A packet of any other size, magic or version is answered by closing the connection.
+//
+//   HELLO   + 2 descriptors (doorbell, its page)      both ways, first
+//   OFFER   slot, generation, tuple as the receiver sees it, + 1 descriptor: "join my FIFO"
+//   JOIN    slot, generation of both, + 1 descriptor: "joined; here is mine"
+//   REFUSE  slot, generation of the offer, reason
+//   SEALED  slot, generation of both: "a FIFO of this stream is sealed; flush what you owe"
+//
+// A packet that begins with a capital letter and ends in a newline is a question of a tool: STAT, OFF, ON.
+#pragma once
+
+#include <cstdint>
+
+#include "discovery/tuple.h"
+
+namespace xenloop {
+
+inline constexpr uint32_t kControlMagic = 0x584c4354;  // "XLCT"
+inline constexpr uint32_t kControlVersion = 1;
+
+enum class ControlType : uint32_t { kHello = 1, kOffer, kJoin, kRefuse, kSealed };
+
+// Why an offer is refused, in words that `xenloop stat` shows at the other end.
+enum class RefusalReason : uint32_t {
+  kUnknownConnection,  // not (yet) published by the receiver: try again later
+  kByConfiguration,
+  kNotAllowed,
+  kBusy,
+  kNoResources,
+  kCount
+};
+
+struct ControlMessage {
+  uint32_t magic = kControlMagic;
+  uint32_t version = kControlVersion;
+  ControlType type = ControlType::kHello;
+  uint32_t refusal = 0;
+  uint64_t agent_id = 0;      // HELLO
+  uint64_t netns_cookie = 0;  // HELLO
+  int32_t pid = 0;            // HELLO; for display
+  uint32_t sender_slot = 0;
+  uint32_t sender_generation = 0;
+  uint32_t receiver_slot = 0;
+  uint32_t receiver_generation = 0;
+  uint32_t reserved = 0;
+  Tuple tuple;  // OFFER
+};
+static_assert(sizeof(Tuple) == 36);
+static_assert(sizeof(ControlMessage) == 96);
+
+inline const char* RefusalText(uint32_t refusal) {
+  switch (static_cast<RefusalReason>(refusal)) {
+    case RefusalReason::kUnknownConnection: return "peer has not published the connection yet";
+    case RefusalReason::kByConfiguration: return "offers refused by configuration";
+    case RefusalReason::kNotAllowed: return "peer belongs to another user";
+    case RefusalReason::kBusy: return "peer cannot accelerate this connection";
+    case RefusalReason::kNoResources: return "peer is out of memory or descriptors";
+    default: return "refused by the peer";
+  }
+}
+
+}  // namespace xenloop

@@ -1,0 +1,304 @@
+// See epoll.h: registrations, their conversion and their end. Waiting is in epoll_wait.cc.
+#include "preload/epoll.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "preload/agent.h"
+#include "preload/fd_table.h"
+#include "preload/real.h"
+#include "preload/self.h"
+#include "preload/socket.h"
+
+namespace xenloop {
+namespace {
+
+// The program's flags that we do not hand on: the shadow socket is always writable, and one-shot is counted here.
+constexpr uint32_t kKeptFromKernel = EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND | EPOLLONESHOT | EPOLLWAKEUP;
+
+RecoverableLock registrations_lock;
+Registration* registrations;
+EpollSet* sets;
+uint32_t used_registrations;
+uint32_t first_free;  // index + 1
+uint64_t tag_base;
+
+void* MapZeroed(size_t bytes) {
+  const long memory =
+      sys::Call(SYS_mmap, 0, static_cast<long>(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return memory < 0 && memory > -4096 ? nullptr : reinterpret_cast<void*>(memory);
+}
+
+int KernelControl(int epfd, int operation, int fd, uint32_t events, uint64_t data) {
+  epoll_event event;
+  event.events = events;
+  event.data.u64 = data;
+  return static_cast<int>(sys::Call(SYS_epoll_ctl, epfd, operation, fd, reinterpret_cast<long>(&event)));
+}
+
+uint32_t IndexOfRegistration(const Registration* registration) {
+  return static_cast<uint32_t>(registration - registrations);
+}
+
+// Under registrations_lock. nullptr: no room.
+Registration* NewRegistration() {
+  if (registrations == nullptr) {
+    registrations = static_cast<Registration*>(MapZeroed(sizeof(Registration) * kMaxRegistrations));
+    if (registrations == nullptr) return nullptr;
+    uint64_t random = 0;
+    sys::Call(SYS_getrandom, reinterpret_cast<long>(&random), sizeof random, 0);
+    tag_base = random & ~0xffffffull;
+  }
+  uint32_t index;
+  if (first_free != 0) {
+    index = first_free - 1;
+    first_free = registrations[index].next_free;
+  } else if (used_registrations < kMaxRegistrations) {
+    index = used_registrations++;
+  } else {
+    return nullptr;
+  }
+  registrations[index] = Registration{};
+  registrations[index].in_use = true;
+  return &registrations[index];
+}
+
+Registration* Find(EpollSet* set, int fd, const Side* side) {
+  for (uint32_t link = side->epoll_registrations.load(std::memory_order_relaxed); link != 0;
+       link = registrations[link - 1].next_of_side) {
+    Registration& registration = registrations[link - 1];
+    if (registration.set == set && registration.fd == fd) return &registration;
+  }
+  return nullptr;
+}
+
+void LinkConverted(EpollSet* set, Registration* registration) {
+  const uint32_t self = IndexOfRegistration(registration) + 1;
+  registration->previous_in_set = 0;
+  registration->next_in_set = set->first_converted;
+  if (set->first_converted != 0) registrations[set->first_converted - 1].previous_in_set = self;
+  set->first_converted = self;
+  set->converted.fetch_add(1, std::memory_order_relaxed);
+}
+void UnlinkConverted(EpollSet* set, Registration* registration) {
+  if (registration->previous_in_set != 0) {
+    registrations[registration->previous_in_set - 1].next_in_set = registration->next_in_set;
+  } else {
+    set->first_converted = registration->next_in_set;
+  }
+  if (registration->next_in_set != 0) {
+    registrations[registration->next_in_set - 1].previous_in_set = registration->previous_in_set;
+  }
+  set->converted.fetch_sub(1, std::memory_order_relaxed);
+}
+
+void AddDoorbell(EpollSet* set) {
+  const int bell = OwnDoorbellFd();
+  if (bell < 0) return;
+  if (!set->has_doorbell) {
+    set->has_doorbell = KernelControl(set->epfd, EPOLL_CTL_ADD, bell, EPOLLIN | EPOLLET, TagOf(kDoorbellIndex)) == 0;
+  }
+}
+
+// Under both locks.
+bool Convert(EpollSet* set, Registration* registration) {
+  if (registration->converted) return true;
+  if ((registration->events & EPOLLEXCLUSIVE) != 0) return false;
+  registration->converted = true;
+  registration->out_reported = false;
+  registration->reported = ~0ull;
+  if (UpdateKernel(set, IndexOfRegistration(registration), registration) != 0) {
+    registration->converted = false;  // not registered there as we believe
+    return false;
+  }
+  AddDoorbell(set);
+  LinkConverted(set, registration);
+  return true;
+}
+
+void Restore(EpollSet* set, Registration* registration) {
+  if (!registration->converted) return;
+  UnlinkConverted(set, registration);
+  registration->converted = false;
+  const uint32_t events = registration->disabled ? static_cast<uint32_t>(EPOLLONESHOT) : registration->events;
+  KernelControl(set->epfd, EPOLL_CTL_MOD, registration->fd, events, registration->data);
+}
+
+// Under registrations_lock.
+void Remove(Registration* registration) {
+  EpollSet* set = registration->set;
+  LockScope scope(set->lock, CurrentTid());
+  if (registration->converted) UnlinkConverted(set, registration);
+  const uint32_t self = IndexOfRegistration(registration) + 1;
+  uint32_t link = registration->side->epoll_registrations.load(std::memory_order_relaxed);
+  if (link == self) {
+    registration->side->epoll_registrations.store(registration->next_of_side, std::memory_order_relaxed);
+  } else {
+    while (link != 0 && registrations[link - 1].next_of_side != self) link = registrations[link - 1].next_of_side;
+    if (link != 0) registrations[link - 1].next_of_side = registration->next_of_side;
+  }
+  registration->in_use = false;
+  registration->next_free = first_free;
+  first_free = self;
+}
+
+}  // namespace
+
+Registration* RegistrationAt(uint32_t index) {
+  return registrations != nullptr && index < kMaxRegistrations ? &registrations[index] : nullptr;
+}
+uint64_t TagOf(uint32_t index) { return tag_base | index; }
+bool IsTag(uint64_t data, uint32_t* index) {
+  if (tag_base == 0 || (data & ~0xffffffull) != tag_base) return false;
+  *index = static_cast<uint32_t>(data & 0xffffff);
+  return true;
+}
+
+int UpdateKernel(EpollSet* set, uint32_t index, Registration* registration) {
+  const uint32_t events =
+      registration->disabled ? static_cast<uint32_t>(EPOLLET) : registration->events & ~kKeptFromKernel;
+  return KernelControl(set->epfd, EPOLL_CTL_MOD, registration->fd, events, TagOf(index));
+}
+
+void EpollCreated(int epfd) {
+  if (!process_state.ready || !FdTable::InRange(epfd)) return;
+  sys::SignalsBlocked blocked;
+  LockScope scope(registrations_lock, CurrentTid());
+  if (sets == nullptr) sets = static_cast<EpollSet*>(MapZeroed(sizeof(EpollSet) * kMaxEpollSets));
+  if (sets == nullptr) return;
+  for (uint32_t i = 0; i < kMaxEpollSets; ++i) {
+    if (sets[i].in_use) continue;
+    sets[i].in_use = true;
+    sets[i].has_doorbell = false;
+    sets[i].references = 1;
+    sets[i].epfd = epfd;
+    sets[i].converted.store(0, std::memory_order_relaxed);
+    sets[i].first_converted = 0;
+    FdTable::SetEpollSet(epfd, &sets[i]);
+    return;
+  }
+}
+
+int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* event) {
+  Side* side = FindSide(fd);
+  const auto kernel = [&] {
+    return static_cast<int>(sys::Call(SYS_epoll_ctl, epfd, operation, fd, reinterpret_cast<long>(event)));
+  };
+  if (side == nullptr || (event == nullptr && operation != EPOLL_CTL_DEL)) return kernel();
+  sys::SignalsBlocked blocked;
+  LockScope scope(registrations_lock, CurrentTid());
+  Registration* registration = Find(set, fd, side);
+  if (operation == EPOLL_CTL_DEL) {
+    const int result = kernel();
+    if (result == 0 && registration != nullptr) Remove(registration);
+    return result;
+  }
+  if (operation == EPOLL_CTL_ADD) {
+    const int result = kernel();
+    if (result != 0) return result;
+    if (registration != nullptr) Remove(registration);  // left from a descriptor that was closed unseen
+    registration = NewRegistration();
+    if (registration == nullptr) {
+      side->pinned.store(1, std::memory_order_relaxed);
+      FallBack(fd, side, "too many epoll registrations");
+      return 0;
+    }
+    registration->fd = fd;
+    registration->events = event->events;
+    registration->data = event->data.u64;
+    registration->side = side;
+    registration->set = set;
+    registration->next_of_side = side->epoll_registrations.load(std::memory_order_relaxed);
+    side->epoll_registrations.store(IndexOfRegistration(registration) + 1, std::memory_order_relaxed);
+    LockScope inner(set->lock, CurrentTid());
+    if (side->registrations_converted.load(std::memory_order_relaxed) != 0 && !Convert(set, registration)) {
+      side->pinned.store(1, std::memory_order_relaxed);
+      FallBack(fd, side, "registered with EPOLLEXCLUSIVE");
+    }
+    return 0;
+  }
+  if (registration == nullptr || !registration->converted) {
+    const int result = kernel();
+    if (result == 0 && registration != nullptr) {
+      registration->events = event->events;
+      registration->data = event->data.u64;
+      registration->disabled = false;
+    }
+    return result;
+  }
+  if ((event->events & EPOLLEXCLUSIVE) != 0) return -EINVAL;
+  LockScope inner(set->lock, CurrentTid());
+  registration->events = event->events;
+  registration->data = event->data.u64;
+  registration->disabled = false;
+  registration->out_reported = false;
+  registration->reported = ~0ull;
+  const int result = UpdateKernel(set, IndexOfRegistration(registration), registration);
+  // Another thread may be asleep in this set, and what it waits for may be in the FIFO already.
+  RingOwnDoorbell();
+  return result;
+}
+
+bool PrepareRegistrations(Side* side) {
+  LockScope scope(registrations_lock, CurrentTid());
+  bool all = true;
+  side->registrations_converted.store(1, std::memory_order_relaxed);
+  bool wake = false;
+  for (uint32_t link = side->epoll_registrations.load(std::memory_order_relaxed); link != 0 && all;
+       link = registrations[link - 1].next_of_side) {
+    Registration& registration = registrations[link - 1];
+    LockScope inner(registration.set->lock, CurrentTid());
+    all = Convert(registration.set, &registration);
+    wake = true;
+  }
+  if (wake) {
+    // Threads that went to sleep before the conversion must come round and look at FIFOs from now on.
+    const uint64_t one = 1;
+    sys::Write(OwnDoorbellFd(), &one, sizeof one);
+  }
+  return all;
+}
+
+void RestoreRegistrations(Side* side) {
+  LockScope scope(registrations_lock, CurrentTid());
+  side->registrations_converted.store(0, std::memory_order_relaxed);
+  for (uint32_t link = side->epoll_registrations.load(std::memory_order_relaxed); link != 0;
+       link = registrations[link - 1].next_of_side) {
+    Registration& registration = registrations[link - 1];
+    LockScope inner(registration.set->lock, CurrentTid());
+    Restore(registration.set, &registration);
+  }
+}
+
+void EpollForgets(int fd, Side* side, bool last) {
+  if (side->epoll_registrations.load(std::memory_order_relaxed) == 0 || !last) return;
+  LockScope scope(registrations_lock, CurrentTid());
+  while (const uint32_t link = side->epoll_registrations.load(std::memory_order_relaxed)) {
+    Remove(&registrations[link - 1]);
+  }
+}
+
+void EpollSetDuplicated(EpollSet* set) {
+  LockScope scope(registrations_lock, CurrentTid());
+  ++set->references;
+}
+
+void EpollSetClosed(int epfd, EpollSet* set) {
+  sys::SignalsBlocked blocked;
+  LockScope scope(registrations_lock, CurrentTid());
+  if (--set->references > 0) {
+    // The number we use is going away; another one of the same set is left.
+    for (int fd = 0; set->epfd == epfd && fd < FdTable::End(); ++fd) {
+      if (fd != epfd && FdTable::FindEpollSet(fd) == set) set->epfd = fd;
+    }
+    return;
+  }
+  for (uint32_t i = 0; i < used_registrations; ++i) {
+    if (registrations[i].in_use && registrations[i].set == set) Remove(&registrations[i]);
+  }
+  set->in_use = false;
+}
+
+void EpollForkedChild() { registrations_lock.Release(); }
+
+}  // namespace xenloop

@@ -1,0 +1,73 @@
+// Epoll sets as this library sees them. Every registration stays in the kernel's set, so nesting, sharing and closing
+// keep the kernel's semantics. While a socket is accelerated its registration is *converted*: in the kernel it carries a
+// tag instead of the program's data and no EPOLLOUT (the shadow socket is always writable), and the set holds our
+// doorbell; EpollWait turns both back into what the program registered.
+//
+// Locks: `registrations_lock` guards structure (who is registered where, who is converted), a set's own lock what a wait
+// looks at. Order: registrations_lock, then a set's lock, then a stream's.
+#pragma once
+
+#include <sys/epoll.h>
+
+#include <cstdint>
+
+#include "channel/base/lock.h"
+#include "preload/side.h"
+#include "preload/socket.h"
+
+namespace xenloop {
+
+inline constexpr uint32_t kMaxRegistrations = 1 << 16;
+inline constexpr uint32_t kMaxEpollSets = 4096;
+
+struct EpollSet;
+
+struct Registration {
+  bool in_use;
+  bool converted;
+  bool disabled;      // one-shot, has fired
+  bool out_reported;  // edge-triggered: room has been told
+  int fd;
+  uint32_t events;  // as the program gave them
+  uint64_t data;
+  uint64_t token;     // the look at the set that has evaluated it last
+  uint64_t reported;  // edge-triggered: the producer index at the last report
+  Side* side;
+  EpollSet* set;
+  uint32_t next_of_side;  // index + 1
+  uint32_t next_in_set, previous_in_set;  // of the converted ones; index + 1
+  uint32_t next_free;
+};
+
+struct EpollSet {
+  RecoverableLock lock;
+  bool in_use;
+  bool has_doorbell;
+  int references;  // descriptors
+  int epfd;
+  uint32_t turn;
+  std::atomic<uint32_t> converted;  // how many
+  uint32_t first_converted;         // index + 1
+};
+
+// For the agent: converts all registrations of a side, before it is attached. False: one of them cannot be.
+bool PrepareRegistrations(Side* side);
+// Gives all registrations of a side back to the kernel as the program made them.
+void RestoreRegistrations(Side* side);
+
+// For fd_life.cc. `last`: no descriptor of the side is left, so the kernel drops its registrations.
+void EpollForgets(int fd, Side* side, bool last);
+void EpollSetDuplicated(EpollSet* set);
+void EpollSetClosed(int epfd, EpollSet* set);
+void EpollForkedChild();
+
+// Shared by epoll.cc and epoll_wait.cc.
+Registration* RegistrationAt(uint32_t index);
+// The tag of a converted registration, or of the doorbell (index kDoorbellIndex).
+inline constexpr uint32_t kDoorbellIndex = 0xffffff;
+uint64_t TagOf(uint32_t index);
+bool IsTag(uint64_t data, uint32_t* index);
+// Tells the kernel what a converted registration wants now (nothing, if it is a one-shot that has fired).
+int UpdateKernel(EpollSet* set, uint32_t index, Registration* registration);
+
+}  // namespace xenloop

@@ -1,0 +1,212 @@
+// Waiting on an epoll set: what the kernel reports, plus what FIFOs hold, in the program's own terms.
+#include <errno.h>
+
+#include "preload/agent.h"
+#include "preload/config.h"
+#include "preload/epoll.h"
+#include "preload/fd_table.h"
+#include "preload/readiness.h"
+#include "preload/real.h"
+#include "preload/socket.h"
+#include "preload/wait.h"
+
+namespace xenloop {
+namespace {
+
+constexpr uint32_t kAlways = EPOLLERR | EPOLLHUP;
+constexpr uint32_t kRead = EPOLLIN | EPOLLRDNORM;
+constexpr uint32_t kWrite = EPOLLOUT | EPOLLWRNORM;
+constexpr uint32_t kKernelEveryTurns = 8;  // a busy FIFO must not starve the kernel's descriptors
+
+std::atomic<uint64_t> next_token{1};  // tells one look at a set from another
+
+// What to report for a converted registration, given what the kernel says. Under the set's lock.
+uint32_t Evaluate(Registration* registration, uint32_t from_kernel, Self self) {
+  if (registration->disabled) return 0;
+  Side* side = registration->side;
+  const uint32_t wanted = registration->events;
+  const bool edge = (wanted & EPOLLET) != 0;
+  uint32_t events = from_kernel & (wanted | kAlways);
+  if (edge && side->send.blocked.load(std::memory_order_relaxed) != 0) registration->out_reported = false;
+  const bool want_room = (wanted & kWrite) != 0 && !(edge && registration->out_reported);
+  const FifoReadiness ready = ReadinessOf(side, want_room, self);
+  bool news = events != 0;
+  if (ready.in && (!edge || ready.published != registration->reported)) {
+    events |= kRead & wanted;
+    news = news || (kRead & wanted) != 0;
+    registration->reported = ready.published;
+  }
+  const bool room = want_room && (ready.out || (ready.out_from_kernel && KernelWritable(registration->fd)));
+  if (room) {
+    events |= kWrite & wanted;
+    news = true;
+    if (edge) {
+      registration->out_reported = true;
+      side->send.blocked.store(0, std::memory_order_relaxed);
+    }
+  }
+  if (!news || events == 0) return 0;
+  // As the kernel does, an edge tells the whole state: room that was told before is told again with new data.
+  if (edge && (wanted & kWrite) != 0 && !room && side->send.blocked.load(std::memory_order_relaxed) == 0) {
+    events |= kWrite & wanted;
+  }
+  if (edge && ready.in) events |= kRead & wanted;
+  return events;
+}
+
+void Fired(EpollSet* set, uint32_t index, Registration* registration) {
+  if ((registration->events & EPOLLONESHOT) == 0) return;
+  registration->disabled = true;
+  UpdateKernel(set, index, registration);
+}
+
+// Adds the ready converted registrations to events[count...]; returns the new count.
+int Collect(EpollSet* set, epoll_event* events, int count, int max_events, uint64_t token, Self self) {
+  if (set->converted.load(std::memory_order_relaxed) == 0 || count >= max_events) return count;
+  LockScope scope(set->lock, self.tid);
+  if (scope.result() == LockResult::kReentered) return count;
+  uint32_t link = set->first_converted;
+  while (link != 0 && count < max_events) {
+    Registration* registration = RegistrationAt(link - 1);
+    const uint32_t next = registration->next_in_set;
+    // What the kernel reported in this call was evaluated with its FIFO already.
+    const uint32_t found = registration->token == token ? 0 : Evaluate(registration, 0, self);
+    if (found != 0) {
+      events[count].events = found;
+      events[count].data.u64 = registration->data;
+      ++count;
+      Fired(set, link - 1, registration);
+    }
+    link = next;
+  }
+  if (link != 0 && count == max_events) {
+    // More may be ready than fits: begin with them next time, and let another sleeper have them now.
+    const uint32_t first = set->first_converted;
+    Registration* rest = RegistrationAt(link - 1);
+    if (first != link) {
+      // Rotate the list: [first .. before rest) goes behind the last.
+      uint32_t last = link;
+      while (RegistrationAt(last - 1)->next_in_set != 0) last = RegistrationAt(last - 1)->next_in_set;
+      Registration* tail_of_first = RegistrationAt(rest->previous_in_set - 1);
+      tail_of_first->next_in_set = 0;
+      rest->previous_in_set = 0;
+      RegistrationAt(last - 1)->next_in_set = first;
+      RegistrationAt(first - 1)->previous_in_set = last;
+      set->first_converted = link;
+    }
+    RingOwnDoorbell();
+  }
+  return count;
+}
+
+// Turns what the kernel returned into what the program registered, in place; returns how many events are left.
+int Translate(EpollSet* set, epoll_event* events, int count, uint64_t token, Self self) {
+  int kept = 0;
+  for (int i = 0; i < count; ++i) {
+    uint32_t index;
+    if (!IsTag(events[i].data.u64, &index)) {
+      events[kept++] = events[i];
+      continue;
+    }
+    if (index == kDoorbellIndex) continue;
+    LockScope scope(set->lock, self.tid);
+    Registration* registration = RegistrationAt(index);
+    if (registration == nullptr || !registration->in_use || registration->set != set) continue;
+    const uint32_t found = Evaluate(registration, events[i].events, self);
+    registration->token = token;
+    if (found == 0) continue;
+    events[kept].events = found;
+    events[kept].data.u64 = registration->data;
+    ++kept;
+    Fired(set, index, registration);
+  }
+  return kept;
+}
+
+int KernelWait(int epfd, epoll_event* events, int max_events, const timespec* timeout, const sigset_t* mask) {
+  const int saved = errno;
+  const int count = real::epoll_pwait2(epfd, events, max_events, timeout, mask);
+  if (count >= 0) return count;
+  const int error = errno;
+  errno = saved;
+  return -error;
+}
+
+bool Remaining(const timespec* timeout, uint64_t deadline_ns, timespec* left) {
+  if (timeout == nullptr) return true;
+  const uint64_t now = sys::MonotonicNs();
+  const uint64_t rest = now < deadline_ns ? deadline_ns - now : 0;
+  left->tv_sec = static_cast<time_t>(rest / 1000000000u);
+  left->tv_nsec = static_cast<long>(rest % 1000000000u);
+  return rest > 0;
+}
+
+}  // namespace
+
+int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, const timespec* timeout,
+              const sigset_t* mask) {
+  if (max_events <= 0) return KernelWait(epfd, events, max_events, timeout, mask);
+  const Self self = CurrentSelf();
+  static constexpr timespec kNow{0, 0};
+  const uint64_t deadline =
+      timeout == nullptr ? 0
+                         : sys::MonotonicNs() + static_cast<uint64_t>(timeout->tv_sec) * 1000000000u +
+                               static_cast<uint64_t>(timeout->tv_nsec);
+  bool may_spin = true;
+  for (;;) {
+    const uint64_t token = next_token.fetch_add(1, std::memory_order_relaxed);
+    timespec left = kNow;
+    const bool can_wait = Remaining(timeout, deadline, &left);
+    if (set->converted.load(std::memory_order_acquire) == 0) {
+      // A conversion meanwhile puts the doorbell into the set and rings it: we come round and look at FIFOs.
+      const int count = KernelWait(epfd, events, max_events, timeout == nullptr ? nullptr : &left, mask);
+      if (count <= 0) return count;
+      const int kept = Translate(set, events, count, token, self);
+      if (kept > 0) return kept;
+      continue;
+    }
+    int count = Collect(set, events, 0, max_events, token, self);
+    if (count == 0 && can_wait && may_spin && GetConfig().spin_us != 0) {
+      const uint32_t budget = SharedSpinBudgetUs();
+      const uint64_t start = sys::MonotonicNs();
+      uint32_t turns = 0;
+      bool from_kernel = false;
+      while (budget != 0 && SpinTurn(start, budget, &turns)) {
+        count = Collect(set, events, 0, max_events, token, self);
+        if (count > 0) break;
+        if ((turns & 31) == 0) {
+          count = KernelWait(epfd, events, max_events, &kNow, mask);
+          from_kernel = count > 0;
+          if (count != 0) break;
+        }
+      }
+      if (count < 0) return count;
+      if (from_kernel) count = Translate(set, events, count, token, self);
+      SharedSpinEnded(count > 0);
+      may_spin = false;
+    }
+    if (count > 0) {
+      if (count < max_events && ++set->turn % kKernelEveryTurns == 0) {
+        const int more = KernelWait(epfd, events + count, max_events - count, &kNow, nullptr);
+        if (more > 0) count += Translate(set, events + count, more, token, self);
+      }
+      return count;
+    }
+    AddSleeper();
+    count = Collect(set, events, 0, max_events, token, self);
+    if (count > 0) {
+      RemoveSleeper();
+      return count;
+    }
+    const bool for_ever = timeout == nullptr;
+    const int woken = KernelWait(epfd, events, max_events, for_ever ? nullptr : &left, mask);
+    RemoveSleeper();
+    if (woken < 0) return woken;
+    count = Translate(set, events, woken, token, self);
+    count = Collect(set, events, count, max_events, token, self);
+    if (count > 0) return count;
+    if (woken == 0 && !for_ever) return 0;
+  }
+}
+
+}  // namespace xenloop

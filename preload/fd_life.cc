@@ -1,0 +1,194 @@
+// The life of descriptors: when a socket becomes a side, when a duplicate shares it, and what the last close of an
+// accelerated socket owes its peer.
+#include <errno.h>
+#include <sys/socket.h>
+
+#include "preload/agent.h"
+#include "preload/config.h"
+#include "preload/epoll.h"
+#include "preload/fd_table.h"
+#include "preload/hot.h"
+#include "preload/shadow.h"
+#include "preload/socket.h"
+#include "preload/stats.h"
+#include "preload/wait.h"
+
+namespace xenloop {
+namespace {
+
+constexpr int kLongestFlushMs = 5000;
+
+void Follow(int fd) {
+  if (!FdTable::InRange(fd)) return;
+  if (!FdTable::IsEmpty(fd)) BeforeClose(fd);  // closed behind our back: what we knew is void
+  Side* side = AllocateSide();
+  if (side == nullptr) return;
+  side->fd.store(fd, std::memory_order_release);
+  side->next_attempt.store(GetConfig().upgrade_after, std::memory_order_relaxed);
+  FdTable::SetSide(fd, side);
+}
+
+// Another descriptor of the side in this process, or -1.
+int OtherDescriptor(const Side* side, int except) {
+  for (int fd = 0; fd < FdTable::End(); ++fd) {
+    if (fd != except && FdTable::FindSide(fd) == side) return fd;
+  }
+  return -1;
+}
+
+// The last close of an accelerated side: both directions go back to TCP, and the kernel closes what is then an ordinary
+// connection. Unread bytes make it reset the connection, as TCP does.
+void CloseAttached(int fd, Side* side) {
+  SocketShadow shadow(fd, side);
+  const uint32_t tid = CurrentTid();
+  bool pending;
+  bool unread;
+  {
+    LockScope scope(side->send.lock, tid);
+    side->send.BeginFlush(shadow);
+    pending = side->send.PumpResidue(shadow) != 0;
+  }
+  {
+    LockScope scope(side->receive.lock, tid);
+    const ReceiveRoute route = side->receive.route.load(std::memory_order_relaxed);
+    unread = route != ReceiveRoute::kTcp && side->receive.fifo.AvailableBytes() > 0;
+    side->receive.EndFifo(shadow);
+  }
+  int lingering = -1;
+  if (pending) {
+    lingering = static_cast<int>(sys::Call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 1024));
+    if (lingering >= 0) FdTable::SetPrivate(lingering);
+  } else if (unread) {
+    const linger reset{1, 0};
+    sys::Call(SYS_setsockopt, fd, SOL_SOCKET, SO_LINGER, reinterpret_cast<long>(&reset), sizeof reset);
+  }
+  AgentRelease(side, lingering);
+}
+
+}  // namespace
+
+void SocketCreated(int fd, int domain, int type, int protocol) {
+  if (!process_state.ready) return;
+  if (domain != AF_INET && domain != AF_INET6) return;
+  if ((type & 0xf) != SOCK_STREAM || (protocol != 0 && protocol != IPPROTO_TCP)) return;
+  Follow(fd);
+}
+
+void SocketConnected(int fd) {
+  Side* side = FindSide(fd);
+  if (side == nullptr || side->connected.exchange(1, std::memory_order_relaxed) != 0) return;
+  CountConnection();
+  if (GetConfig().test_points) WantUpgrade(side);
+}
+
+void SocketListens(int) {}
+
+void SocketAccepted(int listener, int fd) {
+  if (!process_state.ready) return;
+  if (FindSide(listener) == nullptr) {
+    int protocol = 0;
+    socklen_t length = sizeof protocol;
+    if (sys::Call(SYS_getsockopt, fd, SOL_SOCKET, SO_PROTOCOL, reinterpret_cast<long>(&protocol),
+                  reinterpret_cast<long>(&length)) != 0 ||
+        protocol != IPPROTO_TCP) {
+      return;
+    }
+  }
+  Follow(fd);
+  Side* side = FindSide(fd);
+  if (side == nullptr) return;
+  side->connected.store(1, std::memory_order_relaxed);
+  CountConnection();
+  if (GetConfig().test_points || GetConfig().upgrade_after == 0) WantUpgrade(side);
+}
+
+bool CloseConcernsUs(int fd) { return process_state.ready && !FdTable::IsEmpty(fd); }
+
+int BeforeClose(int fd) {
+  if (FdTable::IsPrivate(fd)) return -EBADF;
+  if (EpollSet* set = FdTable::FindEpollSet(fd)) {
+    EpollSetClosed(fd, set);
+    FdTable::Clear(fd);
+    return 0;
+  }
+  Side* side = FindSide(fd);
+  if (side == nullptr) return 0;
+  sys::SignalsBlocked blocked;
+  if (side->references.load(std::memory_order_acquire) > 1) {
+    const int other = OtherDescriptor(side, fd);
+    if (other < 0) {
+      // Other processes go on with it. Ours will not look after it any longer.
+      if (IsOurs(side)) FallBack(fd, side, "handed over to another process");
+      side->holders.fetch_sub(1, std::memory_order_acq_rel);
+    }
+    if (!FdTable::Take(fd, side)) return 0;
+    if (other >= 0 && side->fd.load(std::memory_order_relaxed) == fd) side->fd.store(other, std::memory_order_release);
+    side->references.fetch_sub(1, std::memory_order_acq_rel);
+    return 0;
+  }
+  bool attached;
+  {
+    // Under the send lock the agent cannot be half-way through attaching this side.
+    LockScope send(side->send.lock, CurrentTid());
+    LockScope receive(side->receive.lock, CurrentTid());
+    if (!FdTable::Take(fd, side)) return 0;
+    CountClosed(fd, side);
+    attached = side->attached.load(std::memory_order_acquire) != 0;
+  }
+  EpollForgets(fd, side, true);
+  side->references.store(0, std::memory_order_release);
+  side->holders.store(0, std::memory_order_release);
+  if (attached) {
+    CloseAttached(fd, side);
+  } else {
+    FreeSide(side);
+  }
+  return 0;
+}
+
+int CloseRange(unsigned first, unsigned last, int flags) {
+  if (flags != 0 || first > last || InBorrowedMemory() || !process_state.ready) {
+    return static_cast<int>(sys::Call(SYS_close_range, first, last, flags));
+  }
+  const unsigned end = static_cast<unsigned>(FdTable::End());
+  unsigned start = first;
+  for (unsigned fd = first; fd < end && fd <= last; ++fd) {
+    if (FdTable::IsEmpty(static_cast<int>(fd))) continue;
+    if (BeforeClose(static_cast<int>(fd)) == 0) continue;
+    if (start < fd) sys::Call(SYS_close_range, start, fd - 1, 0);
+    start = fd + 1;
+  }
+  return start <= last ? static_cast<int>(sys::Call(SYS_close_range, start, last, 0)) : 0;
+}
+
+void Duplicated(int from, int to) {
+  if (!process_state.ready || from == to || InBorrowedMemory() || !FdTable::InRange(to)) return;
+  if (Side* side = FindSide(from)) {
+    side->references.fetch_add(1, std::memory_order_acq_rel);
+    FdTable::SetSide(to, side);
+  } else if (EpollSet* set = FindEpollSet(from)) {
+    EpollSetDuplicated(set);
+    FdTable::SetEpollSet(to, set);
+  }
+}
+
+int MakeRoomAt(int fd) {
+  if (FdTable::IsPrivate(fd)) AgentMovePrivate(fd);
+  return 0;
+}
+
+void FallBackToTcp(int fd, const char* reason, bool pin) {
+  Side* side = FindSide(fd);
+  if (side == nullptr || InBorrowedMemory()) return;
+  if (pin) side->pinned.store(1, std::memory_order_relaxed);
+  FallBack(fd, side, reason);
+  side->reason.store(reason, std::memory_order_relaxed);
+  // Whoever writes next does not pass through us: all that the FIFO owed must be in TCP before.
+  const uint64_t end = sys::MonotonicNs() + static_cast<uint64_t>(kLongestFlushMs) * 1000000u;
+  while (side->send.route.load(std::memory_order_acquire) == SendRoute::kFlushing && sys::MonotonicNs() < end) {
+    SleepUntilWritable(fd, end);
+    FallBack(fd, side, reason);
+  }
+}
+
+}  // namespace xenloop

@@ -1,0 +1,106 @@
+// fork, exec, spawn and exit: what becomes of followed sockets when the process changes. A forked child shares the sides
+// it inherits; a program that we do not see start gets them on TCP.
+#include <fcntl.h>
+#include <pthread.h>
+
+#include "preload/agent.h"
+#include "preload/agent_state.h"
+#include "preload/epoll.h"
+#include "preload/fd_table.h"
+#include "preload/init.h"
+#include "preload/self.h"
+#include "preload/socket.h"
+#include "preload/stats.h"
+
+namespace xenloop {
+namespace {
+
+constexpr int kLongestDrainMs = 3000;
+
+bool ClosesOnExec(int fd) {
+  const long flags = sys::Call(SYS_fcntl, fd, F_GETFD);
+  return flags < 0 || (flags & FD_CLOEXEC) != 0;
+}
+
+template <typename Visit>
+void EachDescriptor(Visit visit) {
+  for (int fd = 0; fd < FdTable::End(); ++fd) {
+    if (Side* side = FdTable::FindSide(fd)) visit(fd, side);
+  }
+}
+
+// The child will hold everything that we hold. Done in the parent, so that a close here cannot be the last one.
+void BeforeFork() {
+  EachDescriptor([](int fd, Side* side) {
+    side->references.fetch_add(1, std::memory_order_acq_rel);
+    if (side->fd.load(std::memory_order_relaxed) == fd) side->holders.fetch_add(1, std::memory_order_acq_rel);
+  });
+}
+
+void InChild() {
+  process_state.pid = sys::GetPid();
+  cached_tid = 0;
+  AgentForkedChild();
+  EpollForkedChild();
+  ForgetStats();
+}
+
+}  // namespace
+
+void InstallForkHandlers() { pthread_atfork(BeforeFork, nullptr, InChild); }
+
+bool InBorrowedMemory() { return process_state.pid != 0 && sys::GetPid() != process_state.pid; }
+
+void AfterRawFork(pid_t child) {
+  if (child != 0 || !process_state.ready || !InBorrowedMemory()) return;
+  BeforeFork();
+  InChild();
+}
+
+void BeforeSpawn() {
+  if (!process_state.ready || InBorrowedMemory()) return;
+  EachDescriptor([](int fd, Side* side) {
+    if (side->connected.load(std::memory_order_relaxed) != 0 && side->pinned.load(std::memory_order_relaxed) == 0 &&
+        !ClosesOnExec(fd)) {
+      FallBackToTcp(fd, "descriptor inherited by a spawned program", true);
+    }
+  });
+}
+
+void BeforeExec() {
+  if (!process_state.ready || InBorrowedMemory()) return;
+  EachDescriptor([](int fd, Side* side) {
+    if (side->attached.load(std::memory_order_acquire) != 0) FallBackToTcp(fd, "exec", false);
+    if (side->holders.load(std::memory_order_relaxed) > 1 && ClosesOnExec(fd)) {
+      side->references.fetch_sub(1, std::memory_order_acq_rel);
+      if (side->fd.load(std::memory_order_relaxed) == fd) side->holders.fetch_sub(1, std::memory_order_acq_rel);
+    }
+  });
+  AgentDrain(kLongestDrainMs);
+}
+
+void AfterFailedExec() {
+  if (!process_state.ready || InBorrowedMemory()) return;
+  EachDescriptor([](int fd, Side* side) {
+    if (side->holders.load(std::memory_order_relaxed) >= 1 && side->references.load() > 0 && ClosesOnExec(fd) &&
+        side->holders.load(std::memory_order_relaxed) > 1) {
+      side->references.fetch_add(1, std::memory_order_acq_rel);
+      if (side->fd.load(std::memory_order_relaxed) == fd) side->holders.fetch_add(1, std::memory_order_acq_rel);
+    }
+  });
+}
+
+void BeforeExit() {
+  if (!process_state.ready || InBorrowedMemory()) return;
+  WriteStats();
+  AgentDrain(kLongestDrainMs);
+  // A child's share in what it inherited ends with it.
+  EachDescriptor([](int fd, Side* side) {
+    if (side->holders.load(std::memory_order_relaxed) > 1 && FdTable::Take(fd, side)) {
+      side->references.fetch_sub(1, std::memory_order_acq_rel);
+      if (side->fd.load(std::memory_order_relaxed) == fd) side->holders.fetch_sub(1, std::memory_order_acq_rel);
+    }
+  });
+}
+
+}  // namespace xenloop

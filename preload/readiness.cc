@@ -1,0 +1,44 @@
+// See readiness.h.
+#include "preload/readiness.h"
+
+#include <poll.h>
+
+namespace xenloop {
+
+FifoReadiness ReadinessOf(Side* side, bool want_room, Self self) {
+  FifoReadiness ready{};
+  {
+    LockScope scope(side->receive.lock, self.tid);
+    const ReceiveRoute route = side->receive.route.load(std::memory_order_relaxed);
+    if (route == ReceiveRoute::kFifo) {
+      const Fifo& fifo = side->receive.fifo;
+      const uint64_t low = side->receive_low_water.load(std::memory_order_relaxed);
+      const uint64_t most = fifo.capacity_bytes / 2;
+      ready.in = fifo.AvailableBytes() >= (low < most ? low : most);
+      ready.published = fifo.header->producer.load(std::memory_order_relaxed);
+    }
+  }
+  if (!want_room) return ready;
+  LockScope scope(side->send.lock, self.tid);
+  if (side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo) {
+    ready.out_from_kernel = true;
+    return ready;
+  }
+  const Fifo& fifo = side->send.fifo;
+  const auto has_room = [&fifo] { return fifo.FreeBytes() >= fifo.WakeThresholdBytes() || fifo.Sealed(); };
+  ready.out = has_room();
+  if (!ready.out) {
+    RequestDoorbell(fifo.header->producer_waiting);
+    ready.out = has_room();  // once more, now that the consumer will ring
+  }
+  return ready;
+}
+
+bool KernelWritable(int fd) {
+  pollfd entry{fd, POLLOUT, 0};
+  const timespec now{0, 0};
+  return sys::Call(SYS_ppoll, reinterpret_cast<long>(&entry), 1, reinterpret_cast<long>(&now), 0, 8) > 0 &&
+         (entry.revents & POLLOUT) != 0;
+}
+
+}  // namespace xenloop

@@ -1,0 +1,36 @@
+// Who is executing: the thread, its processor, its process. Cheap enough for every call.
+#pragma once
+
+#include <cstdint>
+
+#include "channel/base/sys.h"
+#include "channel/stream.h"
+
+namespace xenloop {
+
+struct ProcessState {
+  bool ready = false;        // the constructor has run and acceleration is on
+  int32_t pid = 0;           // of the process that owns this memory; differs from getpid() in a vfork child only
+  long rseq_offset = 0;      // from the thread pointer to glibc's rseq area; 0: none
+  uint32_t processors = 1;   // that this process may use
+};
+extern ProcessState process_state;
+
+extern __thread uint32_t cached_tid;
+
+inline uint32_t CurrentTid() {
+  if (__builtin_expect(cached_tid == 0, 0)) cached_tid = static_cast<uint32_t>(sys::GetTid());
+  return cached_tid;
+}
+
+// The processor we are on, plus 1; 0 if the kernel does not say without a system call.
+inline uint32_t CurrentCpu() {
+  if (process_state.rseq_offset == 0) return 0;
+  const char* area = static_cast<const char*>(__builtin_thread_pointer()) + process_state.rseq_offset;
+  const uint32_t cpu = *reinterpret_cast<const volatile uint32_t*>(area + 4);  // struct rseq, cpu_id
+  return cpu < 0x7fffffff ? cpu + 1 : 0;
+}
+
+inline Self CurrentSelf() { return Self{CurrentTid(), CurrentCpu()}; }
+
+}  // namespace xenloop

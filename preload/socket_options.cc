@@ -1,0 +1,205 @@
+// Options, ioctls and shutdown of a followed socket: what changes the data path is remembered, what a FIFO cannot follow
+// sends the connection back to TCP. Also the marked points by which tests flip routes.
+#include <errno.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "preload/agent.h"
+#include "preload/config.h"
+#include "preload/fd_table.h"
+#include "preload/shadow.h"
+#include "preload/socket.h"
+#include "preload/stats.h"
+#include "preload/wait.h"
+
+namespace xenloop {
+namespace {
+
+constexpr int kMarkedPoint = 0x786C;  // an option number that no kernel knows
+constexpr int kTcpUlp = 31;
+constexpr int kTcpZerocopyReceive = 35;
+constexpr int kTcpInq = 36;
+constexpr int kTcpRepair = 19;
+
+// Options after which the kernel's receive or send path does what only it can do.
+const char* Incompatible(int level, int name) {
+  if (level == IPPROTO_TCP) {
+    switch (name) {
+      case kTcpUlp: return "kernel TLS or another upper-layer protocol";
+      case kTcpZerocopyReceive: return "zero-copy receive";
+      case kTcpInq: return "TCP_INQ";
+      case kTcpRepair: return "TCP_REPAIR";
+      default: return nullptr;
+    }
+  }
+  if (level != SOL_SOCKET) return nullptr;
+  switch (name) {
+    case SO_ZEROCOPY: return "MSG_ZEROCOPY";
+    case SO_PEEK_OFF: return "SO_PEEK_OFF";
+    case SO_ATTACH_FILTER:
+    case SO_ATTACH_BPF: return "socket filter";
+    case SO_TIMESTAMP_OLD:
+    case SO_TIMESTAMP_NEW:
+    case SO_TIMESTAMPNS_OLD:
+    case SO_TIMESTAMPNS_NEW:
+    case SO_TIMESTAMPING_OLD:
+    case SO_TIMESTAMPING_NEW: return "time stamps";
+    case SO_OOBINLINE: return "urgent data";
+    default: return nullptr;
+  }
+}
+
+int RoutesOf(Side* side) {
+  const uint32_t tid = CurrentTid();
+  int routes = 0;
+  {
+    LockScope scope(side->send.lock, tid);
+    const SendRoute route = side->send.route.load(std::memory_order_relaxed);
+    const bool ready = route == SendRoute::kOffered && side->send.fifo.header->consumer_ready.load() != 0;
+    if (route == SendRoute::kFifo || ready) routes |= 1;
+  }
+  const ReceiveRoute route = side->receive.route.load(std::memory_order_acquire);
+  if (route == ReceiveRoute::kFifo || route == ReceiveRoute::kAware || route == ReceiveRoute::kDraining) routes |= 2;
+  return routes;
+}
+
+ssize_t UpgradeNow(Side* side) {
+  const uint64_t end = sys::MonotonicNs() + 2000000000u;
+  side->forced.store(1, std::memory_order_relaxed);
+  for (uint32_t turn = 0; RoutesOf(side) != 3; ++turn) {
+    if (side->pinned.load(std::memory_order_relaxed) != 0 || sys::MonotonicNs() > end) return -ETIMEDOUT;
+    if (turn % 16 == 0) WantUpgrade(side);
+    const timespec nap{0, 100000};
+    sys::Call(SYS_nanosleep, reinterpret_cast<long>(&nap), 0);
+  }
+  return 0;
+}
+
+int64_t TimeoutOf(int fd, int name) {
+  timeval value{};
+  socklen_t length = sizeof value;
+  sys::Call(SYS_getsockopt, fd, SOL_SOCKET, name, reinterpret_cast<long>(&value), reinterpret_cast<long>(&length));
+  return static_cast<int64_t>(value.tv_sec) * 1000000 + value.tv_usec;
+}
+
+}  // namespace
+
+void BeforeShutdown(int fd, Side* side, int how) {
+  if (how != SHUT_WR && how != SHUT_RDWR) return;
+  if (side->send.route.load(std::memory_order_acquire) == SendRoute::kTcp) return;
+  // The FIN must not overtake what the FIFO holds: this direction goes back to TCP first.
+  SocketShadow shadow(fd, side);
+  const uint64_t end = sys::MonotonicNs() + 5000000000u;
+  for (;;) {
+    int pending;
+    {
+      sys::SignalsBlocked blocked;
+      LockScope scope(side->send.lock, CurrentTid());
+      side->send.BeginFlush(shadow);
+      pending = side->send.PumpResidue(shadow);
+    }
+    if (pending == 0 || sys::MonotonicNs() > end || SleepUntilWritable(fd, end) == -EAGAIN) break;
+  }
+  RequestService(side);
+}
+
+void AfterShutdown(int, Side* side, int) {
+  // Threads asleep in a FIFO must see what the kernel now says.
+  const uint32_t tid = CurrentTid();
+  {
+    LockScope scope(side->receive.lock, tid);
+    if (side->receive.route.load(std::memory_order_relaxed) != ReceiveRoute::kTcp) {
+      WakeSleepers(side->receive.fifo.header->consumer_waiting);
+    }
+  }
+  RingOwnDoorbell();
+}
+
+ssize_t BeforeSetOption(int fd, Side* side, int level, int name, const void* value, socklen_t length) {
+  if (level == SOL_SOCKET && name == kMarkedPoint) {
+    if (!GetConfig().test_points || length != sizeof(int)) return kUseKernel;
+    int wish;
+    memcpy(&wish, value, sizeof wish);
+    if (wish == 2) return UpgradeNow(side);
+    FallBack(fd, side, "marked point");
+    return 0;
+  }
+  if (const char* reason = Incompatible(level, name)) FallBackToTcp(fd, reason, true);
+  return kUseKernel;
+}
+
+void AfterSetOption(int fd, Side* side, int level, int name, const void*, socklen_t) {
+  if (level != SOL_SOCKET) return;
+  if (name == SO_RCVTIMEO_OLD || name == SO_RCVTIMEO_NEW) {
+    side->receive_timeout_us.store(TimeoutOf(fd, SO_RCVTIMEO), std::memory_order_relaxed);
+  } else if (name == SO_SNDTIMEO_OLD || name == SO_SNDTIMEO_NEW) {
+    side->send_timeout_us.store(TimeoutOf(fd, SO_SNDTIMEO), std::memory_order_relaxed);
+  } else if (name == SO_RCVLOWAT) {
+    int low = 1;
+    socklen_t length = sizeof low;
+    sys::Call(SYS_getsockopt, fd, SOL_SOCKET, SO_RCVLOWAT, reinterpret_cast<long>(&low),
+              reinterpret_cast<long>(&length));
+    side->receive_low_water.store(static_cast<uint32_t>(low < 1 ? 1 : low), std::memory_order_relaxed);
+  }
+}
+
+ssize_t BeforeGetOption(int fd, Side* side, int level, int name, void* value, socklen_t* length) {
+  if (level == SOL_SOCKET && name == kMarkedPoint && GetConfig().test_points) {
+    if (length == nullptr || *length < sizeof(int)) return -EINVAL;
+    const int routes = RoutesOf(side);
+    memcpy(value, &routes, sizeof routes);
+    *length = sizeof routes;
+    return 0;
+  }
+  if (level == IPPROTO_TCP && name == kTcpZerocopyReceive) FallBackToTcp(fd, "zero-copy receive", true);
+  return kUseKernel;
+}
+
+void AfterGetOption(int, Side* side, int level, int name, void* value, socklen_t* length) {
+  if (level != IPPROTO_TCP || name != TCP_INFO || value == nullptr || length == nullptr) return;
+  // The counters tell of the stream, by whatever route it went.
+  uint64_t sent;
+  uint64_t received;
+  {
+    LockScope scope(side->send.lock, CurrentTid());
+    sent = side->send.FifoBytes();
+  }
+  {
+    LockScope scope(side->receive.lock, CurrentTid());
+    received = side->receive.FifoBytes();
+  }
+  auto* info = static_cast<tcp_info*>(value);
+  const auto covers = [length](size_t end) { return *length >= end; };
+  if (covers(offsetof(tcp_info, tcpi_bytes_acked) + 8)) info->tcpi_bytes_acked += sent;
+  if (covers(offsetof(tcp_info, tcpi_bytes_received) + 8)) info->tcpi_bytes_received += received;
+  if (covers(offsetof(tcp_info, tcpi_bytes_sent) + 8)) info->tcpi_bytes_sent += sent;
+}
+
+ssize_t BeforeIoctl(int fd, Side* side, unsigned long request, void* argument) {
+  if (request == FIOASYNC) FallBackToTcp(fd, "asynchronous signals", true);
+  if (request != FIONREAD) return kUseKernel;
+  int tcp = 0;
+  const long result = sys::Call(SYS_ioctl, fd, FIONREAD, reinterpret_cast<long>(&tcp));
+  if (result < 0) return kUseKernel;
+  LockScope scope(side->receive.lock, CurrentTid());
+  if (side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kTcp) return kUseKernel;
+  const uint64_t readable = side->receive.ReadableBytes(static_cast<uint64_t>(tcp));
+  const int answer = readable < 0x7fffffff ? static_cast<int>(readable) : 0x7fffffff;
+  if (argument == nullptr) return -EFAULT;
+  memcpy(argument, &answer, sizeof answer);
+  return 0;
+}
+
+void AfterIoctl(int, Side* side, unsigned long request, void* argument) {
+  if (request != FIONBIO || argument == nullptr) return;
+  int on;
+  memcpy(&on, argument, sizeof on);
+  side->nonblocking.store(on != 0, std::memory_order_relaxed);
+}
+
+void AfterSetFlags(int fd, Side* side, int flags) {
+  side->nonblocking.store((flags & O_NONBLOCK) != 0, std::memory_order_relaxed);
+  if ((flags & O_ASYNC) != 0) FallBackToTcp(fd, "asynchronous signals", true);
+}
+
+}  // namespace xenloop

@@ -1,0 +1,159 @@
+// See wait.h.
+#include "preload/wait.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+
+#include "preload/config.h"
+#include "preload/fd_table.h"
+#include "preload/socket.h"
+
+namespace xenloop {
+namespace {
+
+constexpr uint32_t kLeastSpinUs = 4;     // a wait that never pays still tries this long: less than a context switch
+constexpr uint32_t kPureSpinUs = 3;      // before the processor is offered to others
+constexpr uint32_t kYieldsOnOneCpu = 2;  // when the peer runs on our processor: let it, instead of spinning
+
+std::atomic<uint32_t> shared_budget_us{0};
+
+uint32_t Adapted(uint32_t budget_us, bool paid) {
+  const uint32_t most = GetConfig().spin_us;
+  if (paid) return budget_us * 2 < most ? budget_us * 2 : most;
+  const uint32_t less = budget_us - budget_us / 4;
+  return less > kLeastSpinUs ? less : kLeastSpinUs;
+}
+
+// One look under the lock: is there anything to try again for?
+bool WorthATry(Side* side, Wanted wanted, Self self) {
+  if (wanted == Wanted::kData) {
+    LockScope scope(side->receive.lock, self.tid);
+    if (side->receive.route.load(std::memory_order_relaxed) != ReceiveRoute::kFifo) return true;
+    return side->receive.fifo.AvailableBytes() > 0 ||
+           IsSealed(side->receive.fifo.header->consumer.load(std::memory_order_relaxed));
+  }
+  LockScope scope(side->send.lock, self.tid);
+  if (side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo) return true;
+  return side->send.fifo.FreeBytes() >= side->send.fifo.WakeThresholdBytes() || side->send.fifo.Sealed();
+}
+
+// The processor on which the other end was last seen; 0 unknown.
+uint32_t PeerCpu(Side* side, Self self) {
+  LockScope scope(side->receive.lock, self.tid);
+  if (side->receive.route.load(std::memory_order_relaxed) != ReceiveRoute::kFifo) return 0;
+  return side->receive.fifo.header->producer_cpu.load(std::memory_order_relaxed);
+}
+
+class AsynchronousCancellation {
+ public:
+  AsynchronousCancellation() { pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &before_); }
+  ~AsynchronousCancellation() { pthread_setcanceltype(before_, nullptr); }
+  AsynchronousCancellation(const AsynchronousCancellation&) = delete;
+  AsynchronousCancellation& operator=(const AsynchronousCancellation&) = delete;
+
+ private:
+  int before_ = 0;
+};
+
+// Time left until the deadline. False: none.
+bool Left(uint64_t deadline_ns, timespec* left) {
+  const uint64_t now = sys::MonotonicNs();
+  if (now >= deadline_ns) return false;
+  left->tv_sec = static_cast<time_t>((deadline_ns - now) / 1000000000u);
+  left->tv_nsec = static_cast<long>((deadline_ns - now) % 1000000000u);
+  return true;
+}
+
+}  // namespace
+
+uint64_t DeadlineAfter(int64_t timeout_us) {
+  return timeout_us == 0 ? kNoDeadline : sys::MonotonicNs() + static_cast<uint64_t>(timeout_us) * 1000u;
+}
+
+uint32_t SharedSpinBudgetUs() {
+  const uint32_t budget = shared_budget_us.load(std::memory_order_relaxed);
+  const uint32_t most = GetConfig().spin_us;
+  if (process_state.processors < 2) return 0;
+  return budget == 0 || budget > most ? most : budget;
+}
+void SharedSpinEnded(bool paid) {
+  const uint32_t budget = SharedSpinBudgetUs();
+  if (budget != 0) shared_budget_us.store(Adapted(budget, paid), std::memory_order_relaxed);
+}
+
+bool SpinTurn(uint64_t start_ns, uint32_t budget_us, uint32_t* turns) {
+  for (int i = 0; i < 4; ++i) sys::Pause();
+  if ((++*turns & 7) != 0) return true;
+  const uint64_t spent_ns = sys::MonotonicNs() - start_ns;
+  if (spent_ns > budget_us * 1000u) return false;
+  if (spent_ns > kPureSpinUs * 1000u) sys::Yield();
+  return true;
+}
+
+bool SpinFor(Side* side, Wanted wanted, Self self) {
+  const uint32_t most = GetConfig().spin_us;
+  if (most == 0) return false;
+  const uint32_t peer_cpu = PeerCpu(side, self);
+  if (process_state.processors < 2 || (peer_cpu != 0 && peer_cpu == self.cpu)) {
+    for (uint32_t i = 0; i < kYieldsOnOneCpu; ++i) {
+      sys::Yield();
+      if (WorthATry(side, wanted, self)) return true;
+    }
+    return false;
+  }
+  uint32_t budget = side->spin_budget_us.load(std::memory_order_relaxed);
+  if (budget == 0 || budget > most) budget = most;
+  const uint64_t start = sys::MonotonicNs();
+  uint32_t turns = 0;
+  bool paid = false;
+  do {
+    paid = WorthATry(side, wanted, self);
+  } while (!paid && SpinTurn(start, budget, &turns));
+  if (!paid || turns >= 8) side->spin_budget_us.store(Adapted(budget, paid), std::memory_order_relaxed);
+  return paid;
+}
+
+WakeRequest RequestWake(int fd, Side* side, Wanted wanted, Self self) {
+  if (wanted == Wanted::kData) {
+    LockScope scope(side->receive.lock, self.tid);
+    if (side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kTcp || FindSide(fd) != side) {
+      return {nullptr, 0};
+    }
+    std::atomic<uint32_t>& word = side->receive.fifo.header->consumer_waiting;
+    return {&word, ArmFutex(word)};
+  }
+  LockScope scope(side->send.lock, self.tid);
+  if (side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo || FindSide(fd) != side) {
+    return {nullptr, 0};
+  }
+  std::atomic<uint32_t>& word = side->send.fifo.header->producer_waiting;
+  return {&word, ArmFutex(word)};
+}
+
+int Sleep(const WakeRequest& request, uint64_t deadline_ns) {
+  timespec left;
+  if (deadline_ns != kNoDeadline && !Left(deadline_ns, &left)) return -EAGAIN;
+  int result;
+  {
+    AsynchronousCancellation cancellable;
+    result = sys::FutexWait(request.word, request.armed, deadline_ns == kNoDeadline ? nullptr : &left);
+  }
+  // -EAGAIN here: the word changed before we slept; -EFAULT: the FIFO is gone. Both mean: look again.
+  return result == -EINTR ? -EINTR : result == -ETIMEDOUT ? -EAGAIN : 0;
+}
+
+int SleepUntilWritable(int fd, uint64_t deadline_ns) {
+  timespec left;
+  if (deadline_ns != kNoDeadline && !Left(deadline_ns, &left)) return -EAGAIN;
+  pollfd entry{fd, POLLOUT, 0};
+  long result;
+  {
+    AsynchronousCancellation cancellable;
+    result = sys::Call(SYS_ppoll, reinterpret_cast<long>(&entry), 1,
+                       deadline_ns == kNoDeadline ? 0 : reinterpret_cast<long>(&left), 0, 8);
+  }
+  return result == -EINTR ? -EINTR : result == 0 ? -EAGAIN : 0;
+}
+
+}  // namespace xenloop

@@ -1,0 +1,42 @@
+// How a thread waits for a FIFO: spin a little while that pays, then ask to be woken, look once more, and sleep in the
+// kernel. The one place in this library where a data call blocks; nothing that needs releasing is held across it.
+#pragma once
+
+#include <cstdint>
+
+#include "preload/self.h"
+#include "preload/side.h"
+
+namespace xenloop {
+
+inline constexpr uint64_t kNoDeadline = 0;
+
+enum class Wanted : uint8_t { kData, kRoom };
+
+// The point in time (CLOCK_MONOTONIC, ns) at which a time-out of so many microseconds ends; 0 means never.
+uint64_t DeadlineAfter(int64_t timeout_us);
+
+// Spins until there is data (or room), the route has changed, or spinning has not paid. True: try again now.
+bool SpinFor(Side* side, Wanted wanted, Self self);
+
+// A request to be woken: sleep on the word while it holds `armed`. word null: the route has changed, try again.
+struct WakeRequest {
+  const volatile void* word;
+  uint32_t armed;
+};
+WakeRequest RequestWake(int fd, Side* side, Wanted wanted, Self self);
+
+// Sleeps. 0: try again; -EINTR; -EAGAIN: the deadline has passed. A cancellation point. A signal whose handler has
+// SA_RESTART does not end an untimed sleep, as with recv(2); it does end a timed one, as with SO_RCVTIMEO.
+int Sleep(const WakeRequest& request, uint64_t deadline_ns);
+
+// Sleeps until the shadow socket takes bytes again (a residue is being flushed). Same results.
+int SleepUntilWritable(int fd, uint64_t deadline_ns);
+
+// Spin bookkeeping for waits on several descriptors (poll, epoll): how long to spin, and whether it paid.
+uint32_t SharedSpinBudgetUs();
+void SharedSpinEnded(bool paid);
+// One turn of a spin loop that began at `start_ns`; gives the processor away when it is short. False: time is up.
+bool SpinTurn(uint64_t start_ns, uint32_t budget_us, uint32_t* turns);
+
+}  // namespace xenloop

@@ -1,0 +1,189 @@
+// A connection handed to another program: by exec with an inherited descriptor, by posix_spawn, by
+// SCM_RIGHTS. The receiver need not have the library, so the bytes go by TCP from there on; none may
+// be lost on the way, not even those that had arrived and were unread.
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <spawn.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <string>
+
+#include "tests/conformance/pair.h"
+
+extern char** environ;
+
+namespace conformance {
+namespace {
+
+class InheritTest : public PairTest {
+ protected:
+  // /bin/cat with the connection as its input and output.
+  pid_t SpawnCat() {
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, fd(), 0);
+    posix_spawn_file_actions_adddup2(&actions, fd(), 1);
+    pid_t pid = -1;
+    char name[] = "cat";
+    char* arguments[] = {name, nullptr};
+    EXPECT_EQ(posix_spawn(&pid, "/bin/cat", &actions, nullptr, arguments, environ), 0);
+    posix_spawn_file_actions_destroy(&actions);
+    return pid;
+  }
+
+  static void ExpectEnds(pid_t pid) {
+    int status = -1;
+    EXPECT_EQ(waitpid(pid, &status, 0), pid);
+    EXPECT_EQ(status, 0);
+  }
+};
+INSTANTIATE_TEST_SUITE_P(, InheritTest, ProcessVariants(), VariantName);
+
+TEST_P(InheritTest, SpawnedProgramEchoes) {
+  const pid_t cat = SpawnCat();
+  for (int i = 0; i < 10; ++i) {
+    const std::string text = "round " + std::to_string(i) + "\n";
+    peer().SendText(text);
+    peer().ReceiveText(text);
+  }
+  peer().Shutdown(SHUT_WR);
+  ExpectEnds(cat);
+}
+
+TEST_P(InheritTest, SpawnedProgramReadsWhatHadArrived) {
+  peer().SendText("arrived before\n");
+  ASSERT_TRUE(WaitForBytes(fd(), 15));
+  Mark();
+  const pid_t cat = SpawnCat();
+  peer().ReceiveText("arrived before\n");
+  peer().SendText("sent later\n");
+  peer().ReceiveText("sent later\n");
+  peer().Shutdown(SHUT_WR);
+  ExpectEnds(cat);
+  // Our own copy still works.
+  ASSERT_EQ(Call(send(fd(), "ours\n", 5, 0)), Done(5));
+  peer().ReceiveText("ours\n");
+}
+
+TEST_P(InheritTest, ForkAndExec) {
+  peer().SendText("arrived before\n");
+  const pid_t cat = fork();
+  if (cat == 0) {
+    dup2(fd(), 0);
+    dup2(fd(), 1);
+    execl("/bin/cat", "cat", nullptr);
+    _exit(127);
+  }
+  EXPECT_EQ(pair().Close(), 0);
+  peer().ReceiveText("arrived before\n");
+  peer().SendText("sent later\n");
+  peer().ReceiveText("sent later\n");
+  peer().Shutdown(SHUT_WR);
+  ExpectEnds(cat);
+  peer().ReceiveText("");
+}
+
+TEST_P(InheritTest, ShellReadsALineAndLeavesTheRest) {
+  peer().SendText("first line\nsecond line\n");
+  ASSERT_TRUE(WaitForBytes(fd(), 23));
+  const pid_t shell = fork();
+  if (shell == 0) {
+    dup2(fd(), 0);
+    dup2(fd(), 1);
+    execl("/bin/sh", "sh", "-c", "read line; echo \"got $line\"", nullptr);
+    _exit(127);
+  }
+  ExpectEnds(shell);
+  peer().ReceiveText("got first line\n");
+  char rest[12] = {};
+  EXPECT_EQ(Call(recv(fd(), rest, 12, MSG_WAITALL)), Done(12));
+  EXPECT_EQ(std::string(rest, 12), "second line\n");
+}
+
+TEST_P(InheritTest, CloseOnExecIsNotInherited) {
+  ASSERT_EQ(fcntl(fd(), F_SETFD, FD_CLOEXEC), 0);
+  const pid_t sleeping = fork();
+  if (sleeping == 0) {
+    execl("/bin/sleep", "sleep", "0.2", nullptr);
+    _exit(127);
+  }
+  pair().ExpectBothWaysWork();
+  EXPECT_EQ(pair().Close(), 0);
+  peer().ReceiveEndOfStream();
+  ExpectEnds(sleeping);
+}
+
+void SendDescriptor(int channel, int fd) {
+  char byte = 'd';
+  iovec piece = {&byte, 1};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  msghdr message{};
+  message.msg_iov = &piece;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof(control);
+  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof(int));
+  memcpy(CMSG_DATA(header), &fd, sizeof(int));
+  EXPECT_EQ(Call(sendmsg(channel, &message, 0)), Done(1));
+}
+
+int ReceiveDescriptor(int channel) {
+  char byte;
+  iovec piece = {&byte, 1};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  msghdr message{};
+  message.msg_iov = &piece;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof(control);
+  int fd = -1;
+  if (recvmsg(channel, &message, 0) == 1) {
+    memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(int));
+  }
+  return fd;
+}
+
+TEST_P(InheritTest, PassedToAnotherProcess) {
+  int channel[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, channel), 0);
+  const FileDescriptor ours(channel[0]), theirs(channel[1]);
+  ChildProcess child([&] {
+    CHILD_CHECK(close(fd()) == 0);
+    const int passed = ReceiveDescriptor(theirs.get());
+    CHILD_CHECK(passed >= 0);
+    CHILD_CHECK(ReceiveBytes(passed, &pair().received, 1000).bytes == 1000);
+    CHILD_CHECK(SendBytes(passed, &pair().sent, 50000).bytes == 50000);
+    return true;
+  });
+  peer().Send(500);
+  ASSERT_TRUE(WaitForBytes(fd(), 500));
+  SendDescriptor(ours.get(), fd());
+  EXPECT_EQ(pair().Close(), 0);
+  peer().Send(500);
+  peer().Receive(50000);
+  peer().ReceiveEndOfStream();
+  EXPECT_TRUE(child.Succeeded());
+}
+
+TEST_P(InheritTest, PassedWithinTheProcess) {
+  int channel[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, channel), 0);
+  const FileDescriptor ours(channel[0]), theirs(channel[1]);
+  peer().Send(500);
+  SendDescriptor(ours.get(), fd());
+  const FileDescriptor passed(ReceiveDescriptor(theirs.get()));
+  ASSERT_GE(passed.get(), 0);
+  EXPECT_EQ(ReceiveBytes(passed.get(), &pair().received, 500).bytes, 500u);
+  EXPECT_EQ(SendBytes(passed.get(), &pair().sent, 500).bytes, 500u);
+  peer().Receive(500);
+  pair().ExpectBothWaysWork();
+}
+
+}  // namespace
+}  // namespace conformance

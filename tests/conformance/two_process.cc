@@ -1,0 +1,104 @@
+// The client requests the upgrade, the server only takes part in it. In mode local either end fails
+// if it is not on FIFOs when the transfer is over.
+
+#include "tests/conformance/two_process.h"
+
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <string>
+
+#include "tests/conformance/check.h"
+#include "tests/conformance/mode.h"
+#include "tests/conformance/peer.h"
+#include "tests/conformance/transfer.h"
+
+namespace conformance {
+namespace {
+
+constexpr int kLimitSeconds = 60;
+
+std::string Argument(int argc, char** argv, const char* name, const char* otherwise) {
+  const std::string prefix = std::string("--") + name + "=";
+  for (int i = 1; i < argc; ++i) {
+    if (strncmp(argv[i], prefix.c_str(), prefix.size()) == 0) return argv[i] + prefix.size();
+  }
+  return otherwise;
+}
+
+int Fail(const char* role, const char* what) {
+  printf("%s: FAILED: %s (%s)\n", role, what, strerrorname_np(errno));
+  return 1;
+}
+
+FileDescriptor Serve(const addrinfo& address) {
+  const FileDescriptor listener(socket(address.ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const int on = 1;
+  setsockopt(listener.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+  if (bind(listener.get(), address.ai_addr, address.ai_addrlen) != 0) return FileDescriptor();
+  if (listen(listener.get(), 1) != 0) return FileDescriptor();
+  printf("server: listening\n");
+  fflush(stdout);
+  return FileDescriptor(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+}
+
+// The server may start later than the client: tries until it answers.
+FileDescriptor Connect(const addrinfo& address) {
+  for (int attempt = 0; attempt < 100; ++attempt) {
+    FileDescriptor fd(socket(address.ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    if (connect(fd.get(), address.ai_addr, address.ai_addrlen) == 0) return fd;
+    if (errno != ECONNREFUSED) break;
+    poll(nullptr, 0, 50);
+  }
+  return FileDescriptor();
+}
+
+}  // namespace
+
+int RunRole(int argc, char** argv) {
+  const std::string role = Argument(argc, argv, "role", "");
+  const std::string host = Argument(argc, argv, "address", "127.0.0.1");
+  const std::string port = Argument(argc, argv, "port", "5999");
+  const size_t bytes = strtoul(Argument(argc, argv, "bytes", "20000000").c_str(), nullptr, 10);
+  const bool server = role == "server";
+  if (!server && role != "client") {
+    fprintf(stderr, "usage: %s %s\n", argv[0], kRoleUsage);
+    return 2;
+  }
+  const char* name = server ? "server" : "client";
+  alarm(kLimitSeconds);
+  addrinfo hints{};
+  hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* address = nullptr;
+  if (getaddrinfo(host.c_str(), port.c_str(), &hints, &address) != 0) {
+    return Fail(name, "not an address and a port");
+  }
+  const FileDescriptor fd = server ? Serve(*address) : Connect(*address);
+  freeaddrinfo(address);
+  if (fd.get() < 0) return Fail(name, "no connection");
+  if (!server && !UpgradeIfWanted(fd.get())) return Fail(name, "no upgrade");
+
+  ByteStream sent(server ? kSeedFromPeer : kSeedToPeer);
+  ByteStream received(server ? kSeedToPeer : kSeedFromPeer);
+  const Transferred result = ExchangeBytes(fd.get(), &sent, &received, bytes, {50000, 50});
+  errno = result.error;
+  if (result.bytes != bytes || result.error != 0) return Fail(name, "the bytes differ or end early");
+  if (CurrentMode() == Mode::kLocal) {
+    if (Routes(fd.get()) != (kSendsByFifo | kReceivesFromFifo)) return Fail(name, "not on FIFOs");
+    printf("%s: upgraded\n", name);
+  }
+  // In order: the client's end of stream, then the server's.
+  if (!server) shutdown(fd.get(), SHUT_WR);
+  char byte;
+  if (recv(fd.get(), &byte, 1, 0) != 0) return Fail(name, "no end of stream");
+  printf("%s: %zu bytes each way, all right\n", name, bytes);
+  return 0;
+}
+
+}  // namespace conformance

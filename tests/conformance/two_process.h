@@ -1,0 +1,16 @@
+// One half of a transfer between two separately started processes, for ends in different network
+// namespaces (two_namespaces.sh) or under different users. No gtest: prints, and exits 0 or 1.
+
+#ifndef TESTS_CONFORMANCE_TWO_PROCESS_H_
+#define TESTS_CONFORMANCE_TWO_PROCESS_H_
+
+namespace conformance {
+
+constexpr const char* kRoleUsage =
+    "--role=server|client --address=ADDRESS --port=PORT [--bytes=N]";
+
+int RunRole(int argc, char** argv);
+
+}  // namespace conformance
+
+#endif  // TESTS_CONFORMANCE_TWO_PROCESS_H_

@@ -1,0 +1,220 @@
+# Shared by every end-to-end case: a case describes a scenario of unmodified programs once, `both`
+# runs it natively (the oracle) and then with the library, and demands equal results; `expect_fifo`
+# demands that bytes really went through FIFOs, so that a silent fallback cannot look like a pass.
+# What a scenario prints on stdout is its result. Everything is bounded in time and cleaned up.
+#
+#   XENLOOP_BUILD=DIR  build tree under test (default build/release)
+#   XENLOOP_CI=1       a skip is a failure
+#   E2E_NATIVE=1       run only the native half
+#   E2E_KEEP=1         keep the scratch folder
+set -Eeuo pipefail
+
+case_name=$(basename "$0" .sh)
+source_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+build=$(cd "${XENLOOP_BUILD:-$source_dir/build/release}" 2>/dev/null && pwd) ||
+  { echo "FAIL $case_name: no build tree at ${XENLOOP_BUILD:-$source_dir/build/release}"; exit 1; }
+ci=${XENLOOP_CI:-}
+exec {out}>&1              # a scenario's stdout is captured; verdicts go here
+export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
+unset LD_PRELOAD "${!XENLOOP_@}" 2>/dev/null || true
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/xenloop-e2e-$case_name.XXXXXX")
+stats=$work/stats.json
+library=$work/xenloop/lib/libxenloop.so
+tool=$work/xenloop/bin/xenloop
+python=$(command -v /usr/bin/python3 || command -v python3 || true)
+mode=native
+declare -A server=()      # name -> pid
+server_prefix=()          # how the mode at hand starts a server, and a client
+client_prefix=()
+cleanups=()               # commands for cleanup, last first
+
+fail() {
+  trap - ERR
+  exec >&"$out"
+  echo "FAIL $case_name ($mode): $*"
+  local log
+  for log in "$work"/*.log "$work"/*.stderr; do
+    [[ -s $log ]] && { echo "--- ${log##*/} (its end)"; tr '\r' '\n' <"$log" | tail -n 15; }
+  done
+  [[ -s $stats ]] && { echo "--- stats"; tail -n 20 "$stats"; }
+  echo "FAIL $case_name ($mode): $*"
+  echo "reproduce: XENLOOP_BUILD=$build E2E_KEEP=1 bash tests/e2e/$case_name.sh"
+  exit 1
+}
+
+skip() {
+  [[ $ci == 1 ]] && fail "skipped, and in CI a skip is a failure: $*"
+  exec >&"$out"
+  echo "SKIP $case_name: $*"
+  exit 77
+}
+
+cleanup() {
+  local status=$? name i
+  trap - ERR EXIT
+  set +e
+  for name in "${!server[@]}"; do kill -TERM "${server[$name]}" 2>/dev/null; done
+  for name in "${!server[@]}"; do
+    for ((i = 0; i < 40; i++)); do kill -0 "${server[$name]}" 2>/dev/null || break; sleep 0.05; done
+    pkill -KILL -P "${server[$name]}" 2>/dev/null
+    kill -KILL "${server[$name]}" 2>/dev/null
+  done
+  for ((i = ${#cleanups[@]} - 1; i >= 0; i--)); do eval "${cleanups[i]}" 2>/dev/null; done
+  kill "$watchdog" 2>/dev/null
+  [[ ${E2E_KEEP:-} == 1 ]] && echo "kept: $work" || rm -rf "$work"
+  exit $status
+}
+
+# After 110 s the case is told to stop and the command it waits for is killed (ctest's own limit,
+# 120 s, would leave servers behind). A builtin read is the clock: no child to leave behind.
+watch() {
+  trap - ERR EXIT
+  local clock
+  exec {clock}<> <(:)
+  read -r -t 110 -u "$clock" || true
+  kill -TERM "$1"
+  sleep 0.2
+  pkill -KILL -P "$1"
+}
+
+need() {
+  local program
+  for program; do command -v "$program" >/dev/null || skip "$program is not installed"; done
+}
+need_root() { [[ $(id -u) == 0 ]] || skip "needs root"; }
+
+# pick_port VARIABLE: a TCP port nobody listens on, outside the ephemeral range.
+pick_port() {
+  local candidate
+  while :; do
+    candidate=$((10000 + (RANDOM << 2 ^ RANDOM) % 20000))
+    [[ -z $(ss -Htan "sport = :$candidate") ]] && break
+  done
+  printf -v "$1" %d "$candidate"
+}
+
+# start NAME COMMAND...: a server in the background; its output goes to MODE.NAME.log.
+start() {
+  local name=$1
+  shift
+  [[ -z ${server[$name]:-} ]] || fail "$name was started twice"
+  "${server_prefix[@]}" "$@" </dev/null >"$work/$mode.$name.log" 2>&1 {out}>&- &
+  server[$name]=$!
+}
+
+# run COMMAND...: a client, with a time limit; started as the mode at hand says.
+run() { timeout --foreground -k 2 60 "${client_prefix[@]}" "$@" {out}>&-; }
+
+# eventually COMMAND...: polls until the command succeeds, at most 15 s.
+eventually() {
+  local i
+  for ((i = 0; i < 300; i++)); do "$@" >/dev/null 2>&1 && return 0; sleep 0.05; done
+  fail "did not happen within 15 s: $*"
+}
+
+# listening PORT [WRAPPER...]: waits until somebody listens (in the namespace that WRAPPER enters).
+listening() {
+  local port=$1
+  shift
+  eventually bash -c '[[ -n $("$@") ]]' _ "$@" ss -Hltn "sport = :$port"
+}
+
+# ended PID: gone, or waiting to be waited for.
+ended() { [[ $(ps -o stat= -p "$1") != [!Z]* ]]; }
+
+# finish NAME: waits for a server that ends by itself; its exit status is in $finished.
+finish() {
+  eventually ended "${server[$1]}"
+  finished=0
+  wait "${server[$1]}" 2>/dev/null || finished=$?
+  unset "server[$1]"
+}
+
+# stop NAME [SIGNAL]: ends a server in its own way and prints how it ended.
+stop() {
+  kill "-${2:-TERM}" "${server[$1]}" 2>/dev/null || fail "$1 had gone before it was stopped"
+  finish "$1"
+  echo "$1 ended with $finished"
+}
+
+# numbers COUNT: that many bytes, always the same, which never repeat in step with a buffer size.
+numbers() { seq 1 $(($1 / 5 + 30000)) | head -c "$1" || true; }
+
+# with_library / natively: how programs are started from here on. Servers get LD_PRELOAD, clients
+# `xenloop run`: both doors are tested.
+natively() { mode=native server_prefix=() client_prefix=(); }
+with_library() {
+  mode=xenloop
+  server_prefix=(env "LD_PRELOAD=$library" "XENLOOP_STATS=$stats" "$@")
+  client_prefix=(env "XENLOOP_STATS=$stats" "$@" "$tool" run --)
+}
+
+copy_library() {
+  [[ -e $build/lib/libxenloop.so && -x $build/bin/xenloop ]] ||
+    fail "library missing: $build has no lib/libxenloop.so or no bin/xenloop (build it first)"
+  mkdir -p "$work/xenloop/lib" "$work/xenloop/bin"
+  cp -L "$build/lib/libxenloop.so" "$work/xenloop/lib/"
+  cp -L "$build/bin/xenloop" "$work/xenloop/bin/"
+  chmod -R a+rX "$work/xenloop"
+}
+
+# both SCENARIO [NAME=VALUE...]: natively, then with the library (and these settings of it).
+both() {
+  local scenario=$1
+  shift
+  natively
+  "$scenario" >"$work/native.result"
+  if [[ ${E2E_NATIVE:-} == 1 ]]; then
+    echo "native result of $scenario:"; sed 's/^/  /' "$work/native.result"; return
+  fi
+  copy_library
+  : >"$stats"; chmod 666 "$stats"
+  with_library "$@"
+  "$scenario" >"$work/xenloop.result"
+  cmp -s "$work/native.result" "$work/xenloop.result" || {
+    diff -u "$work/native.result" "$work/xenloop.result" || true
+    fail "results of $scenario differ (native -, with the library +)"
+  }
+  if grep -nE 'ld\.so:|libxenloop|^xenloop|signal (6|11)\b|Segmentation|core dumped' \
+    "$work"/xenloop.*.log >&"$out"; then
+    fail "a program crashed, or the library printed something"
+  fi
+  echo "ok $scenario: $(wc -l <"$work/native.result") lines of results equal"
+}
+
+# fifo_bytes [PROGRAM]: bytes sent and received through FIFOs, over all its processes.
+fifo_bytes() {
+  jq -rs --arg p "${1:-}" \
+    '[.[] | select(.program | startswith($p)) | .fifo_sent + .fifo_received] | add // 0' "$stats"
+}
+
+# expect_fifo PROGRAM...: each of them moved bytes through FIFOs; tells how many.
+expect_fifo() {
+  [[ ${E2E_NATIVE:-} == 1 ]] && return 0
+  jq -es . "$stats" >/dev/null || fail "the stats file is not a series of JSON objects"
+  local program bytes
+  for program; do
+    jq -rs --arg p "$program" '[.[] | select(.program | startswith($p))] |
+      "\($p): \(length) processes, \(map(.upgraded) | add // 0) of \(map(.connections) | add // 0)" +
+      " connections upgraded, FIFO bytes \(map(.fifo_sent + .fifo_received) | add // 0)," +
+      " TCP bytes \(map(.tcp_sent + .tcp_received) | add // 0)," +
+      " fallbacks \(map(.fallbacks // {} | to_entries) | add // [] | group_by(.key)
+                    | map({key: .[0].key, value: map(.value) | add}) | from_entries)"' "$stats"
+    bytes=$(fifo_bytes "$program")
+    ((bytes > 0)) || fail "no byte of $program went through a FIFO"
+  done
+}
+
+# expect_no_fifo WHY: the route must have been TCP throughout.
+expect_no_fifo() {
+  [[ ${E2E_NATIVE:-} == 1 || $(fifo_bytes) == 0 ]] || fail "FIFO bytes where none may be: $1"
+}
+
+trap cleanup EXIT
+trap 'fail "line $LINENO: $BASH_COMMAND"' ERR
+trap 'fail "stopped by a signal or its time limit"' TERM INT
+watch $$ {out}>&- >/dev/null 2>&1 </dev/null &
+watchdog=$!
+chmod 755 "$work"
+need ss jq pkill timeout

@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# `xenloop stat`, `off`, `on` and `doctor` on live programs: a stream is seen from both ends with
+# its route and growing counts, goes to TCP and back on request without losing a byte, and somebody
+# else's programs obey neither. What doctor says of a program without the library is not an error.
+. "$(dirname "$0")/lib.sh"
+check=$build/bin/stream-check
+[[ -x $check ]] || fail "$check is missing (build it first)"
+[[ ${E2E_NATIVE:-} != 1 ]] || { echo "nothing to run natively"; exit 0; }
+copy_library
+: >"$stats"; chmod 666 "$stats"
+with_library
+
+# streams JQ-CONDITION COUNT: that many lines of `stat` about our two processes satisfy the condition.
+streams() {
+  local found
+  found=$("$tool" stat --json | jq -s --argjson a "${server[receiver]}" \
+    --argjson b "${server[sender]}" \
+    "[.. | objects | select(.fd? and (.pid == \$a or .pid == \$b)) | select($1)] | length")
+  [[ $found == "$2" ]]
+}
+
+pick_port port
+start receiver "$check" both-receive "$port" 5 0
+listening "$port"
+start sender "$check" both-send "$port" 5 0
+eventually streams '.route_send == "local" and .route_receive == "local" and .fifo_sent > 0' 2
+"$tool" stat --json | head -c 2000
+"$tool" stat | tee "$work/table" | head -n 20
+grep -q "$port" "$work/table" || fail "the table does not show port $port"
+"$tool" doctor "${server[sender]}" || fail "doctor: exit $?"
+"$tool" doctor $$ >"$work/doctor.log" || true
+[[ -s $work/doctor.log ]] || fail "doctor says nothing about a process without the library"
+
+if [[ $(id -u) == 0 ]]; then
+  setpriv --reuid=nobody --regid=nogroup --clear-groups "$tool" off >"$work/nobody.log" 2>&1 || true
+  streams '.route_send == "local"' 2 || fail "another user could switch our streams off"
+fi
+"$tool" off
+eventually streams '.route_send == "tcp" and .route_receive == "tcp"' 2
+streams '.fallbacks > 0 and .reason != ""' 2 || fail "a fallback without a reason"
+"$tool" on
+eventually streams '.route_send == "local" and .route_receive == "local"' 2
+kill -KILL "${server[sender]}"
+finish sender
+finish receiver
+((finished == 0 || finished == 3)) || fail "the receiver ended with $finished"
+expect_fifo stream-check
+
+"$tool" --version
+"$tool" --help | grep -q run || fail "--help does not mention run"
+status=0
+"$tool" run -- sh -c 'exit 9' || status=$?
+((status == 9)) || fail "run does not pass on the exit status: $status"
+status=0
+"$tool" run -- /nonexistent/program 2>"$work/nonexistent.log" || status=$?
+((status == 127)) && [[ -s $work/nonexistent.log ]] || fail "run of a missing program: exit $status"

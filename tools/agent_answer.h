@@ -1,0 +1,73 @@
+// What agents' packets mean: JSON text from a process we do not trust, turned into plain structs.
+// Total over bytes: whatever is missing or of a wrong type is zero or empty, never an error.
+
+#ifndef XENLOOP_TOOLS_AGENT_ANSWER_H_
+#define XENLOOP_TOOLS_AGENT_ANSWER_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+
+namespace xenloop::tools {
+
+struct AgentAnswer;
+
+// One live stream of a process, as its agent tells it. Strings are printable ASCII.
+struct StreamReport {
+  uint64_t pid = 0;
+  uid_t uid = 0;  // from the kernel, not from the agent
+  std::string program;
+  uint64_t fd = 0;
+  std::string local;
+  std::string peer;
+  uint64_t peer_pid = 0;
+  std::string route_send;
+  std::string route_receive;
+  uint64_t tcp_sent = 0;
+  uint64_t tcp_received = 0;
+  uint64_t fifo_sent = 0;
+  uint64_t fifo_received = 0;
+  uint64_t upgrades = 0;
+  uint64_t fallbacks = 0;
+  std::string reason;
+
+  bool IsAccelerated() const { return route_send != "tcp" || route_receive != "tcp"; }
+};
+
+struct ProcessReport {
+  uint64_t pid = 0;
+  uid_t uid = 0;
+  std::string program;
+  std::string version;
+  uint64_t connections = 0;
+  uint64_t upgraded = 0;
+  std::map<std::string, uint64_t> fallbacks;  // by reason
+  std::vector<StreamReport> streams;
+  bool introduced = false;      // its "process" packet came
+  bool complete = false;        // its last packet came
+  uint64_t garbled_packets = 0;
+};
+
+// Answer to OFF and ON.
+struct SwitchReport {
+  bool obeyed = false;
+  std::string error;  // what the agent said; empty if it said nothing we understand
+};
+
+// {"end":true}, {"ok":...} or {"error":...}: nothing follows.
+bool IsLastPacket(absl::string_view packet);
+
+ProcessReport DecodeStat(const AgentAnswer& answer);
+SwitchReport DecodeSwitch(const AgentAnswer& answer);
+
+// Adds without wrapping round: a hostile counter saturates.
+uint64_t SaturatingSum(uint64_t a, uint64_t b);
+
+}  // namespace xenloop::tools
+
+#endif  // XENLOOP_TOOLS_AGENT_ANSWER_H_

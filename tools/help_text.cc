@@ -1,0 +1,163 @@
+// The texts of --help; see help_text.h.
+
+#include "tools/help_text.h"
+
+namespace xenloop::tools {
+namespace {
+
+constexpr char kOverview[] = R"(NAME
+    xenloop - let unmodified programs on one machine talk through shared memory
+
+SYNOPSIS
+    xenloop run [--stats [--json]] [--] PROGRAM [ARGUMENT...]
+    xenloop stat [--json] [--watch [--interval=SECONDS]]
+    xenloop doctor [PROGRAM | PID]
+    xenloop off
+    xenloop on
+    xenloop help [COMMAND]
+    xenloop --version
+
+DESCRIPTION
+    When both ends of a TCP connection run on this machine with the library
+    libxenloop.so, its bytes go through shared memory instead of TCP. Whatever
+    is not possible that way stays, or goes back to, TCP, and the programs see
+    no difference but the time it takes.
+
+COMMANDS
+    run      start a program with the library
+    stat     show the live streams of this machine and their routes
+    doctor   why a program is or is not accelerated, and what to do
+    off, on  put all streams back on TCP; let them use shared memory again
+
+    `xenloop COMMAND --help` says more about each.
+
+EXAMPLES
+    xenloop run redis-server --port 6379
+    xenloop run --stats redis-benchmark -t get -q
+    xenloop stat --watch
+)";
+
+constexpr char kRun[] = R"(NAME
+    xenloop run - start a program with the library
+
+SYNOPSIS
+    xenloop run [--stats [--json]] [--] PROGRAM [ARGUMENT...]
+
+DESCRIPTION
+    Puts libxenloop.so in front of LD_PRELOAD, sets XENLOOP=on, and becomes
+    PROGRAM. Its children inherit both. Both ends of a connection need the
+    library: start the server and the client this way. Options stand before
+    PROGRAM; everything after it belongs to it.
+
+    The library is looked for in ../lib beside the tool, then where it was
+    installed.
+
+OPTIONS
+    --stats   Wait for PROGRAM, passing signals on to it, then print what its
+              processes report to standard error: connections, how many were
+              upgraded, bytes by route, and why connections were on TCP. A
+              process that was killed, or that outlives PROGRAM, reports
+              nothing.
+    --json    With --stats: print one line of JSON instead of a table.
+
+EXIT STATUS
+    That of PROGRAM; 128 + N if signal N ended it (with --stats; without it
+    PROGRAM takes the tool's place, and the signal is the caller's to see).
+    125  xenloop itself failed (no library, no temporary file)
+    126  PROGRAM cannot be executed
+    127  PROGRAM was not found
+)";
+
+constexpr char kStat[] = R"(NAME
+    xenloop stat - show the live streams of this machine
+
+SYNOPSIS
+    xenloop stat [--json] [--watch [--interval=SECONDS]]
+
+DESCRIPTION
+    Asks the agent of every process that has one, and prints one line for each
+    end of a connection:
+
+    PROGRAM PID FD      the process and its descriptor
+    LOCAL PEER          addresses
+    PEER-PID            the process at the other end, if known
+    ROUTE               local (shared memory) or tcp; send/receive if they differ
+    FIFO-OUT FIFO-IN    bytes through shared memory
+    TCP-OUT TCP-IN      bytes through TCP
+    REASON              why it is on TCP, or why it last fell back
+
+    The agents of this network namespace are found in /proc/net/unix; those of
+    a realm (several namespaces joined by the administrator) in the directory
+    XENLOOP_RUNTIME_DIR, or runtime_dir of /etc/xenloop.conf. An agent that
+    does not answer in time, or answers nonsense, becomes a note below the
+    table.
+
+OPTIONS
+    --json              Print JSON: processes, their streams, and notes.
+    --watch             Again every second, with a column RATE, until Ctrl-C;
+                        with --json one line of JSON each time.
+    --interval=SECONDS  With --watch: another pause; 0.1 at least.
+
+EXIT STATUS
+    0, also if there is no stream.
+)";
+
+constexpr char kDoctor[] = R"(NAME
+    xenloop doctor - why is a program accelerated or not, and what to do
+
+SYNOPSIS
+    xenloop doctor [PROGRAM | PID]
+
+DESCRIPTION
+    Without operand: looks at the library, /etc/ld.so.preload,
+    /etc/xenloop.conf, the environment, the runtime directory, and what the
+    kernel allows.
+
+    PROGRAM: these, and whether the executable can take a preloaded library:
+    static, setuid, file capabilities, 32-bit, not glibc, Go.
+
+    PID: the same for a running process as it really is: is the library in it,
+    does its agent answer, and where is each of its streams, and why.
+    A program whose name is a number is given with a path: ./123.
+
+    Each line begins with ok, note or PROBLEM; what to do stands below, after
+    an arrow. Nothing is changed.
+
+EXIT STATUS
+    0  no problem
+    1  a problem was found
+    2  wrong usage
+)";
+
+constexpr char kSwitch[] = R"(NAME
+    xenloop off, xenloop on - leave shared memory; return to it
+
+SYNOPSIS
+    xenloop off
+    xenloop on
+
+DESCRIPTION
+    `off` tells the agents of all running programs that you may command (yours;
+    as root, everybody's) to put their streams back on TCP and to leave them
+    there. The connections go on; no byte is lost. `on` lets them use shared
+    memory again.
+
+    This concerns processes that have an agent now. For those started later,
+    set XENLOOP=off, or `enabled = off` in /etc/xenloop.conf.
+
+EXIT STATUS
+    0  every agent obeyed, or there was none
+    1  an agent did not obey or did not answer; it is named
+)";
+
+}  // namespace
+
+const char* HelpText(absl::string_view command) {
+  if (command == "run") return kRun;
+  if (command == "stat") return kStat;
+  if (command == "doctor") return kDoctor;
+  if (command == "off" || command == "on") return kSwitch;
+  return kOverview;
+}
+
+}  // namespace xenloop::tools

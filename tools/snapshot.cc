@@ -1,0 +1,71 @@
+// Makes one sorted picture out of all agents' answers; see snapshot.h.
+
+#include "tools/snapshot.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <set>
+#include <tuple>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "tools/text_output.h"
+
+namespace xenloop::tools {
+namespace {
+
+std::string Who(const AgentAnswer& answer) {
+  std::string who = absl::StrCat("agent ", Printable(answer.agent.name, 108));
+  if (answer.pid > 0) absl::StrAppend(&who, " (pid ", answer.pid, ")");
+  return who;
+}
+
+// "127.0.0.1:99" before "127.0.0.1:1000": the shorter port is the smaller.
+auto AddressOrder(const std::string& address) {
+  const size_t colon = address.rfind(':');
+  if (colon == std::string::npos) return std::make_tuple(address, size_t{0}, std::string());
+  return std::make_tuple(address.substr(0, colon), address.size() - colon, address.substr(colon));
+}
+
+void SortStreams(std::vector<StreamReport>* streams) {
+  std::sort(streams->begin(), streams->end(), [](const StreamReport& a, const StreamReport& b) {
+    return std::make_tuple(AddressOrder(a.local), AddressOrder(a.peer), a.fd) <
+           std::make_tuple(AddressOrder(b.local), AddressOrder(b.peer), b.fd);
+  });
+}
+
+}  // namespace
+
+Snapshot MakeSnapshot(const std::vector<AgentAnswer>& answers) {
+  Snapshot snapshot;
+  std::set<pid_t> seen;
+  for (const AgentAnswer& answer : answers) {
+    // A socket that nobody listens on is what a killed process leaves in a realm: nothing to say.
+    if (answer.outcome == AskOutcome::kGone) continue;
+    if (answer.outcome != AskOutcome::kComplete) {
+      snapshot.notes.push_back(absl::StrCat(Who(answer), " ", DescribeOutcome(answer.outcome)));
+    }
+    if (answer.packets.empty()) continue;
+    ProcessReport process = DecodeStat(answer);
+    if (process.garbled_packets > 0) {
+      snapshot.notes.push_back(absl::StrCat(
+          Who(answer), " sent ", Counted(process.garbled_packets, "packet"), " of garbage"));
+    }
+    if (!process.introduced && process.streams.empty()) continue;
+    if (answer.pid > 0 && !seen.insert(answer.pid).second) continue;
+    SortStreams(&process.streams);
+    snapshot.processes.push_back(std::move(process));
+  }
+  std::sort(snapshot.processes.begin(), snapshot.processes.end(),
+            [](const ProcessReport& a, const ProcessReport& b) {
+              return std::tie(a.program, a.pid) < std::tie(b.program, b.pid);
+            });
+  return snapshot;
+}
+
+Snapshot TakeSnapshot(const AgentPlaces& places, const AskLimits& limits) {
+  return MakeSnapshot(AskAgents(FindAgents(places, geteuid()), "STAT\n", limits));
+}
+
+}  // namespace xenloop::tools

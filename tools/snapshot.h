@@ -1,0 +1,28 @@
+// All live streams of this machine at one moment: finds the agents, asks them, sorts what they
+// say, and keeps a note about each that could not be understood.
+
+#ifndef XENLOOP_TOOLS_SNAPSHOT_H_
+#define XENLOOP_TOOLS_SNAPSHOT_H_
+
+#include <string>
+#include <vector>
+
+#include "tools/agent_address.h"
+#include "tools/agent_answer.h"
+#include "tools/agent_client.h"
+
+namespace xenloop::tools {
+
+struct Snapshot {
+  std::vector<ProcessReport> processes;  // sorted by program, pid; their streams by local, peer, fd
+  std::vector<std::string> notes;        // about agents whose answer is missing or unusable
+};
+
+// Decodes and sorts. Of two answers by one process (it is in both places) the first counts.
+Snapshot MakeSnapshot(const std::vector<AgentAnswer>& answers);
+
+Snapshot TakeSnapshot(const AgentPlaces& places, const AskLimits& limits);
+
+}  // namespace xenloop::tools
+
+#endif  // XENLOOP_TOOLS_SNAPSHOT_H_

@@ -1,0 +1,68 @@
+// Commands the agents; see switch_command.h.
+
+#include "tools/switch_command.h"
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "tools/agent_answer.h"
+#include "tools/text_output.h"
+
+namespace xenloop::tools {
+namespace {
+
+std::string WhyNot(const AgentAnswer& answer, const SwitchReport& report) {
+  if (!report.error.empty()) return absl::StrCat("refused: ", report.error);
+  if (answer.outcome == AskOutcome::kComplete) return "gave an answer that makes no sense";
+  return DescribeOutcome(answer.outcome);
+}
+
+}  // namespace
+
+std::vector<AgentAddress> AgentsThatObey(const std::vector<AgentAddress>& agents, uid_t uid) {
+  std::vector<AgentAddress> obeying;
+  for (const AgentAddress& agent : agents) {
+    if (uid == 0 || agent.claimed_uid == uid) obeying.push_back(agent);
+  }
+  return obeying;
+}
+
+SwitchOutcome SwitchAgents(const std::vector<AgentAddress>& agents, bool on,
+                           const AskLimits& limits) {
+  SwitchOutcome outcome;
+  uint64_t obeyed = 0;
+  std::set<pid_t> seen;
+  for (const AgentAnswer& answer : AskAgents(agents, on ? "ON\n" : "OFF\n", limits)) {
+    if (answer.outcome == AskOutcome::kGone) continue;  // its process ended: nothing to switch
+    const SwitchReport report = DecodeSwitch(answer);
+    if (report.obeyed) {
+      // A process that listens in two places was told twice and counts once.
+      if (answer.pid <= 0 || seen.insert(answer.pid).second) ++obeyed;
+      continue;
+    }
+    outcome.all_obeyed = false;
+    const std::string process = answer.pid > 0 ? absl::StrCat(" (pid ", answer.pid, ")") : "";
+    absl::StrAppend(&outcome.text, "agent ", Printable(answer.agent.name, 108), process, " ",
+                    WhyNot(answer, report), "\n");
+  }
+  if (obeyed == 0 && outcome.all_obeyed) {
+    outcome.text = "No running process has an agent that you may command: nothing to switch.\n";
+    return outcome;
+  }
+  absl::StrAppend(&outcome.text, Counted(obeyed, "process"),
+                  on ? " may use shared memory again\n" : " back on TCP\n");
+  return outcome;
+}
+
+int RunSwitch(bool on, const AgentPlaces& places, const AskLimits& limits) {
+  const uid_t uid = geteuid();
+  const SwitchOutcome outcome =
+      SwitchAgents(AgentsThatObey(FindAgents(places, uid), uid), on, limits);
+  std::fputs(outcome.text.c_str(), outcome.all_obeyed ? stdout : stderr);
+  return outcome.all_obeyed ? 0 : 1;
+}
+
+}  // namespace xenloop::tools

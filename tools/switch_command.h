@@ -1,0 +1,32 @@
+// `xenloop off` and `xenloop on`: tells every agent this user may command to fall back to TCP, or
+// that it may upgrade again.
+
+#ifndef XENLOOP_TOOLS_SWITCH_COMMAND_H_
+#define XENLOOP_TOOLS_SWITCH_COMMAND_H_
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+#include "tools/agent_address.h"
+#include "tools/agent_client.h"
+
+namespace xenloop::tools {
+
+// Agents obey their own user and root.
+std::vector<AgentAddress> AgentsThatObey(const std::vector<AgentAddress>& agents, uid_t uid);
+
+struct SwitchOutcome {
+  std::string text;  // one line an agent, and a summary
+  bool all_obeyed = true;
+};
+SwitchOutcome SwitchAgents(const std::vector<AgentAddress>& agents, bool on,
+                           const AskLimits& limits);
+
+// Exit status 0 if every agent obeyed (or there was none), 1 otherwise.
+int RunSwitch(bool on, const AgentPlaces& places, const AskLimits& limits);
+
+}  // namespace xenloop::tools
+
+#endif  // XENLOOP_TOOLS_SWITCH_COMMAND_H_

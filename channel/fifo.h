@@ -107,6 +107,13 @@ struct Fifo {
     return IsSealed(header->producer.load(std::memory_order_acquire)) ||
            IsSealed(header->consumer.load(std::memory_order_acquire));
   }
+  // The consumer can take nothing from here any more.
+  bool Ended() const {
+    const uint64_t c = header->consumer.load(std::memory_order_acquire);
+    if (IsSealed(c)) return true;
+    const uint64_t p = header->producer.load(std::memory_order_acquire);
+    return IsSealed(p) && IndexOf(p) == IndexOf(c);
+  }
   // Bytes published and not consumed; clamped to the capacity.
   uint64_t AvailableBytes() const {
     const uint64_t c = IndexOf(header->consumer.load(std::memory_order_relaxed));

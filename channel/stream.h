@@ -75,6 +75,7 @@ struct SendStream {
   uint64_t known_consumer = 0;
   uint64_t residue_begin = 0;  // FIFO indices of the residue; valid while kFlushing
   uint64_t residue_end = 0;
+  uint64_t residue_in_doubt = 0;  // a thread is, or died, giving residue to the kernel
   int64_t flush_base = 0;        // TCP bytes written when the flush began
   uint64_t finished_bytes = 0;   // carried by FIFOs before this one
 
@@ -129,6 +130,7 @@ struct SendStream {
     // A consumer that wrote nonsense loses its residue; nobody else is touched.
     if (residue_end - residue_begin > fifo.capacity_bytes) residue_begin = residue_end;
     finished_bytes += residue_begin;
+    residue_in_doubt = 0;
     flush_base = shadow.Written() - static_cast<int64_t>(residue_begin);
     route.store(SendRoute::kFlushing, std::memory_order_release);
   }
@@ -136,36 +138,45 @@ struct SendStream {
   // Under the lock, signals blocked. Sends what the FIFO still owed. 0 when all is on TCP, else -EAGAIN.
   template <typename Shadow>
   int PumpResidue(Shadow& shadow) {
+    Recover(shadow);
     if (route.load(std::memory_order_relaxed) != SendRoute::kFlushing) return 0;
     while (residue_begin != residue_end) {
       const uint64_t offset = residue_begin & (fifo.capacity_bytes - 1);
       uint64_t n = residue_end - residue_begin;
       if (n > fifo.capacity_bytes - offset) n = fifo.capacity_bytes - offset;
       const iovec piece{fifo.data + offset, n};
+      residue_in_doubt = 1;  // until residue_begin says what the kernel has taken
       const ssize_t sent = shadow.TrySend(&piece, 1);
+      if (sent > 0) residue_begin += static_cast<uint64_t>(sent);
+      residue_in_doubt = 0;
       if (sent == -EAGAIN || sent == -EINTR || sent == -ENOBUFS || sent == -ENOMEM) return -EAGAIN;
       if (sent < 0) {  // the connection is dead: the kernel would have dropped these bytes too
         pending_error.store(static_cast<int32_t>(sent), std::memory_order_relaxed);
         residue_begin = residue_end;
         break;
       }
-      residue_begin += static_cast<uint64_t>(sent);
     }
     route.store(SendRoute::kTcp, std::memory_order_seq_cst);
     return 0;
   }
 
-  // Under a lock taken over from a dead thread: the kernel is the witness of how much of the residue it had sent.
+  // Under the lock, signals blocked. Repairs what a thread that died with the lock has left half done, whoever notices
+  // first: the next sender, the agent, a shutdown.
   template <typename Shadow>
-  void RecoverFlush(Shadow& shadow) {
-    if (route.load(std::memory_order_relaxed) == SendRoute::kSwitching) {
-      route.store(SendRoute::kOffered, std::memory_order_release);
+  void Recover(Shadow& shadow) {
+    const SendRoute now = route.load(std::memory_order_relaxed);
+    if (now == SendRoute::kSwitching) {
+      // Nobody has been in the kernel since; the offset may have been announced already.
+      const bool announced = fifo.header->up.load(std::memory_order_relaxed) != 0;
+      route.store(announced ? SendRoute::kFifo : SendRoute::kOffered, std::memory_order_release);
     }
-    if (route.load(std::memory_order_relaxed) != SendRoute::kFlushing) return;
+    if (now != SendRoute::kFlushing || residue_in_doubt == 0) return;
+    // The kernel is the witness of how much of the residue it has been given.
     const int64_t written = shadow.Written();
     if (written < 0) return;
     const uint64_t begin = static_cast<uint64_t>(written - flush_base);
-    if (residue_end - begin <= fifo.capacity_bytes) residue_begin = begin;
+    if (residue_end - begin <= residue_end - residue_begin) residue_begin = begin;
+    residue_in_doubt = 0;
   }
 
   // One attempt. Bytes (> 0), -EAGAIN (no room now), kStreamUsesTcp, or a connection error.
@@ -201,7 +212,7 @@ struct SendStream {
   template <typename Shadow>
   ssize_t TrySendSlow(Shadow& shadow, LockResult how) {
     sys::SignalsBlocked blocked;
-    if (how == LockResult::kTakenOver) RecoverFlush(shadow);
+    if (how != LockResult::kReentered) Recover(shadow);
     switch (route.load(std::memory_order_relaxed)) {
       case SendRoute::kTcp:
         return TakePendingError();
@@ -213,7 +224,7 @@ struct SendStream {
         if (SwitchUp(shadow)) return 0;  // try again, now by the FIFO
         defer_switch.store(1, std::memory_order_relaxed);
         return kStreamUsesTcp;
-      case SendRoute::kSwitching:  // only a dead or interrupted owner leaves this behind
+      case SendRoute::kSwitching:  // only an interrupted owner leaves this behind
         return -EAGAIN;
       case SendRoute::kFifo:
         // Sealed; or a signal handler interrupted a producer: end the FIFO, the interrupted publication fails.
@@ -316,6 +327,25 @@ struct ReceiveStream {
           break;
         }
       }
+    }
+  }
+
+  // Under the lock. For readiness: goes over to the FIFO if the peer has, and nothing of TCP stands before it; and leaves
+  // a FIFO that has ended, for what it still held comes by TCP and is not there yet.
+  template <typename Shadow>
+  void Advance(Shadow& shadow) {
+    const ReceiveRoute now = route.load(std::memory_order_relaxed);
+    if (now == ReceiveRoute::kFifo && fifo.Ended()) {
+      sys::SignalsBlocked blocked;
+      EndFifo(shadow);
+    }
+    if (now != ReceiveRoute::kAware) return;
+    sys::SignalsBlocked blocked;
+    // acquire: pairs with SwitchUp; the offset is there before the flag.
+    if (fifo.header->up.load(std::memory_order_acquire) != 0) {
+      EnterDraining(shadow);
+    } else if (fifo.Sealed()) {
+      EndFifo(shadow);
     }
   }
 

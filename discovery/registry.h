@@ -23,6 +23,9 @@ class Registry {
   int Open(const char* base, uid_t uid, const char** reason);
   void Close();
   bool is_open() const { return hints_fd_ >= 0; }
+  // For an owner that keeps its descriptors at numbers of its own choice.
+  int descriptor() const { return hints_fd_; }
+  void MoveDescriptor(int fd) { hints_fd_ = fd; }
 
   int Publish(uint64_t hash, uint64_t agent_id);
   // The agents that user `uid` has published for the hash: ids into `out`; how many.

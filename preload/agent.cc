@@ -106,12 +106,18 @@ int OpenListener() {
   return static_cast<int>(fd);
 }
 
+void CloseRegistry() {
+  if (agent.registry.is_open()) FdTable::Clear(agent.registry.descriptor());
+  agent.registry.Close();
+}
+
 // Everything the agent needs but its thread. Null, or why not.
 const char* Prepare() {
   const char* reason = nullptr;
   agent.uid = static_cast<uint32_t>(sys::Call(SYS_geteuid));
   agent.id = RandomNumber();
   if (agent.registry.Open(GetConfig().runtime_dir, agent.uid, &reason) != 0) return reason;
+  agent.registry.MoveDescriptor(MakePrivate(agent.registry.descriptor()));
   if (agent.sides == nullptr) {
     const long memory = sys::Call(SYS_mmap, 0, sizeof(AgentSide) * kMaxSides, PROT_READ | PROT_WRITE,
                                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -145,7 +151,7 @@ void Unprepare() {
   }
   const int poke = agent.poke_fd.exchange(-1, std::memory_order_acq_rel);
   if (poke > 0) ClosePrivate(poke);
-  agent.registry.Close();
+  CloseRegistry();
 }
 
 const char* start_failure = nullptr;
@@ -269,6 +275,7 @@ void FallBack(int fd, Side* side, const char* reason) {
     }
   }
   if (ended) {
+    Log("fall back fd %d: %s", fd, reason);
     side->fallbacks.fetch_add(1, std::memory_order_relaxed);
     side->reason.store(reason, std::memory_order_relaxed);
     CountFallback(reason);
@@ -309,7 +316,7 @@ void AgentForkedChild() {
     channel.ready = false;
     channel.sides = 0;
   }
-  agent.registry.Close();
+  CloseRegistry();
   if (agent.sides != nullptr) {
     sys::Call(SYS_madvise, reinterpret_cast<long>(agent.sides), sizeof(AgentSide) * kMaxSides, MADV_DONTNEED);
   }

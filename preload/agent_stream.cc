@@ -229,6 +229,7 @@ bool Attach(uint32_t slot) {
     }
   }
   if (attached) {
+    Log("upgraded fd %d, slot %u", fd, slot);
     if (side->upgrades.fetch_add(1, std::memory_order_relaxed) == 0) CountUpgrade();
   } else {
     RestoreRegistrations(side);
@@ -284,9 +285,12 @@ void ConsiderSide(uint32_t slot) {
   const uint32_t generation = side->generation.load(std::memory_order_acquire);
   if (side->in_use.load(std::memory_order_acquire) == 0 || side->references.load(std::memory_order_relaxed) == 0) return;
   if (note.generation != generation) {
-    Abandon(slot, nullptr);
-    Unlist(slot);
-    note.stage = Stage::kNone;
+    // A new life of the slot (or its first: the notes begin as zeroes, which are not the defaults).
+    if (note.generation != 0) {
+      Abandon(slot, nullptr);
+      Unlist(slot);
+    }
+    note = AgentSide{};
     note.generation = generation;
   }
   if (note.stage > Stage::kPublished || side->attached.load(std::memory_order_relaxed) != 0) return;

@@ -106,6 +106,7 @@ bool Convert(EpollSet* set, Registration* registration) {
   if ((registration->events & EPOLLEXCLUSIVE) != 0) return false;
   registration->converted = true;
   registration->out_reported = false;
+  registration->kernel_out = false;
   registration->reported = ~0ull;
   if (UpdateKernel(set, IndexOfRegistration(registration), registration) != 0) {
     registration->converted = false;  // not registered there as we believe
@@ -156,7 +157,9 @@ bool IsTag(uint64_t data, uint32_t* index) {
 
 int UpdateKernel(EpollSet* set, uint32_t index, Registration* registration) {
   const uint32_t events =
-      registration->disabled ? static_cast<uint32_t>(EPOLLET) : registration->events & ~kKeptFromKernel;
+      registration->disabled
+          ? static_cast<uint32_t>(EPOLLET)
+          : (registration->events & ~kKeptFromKernel) | (registration->kernel_out ? static_cast<uint32_t>(EPOLLOUT) : 0);
   return KernelControl(set->epfd, EPOLL_CTL_MOD, registration->fd, events, TagOf(index));
 }
 
@@ -232,6 +235,7 @@ int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* ev
   registration->data = event->data.u64;
   registration->disabled = false;
   registration->out_reported = false;
+  registration->kernel_out = false;
   registration->reported = ~0ull;
   const int result = UpdateKernel(set, IndexOfRegistration(registration), registration);
   // Another thread may be asleep in this set, and what it waits for may be in the FIFO already.

@@ -26,6 +26,7 @@ struct Registration {
   bool in_use;
   bool converted;
   bool disabled;      // one-shot, has fired
+  bool kernel_out;    // the kernel is asked for EPOLLOUT: sends go by TCP, and it is full
   bool out_reported;  // edge-triggered: room has been told
   int fd;
   uint32_t events;  // as the program gave them

@@ -21,15 +21,16 @@ constexpr uint32_t kKernelEveryTurns = 8;  // a busy FIFO must not starve the ke
 std::atomic<uint64_t> next_token{1};  // tells one look at a set from another
 
 // What to report for a converted registration, given what the kernel says. Under the set's lock.
-uint32_t Evaluate(Registration* registration, uint32_t from_kernel, Self self) {
+uint32_t Evaluate(uint32_t index, uint32_t from_kernel, Self self) {
+  Registration* registration = RegistrationAt(index);
   if (registration->disabled) return 0;
   Side* side = registration->side;
   const uint32_t wanted = registration->events;
   const bool edge = (wanted & EPOLLET) != 0;
-  uint32_t events = from_kernel & (wanted | kAlways);
+  uint32_t events = from_kernel & ((wanted & ~kWrite) | kAlways);
   if (edge && side->send.blocked.load(std::memory_order_relaxed) != 0) registration->out_reported = false;
   const bool want_room = (wanted & kWrite) != 0 && !(edge && registration->out_reported);
-  const FifoReadiness ready = ReadinessOf(side, want_room, self);
+  const FifoReadiness ready = ReadinessOf(registration->fd, side, want_room, self);
   bool news = events != 0;
   if (ready.in && (!edge || ready.published != registration->reported)) {
     events |= kRead & wanted;
@@ -37,6 +38,12 @@ uint32_t Evaluate(Registration* registration, uint32_t from_kernel, Self self) {
     registration->reported = ready.published;
   }
   const bool room = want_room && (ready.out || (ready.out_from_kernel && KernelWritable(registration->fd)));
+  // While sends go by TCP it is the kernel that must wake us when there is room again.
+  const bool ask_kernel = want_room && !room && ready.out_from_kernel;
+  if (ask_kernel != registration->kernel_out) {
+    registration->kernel_out = ask_kernel;
+    UpdateKernel(registration->set, index, registration);
+  }
   if (room) {
     events |= kWrite & wanted;
     news = true;
@@ -70,7 +77,7 @@ int Collect(EpollSet* set, epoll_event* events, int count, int max_events, uint6
     Registration* registration = RegistrationAt(link - 1);
     const uint32_t next = registration->next_in_set;
     // What the kernel reported in this call was evaluated with its FIFO already.
-    const uint32_t found = registration->token == token ? 0 : Evaluate(registration, 0, self);
+    const uint32_t found = registration->token == token ? 0 : Evaluate(link - 1, 0, self);
     if (found != 0) {
       events[count].events = found;
       events[count].data.u64 = registration->data;
@@ -112,7 +119,7 @@ int Translate(EpollSet* set, epoll_event* events, int count, uint64_t token, Sel
     LockScope scope(set->lock, self.tid);
     Registration* registration = RegistrationAt(index);
     if (registration == nullptr || !registration->in_use || registration->set != set) continue;
-    const uint32_t found = Evaluate(registration, events[i].events, self);
+    const uint32_t found = Evaluate(index, events[i].events, self);
     registration->token = token;
     if (found == 0) continue;
     events[kept].events = found;

@@ -8,6 +8,7 @@
 #include "preload/epoll.h"
 #include "preload/fd_table.h"
 #include "preload/hot.h"
+#include "preload/log.h"
 #include "preload/shadow.h"
 #include "preload/socket.h"
 #include "preload/stats.h"
@@ -54,6 +55,7 @@ void CloseAttached(int fd, Side* side) {
     unread = route != ReceiveRoute::kTcp && side->receive.fifo.AvailableBytes() > 0;
     side->receive.EndFifo(shadow);
   }
+  Log("close fd %d: residue %s, unread %s", fd, pending ? "pending" : "none", unread ? "yes" : "no");
   int lingering = -1;
   if (pending) {
     lingering = static_cast<int>(sys::Call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 1024));

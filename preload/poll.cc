@@ -119,8 +119,9 @@ struct Waited {
       Side* side = FindSide(fds[i].fd);
       if (side == nullptr) continue;
       if (side->receive.EnterKernel(self)) counted[i] = side;
-      if (counted[i] == nullptr || side->send.route.load(std::memory_order_relaxed) == SendRoute::kFifo) {
-        accelerated = true;
+      const bool sends_by_fifo = side->send.route.load(std::memory_order_relaxed) == SendRoute::kFifo;
+      if (counted[i] == nullptr || sends_by_fifo) accelerated = true;
+      if (sends_by_fifo) {
         kernel[i].events = static_cast<short>(fds[i].events & ~kWrite);
       }
     }
@@ -139,7 +140,7 @@ struct Waited {
       Side* side = FindSide(fds[i].fd);
       if (side != nullptr && (found & POLLNVAL) == 0) {
         const bool want_room = (fds[i].events & kWrite) != 0 && (kernel[i].events & kWrite) == 0;
-        const FifoReadiness fifo = ReadinessOf(side, want_room, self);
+        const FifoReadiness fifo = ReadinessOf(fds[i].fd, side, want_room, self);
         if (fifo.in) found = static_cast<short>(found | (fds[i].events & kRead));
         if (want_room && (fifo.out || (fifo.out_from_kernel && KernelWritable(fds[i].fd)))) {
           found = static_cast<short>(found | (fds[i].events & kWrite));

@@ -3,12 +3,16 @@
 
 #include <poll.h>
 
+#include "preload/shadow.h"
+
 namespace xenloop {
 
-FifoReadiness ReadinessOf(Side* side, bool want_room, Self self) {
+FifoReadiness ReadinessOf(int fd, Side* side, bool want_room, Self self) {
   FifoReadiness ready{};
   {
     LockScope scope(side->receive.lock, self.tid);
+    SocketShadow shadow(fd, side);
+    if (scope.result() != LockResult::kReentered && FindSide(fd) == side) side->receive.Advance(shadow);
     const ReceiveRoute route = side->receive.route.load(std::memory_order_relaxed);
     if (route == ReceiveRoute::kFifo) {
       const Fifo& fifo = side->receive.fifo;

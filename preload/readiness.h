@@ -17,7 +17,7 @@ struct FifoReadiness {
 };
 
 // `want_room`: evaluate out (and ask for the doorbell if there is none).
-FifoReadiness ReadinessOf(Side* side, bool want_room, Self self);
+FifoReadiness ReadinessOf(int fd, Side* side, bool want_room, Self self);
 
 // Room in the shadow socket's send buffer now?
 bool KernelWritable(int fd);

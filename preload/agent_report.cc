@@ -69,14 +69,19 @@ bool ReportSide(Channel& channel, int fd, Side* side) {
   uint64_t fifo_received;
   const char* send_route = "tcp";
   const char* receive_route = "tcp";
+  uint32_t states[2];
+  uint64_t draining = 0;
   {
     LockScope scope(side->send.lock, tid);
     fifo_sent = side->send.FifoBytes();
+    states[0] = static_cast<uint32_t>(side->send.route.load());
     if (side->send.route.load() == SendRoute::kFifo) send_route = LocalTransport().name;
   }
   {
     LockScope scope(side->receive.lock, tid);
     fifo_received = side->receive.FifoBytes();
+    states[1] = static_cast<uint32_t>(side->receive.route.load());
+    if (side->receive.route.load() == ReceiveRoute::kDraining) draining = side->receive.tcp_remaining;
     if (side->receive.route.load() == ReceiveRoute::kFifo) receive_route = LocalTransport().name;
   }
   const AgentSide& note = agent.sides[SlotOf(side)];
@@ -89,9 +94,11 @@ bool ReportSide(Channel& channel, int fd, Side* side) {
       text, sizeof text,
       "{\"pid\":%d,\"program\":\"%s\",\"fd\":%d,\"local\":\"%s\",\"peer\":\"%s\",\"peer_pid\":%d,"
       "\"route_send\":\"%s\",\"route_receive\":\"%s\",\"tcp_sent\":%lu,\"tcp_received\":%lu,\"fifo_sent\":%lu,"
-      "\"fifo_received\":%lu,\"upgrades\":%u,\"fallbacks\":%u,\"reason\":\"%s\"}",
+      "\"fifo_received\":%lu,\"upgrades\":%u,\"fallbacks\":%u,\"reason\":\"%s\","
+      "\"state\":[%u,%u],\"draining\":%lu}",
       process_state.pid, ProgramName(), fd, local, peer, peer_pid, send_route, receive_route, tcp_sent, tcp_received,
-      fifo_sent, fifo_received, side->upgrades.load(), side->fallbacks.load(), side->reason.load());
+      fifo_sent, fifo_received, side->upgrades.load(), side->fallbacks.load(), side->reason.load(), states[0],
+      states[1], draining);
   return SendText(channel, text, static_cast<size_t>(n));
 }
 

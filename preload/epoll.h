@@ -40,7 +40,7 @@ struct Registration {
   uint32_t next_free;
 };
 
-struct EpollSet {
+struct alignas(64) EpollSet {  // aligned: the descriptor table keeps a tag in a pointer's low bits
   RecoverableLock lock;
   bool in_use;
   bool has_doorbell;

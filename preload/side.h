@@ -14,7 +14,7 @@
 
 namespace xenloop {
 
-struct Side {
+struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a pointer's low bits
   std::atomic<uint32_t> in_use;
   std::atomic<uint32_t> generation;
   std::atomic<int32_t> references;  // descriptors, in all processes that share the arena

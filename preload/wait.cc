@@ -29,9 +29,15 @@ uint32_t Adapted(uint32_t budget_us, bool paid) {
 bool WorthATry(Side* side, Wanted wanted, Self self) {
   if (wanted == Wanted::kData) {
     LockScope scope(side->receive.lock, self.tid);
-    if (side->receive.route.load(std::memory_order_relaxed) != ReceiveRoute::kFifo) return true;
-    return side->receive.fifo.AvailableBytes() > 0 ||
-           IsSealed(side->receive.fifo.header->consumer.load(std::memory_order_relaxed));
+    const ReceiveStream& stream = side->receive;
+    switch (stream.route.load(std::memory_order_relaxed)) {
+      case ReceiveRoute::kTcp: return true;
+      case ReceiveRoute::kAware:
+        return stream.fifo.header->up.load(std::memory_order_acquire) != 0 || stream.fifo.Sealed();
+      case ReceiveRoute::kDraining: return false;  // what we wait for comes by TCP: the agent wakes us
+      case ReceiveRoute::kFifo: break;
+    }
+    return stream.fifo.AvailableBytes() > 0 || IsSealed(stream.fifo.header->consumer.load(std::memory_order_relaxed));
   }
   LockScope scope(side->send.lock, self.tid);
   if (side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo) return true;

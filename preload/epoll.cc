@@ -17,6 +17,15 @@ namespace {
 constexpr uint32_t kKeptFromKernel = EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND | EPOLLONESHOT | EPOLLWAKEUP;
 
 RecoverableLock registrations_lock;
+
+// A side's registrations in this process. Not part of Side: that is shared with forked processes, these are not.
+struct SideRegistrations {
+  uint32_t generation;
+  uint32_t first;   // index + 1
+  bool converted;   // new ones are to be converted as well
+};
+SideRegistrations of_side[kMaxSides];
+
 Registration* registrations;
 EpollSet* sets;
 uint32_t used_registrations;
@@ -63,8 +72,21 @@ Registration* NewRegistration() {
   return &registrations[index];
 }
 
+void Remove(Registration* registration);
+
+// Under registrations_lock. What a former life of the slot has left (a close that we did not see) is dropped.
+SideRegistrations& Of(const Side* side) {
+  SideRegistrations& list = of_side[SlotOf(side)];
+  const uint32_t generation = side->generation.load(std::memory_order_relaxed);
+  if (list.generation != generation) {
+    while (list.first != 0) Remove(&registrations[list.first - 1]);
+    list = SideRegistrations{generation, 0, false};
+  }
+  return list;
+}
+
 Registration* Find(EpollSet* set, int fd, const Side* side) {
-  for (uint32_t link = side->epoll_registrations.load(std::memory_order_relaxed); link != 0;
+  for (uint32_t link = Of(side).first; link != 0;
        link = registrations[link - 1].next_of_side) {
     Registration& registration = registrations[link - 1];
     if (registration.set == set && registration.fd == fd) return &registration;
@@ -131,9 +153,10 @@ void Remove(Registration* registration) {
   LockScope scope(set->lock, CurrentTid());
   if (registration->converted) UnlinkConverted(set, registration);
   const uint32_t self = IndexOfRegistration(registration) + 1;
-  uint32_t link = registration->side->epoll_registrations.load(std::memory_order_relaxed);
+  SideRegistrations& list = of_side[SlotOf(registration->side)];
+  uint32_t link = list.first;
   if (link == self) {
-    registration->side->epoll_registrations.store(registration->next_of_side, std::memory_order_relaxed);
+    list.first = registration->next_of_side;
   } else {
     while (link != 0 && registrations[link - 1].next_of_side != self) link = registrations[link - 1].next_of_side;
     if (link != 0) registrations[link - 1].next_of_side = registration->next_of_side;
@@ -211,10 +234,10 @@ int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* ev
     registration->data = event->data.u64;
     registration->side = side;
     registration->set = set;
-    registration->next_of_side = side->epoll_registrations.load(std::memory_order_relaxed);
-    side->epoll_registrations.store(IndexOfRegistration(registration) + 1, std::memory_order_relaxed);
+    registration->next_of_side = Of(side).first;
+    Of(side).first = IndexOfRegistration(registration) + 1;
     LockScope inner(set->lock, CurrentTid());
-    if (side->registrations_converted.load(std::memory_order_relaxed) != 0 && !Convert(set, registration)) {
+    if (Of(side).converted && !Convert(set, registration)) {
       side->pinned.store(1, std::memory_order_relaxed);
       FallBack(fd, side, "registered with EPOLLEXCLUSIVE");
     }
@@ -246,9 +269,9 @@ int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* ev
 bool PrepareRegistrations(Side* side) {
   LockScope scope(registrations_lock, CurrentTid());
   bool all = true;
-  side->registrations_converted.store(1, std::memory_order_relaxed);
+  Of(side).converted = true;
   bool wake = false;
-  for (uint32_t link = side->epoll_registrations.load(std::memory_order_relaxed); link != 0 && all;
+  for (uint32_t link = Of(side).first; link != 0 && all;
        link = registrations[link - 1].next_of_side) {
     Registration& registration = registrations[link - 1];
     LockScope inner(registration.set->lock, CurrentTid());
@@ -265,8 +288,8 @@ bool PrepareRegistrations(Side* side) {
 
 void RestoreRegistrations(Side* side) {
   LockScope scope(registrations_lock, CurrentTid());
-  side->registrations_converted.store(0, std::memory_order_relaxed);
-  for (uint32_t link = side->epoll_registrations.load(std::memory_order_relaxed); link != 0;
+  Of(side).converted = false;
+  for (uint32_t link = Of(side).first; link != 0;
        link = registrations[link - 1].next_of_side) {
     Registration& registration = registrations[link - 1];
     LockScope inner(registration.set->lock, CurrentTid());
@@ -275,11 +298,9 @@ void RestoreRegistrations(Side* side) {
 }
 
 void EpollForgets(int fd, Side* side, bool last) {
-  if (side->epoll_registrations.load(std::memory_order_relaxed) == 0 || !last) return;
+  if (of_side[SlotOf(side)].first == 0 || !last) return;
   LockScope scope(registrations_lock, CurrentTid());
-  while (const uint32_t link = side->epoll_registrations.load(std::memory_order_relaxed)) {
-    Remove(&registrations[link - 1]);
-  }
+  while (const uint32_t link = Of(side).first) Remove(&registrations[link - 1]);
 }
 
 void EpollSetDuplicated(EpollSet* set) {

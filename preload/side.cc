@@ -63,8 +63,6 @@ Side* AllocateSide() {
       side->fallbacks.store(0, std::memory_order_relaxed);
       side->channel.store(0, std::memory_order_relaxed);
       side->spin_budget_us.store(0, std::memory_order_relaxed);
-      side->epoll_registrations.store(0, std::memory_order_relaxed);
-      side->registrations_converted.store(0, std::memory_order_relaxed);
       side->generation.store(generation, std::memory_order_relaxed);
       side->references.store(1, std::memory_order_relaxed);
       side->holders.store(1, std::memory_order_relaxed);

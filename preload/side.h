@@ -44,8 +44,6 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
   std::atomic<uint32_t> channel;  // index in the owner's table of channels, valid while attached
   std::atomic<uint32_t> spin_budget_us;
 
-  std::atomic<uint32_t> epoll_registrations;      // index + 1 of the first; see epoll.h
-  std::atomic<uint32_t> registrations_converted;  // new ones are to be converted as well
 };
 
 inline constexpr uint32_t kMaxSides = 32768;

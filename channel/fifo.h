@@ -250,10 +250,11 @@ inline void RequestDoorbell(std::atomic<uint32_t>& waiting) {
 // Wakes futex sleepers of the word; true if the doorbell wants looking after as well. The consumer's interest in the
 // doorbell lasts as long as the FIFO, a producer's (`once`) ends when it is served.
 inline bool WakeSleepers(std::atomic<uint32_t>& waiting, bool once = false) {
-  const uint32_t bits = waiting.load(std::memory_order_seq_cst);
+  uint32_t bits = waiting.load(std::memory_order_seq_cst);
   if (bits == 0) return false;
   if ((bits & kFutexSleeper) != 0 || once) {
-    waiting.fetch_and(once ? 0 : ~kFutexSleeper, std::memory_order_seq_cst);
+    // A request that came since the load is taken away here as well, so it is served as well.
+    bits |= waiting.fetch_and(once ? 0 : ~kFutexSleeper, std::memory_order_seq_cst);
     if ((bits & kFutexSleeper) != 0) sys::FutexWakeAll(&waiting);
   }
   return (bits & kDoorbellInterest) != 0;

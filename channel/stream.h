@@ -151,7 +151,7 @@ struct SendStream {
       residue_in_doubt = 0;
       if (sent == -EAGAIN || sent == -EINTR || sent == -ENOBUFS || sent == -ENOMEM) return -EAGAIN;
       if (sent < 0) {  // the connection is dead: the kernel would have dropped these bytes too
-        pending_error.store(static_cast<int32_t>(sent), std::memory_order_relaxed);
+        if (sent != -EPIPE) pending_error.store(static_cast<int32_t>(sent), std::memory_order_relaxed);
         residue_begin = residue_end;
         break;
       }

@@ -9,6 +9,20 @@
 #include "channel/base/sys.h"
 
 namespace xenloop {
+namespace {
+
+constexpr int kTimeWait = 6;  // include/net/tcp_states.h: nobody's any more
+
+bool IsTheOneAskedFor(const inet_diag_req_v2& asked, const inet_diag_msg& found) {
+  const size_t length = asked.sdiag_family == AF_INET ? 4 : 16;
+  return found.id.idiag_sport == asked.id.idiag_sport && found.id.idiag_dport == asked.id.idiag_dport &&
+         found.idiag_state != kTimeWait &&
+         (found.idiag_family != asked.sdiag_family ||  // a v4 connection of a dual-stack socket
+          (memcmp(found.id.idiag_src, asked.id.idiag_src, length) == 0 &&
+           memcmp(found.id.idiag_dst, asked.id.idiag_dst, length) == 0));
+}
+
+}  // namespace
 
 int OwnerOf(const Tuple& tuple, uid_t* uid) {
   const long fd = sys::Call(SYS_socket, AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
@@ -35,9 +49,11 @@ int OwnerOf(const Tuple& tuple, uid_t* uid) {
     result = sys::Call(SYS_recvfrom, fd, reinterpret_cast<long>(answer), sizeof answer, MSG_DONTWAIT);
     if (result >= static_cast<long>(sizeof(nlmsghdr))) {
       const auto* header = reinterpret_cast<const nlmsghdr*>(answer);
+      const auto* found = reinterpret_cast<const inet_diag_msg*>(answer + sizeof(nlmsghdr));
+      // Without such a connection the kernel answers with the listener of that port: another socket, another owner.
       if (header->nlmsg_type == SOCK_DIAG_BY_FAMILY &&
-          result >= static_cast<long>(sizeof(nlmsghdr) + sizeof(inet_diag_msg))) {
-        *uid = reinterpret_cast<const inet_diag_msg*>(answer + sizeof(nlmsghdr))->idiag_uid;
+          result >= static_cast<long>(sizeof(nlmsghdr) + sizeof(inet_diag_msg)) && IsTheOneAskedFor(query.request, *found)) {
+        *uid = found->idiag_uid;
         result = 0;
       } else {
         result = -ENOENT;

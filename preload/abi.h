@@ -49,8 +49,7 @@ inline ssize_t ReceiveOr(int fd, const iovec* iov, size_t iov_count, int flags, 
   while (Side* const side = FindSide(fd)) {
     if (EnterKernelReceive(side)) {
       const ssize_t received = kernel();
-      LeaveKernelReceive(side, received);
-      return received;
+      return LeaveKernelReceive(side, received);
     }
     const ssize_t received = Receive(fd, side, iov, iov_count, flags, message_flags);
     if (received != kUseKernel) return ReturnToLibc(received);

@@ -12,7 +12,11 @@ namespace {
 int DuplicatedAs(int from, int to) {
   if (to >= 0) {
     const KeepErrno keep_errno;
-    if (ChangesOurTables(from)) Duplicated(from, to);
+    if (ChangesOurTables(from)) {
+      Duplicated(from, to);
+    } else if (InBorrowedMemory()) {
+      DuplicatedForAnotherProgram(from);
+    }
   }
   return to;
 }
@@ -42,12 +46,11 @@ XENLOOP_EXPORT int socket(int domain, int type, int protocol) {
 }
 
 XENLOOP_EXPORT int connect(int fd, const sockaddr* address, socklen_t length) {
-  if (address != nullptr && length >= sizeof(sa_family_t) && FindSide(fd) != nullptr &&
-      address->sa_family == AF_UNSPEC) {
-    FallBackToTcp(fd, "disconnected", true);
-  }
+  const bool dissolves = address != nullptr && length >= sizeof(sa_family_t) && FindSide(fd) != nullptr &&
+                         address->sa_family == AF_UNSPEC;
+  if (dissolves) FallBackToTcp(fd, kDisconnected, true);
   const int result = real::connect(fd, address, length);
-  if (result == 0 || errno == EINPROGRESS) {
+  if (!dissolves && (result == 0 || errno == EINPROGRESS)) {
     const KeepErrno keep_errno;
     SocketConnected(fd);
   }

@@ -320,6 +320,7 @@ void AgentForkedChild() {
   if (agent.sides != nullptr) {
     sys::Call(SYS_madvise, reinterpret_cast<long>(agent.sides), sizeof(AgentSide) * kMaxSides, MADV_DONTNEED);
   }
+  ForgetPublished();
   agent.doorbell = Doorbell{};
   agent.started.store(0, std::memory_order_relaxed);
 }

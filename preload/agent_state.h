@@ -90,6 +90,7 @@ void OnOffer(uint32_t channel, const ControlMessage& message, Ticket* ticket);
 void OnJoin(uint32_t channel, const ControlMessage& message, Ticket* ticket);
 void OnRefuse(uint32_t channel, const ControlMessage& message);
 void OnSealed(uint32_t channel, const ControlMessage& message);
+void ForgetPublished();  // in a forked child: the parent's list is not ours
 void FallBackEverything(const char* reason);
 
 // agent_report.cc: answers a tool's question on a channel.

@@ -515,6 +515,8 @@ void ChannelGone(uint32_t index) {
   ReleaseChannelIfUnused(index);
 }
 
+void ForgetPublished() { memset(buckets, 0, sizeof buckets); }
+
 void FallBackEverything(const char* reason) {
   if (Arena() == nullptr) return;
   for (uint32_t slot = 0; slot < kMaxSides; ++slot) {

@@ -122,10 +122,16 @@ void AddDoorbell(EpollSet* set) {
   }
 }
 
+// Ends every sleep that the doorbell can end, counted or not.
+void WakeSleepersOf() {
+  const uint64_t one = 1;
+  sys::Write(OwnDoorbellFd(), &one, sizeof one);
+}
+
 // Under both locks.
 bool Convert(EpollSet* set, Registration* registration) {
   if (registration->converted) return true;
-  if ((registration->events & EPOLLEXCLUSIVE) != 0) return false;
+  if ((registration->events & EPOLLEXCLUSIVE) != 0 || set->watched || set->owner_pid != process_state.pid) return false;
   registration->converted = true;
   registration->out_reported = false;
   registration->kernel_out = false;
@@ -143,8 +149,10 @@ void Restore(EpollSet* set, Registration* registration) {
   if (!registration->converted) return;
   UnlinkConverted(set, registration);
   registration->converted = false;
-  const uint32_t events = registration->disabled ? static_cast<uint32_t>(EPOLLONESHOT) : registration->events;
-  KernelControl(set->epfd, EPOLL_CTL_MOD, registration->fd, events, registration->data);
+  // A one-shot that has fired keeps its tag: only a MOD of the program arms it again, and until then Translate drops
+  // what the kernel still reports (it cannot be told to report no hang-up).
+  if (registration->disabled) return;
+  KernelControl(set->epfd, EPOLL_CTL_MOD, registration->fd, registration->events, registration->data);
 }
 
 // Under registrations_lock.
@@ -196,6 +204,8 @@ void EpollCreated(int epfd) {
     if (sets[i].in_use) continue;
     sets[i].in_use = true;
     sets[i].has_doorbell = false;
+    sets[i].watched = false;
+    sets[i].owner_pid = process_state.pid;
     sets[i].references = 1;
     sets[i].epfd = epfd;
     sets[i].converted.store(0, std::memory_order_relaxed);
@@ -210,6 +220,7 @@ int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* ev
   const auto kernel = [&] {
     return static_cast<int>(sys::Call(SYS_epoll_ctl, epfd, operation, fd, reinterpret_cast<long>(event)));
   };
+  if (EpollSet* inner = FindEpollSet(fd); inner != nullptr && operation == EPOLL_CTL_ADD) EpollSetIsWatched(inner);
   if (side == nullptr || (event == nullptr && operation != EPOLL_CTL_DEL)) return kernel();
   sys::SignalsBlocked blocked;
   LockScope scope(registrations_lock, CurrentTid());
@@ -239,7 +250,9 @@ int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* ev
     LockScope inner(set->lock, CurrentTid());
     if (Of(side).converted && !Convert(set, registration)) {
       side->pinned.store(1, std::memory_order_relaxed);
-      FallBack(fd, side, "registered with EPOLLEXCLUSIVE");
+      FallBack(fd, side, "registered in an epoll set that cannot be followed");
+    } else if (registration->converted) {
+      WakeSleepersOf();  // who sleeps in this set may not look at FIFOs yet
     }
     return 0;
   }
@@ -278,11 +291,7 @@ bool PrepareRegistrations(Side* side) {
     all = Convert(registration.set, &registration);
     wake = true;
   }
-  if (wake) {
-    // Threads that went to sleep before the conversion must come round and look at FIFOs from now on.
-    const uint64_t one = 1;
-    sys::Write(OwnDoorbellFd(), &one, sizeof one);
-  }
+  if (wake) WakeSleepersOf();  // who went to sleep before the conversion must look at FIFOs from now on
   return all;
 }
 
@@ -322,6 +331,31 @@ void EpollSetClosed(int epfd, EpollSet* set) {
     if (registrations[i].in_use && registrations[i].set == set) Remove(&registrations[i]);
   }
   set->in_use = false;
+}
+
+void EpollSetIsWatched(EpollSet* set) {
+  if (set->watched) return;
+  // Collected first: FallBack takes locks that come before ours.
+  int fds[64];
+  size_t count;
+  do {
+    count = 0;
+    {
+      LockScope scope(registrations_lock, CurrentTid());
+      set->watched = true;
+      for (uint32_t link = set->first_converted; link != 0 && count < 64; link = registrations[link - 1].next_in_set) {
+        fds[count++] = registrations[link - 1].fd;
+        Of(registrations[link - 1].side).converted = false;
+      }
+      for (uint32_t link = set->first_converted; link != 0;) {
+        Registration& registration = registrations[link - 1];
+        link = registration.next_in_set;
+        LockScope inner(set->lock, CurrentTid());
+        Restore(set, &registration);
+      }
+    }
+    for (size_t i = 0; i < count; ++i) FallBackToTcp(fds[i], "epoll set watched by another set or by poll", true);
+  } while (count == 64);
 }
 
 void EpollForkedChild() { registrations_lock.Release(); }

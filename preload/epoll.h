@@ -44,7 +44,9 @@ struct alignas(64) EpollSet {  // aligned: the descriptor table keeps a tag in a
   RecoverableLock lock;
   bool in_use;
   bool has_doorbell;
+  bool watched;    // its readiness is waited for by another set or by poll: its sockets stay on TCP
   int references;  // descriptors
+  int owner_pid;   // a set inherited over fork is not converted: the other process could not read the tags
   int epfd;
   uint32_t turn;
   std::atomic<uint32_t> converted;  // how many
@@ -61,6 +63,9 @@ void EpollForgets(int fd, Side* side, bool last);
 void EpollSetDuplicated(EpollSet* set);
 void EpollSetClosed(int epfd, EpollSet* set);
 void EpollForkedChild();
+
+// Somebody waits for the set itself: poll, select, or another epoll set.
+void EpollSetIsWatched(EpollSet* set);
 
 // Shared by epoll.cc and epoll_wait.cc.
 Registration* RegistrationAt(uint32_t index);

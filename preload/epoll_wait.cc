@@ -1,5 +1,6 @@
 // Waiting on an epoll set: what the kernel reports, plus what FIFOs hold, in the program's own terms.
 #include <errno.h>
+#include <pthread.h>
 
 #include "preload/agent.h"
 #include "preload/config.h"
@@ -24,6 +25,7 @@ std::atomic<uint64_t> next_token{1};  // tells one look at a set from another
 uint32_t Evaluate(uint32_t index, uint32_t from_kernel, Self self) {
   Registration* registration = RegistrationAt(index);
   if (registration->disabled) return 0;
+  if (!registration->converted) return from_kernel & (registration->events | kAlways);
   Side* side = registration->side;
   const uint32_t wanted = registration->events;
   const bool edge = (wanted & EPOLLET) != 0;
@@ -152,6 +154,7 @@ bool Remaining(const timespec* timeout, uint64_t deadline_ns, timespec* left) {
 
 int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, const timespec* timeout,
               const sigset_t* mask) {
+  pthread_testcancel();  // these calls are cancellation points even when they need not wait
   if (max_events <= 0) return KernelWait(epfd, events, max_events, timeout, mask);
   const Self self = CurrentSelf();
   static constexpr timespec kNow{0, 0};

@@ -1,6 +1,7 @@
 // The life of descriptors: when a socket becomes a side, when a duplicate shares it, and what the last close of an
 // accelerated socket owes its peer.
 #include <errno.h>
+#include <string.h>
 #include <sys/socket.h>
 
 #include "preload/agent.h"
@@ -35,6 +36,23 @@ int OtherDescriptor(const Side* side, int except) {
     if (fd != except && FdTable::FindSide(fd) == side) return fd;
   }
   return -1;
+}
+
+// A thread of ours sleeps in a call on this very socket. The kernel would let it go on with the open file after the
+// close, and end the connection when the call returns; so does this: the side lives on under a private number.
+bool LeaveToBlockedCalls(int fd, Side* side) {
+  const int duplicate = static_cast<int>(sys::Call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 1024));
+  if (duplicate < 0 || !FdTable::InRange(duplicate)) return false;
+  LockScope send(side->send.lock, CurrentTid());
+  LockScope receive(side->receive.lock, CurrentTid());
+  if (!FdTable::Take(fd, side)) {
+    sys::Close(duplicate);
+    return true;
+  }
+  FdTable::SetSide(duplicate, side);
+  side->fd.store(duplicate, std::memory_order_release);
+  side->orphaned.store(1, std::memory_order_release);
+  return true;
 }
 
 // The last close of an accelerated side: both directions go back to TCP, and the kernel closes what is then an ordinary
@@ -78,7 +96,12 @@ void SocketCreated(int fd, int domain, int type, int protocol) {
 
 void SocketConnected(int fd) {
   Side* side = FindSide(fd);
-  if (side == nullptr || side->connected.exchange(1, std::memory_order_relaxed) != 0) return;
+  if (side == nullptr) return;
+  if (side->pinned.load(std::memory_order_relaxed) != 0 && strcmp(side->reason.load(), kDisconnected) == 0) {
+    side->pinned.store(0, std::memory_order_relaxed);  // dissolved, and now connected anew
+    side->next_attempt.store(0, std::memory_order_relaxed);
+  }
+  if (side->connected.exchange(1, std::memory_order_relaxed) != 0) return;
   CountConnection();
   if (GetConfig().test_points) WantUpgrade(side);
 }
@@ -128,6 +151,7 @@ int BeforeClose(int fd) {
     side->references.fetch_sub(1, std::memory_order_acq_rel);
     return 0;
   }
+  if (side->blocked_calls.load(std::memory_order_acquire) > 0 && LeaveToBlockedCalls(fd, side)) return 0;
   bool attached;
   {
     // Under the send lock the agent cannot be half-way through attaching this side.
@@ -179,9 +203,15 @@ int MakeRoomAt(int fd) {
   return 0;
 }
 
+void DuplicatedForAnotherProgram(int fd) {
+  if (process_state.ready && FindSide(fd) != nullptr) {
+    FallBackToTcp(fd, "descriptor inherited by a spawned program", true);
+  }
+}
+
 void FallBackToTcp(int fd, const char* reason, bool pin) {
   Side* side = FindSide(fd);
-  if (side == nullptr || InBorrowedMemory()) return;
+  if (side == nullptr) return;
   if (pin) side->pinned.store(1, std::memory_order_relaxed);
   FallBack(fd, side, reason);
   side->reason.store(reason, std::memory_order_relaxed);

@@ -2,6 +2,7 @@
 // sleeps the doorbell is one descriptor more. Threads that wait for sockets on TCP are counted as kernel users, so that
 // no direction is upgraded beneath them.
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
@@ -9,6 +10,7 @@
 #include "preload/agent.h"
 #include "preload/agent_state.h"
 #include "preload/config.h"
+#include "preload/epoll.h"
 #include "preload/fd_table.h"
 #include "preload/readiness.h"
 #include "preload/real.h"
@@ -157,13 +159,16 @@ struct Waited {
 
 bool PollConcernsUs(const pollfd* fds, nfds_t count) {
   if (!process_state.ready || fds == nullptr || count > 1 << 20) return false;
+  bool concerns = false;
   for (nfds_t i = 0; i < count; ++i) {
-    if (FindSide(fds[i].fd) != nullptr) return true;
+    concerns = concerns || FindSide(fds[i].fd) != nullptr;
+    if (EpollSet* set = FindEpollSet(fds[i].fd)) EpollSetIsWatched(set);
   }
-  return false;
+  return concerns;
 }
 
 int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask) {
+  pthread_testcancel();  // these calls are cancellation points even when they need not wait
   if (timeout != nullptr && (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999)) {
     return KernelPoll(fds, count, timeout, mask);
   }
@@ -245,10 +250,13 @@ void Wipe(fd_set* set, int count) {
 
 bool SelectConcernsUs(int count, const fd_set* read, const fd_set* write, const fd_set* except) {
   if (!process_state.ready || count < 0 || count > FdTable::kMaxFds) return false;
+  bool concerns = false;
   for (int fd = 0; fd < count; ++fd) {
-    if ((Has(read, fd) || Has(write, fd) || Has(except, fd)) && FindSide(fd) != nullptr) return true;
+    if (!Has(read, fd) && !Has(write, fd) && !Has(except, fd)) continue;
+    concerns = concerns || FindSide(fd) != nullptr;
+    if (EpollSet* set = FindEpollSet(fd)) EpollSetIsWatched(set);
   }
-  return false;
+  return concerns;
 }
 
 int Select(int count, fd_set* read, fd_set* write, fd_set* except, const timespec* timeout, timespec* remaining,

@@ -33,6 +33,10 @@ class SocketShadow {
   bool StillOurs() const { return FdTable::FindSide(fd_) == side_; }
 
   ssize_t TrySend(const iovec* iov, size_t count) const {
+    // An error that is pending belongs to the program's next call: a send of ours must not swallow it.
+    pollfd entry{fd_, 0, 0};
+    const timespec now{0, 0};
+    if (sys::Call(SYS_ppoll, reinterpret_cast<long>(&entry), 1, reinterpret_cast<long>(&now), 0, 8) > 0) return -EPIPE;
     msghdr message = {};
     message.msg_iov = const_cast<iovec*>(iov);
     message.msg_iovlen = count;
@@ -85,6 +89,7 @@ class SocketShadow {
   static constexpr int kTcpEstablished = 1;
   static constexpr int kTcpFinWait1 = 4;
   static constexpr int kTcpFinWait2 = 5;
+  static constexpr int kTcpCloseWait = 8;
 
  private:
   int fd_;

@@ -58,6 +58,8 @@ Side* AllocateSide() {
       side->forced.store(0, std::memory_order_relaxed);
       side->attached.store(0, std::memory_order_relaxed);
       side->connected.store(0, std::memory_order_relaxed);
+      side->blocked_calls.store(0, std::memory_order_relaxed);
+      side->orphaned.store(0, std::memory_order_relaxed);
       side->reason.store("not hot yet", std::memory_order_relaxed);
       side->upgrades.store(0, std::memory_order_relaxed);
       side->fallbacks.store(0, std::memory_order_relaxed);

@@ -38,6 +38,8 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
   std::atomic<uint32_t> forced;  // a test asked for an upgrade: either end may make the offer
   std::atomic<uint32_t> attached;  // the agent holds a channel's FIFOs for this side
   std::atomic<uint32_t> connected;
+  std::atomic<int32_t> blocked_calls;  // threads asleep in a data call on this side
+  std::atomic<uint32_t> orphaned;      // closed by the program while calls slept: `fd` is a private number
   std::atomic<const char*> reason;
   std::atomic<uint32_t> upgrades;
   std::atomic<uint32_t> fallbacks;

@@ -30,7 +30,8 @@ Side* FindSide(int fd);
 // Enter...: true if this call must go to the kernel; then make the real call and call Leave... with its result (errno
 // is preserved). False: the direction is (being) accelerated; call Receive/Send, and start over on kUseKernel.
 bool EnterKernelReceive(Side* side);
-void LeaveKernelReceive(Side* side, ssize_t result);
+// The result of the call: `result`, unless an error that the agent met belongs to this call (then -1 and errno).
+ssize_t LeaveKernelReceive(Side* side, ssize_t result);
 bool EnterKernelSend(Side* side);
 void LeaveKernelSend(Side* side, ssize_t result);
 
@@ -79,6 +80,9 @@ void Duplicated(int from, int to);                  // after dup/dup2/dup3/F_DUP
 // fdopen, aio, SCM_RIGHTS, splice, kTLS ...: this connection goes by TCP from now on (for good if `pin`).
 // `reason` is a string literal.
 void FallBackToTcp(int fd, const char* reason, bool pin);
+// In a vfork child: it gives `fd` another number, which the program it becomes will use without us.
+void DuplicatedForAnotherProgram(int fd);
+inline constexpr const char* kDisconnected = "disconnected";
 
 // ---- options and state (socket_options.cc) ----
 // Before shutdown(2): orders what the FIFO holds; always followed by the real call, then AfterShutdown.

@@ -177,6 +177,16 @@ void AfterGetOption(int, Side* side, int level, int name, void* value, socklen_t
 
 ssize_t BeforeIoctl(int fd, Side* side, unsigned long request, void* argument) {
   if (request == FIOASYNC) FallBackToTcp(fd, "asynchronous signals", true);
+  if (request == TIOCOUTQ && argument != nullptr) {
+    LockScope scope(side->send.lock, CurrentTid());
+    if (side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo) return kUseKernel;
+    // As with TCP, what fits into the peer's buffer counts as delivered: half the FIFO stands for that buffer.
+    const Fifo& fifo = side->send.fifo;
+    const uint64_t held = fifo.AvailableBytes();
+    const int unsent = static_cast<int>(held > fifo.capacity_bytes / 2 ? held - fifo.capacity_bytes / 2 : 0);
+    memcpy(argument, &unsent, sizeof unsent);
+    return 0;
+  }
   if (request != FIONREAD) return kUseKernel;
   int tcp = 0;
   const long result = sys::Call(SYS_ioctl, fd, FIONREAD, reinterpret_cast<long>(&tcp));

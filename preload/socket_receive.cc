@@ -1,6 +1,7 @@
 // What "receive" means on a socket that is (being) accelerated: try; wait; try again. Decides blocking, time-outs,
 // low-water mark and the flags of recv; which byte comes from where is channel/stream.h's business.
 #include <errno.h>
+#include <pthread.h>
 
 #include "preload/agent.h"
 #include "preload/config.h"
@@ -30,15 +31,9 @@ ssize_t ReceiveRestFromKernel(int fd, const IovCursor& cursor, size_t limit, int
   return -error;
 }
 
-}  // namespace
-
-bool EnterKernelReceive(Side* side) {
-  CountOperation(side);
-  return side->receive.EnterKernel(CurrentSelf());
-}
-void LeaveKernelReceive(Side* side, ssize_t) { side->receive.LeaveKernel(CurrentSelf()); }
-
-ssize_t Receive(int fd, Side* side, const iovec* iov, size_t iov_count, int flags, int* message_flags) {
+// `fd` changes when the program closes the descriptor while this call sleeps; the call then goes on as in the kernel.
+ssize_t ReceiveOn(int& fd, Side* side, const iovec* iov, size_t iov_count, int flags, int* message_flags) {
+  pthread_testcancel();  // these calls are cancellation points even when they need not wait
   if (message_flags != nullptr) *message_flags = 0;
   if (!IsOurs(side)) {
     FallBack(fd, side, "used by a forked process");
@@ -61,7 +56,12 @@ ssize_t Receive(int fd, Side* side, const iovec* iov, size_t iov_count, int flag
   SocketShadow shadow(fd, side);
   IovCursor cursor(iov, iov_count);
   const size_t length = cursor.remaining();
-  if (length == 0) return 0;
+  if (length == 0) {  // waits for data or the end all the same, as TCP does
+    uint8_t byte;
+    const iovec probe{&byte, 1};
+    const ssize_t there = ReceiveOn(fd, side, &probe, 1, (flags & MSG_DONTWAIT) | MSG_PEEK, nullptr);
+    return there > 0 ? 0 : there;
+  }
   const bool discard = (flags & MSG_TRUNC) != 0;
   const bool peek = (flags & MSG_PEEK) != 0;
   const bool blocking = (flags & MSG_DONTWAIT) == 0 && side->nonblocking.load(std::memory_order_relaxed) == 0;
@@ -81,7 +81,7 @@ ssize_t Receive(int fd, Side* side, const iovec* iov, size_t iov_count, int flag
   bool look = !blocking;
   for (;;) {
     const ssize_t received =
-        side->receive.TryReceive(shadow, discard && !peek ? nullptr : &cursor, length - total, stream_flags, look, self);
+        side->receive.TryReceive(shadow, discard ? nullptr : &cursor, length - total, stream_flags, look, self);
     if (received > 0 && peek) {
       const size_t n = static_cast<size_t>(received);
       // A peek that waits for more looks again from the start; one that saw no more while looking everywhere is done.
@@ -116,15 +116,48 @@ ssize_t Receive(int fd, Side* side, const iovec* iov, size_t iov_count, int flag
       look = true;
       continue;  // look once more, everywhere, now that a wake-up is requested
     }
-    const int error = Sleep(request, deadline);
+    BlockedCall blocked(fd, side);
+    const int error = Sleep(request, deadline, total > 0);
+    const bool found = blocked.Woken(&fd);
     request.word = nullptr;
     look = false;
     if (error != 0) {
       if (total > 0 || seen > 0) return static_cast<ssize_t>(total > 0 ? total : seen);
       return error;
     }
-    if (FindSide(fd) != side) return total > 0 ? static_cast<ssize_t>(total) : kUseKernel;
+    if (!found) return total > 0 ? static_cast<ssize_t>(total) : kUseKernel;
+    shadow = SocketShadow(fd, side);
   }
+}
+
+}  // namespace
+
+bool EnterKernelReceive(Side* side) {
+  CountOperation(side);
+  return side->receive.EnterKernel(CurrentSelf());
+}
+ssize_t LeaveKernelReceive(Side* side, ssize_t result) {
+  side->receive.LeaveKernel(CurrentSelf());
+  if (result != 0 || side->send.pending_error.load(std::memory_order_relaxed) == 0) return result;
+  // The agent met the connection's error while it flushed; the kernel tells it once only.
+  const int32_t error = side->send.pending_error.exchange(0, std::memory_order_relaxed);
+  if (error == 0) return result;
+  errno = -error;
+  return -1;
+}
+
+ssize_t Receive(int fd, Side* side, const iovec* iov, size_t iov_count, int flags, int* message_flags) {
+  int number = fd;
+  const ssize_t received = ReceiveOn(number, side, iov, iov_count, flags, message_flags);
+  if (number == fd) return received;
+  // The program closed the descriptor while we slept; this call was the last user of the connection.
+  ssize_t result = received;
+  if (result == kUseKernel) {
+    IovCursor cursor(iov, iov_count);
+    result = ReceiveRestFromKernel(number, cursor, cursor.remaining(), flags);
+  }
+  FinishOrphan(number, side);
+  return result;
 }
 
 }  // namespace xenloop

@@ -1,6 +1,7 @@
 // What "send" and "sendfile" mean on a socket that is (being) accelerated: try; wait; try again. Decides blocking,
 // time-outs and flags; which byte goes where is channel/stream.h's business.
 #include <errno.h>
+#include <pthread.h>
 
 #include "preload/agent.h"
 #include "preload/config.h"
@@ -48,7 +49,7 @@ struct SendWait {
 };
 
 // One turn of waiting for room. 0: try again; else -EINTR, -EAGAIN.
-int WaitForRoom(int fd, Side* side, SendWait* wait, Self self) {
+int WaitForRoom(int fd, Side* side, SendWait* wait, bool partial, Self self) {
   if (!wait->deadline_known) {
     wait->deadline = DeadlineAfter(side->send_timeout_us.load(std::memory_order_relaxed));
     wait->deadline_known = true;
@@ -61,7 +62,7 @@ int WaitForRoom(int fd, Side* side, SendWait* wait, Self self) {
     wait->request = RequestWake(fd, side, Wanted::kRoom, self);
     return 0;  // look once more, now that a wake-up is requested
   }
-  const int error = Sleep(wait->request, wait->deadline);
+  const int error = Sleep(wait->request, wait->deadline, partial);
   wait->request.word = nullptr;
   return error;
 }
@@ -86,9 +87,14 @@ bool EnterKernelSend(Side* side) {
   CountOperation(side);
   return side->send.EnterKernel();
 }
-void LeaveKernelSend(Side* side, ssize_t) { side->send.LeaveKernel(); }
+void LeaveKernelSend(Side* side, ssize_t result) {
+  side->send.LeaveKernel();
+  // A send with MSG_FASTOPEN connects without connect().
+  if (result >= 0 && side->connected.load(std::memory_order_relaxed) == 0) SocketConnected(side->fd.load());
+}
 
 ssize_t Send(int fd, Side* side, const iovec* iov, size_t iov_count, int flags) {
+  pthread_testcancel();  // these calls are cancellation points even when they need not wait
   if (!MayUseFifo(fd, side, flags)) return kUseKernel;
   for (size_t i = 0; i < iov_count; ++i) {
     if (iov[i].iov_len > 0 && reinterpret_cast<uintptr_t>(iov[i].iov_base) < kFirstMappableAddress) return -EFAULT;
@@ -123,7 +129,7 @@ ssize_t Send(int fd, Side* side, const iovec* iov, size_t iov_count, int flags) 
       return sent;
     }
     if (!blocking) return total > 0 ? static_cast<ssize_t>(total) : -EAGAIN;
-    const int error = WaitForRoom(fd, side, &wait, self);
+    const int error = WaitForRoom(fd, side, &wait, total > 0, self);
     if (error != 0) return total > 0 ? static_cast<ssize_t>(total) : error;
     if (FindSide(fd) != side) return total > 0 ? static_cast<ssize_t>(total) : kUseKernel;
   }

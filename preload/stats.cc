@@ -59,7 +59,10 @@ void TcpBytesOf(int fd, uint64_t* sent, uint64_t* received) {
   tcp_info info;
   *sent = *received = 0;
   if (TcpInfoOf(fd, &info) != 0) return;
-  *sent = info.tcpi_bytes_sent - info.tcpi_bytes_retrans + info.tcpi_notsent_bytes;
+  // A FIN that waits to be sent counts as one byte there.
+  const bool fin_waits = info.tcpi_notsent_bytes > 0 && info.tcpi_state != SocketShadow::kTcpEstablished &&
+                         info.tcpi_state != SocketShadow::kTcpCloseWait;
+  *sent = info.tcpi_bytes_sent - info.tcpi_bytes_retrans + info.tcpi_notsent_bytes - (fin_waits ? 1 : 0);
   // A FIN that has come counts as one byte there.
   const bool fin = info.tcpi_state != SocketShadow::kTcpEstablished && info.tcpi_state != SocketShadow::kTcpFinWait1 &&
                    info.tcpi_state != SocketShadow::kTcpFinWait2;

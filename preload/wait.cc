@@ -137,13 +137,37 @@ WakeRequest RequestWake(int fd, Side* side, Wanted wanted, Self self) {
   return {&word, ArmFutex(word)};
 }
 
-int Sleep(const WakeRequest& request, uint64_t deadline_ns) {
-  timespec left;
+bool BlockedCall::Woken(int* fd) {
+  if (FindSide(fd_) == side_) {
+    side_->blocked_calls.fetch_sub(1, std::memory_order_acq_rel);
+    return true;
+  }
+  // Only an orphan is sure to be the same side still: its slot waits for us.
+  if (side_->orphaned.load(std::memory_order_acquire) == 0) {
+    side_->blocked_calls.fetch_sub(1, std::memory_order_acq_rel);
+    return false;
+  }
+  *fd = side_->fd.load(std::memory_order_acquire);
+  side_->blocked_calls.fetch_sub(1, std::memory_order_acq_rel);
+  return true;
+}
+
+void FinishOrphan(int fd, Side* side) {
+  if (side->orphaned.load(std::memory_order_acquire) == 0 || FindSide(fd) != side ||
+      side->blocked_calls.load(std::memory_order_acquire) > 0 || side->orphaned.exchange(0) == 0) {
+    return;
+  }
+  BeforeClose(fd);
+  sys::Close(fd);
+}
+
+int Sleep(const WakeRequest& request, uint64_t deadline_ns, bool partial) {
+  timespec left{1000000, 0};
   if (deadline_ns != kNoDeadline && !Left(deadline_ns, &left)) return -EAGAIN;
   int result;
   {
     AsynchronousCancellation cancellable;
-    result = sys::FutexWait(request.word, request.armed, deadline_ns == kNoDeadline ? nullptr : &left);
+    result = sys::FutexWait(request.word, request.armed, deadline_ns == kNoDeadline && !partial ? nullptr : &left);
   }
   // -EAGAIN here: the word changed before we slept; -EFAULT: the FIFO is gone. Both mean: look again.
   return result == -EINTR ? -EINTR : result == -ETIMEDOUT ? -EAGAIN : 0;

@@ -27,8 +27,24 @@ struct WakeRequest {
 WakeRequest RequestWake(int fd, Side* side, Wanted wanted, Self self);
 
 // Sleeps. 0: try again; -EINTR; -EAGAIN: the deadline has passed. A cancellation point. A signal whose handler has
-// SA_RESTART does not end an untimed sleep, as with recv(2); it does end a timed one, as with SO_RCVTIMEO.
-int Sleep(const WakeRequest& request, uint64_t deadline_ns);
+// SA_RESTART does not end an untimed sleep, as with recv(2); it does end a timed one, as with SO_RCVTIMEO, and one of a
+// call that has moved some bytes already (`partial`).
+int Sleep(const WakeRequest& request, uint64_t deadline_ns, bool partial);
+
+// Counts a thread asleep in a data call on a side, and finds the side again after the sleep.
+class BlockedCall {
+ public:
+  BlockedCall(int fd, Side* side) : fd_(fd), side_(side) { side->blocked_calls.fetch_add(1, std::memory_order_acq_rel); }
+  // Ends the count. False: the descriptor leads elsewhere now, and the side with it. `*fd` may change to the private
+  // number under which a side that was closed meanwhile lives on for us.
+  bool Woken(int* fd);
+
+ private:
+  const int fd_;
+  Side* const side_;
+};
+// At the end of a data call: closes the private number of a side that lived on for sleeping calls only.
+void FinishOrphan(int fd, Side* side);
 
 // Sleeps until the shadow socket takes bytes again (a residue is being flushed). Same results.
 int SleepUntilWritable(int fd, uint64_t deadline_ns);

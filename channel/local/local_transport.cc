@@ -115,8 +115,16 @@ int CreateDoorbell(Doorbell* doorbell, Ticket* ticket) {
   return 0;
 }
 
+// Ringing must neither block nor raise SIGPIPE: an anonymous inode (no file type), non-blocking.
+bool IsDoorbell(int fd) {
+  struct stat status;
+  if (sys::Call(SYS_fstat, fd, AsLong(&status)) < 0 || (status.st_mode & S_IFMT) != 0) return false;
+  const long flags = sys::Call(SYS_fcntl, fd, F_GETFL);
+  return flags >= 0 && (flags & O_NONBLOCK) != 0;
+}
+
 int MapDoorbell(Ticket* ticket, Doorbell* doorbell) {
-  const long size = SoundSize(ticket->fds[1]);
+  const long size = IsDoorbell(ticket->fds[0]) ? SoundSize(ticket->fds[1]) : -EPERM;
   long result = size < 0 ? size : -EPROTO;
   if (size == static_cast<long>(kPageBytes)) {
     result = sys::Call(SYS_mmap, 0, size, PROT_READ, MAP_SHARED, ticket->fds[1], 0);

@@ -489,7 +489,11 @@ void ShadowEvent(uint32_t slot, uint32_t generation, uint32_t events) {
       // A peer that ends its direction seals its FIFO first. An end without a seal is a death: what we still hold for
       // it goes to TCP, whose answer (a reset) is then the kernel's own.
       peer_died = (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0 && !note.theirs.fifo.Sealed();
-      if (peer_died) note.mine.fifo.Seal();
+      if (peer_died) {
+        // Unread bytes: TCP would have been reset. The first of our calls that meets the end says so.
+        if (note.mine.fifo.AvailableBytes() > 0) side->send.pending_error.store(-ECONNRESET, std::memory_order_relaxed);
+        note.mine.fifo.Seal();
+      }
     }
   }
   if (peer_died) side->reason.store("peer has gone", std::memory_order_relaxed);

@@ -130,7 +130,10 @@ void WakeSleepersOf() {
 
 // Under both locks.
 bool Convert(EpollSet* set, Registration* registration) {
-  if (registration->converted) return true;
+  if (registration->converted) {
+    registration->reported = ~0ull;  // a new FIFO counts from zero
+    return true;
+  }
   if ((registration->events & EPOLLEXCLUSIVE) != 0 || set->watched || set->owner_pid != process_state.pid) return false;
   registration->converted = true;
   registration->out_reported = false;
@@ -147,6 +150,9 @@ bool Convert(EpollSet* set, Registration* registration) {
 
 void Restore(EpollSet* set, Registration* registration) {
   if (!registration->converted) return;
+  // An edge-triggered one stays as it is: a MOD would tell edges anew that the program knows. Waits evaluate it on TCP
+  // as well. The next MOD of the program makes it plain again.
+  if ((registration->events & EPOLLET) != 0) return;
   UnlinkConverted(set, registration);
   registration->converted = false;
   // A one-shot that has fired keeps its tag: only a MOD of the program arms it again, and until then Translate drops
@@ -221,7 +227,10 @@ int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* ev
     return static_cast<int>(sys::Call(SYS_epoll_ctl, epfd, operation, fd, reinterpret_cast<long>(event)));
   };
   if (EpollSet* inner = FindEpollSet(fd); inner != nullptr && operation == EPOLL_CTL_ADD) EpollSetIsWatched(inner);
-  if (side == nullptr || (event == nullptr && operation != EPOLL_CTL_DEL)) return kernel();
+  if (side == nullptr || (event == nullptr && operation != EPOLL_CTL_DEL) || operation < EPOLL_CTL_ADD ||
+      operation > EPOLL_CTL_MOD) {
+    return kernel();
+  }
   sys::SignalsBlocked blocked;
   LockScope scope(registrations_lock, CurrentTid());
   Registration* registration = Find(set, fd, side);
@@ -267,6 +276,16 @@ int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* ev
   }
   if ((event->events & EPOLLEXCLUSIVE) != 0) return -EINVAL;
   LockScope inner(set->lock, CurrentTid());
+  if (!Of(side).converted) {
+    const int result = kernel();
+    if (result != 0) return result;
+    UnlinkConverted(set, registration);
+    registration->converted = false;
+    registration->events = event->events;
+    registration->data = event->data.u64;
+    registration->disabled = false;
+    return 0;
+  }
   registration->events = event->events;
   registration->data = event->data.u64;
   registration->disabled = false;
@@ -343,6 +362,8 @@ void EpollSetIsWatched(EpollSet* set) {
     {
       LockScope scope(registrations_lock, CurrentTid());
       set->watched = true;
+      if (set->has_doorbell) KernelControl(set->epfd, EPOLL_CTL_DEL, OwnDoorbellFd(), 0, 0);
+      set->has_doorbell = false;
       for (uint32_t link = set->first_converted; link != 0 && count < 64; link = registrations[link - 1].next_in_set) {
         fds[count++] = registrations[link - 1].fd;
         Of(registrations[link - 1].side).converted = false;

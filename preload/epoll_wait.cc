@@ -17,7 +17,6 @@ namespace {
 constexpr uint32_t kAlways = EPOLLERR | EPOLLHUP;
 constexpr uint32_t kRead = EPOLLIN | EPOLLRDNORM;
 constexpr uint32_t kWrite = EPOLLOUT | EPOLLWRNORM;
-constexpr uint32_t kKernelEveryTurns = 8;  // a busy FIFO must not starve the kernel's descriptors
 
 std::atomic<uint64_t> next_token{1};  // tells one look at a set from another
 
@@ -175,7 +174,17 @@ int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
       if (kept > 0) return kept;
       continue;
     }
-    int count = Collect(set, events, 0, max_events, token, self);
+    // What the kernel has ready and what FIFOs hold, in one answer, as the kernel would give it; each goes first in turn
+    // so that neither starves the other when the program takes few at a time.
+    const bool kernel_first = (++set->turn & 1) != 0;
+    int count = 0;
+    if (!kernel_first) count = Collect(set, events, 0, max_events, token, self);
+    if (count < max_events) {
+      const int more = KernelWait(epfd, events + count, max_events - count, &kNow, nullptr);
+      if (more < 0 && count == 0) return more;
+      if (more > 0) count += Translate(set, events + count, more, token, self);
+    }
+    if (kernel_first) count = Collect(set, events, count, max_events, token, self);
     if (count == 0 && can_wait && may_spin && GetConfig().spin_us != 0) {
       const uint32_t budget = SharedSpinBudgetUs();
       const uint64_t start = sys::MonotonicNs();
@@ -195,13 +204,7 @@ int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
       SharedSpinEnded(count > 0);
       may_spin = false;
     }
-    if (count > 0) {
-      if (count < max_events && ++set->turn % kKernelEveryTurns == 0) {
-        const int more = KernelWait(epfd, events + count, max_events - count, &kNow, nullptr);
-        if (more > 0) count += Translate(set, events + count, more, token, self);
-      }
-      return count;
-    }
+    if (count > 0) return count;
     AddSleeper();
     count = Collect(set, events, 0, max_events, token, self);
     if (count > 0) {

@@ -100,6 +100,7 @@ void SocketConnected(int fd) {
   if (side->pinned.load(std::memory_order_relaxed) != 0 && strcmp(side->reason.load(), kDisconnected) == 0) {
     side->pinned.store(0, std::memory_order_relaxed);  // dissolved, and now connected anew
     side->next_attempt.store(0, std::memory_order_relaxed);
+    if (GetConfig().test_points) WantUpgrade(side);
   }
   if (side->connected.exchange(1, std::memory_order_relaxed) != 0) return;
   CountConnection();

@@ -4,5 +4,6 @@
 namespace xenloop {
 
 void InstallForkHandlers();
+void PollForkedChild();  // poll.cc: the parent's descriptors are not ours to sleep on
 
 }  // namespace xenloop

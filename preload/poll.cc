@@ -12,6 +12,7 @@
 #include "preload/config.h"
 #include "preload/epoll.h"
 #include "preload/fd_table.h"
+#include "preload/init.h"
 #include "preload/readiness.h"
 #include "preload/real.h"
 #include "preload/socket.h"
@@ -156,6 +157,14 @@ struct Waited {
 };
 
 }  // namespace
+
+void PollForkedChild() {
+  for (SleeperBell& bell : bells) {
+    if (bell.epfd > 0) ClosePrivate(bell.epfd);
+    bell.epfd = 0;
+    bell.lent.store(0, std::memory_order_relaxed);
+  }
+}
 
 bool PollConcernsUs(const pollfd* fds, nfds_t count) {
   if (!process_state.ready || fds == nullptr || count > 1 << 20) return false;

@@ -42,6 +42,7 @@ void InChild() {
   cached_tid = 0;
   AgentForkedChild();
   EpollForkedChild();
+  PollForkedChild();
   ForgetStats();
 }
 

@@ -65,10 +65,19 @@ int RoutesOf(Side* side) {
 
 ssize_t UpgradeNow(Side* side) {
   const uint64_t end = sys::MonotonicNs() + 2000000000u;
+  uint64_t attached_since = 0;
   side->forced.store(1, std::memory_order_relaxed);
   for (uint32_t turn = 0; RoutesOf(side) != 3; ++turn) {
     if (side->pinned.load(std::memory_order_relaxed) != 0 || sys::MonotonicNs() > end) return -ETIMEDOUT;
     if (turn % 16 == 0) WantUpgrade(side);
+    // A peer that sleeps in the kernel's recv is ready only after the next byte that comes by TCP: no use in waiting.
+    if (side->attached.load(std::memory_order_acquire) == 0) {
+      attached_since = 0;
+    } else if (attached_since == 0) {
+      attached_since = sys::MonotonicNs();
+    } else if (sys::MonotonicNs() - attached_since > 100000000u) {
+      return 0;
+    }
     const timespec nap{0, 100000};
     sys::Call(SYS_nanosleep, reinterpret_cast<long>(&nap), 0);
   }

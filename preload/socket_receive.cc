@@ -17,6 +17,30 @@ namespace {
 constexpr int kUnderstoodFlags = MSG_DONTWAIT | MSG_PEEK | MSG_WAITALL | MSG_TRUNC | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC;
 constexpr uintptr_t kFirstMappableAddress = 4096;
 
+// The stream ended without a seal: the peer died. If it left bytes of ours unread, TCP would have reset the connection.
+// The unread bytes go to TCP now, whose reset tells the rest; the kernel's error is ours to report then.
+bool ResetByDeadPeer(int fd, Side* side) {
+  SocketShadow shadow(fd, side);
+  {
+    sys::SignalsBlocked blocked;
+    LockScope scope(side->send.lock, CurrentTid());
+    if (side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo || FindSide(fd) != side ||
+        side->send.fifo.AvailableBytes() == 0 || side->send.fifo.Sealed()) {
+      return false;
+    }
+    side->send.BeginFlush(shadow);
+    side->send.PumpResidue(shadow);
+  }
+  RequestService(side);
+  tcp_info info;
+  constexpr int kTcpClose = 7;  // include/net/tcp_states.h
+  if (TcpInfoOf(fd, &info) != 0 || info.tcpi_state != kTcpClose) return false;
+  int error = 0;
+  socklen_t length = sizeof error;
+  sys::Call(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, reinterpret_cast<long>(&error), reinterpret_cast<long>(&length));
+  return true;
+}
+
 // The rest of a MSG_WAITALL receive whose route went back to TCP in the middle.
 ssize_t ReceiveRestFromKernel(int fd, const IovCursor& cursor, size_t limit, int flags) {
   iovec rest[64];
@@ -95,6 +119,7 @@ ssize_t ReceiveOn(int& fd, Side* side, const iovec* iov, size_t iov_count, int f
       request.word = nullptr;
       continue;
     } else if (received == 0) {
+      if (total == 0 && !peek && ResetByDeadPeer(fd, side)) return -ECONNRESET;
       return static_cast<ssize_t>(total);
     } else if (received == kStreamUsesTcp) {
       if (total == 0) return kUseKernel;

@@ -468,6 +468,8 @@ void ServiceSide(uint32_t slot) {
     Unlist(slot);
     note.stage = Stage::kNone;
     FreeSide(side);
+  } else if (GetConfig().test_points) {
+    ConsiderSide(slot);  // known to the peer again at once
   }
 }
 
@@ -512,7 +514,14 @@ void ChannelGone(uint32_t index) {
       continue;
     }
     // We stop writing into the FIFO; what the peer has published stays readable until its FIN or its seal.
-    SideAt(slot)->reason.store("peer's agent has gone", std::memory_order_relaxed);
+    Side* side = SideAt(slot);
+    side->reason.store("peer's agent has gone", std::memory_order_relaxed);
+    tcp_info info;
+    const int fd = side->fd.load(std::memory_order_acquire);
+    if (FindSide(fd) == side && TcpInfoOf(fd, &info) == 0 && info.tcpi_state == SocketShadow::kTcpCloseWait &&
+        !note.theirs.fifo.Sealed() && note.mine.fifo.AvailableBytes() > 0) {
+      side->send.pending_error.store(-ECONNRESET, std::memory_order_relaxed);  // killed, with bytes of ours unread
+    }
     note.mine.fifo.Seal();
     ServiceSide(slot);
   }

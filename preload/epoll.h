@@ -32,6 +32,7 @@ struct Registration {
   uint32_t events;  // as the program gave them
   uint64_t data;
   uint64_t token;     // the look at the set that has evaluated it last
+  int position;       // where that look put its event; -1: it had none
   uint64_t reported;  // edge-triggered: the producer index at the last report
   Side* side;
   EpollSet* set;

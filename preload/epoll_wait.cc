@@ -78,7 +78,12 @@ int Collect(EpollSet* set, epoll_event* events, int count, int max_events, uint6
     Registration* registration = RegistrationAt(link - 1);
     const uint32_t next = registration->next_in_set;
     // What the kernel reported in this call was evaluated with its FIFO already.
-    const uint32_t found = registration->token == token ? 0 : Evaluate(link - 1, 0, self);
+    const bool done = registration->token == token;
+    const uint32_t found = done ? 0 : Evaluate(link - 1, 0, self);
+    if (!done) {
+      registration->token = token;
+      registration->position = found != 0 ? count : -1;
+    }
     if (found != 0) {
       events[count].events = found;
       events[count].data.u64 = registration->data;
@@ -107,10 +112,11 @@ int Collect(EpollSet* set, epoll_event* events, int count, int max_events, uint6
   return count;
 }
 
-// Turns what the kernel returned into what the program registered, in place; returns how many events are left.
-int Translate(EpollSet* set, epoll_event* events, int count, uint64_t token, Self self) {
-  int kept = 0;
-  for (int i = 0; i < count; ++i) {
+// Turns what the kernel returned at events[first, first + count) into what the program registered, in place; returns how
+// many events there are now. What this look has reported already is merged: one descriptor, one event.
+int Translate(EpollSet* set, epoll_event* events, int first, int count, uint64_t token, Self self) {
+  int kept = first;
+  for (int i = first; i < first + count; ++i) {
     uint32_t index;
     if (!IsTag(events[i].data.u64, &index)) {
       events[kept++] = events[i];
@@ -120,8 +126,13 @@ int Translate(EpollSet* set, epoll_event* events, int count, uint64_t token, Sel
     LockScope scope(set->lock, self.tid);
     Registration* registration = RegistrationAt(index);
     if (registration == nullptr || !registration->in_use || registration->set != set) continue;
+    if (registration->token == token && registration->position >= 0) {
+      events[registration->position].events |= events[i].events & ((registration->events & ~kWrite) | kAlways);
+      continue;
+    }
     const uint32_t found = Evaluate(index, events[i].events, self);
     registration->token = token;
+    registration->position = found != 0 ? kept : -1;
     if (found == 0) continue;
     events[kept].events = found;
     events[kept].data.u64 = registration->data;
@@ -170,7 +181,7 @@ int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
       // A conversion meanwhile puts the doorbell into the set and rings it: we come round and look at FIFOs.
       const int count = KernelWait(epfd, events, max_events, timeout == nullptr ? nullptr : &left, mask);
       if (count <= 0) return count;
-      const int kept = Translate(set, events, count, token, self);
+      const int kept = Translate(set, events, 0, count, token, self);
       if (kept > 0) return kept;
       continue;
     }
@@ -179,10 +190,13 @@ int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
     const bool kernel_first = (++set->turn & 1) != 0;
     int count = 0;
     if (!kernel_first) count = Collect(set, events, 0, max_events, token, self);
-    if (count < max_events) {
+    while (count < max_events) {
       const int more = KernelWait(epfd, events + count, max_events - count, &kNow, nullptr);
       if (more < 0 && count == 0) return more;
-      if (more > 0) count += Translate(set, events + count, more, token, self);
+      if (more <= 0) break;
+      const int before = count;
+      count = Translate(set, events, count, more, token, self);
+      if (count > before || more < max_events - before) break;  // else our doorbell took the last place: ask again
     }
     if (kernel_first) count = Collect(set, events, count, max_events, token, self);
     if (count == 0 && can_wait && may_spin && GetConfig().spin_us != 0) {
@@ -191,7 +205,7 @@ int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
       uint32_t turns = 0;
       bool from_kernel = false;
       while (budget != 0 && SpinTurn(start, budget, &turns)) {
-        count = Collect(set, events, 0, max_events, token, self);
+        count = Collect(set, events, 0, max_events, next_token.fetch_add(1, std::memory_order_relaxed), self);
         if (count > 0) break;
         if ((turns & 31) == 0) {
           count = KernelWait(epfd, events, max_events, &kNow, mask);
@@ -200,13 +214,13 @@ int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
         }
       }
       if (count < 0) return count;
-      if (from_kernel) count = Translate(set, events, count, token, self);
+      if (from_kernel) count = Translate(set, events, 0, count, next_token.fetch_add(1, std::memory_order_relaxed), self);
       SharedSpinEnded(count > 0);
       may_spin = false;
     }
     if (count > 0) return count;
     AddSleeper();
-    count = Collect(set, events, 0, max_events, token, self);
+    count = Collect(set, events, 0, max_events, next_token.fetch_add(1, std::memory_order_relaxed), self);
     if (count > 0) {
       RemoveSleeper();
       return count;
@@ -215,8 +229,9 @@ int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
     const int woken = KernelWait(epfd, events, max_events, for_ever ? nullptr : &left, mask);
     RemoveSleeper();
     if (woken < 0) return woken;
-    count = Translate(set, events, woken, token, self);
-    count = Collect(set, events, count, max_events, token, self);
+    const uint64_t last = next_token.fetch_add(1, std::memory_order_relaxed);
+    count = Translate(set, events, 0, woken, last, self);
+    count = Collect(set, events, count, max_events, last, self);
     if (count > 0) return count;
     if (woken == 0 && !for_ever) return 0;
   }

@@ -20,6 +20,7 @@ constexpr uintptr_t kFirstMappableAddress = 4096;
 // The stream ended without a seal: the peer died. If it left bytes of ours unread, TCP would have reset the connection.
 // The unread bytes go to TCP now, whose reset tells the rest; the kernel's error is ours to report then.
 bool ResetByDeadPeer(int fd, Side* side) {
+  if (side->send.pending_error.exchange(0, std::memory_order_relaxed) == -ECONNRESET) return true;  // the agent saw it
   SocketShadow shadow(fd, side);
   {
     sys::SignalsBlocked blocked;

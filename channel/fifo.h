@@ -207,9 +207,9 @@ struct Fifo {
         if (n > first) attempt.CopyIn(data, n - first);
       }
       if (peek) {
-        std::atomic_thread_fence(std::memory_order_acquire);
-        // Unchanged: nobody took (or sealed) the bytes while we copied, so what we copied was theirs.
-        if (header->consumer.load(std::memory_order_relaxed) != word) continue;
+        // Unchanged: nobody took (or sealed) the bytes while we copied, so what we copied was theirs. A CAS of the word
+        // with itself and not a fence and a load: the thread sanitizer knows no fences.
+        if (!header->consumer.compare_exchange_strong(word, word, std::memory_order_seq_cst)) continue;
         return {FifoState::kOpen, n};
       }
       // release: our reads of the ring are done before the producer may overwrite; fails if sealed or overtaken.

@@ -256,6 +256,7 @@ struct ReceiveStream {
   Fifo fifo;                   // the peer's: we are the consumer
   uint64_t tcp_remaining = 0;  // TCP bytes still to be read before the FIFO begins; valid while kDraining
   uint64_t finished_bytes = 0;
+  std::atomic<uint64_t> owed{0};  // bytes that the last FIFO still held when it ended: they come by TCP
 
   static bool IsKernelRoute(ReceiveRoute r) { return r == ReceiveRoute::kTcp; }
 
@@ -292,6 +293,9 @@ struct ReceiveStream {
     fifo.Seal();
     WakeEverybody(fifo, shadow);
     finished_bytes += IndexOf(fifo.header->consumer.load(std::memory_order_relaxed));
+    if (route.load(std::memory_order_relaxed) == ReceiveRoute::kFifo) {
+      owed.store(fifo.AvailableBytes(), std::memory_order_relaxed);
+    }
     route.store(ReceiveRoute::kTcp, std::memory_order_seq_cst);
   }
 

@@ -9,8 +9,7 @@ using namespace xenloop;
 XENLOOP_EXPORT int shutdown(int fd, int how) {
   Side* const side = FindSide(fd);
   if (side == nullptr || how < SHUT_RD || how > SHUT_RDWR) return real::shutdown(fd, how);
-  BeforeShutdown(fd, side, how);
-  const int result = real::shutdown(fd, how);
+  const int result = BeforeShutdown(fd, side, how) ? 0 : real::shutdown(fd, how);
   const KeepErrno keep_errno;
   AfterShutdown(fd, side, how);
   return result;

@@ -45,6 +45,7 @@ void TakeOurs(SideSet& set, void (*work)(uint32_t)) {
 }
 
 void* AgentMain(void*) {
+  agent.tid.store(CurrentTid(), std::memory_order_relaxed);
   epoll_event events[64];
   for (;;) {
     const long n = sys::Call(SYS_epoll_pwait, agent.epoll_fd, reinterpret_cast<long>(events), 64, -1, 0, 8);
@@ -250,8 +251,23 @@ void RequestService(Side* side) {
 
 bool IsOurs(const Side* side) { return side->owner_pid.load(std::memory_order_relaxed) == process_state.pid; }
 
+// After a fallback of ours: bytes that were readable in the FIFO come back by TCP. The program may be told EAGAIN or an
+// empty socket where it saw bytes before, so wait until they are here; not for ever, the peer may be stopped.
+void AwaitResidue(int fd, uint64_t owed, int64_t received_before) {
+  constexpr uint64_t kPatienceNs = 100000000;
+  const uint64_t end = sys::MonotonicNs() + kPatienceNs;
+  tcp_info info;
+  while (TcpInfoOf(fd, &info) == 0 && info.tcpi_state == SocketShadow::kTcpEstablished &&
+         info.tcpi_bytes_received < static_cast<uint64_t>(received_before) + owed && sys::MonotonicNs() < end) {
+    const timespec nap{0, 50000};
+    sys::Call(SYS_nanosleep, reinterpret_cast<long>(&nap), 0);
+  }
+}
+
 void FallBack(int fd, Side* side, const char* reason) {
   SocketShadow shadow(fd, side);
+  uint64_t owed = 0;
+  int64_t received_before = 0;
   const uint32_t tid = CurrentTid();
   bool ended = false;
   bool pending = false;
@@ -270,6 +286,11 @@ void FallBack(int fd, Side* side, const char* reason) {
       LockScope scope(side->receive.lock, tid);
       if (side->receive.route.load(std::memory_order_relaxed) != ReceiveRoute::kTcp && FindSide(fd) == side) {
         ended = true;
+        if (side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kFifo) {
+          tcp_info info;
+          received_before = TcpInfoOf(fd, &info) == 0 ? static_cast<int64_t>(info.tcpi_bytes_received) : 0;
+          owed = side->receive.fifo.AvailableBytes();
+        }
         side->receive.EndFifo(shadow);
       }
     }
@@ -281,6 +302,7 @@ void FallBack(int fd, Side* side, const char* reason) {
     CountFallback(reason);
   }
   if (ended || pending) RequestService(side);
+  if (owed > 0 && tid != agent.tid.load(std::memory_order_relaxed)) AwaitResidue(fd, owed, received_before);
 }
 
 void RingPeerOf(const Side* side) {

@@ -49,7 +49,8 @@ struct AgentSide {
 };
 
 struct AgentState {
-  std::atomic<int> started;  // 0 no, 1 being started, 2 runs; any thread
+  std::atomic<uint32_t> tid;  // of the agent's thread; any thread
+  std::atomic<int> started;   // 0 no, 1 being started, 2 runs; any thread
   std::atomic<uint32_t> refused_for_now;  // `xenloop off`; any thread
   std::atomic<int> poke_fd;               // any thread
   std::atomic<int> parent_poke_fd;        // of the process that forked us; any thread

@@ -381,7 +381,11 @@ void OnJoin(uint32_t channel, const ControlMessage& message, Ticket* ticket) {
   if (note.stage != Stage::kOffered || note.channel != channel || note.generation != message.receiver_generation) return;
   note.peer_slot = message.sender_slot;
   note.peer_generation = message.sender_generation;
-  if (LocalTransport().map_fifo(ticket, &note.theirs) == 0 && Attach(slot)) return;
+  Tuple now;  // the program may have shut the connection down since the offer
+  if (LocalTransport().map_fifo(ticket, &note.theirs) == 0 &&
+      Probe(SideAt(slot)->fd.load(std::memory_order_acquire), SideAt(slot), &now) == nullptr && Attach(slot)) {
+    return;
+  }
   // The peer counts on us: seal what it has, so that it goes back to TCP.
   if (note.theirs.fifo) note.theirs.fifo.Seal();
   note.mine.fifo.Seal();
@@ -429,7 +433,9 @@ void ServiceSide(uint32_t slot) {
       side->send.BeginFlush(shadow);
       ended = true;
     }
-    if (usable) side->send.PumpResidue(shadow);
+    if (usable && side->send.PumpResidue(shadow) == 0 && side->shutdown_pending.exchange(0) != 0) {
+      sys::Call(SYS_shutdown, fd, SHUT_WR);
+    }
     send_done = side->send.route.load(std::memory_order_relaxed) == SendRoute::kTcp;
     if (closed && !usable) send_done = true;  // the socket is gone, and with it what it owed
   }

@@ -39,6 +39,7 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
   std::atomic<uint32_t> attached;  // the agent holds a channel's FIFOs for this side
   std::atomic<uint32_t> connected;
   std::atomic<int32_t> blocked_calls;  // threads asleep in a data call on this side
+  std::atomic<uint32_t> shutdown_pending;  // the program has shut its direction down; the FIN waits for the residue
   std::atomic<uint32_t> orphaned;      // closed by the program while calls slept: `fd` is a private number
   std::atomic<const char*> reason;
   std::atomic<uint32_t> upgrades;

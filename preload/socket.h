@@ -86,7 +86,8 @@ inline constexpr const char* kDisconnected = "disconnected";
 
 // ---- options and state (socket_options.cc) ----
 // Before shutdown(2): orders what the FIFO holds; always followed by the real call, then AfterShutdown.
-void BeforeShutdown(int fd, Side* side, int how);
+// True: all is done or will be done by the agent, the call succeeds without the real one.
+bool BeforeShutdown(int fd, Side* side, int how);
 void AfterShutdown(int fd, Side* side, int how);
 // After a successful setsockopt (remembers what changes the data path, falls back for what we cannot follow).
 // BeforeSetOption is called first: returns kUseKernel to go on, anything else is the result (-errno) of the call.

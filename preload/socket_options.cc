@@ -93,23 +93,23 @@ int64_t TimeoutOf(int fd, int name) {
 
 }  // namespace
 
-void BeforeShutdown(int fd, Side* side, int how) {
-  if (how != SHUT_WR && how != SHUT_RDWR) return;
-  if (side->send.route.load(std::memory_order_acquire) == SendRoute::kTcp) return;
-  // The FIN must not overtake what the FIFO holds: this direction goes back to TCP first.
+bool BeforeShutdown(int fd, Side* side, int how) {
+  if (how != SHUT_WR && how != SHUT_RDWR) return false;
+  if (side->send.route.load(std::memory_order_acquire) == SendRoute::kTcp) return false;
+  // The FIN must not overtake what the FIFO holds: this direction goes back to TCP first. If TCP does not take all of it
+  // at once, the agent sends the FIN when it has.
   SocketShadow shadow(fd, side);
-  const uint64_t end = sys::MonotonicNs() + 5000000000u;
-  for (;;) {
-    int pending;
-    {
-      sys::SignalsBlocked blocked;
-      LockScope scope(side->send.lock, CurrentTid());
-      side->send.BeginFlush(shadow);
-      pending = side->send.PumpResidue(shadow);
-    }
-    if (pending == 0 || sys::MonotonicNs() > end || SleepUntilWritable(fd, end) == -EAGAIN) break;
+  bool pending;
+  {
+    sys::SignalsBlocked blocked;
+    LockScope scope(side->send.lock, CurrentTid());
+    side->send.BeginFlush(shadow);
+    pending = side->send.PumpResidue(shadow) != 0;
+    if (pending) side->shutdown_pending.store(1, std::memory_order_release);
   }
+  if (pending && how == SHUT_RDWR) sys::Call(SYS_shutdown, fd, SHUT_RD);
   RequestService(side);
+  return pending;
 }
 
 void AfterShutdown(int, Side* side, int) {

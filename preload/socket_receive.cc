@@ -123,6 +123,12 @@ ssize_t ReceiveOn(int& fd, Side* side, const iovec* iov, size_t iov_count, int f
       if (total == 0 && !peek && ResetByDeadPeer(fd, side)) return -ECONNRESET;
       return static_cast<ssize_t>(total);
     } else if (received == kStreamUsesTcp) {
+      if (side->receive.owed.exchange(0, std::memory_order_relaxed) > 0 && !blocking) {
+        // The bytes were readable in the FIFO a moment ago: EAGAIN now would be a lie. They are on their way.
+        pollfd entry{fd, POLLIN, 0};
+        const timespec patience{0, 100000000};
+        sys::Call(SYS_ppoll, reinterpret_cast<long>(&entry), 1, reinterpret_cast<long>(&patience), 0, 8);
+      }
       if (total == 0) return kUseKernel;
       if ((flags & MSG_WAITALL) == 0 || discard) return static_cast<ssize_t>(total);
       const ssize_t rest = ReceiveRestFromKernel(fd, cursor, length - total, flags);

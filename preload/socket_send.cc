@@ -99,6 +99,10 @@ ssize_t Send(int fd, Side* side, const iovec* iov, size_t iov_count, int flags) 
   for (size_t i = 0; i < iov_count; ++i) {
     if (iov[i].iov_len > 0 && reinterpret_cast<uintptr_t>(iov[i].iov_base) < kFirstMappableAddress) return -EFAULT;
   }
+  if (side->shutdown_pending.load(std::memory_order_acquire) != 0) {
+    if ((flags & MSG_NOSIGNAL) == 0) sys::Call(SYS_tkill, static_cast<long>(CurrentTid()), SIGPIPE);
+    return -EPIPE;
+  }
   SocketShadow shadow(fd, side);
   IovCursor cursor(iov, iov_count);
   const size_t length = cursor.remaining();
@@ -118,7 +122,7 @@ ssize_t Send(int fd, Side* side, const iovec* iov, size_t iov_count, int flags) 
     if (sent == kStreamUsesTcp) {
       if (total == 0) return kUseKernel;
       if (!blocking) return static_cast<ssize_t>(total);
-      if (!side->send.kernel_users.Enter(side->send.route, SendStream::IsKernelRoute)) continue;
+      if (!side->send.EnterKernel()) continue;
       const ssize_t rest = SendRestByKernel(fd, cursor, flags);
       side->send.LeaveKernel();
       return static_cast<ssize_t>(total) + (rest > 0 ? rest : 0);

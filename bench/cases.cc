@@ -83,6 +83,7 @@ void RunSweep(const Setup& setup, const SampleSink& sink) {
   Setup shorter = setup;
   shorter.seconds = std::min(setup.seconds, 0.3);
   for (const int size : kSweepSizes) {
+    if (setup.smoke && size != 64 && size != 65536) continue;
     Measure(shorter, absl::StrCat("sweep-", size), kAllCarriers, true,
             Work(shorter, "stream", static_cast<size_t>(size)), kStream, sink);
   }

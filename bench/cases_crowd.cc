@@ -15,9 +15,10 @@
 namespace xenloop::bench {
 namespace {
 
-// A connection is offered to its peer after a number of uses (16 by default): each is used more
-// often than that, so that what is looked at is an accelerated connection.
-constexpr int kRounds = 24;
+// A connection is offered to its peer after a number of uses (16 by default) and is accelerated a
+// while later: each is used so often that most bytes should go by FIFO.
+constexpr int kRoundsOfIdle = 200;
+constexpr int kRoundsOfMany = 48;
 constexpr int kSpareDescriptors = 200;
 
 // Of both processes and, where shared memory is mapped nowhere, of the machine.
@@ -107,11 +108,12 @@ int AllowedConnections(int wanted) {
   return std::min(wanted, open_files - kSpareDescriptors);
 }
 
-WorkerConfig Crowd(int connections) {
+WorkerConfig Crowd(int connections, int rounds, size_t longest_message) {
   WorkerConfig config;
   config.work = "crowd";
   config.connections = AllowedConnections(connections);
-  config.rounds = kRounds;
+  config.rounds = rounds;
+  config.message_bytes = longest_message;
   if (config.connections < connections) {
     std::fprintf(stderr, "The limit of open files allows %d connections instead of %d.\n",
                  config.connections, connections);
@@ -121,38 +123,56 @@ WorkerConfig Crowd(int connections) {
 
 bool TwoCores(const Setup& setup) { return setup.cpus.size() > 1; }
 
+struct IdleCases {
+  const char* memory;
+  const char* cpu;  // empty: only the memory is of interest
+};
+
+void ObserveIdle(const Setup& setup, const Carrier& carrier, const WorkerConfig& config,
+                 const IdleCases& cases, const SampleSink& sink) {
+  const bool wants_cpu = *cases.cpu != '\0';
+  IdleObserver observer(setup.smoke || !wants_cpu ? absl::Milliseconds(100) : absl::Seconds(5));
+  const absl::StatusOr<PairResult> result =
+      RunPair(setup, carrier, TwoCores(setup), config, std::ref(observer));
+  Sample sample;
+  sample.carrier = carrier.name;
+  sample.case_id = cases.memory;
+  if (result.ok()) {
+    sample.routes = result->routes;
+    sample.extra["connections"] = config.connections;
+    sample.extra["upgraded"] = static_cast<double>(result->routes.upgraded);
+    sample.value = observer.memory_kib / config.connections;
+  } else {
+    sample.problem = std::string(result.status().message());
+  }
+  sink(sample);
+  if (!wants_cpu) return;
+  sample.case_id = cases.cpu;
+  if (result.ok()) sample.value = observer.cpu_ms;
+  sink(sample);
+}
+
 }  // namespace
 
 void RunIdle(const Setup& setup, const SampleSink& sink) {
-  const WorkerConfig config = Crowd(setup.smoke ? 50 : 1000);
+  const int connections = setup.smoke ? 50 : 1000;
+  const WorkerConfig light = Crowd(connections, kRoundsOfIdle, 64);
+  const WorkerConfig heavy = Crowd(connections, kRoundsOfIdle, 4096);
   // Nothing here depends on chance as times do: fewer repetitions.
   const int repetitions = std::min(setup.repetitions, 3);
   for (int repetition = 0; repetition < repetitions; ++repetition) {
     for (const Carrier& carrier : {kTcpCarrier, kUnixCarrier, kXenloopCarrier}) {
-      IdleObserver observer(setup.smoke ? absl::Milliseconds(100) : absl::Seconds(5));
-      const absl::StatusOr<PairResult> result =
-          RunPair(setup, carrier, TwoCores(setup), config, std::ref(observer));
-      Sample sample;
-      sample.carrier = carrier.name;
-      sample.case_id = "idle-memory";
-      if (result.ok()) {
-        sample.routes = result->routes;
-        sample.extra["connections"] = config.connections;
-        sample.extra["upgraded"] = static_cast<double>(result->routes.upgraded);
-        sample.value = observer.memory_kib / config.connections;
-      } else {
-        sample.problem = std::string(result.status().message());
-      }
-      sink(sample);
-      sample.case_id = "idle-cpu";
-      if (result.ok()) sample.value = observer.cpu_ms;
-      sink(sample);
+      ObserveIdle(setup, carrier, light, {"idle-memory", "idle-cpu"}, sink);
+    }
+    if (setup.smoke) continue;
+    for (const Carrier& carrier : {kTcpCarrier, kUnixCarrier, kXenloopCarrier}) {
+      ObserveIdle(setup, carrier, heavy, {"idle-memory-heavy", ""}, sink);
     }
   }
 }
 
 void RunMany(const Setup& setup, const SampleSink& sink) {
-  const WorkerConfig config = Crowd(setup.smoke ? 200 : 10'000);
+  const WorkerConfig config = Crowd(setup.smoke ? 200 : 10'000, kRoundsOfMany, 512);
   const int repetitions = std::min(setup.repetitions, 3);
   for (int repetition = 0; repetition < repetitions; ++repetition) {
     for (const Carrier& carrier : {kTcpCarrier, kUnixCarrier, kXenloopCarrier}) {

@@ -33,6 +33,7 @@ struct CaseInfo {
   bool accelerated = true;
   std::string setup;  // sizes and pinning, for the reader of the table
   std::vector<Goal> goals;
+  bool has_ratios = true;  // false: "times as good as TCP" would mean nothing
 };
 
 // All cases, in the order of the report.

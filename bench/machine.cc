@@ -41,8 +41,8 @@ std::string FirstLine(const std::string& path) {
 }
 
 std::string Hypervisor() {
-  if (const std::string type = FirstLine("/sys/hypervisor/type"); !type.empty()) return type;
-  if (const std::string product = FirstLine("/sys/class/dmi/id/product_name"); !product.empty()) {
+  if (std::string type = FirstLine("/sys/hypervisor/type"); !type.empty()) return type;
+  if (std::string product = FirstLine("/sys/class/dmi/id/product_name"); !product.empty()) {
     return product;
   }
   const std::string flags = ValueOf("/proc/cpuinfo", "flags", ':');

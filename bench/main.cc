@@ -35,11 +35,14 @@ ABSL_FLAG(bool, smoke, false, "very short, figures without meaning: does everyth
 ABSL_FLAG(bool, check, false, "end with code 1 if a `must` is missed");
 ABSL_FLAG(std::string, json, "", "also write the report as JSON to this file");
 ABSL_FLAG(std::string, svg, "", "also draw the report to this file");
+ABSL_FLAG(bool, summary, false, "print one line a measurement");
 ABSL_FLAG(std::string, title, "libxenloop: measurements", "title of the picture");
 ABSL_FLAG(std::string, samples, "", "also append every single sample to this file");
 
 namespace xenloop::bench {
 namespace {
+
+constexpr double kBusyLoad = 1.0;  // from here on other programs are in the figures
 
 int Fail(const absl::Status& status) {
   std::fprintf(stderr, "xenloop-bench: %s\n", std::string(status.message()).c_str());
@@ -57,7 +60,8 @@ absl::Status WriteFile(const std::string& path, const std::string& text) {
 // Prints the report and writes the files that were asked for.
 absl::Status Publish(const std::vector<Table>& tables, const std::string& library) {
   const Machine machine = ThisMachine();
-  std::fputs(FormatTables(tables).c_str(), stdout);
+  const bool summary = absl::GetFlag(FLAGS_summary);
+  std::fputs((summary ? FormatSummary(tables) : FormatTables(tables)).c_str(), stdout);
   if (const std::string path = absl::GetFlag(FLAGS_json); !path.empty()) {
     const nlohmann::json report = {
         {"machine", machine},
@@ -65,7 +69,7 @@ absl::Status Publish(const std::vector<Table>& tables, const std::string& librar
         {"library_build_type", library.empty() ? "" : BuildTypeOf(library)},
         {"smoke", absl::GetFlag(FLAGS_smoke)},
         {"tables", TablesToJson(tables)}};
-    const absl::Status written = WriteFile(path, report.dump(1) + "\n");
+    absl::Status written = WriteFile(path, report.dump(1) + "\n");
     if (!written.ok()) return written;
   }
   if (const std::string path = absl::GetFlag(FLAGS_svg); !path.empty()) {
@@ -77,6 +81,7 @@ absl::Status Publish(const std::vector<Table>& tables, const std::string& librar
 int ReportSamples(const std::string& path) {
   const absl::StatusOr<std::vector<Sample>> samples = ReadSamples(path);
   if (!samples.ok()) return Fail(samples.status());
+  std::printf("%s\n", Describe(ThisMachine()).c_str());
   const absl::Status published = Publish(MakeTables(*samples), FindLibrary());
   return published.ok() ? 0 : Fail(published);
 }
@@ -107,15 +112,20 @@ absl::StatusOr<std::vector<int>> ChosenCores() {
 }
 
 void PrintSetup(const Setup& setup) {
-  std::printf("%s\n", Describe(ThisMachine()).c_str());
+  const Machine machine = ThisMachine();
+  std::printf("%s\n", Describe(machine).c_str());
+  if (machine.load > kBusyLoad) {
+    std::printf("THE MACHINE IS BUSY (load %.1f): figures will be poor.\n", machine.load);
+  }
   std::printf("cores used: %s; benchmark: %s build; library: %s\n",
               absl::StrJoin(setup.cpus, " and ").c_str(), OwnBuildType().c_str(),
               setup.library.empty() ? "not built"
                                     : absl::StrCat(BuildTypeOf(setup.library), " build").c_str());
   std::printf(
       "%d repetitions of %g s after %g s of warm-up, carriers in turn; median, and p99 where a "
-      "single operation is timed\nvs: how many times as good. by FIFO: part of the bytes that went "
-      "through shared memory.\n",
+      "single operation is timed\nvs: how many times as good, median over the repetitions. by "
+      "FIFO: "
+      "part of the bytes sent that went through shared memory.\n",
       setup.repetitions, setup.seconds, setup.warmup_seconds);
   if (setup.smoke) std::printf("SMOKE RUN: the figures mean nothing.\n");
   std::fflush(stdout);

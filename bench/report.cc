@@ -20,7 +20,7 @@ double Median(std::vector<double> values) {
 Row MakeRow(const CaseInfo& info, const std::string& carrier, const std::vector<Sample>& samples) {
   Row row;
   row.carrier = carrier;
-  std::vector<double> values;
+  std::vector<double>& values = row.values;
   std::vector<double> p99s;
   for (const Sample& sample : samples) {
     if (sample.case_id != info.id || sample.carrier != carrier) continue;
@@ -89,7 +89,8 @@ Verdict Judge(const Table& table, const Goal& goal) {
       verdict.ok = figure >= goal.bound;
       break;
   }
-  if (subject->not_accelerated) {
+  const bool of_speed = goal.kind != Goal::Kind::kNoneOf && goal.kind != Goal::Kind::kAtLeast;
+  if (subject->not_accelerated && of_speed) {
     verdict.reached += ", not accelerated";
     verdict.ok = false;
   }
@@ -106,12 +107,22 @@ const Row* Table::Find(const std::string& carrier) const {
 }
 
 std::optional<double> Table::TimesAsGood(const Row& row, const std::string& other) const {
+  if (!info.has_ratios) return std::nullopt;
   const Row* base = Find(other);
   if (base == nullptr || base->repetitions == 0 || row.repetitions == 0) return std::nullopt;
-  const double better = info.lower_is_better ? base->value : row.value;
-  const double worse = info.lower_is_better ? row.value : base->value;
-  if (worse <= 0) return std::nullopt;
-  return better / worse;
+  const auto times = [this](double value, double base_value) {
+    const double better = info.lower_is_better ? base_value : value;
+    const double worse = info.lower_is_better ? value : base_value;
+    return worse > 0 ? better / worse : 0;
+  };
+  if (row.values.size() != base->values.size()) return times(row.value, base->value);
+  std::vector<double> all;
+  for (size_t i = 0; i < row.values.size(); ++i) {
+    all.push_back(times(row.values[i], base->values[i]));
+  }
+  const double middle = Median(std::move(all));
+  if (middle <= 0) return std::nullopt;
+  return middle;
 }
 
 std::vector<Table> MakeTables(const std::vector<Sample>& samples) {
@@ -142,13 +153,10 @@ nlohmann::json TablesToJson(const std::vector<Table>& tables) {
   for (const Table& table : tables) {
     nlohmann::json rows = nlohmann::json::array();
     for (const Row& row : table.rows) {
-      nlohmann::json json = {{"carrier", row.carrier},
-                             {"repetitions", row.repetitions},
-                             {"median", row.value},
-                             {"lowest", row.lowest},
-                             {"highest", row.highest},
-                             {"routes", row.routes},
-                             {"not_accelerated", row.not_accelerated}};
+      nlohmann::json json = {{"carrier", row.carrier}, {"repetitions", row.repetitions},
+                             {"median", row.value},    {"values", row.values},
+                             {"lowest", row.lowest},   {"highest", row.highest},
+                             {"routes", row.routes},   {"not_accelerated", row.not_accelerated}};
       if (row.p99 > 0) json["p99"] = row.p99;
       if (row.fifo_part) json["fifo_part"] = *row.fifo_part;
       if (!row.extra.empty()) json["extra"] = row.extra;
@@ -178,7 +186,8 @@ nlohmann::json TablesToJson(const std::vector<Table>& tables) {
 bool AllMeasured(const std::vector<Table>& tables) {
   for (const Table& table : tables) {
     for (const Row& row : table.rows) {
-      if (!row.problem.empty() || row.not_accelerated) return false;
+      if (!row.problem.empty()) return false;
+      if (row.not_accelerated && row.routes.fifo_sent == 0) return false;
     }
   }
   return true;

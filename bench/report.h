@@ -17,8 +17,9 @@ namespace xenloop::bench {
 
 struct Row {
   std::string carrier;
-  int repetitions = 0;  // that gave a value
-  double value = 0;     // median
+  int repetitions = 0;         // that gave a value
+  std::vector<double> values;  // of the repetitions, in their order
+  double value = 0;            // median
   double lowest = 0;
   double highest = 0;
   double p99 = 0;  // median; 0: none
@@ -41,7 +42,9 @@ struct Table {
   std::vector<Verdict> verdicts;
 
   const Row* Find(const std::string& carrier) const;
-  // How many times as good `row` is as the row of `other`; empty if either has no value.
+  // How many times as good `row` is as the row of `other`: the median over the repetitions, since
+  // the two values of one repetition met the same machine. Empty if either has no value, or the
+  // case no ratios.
   std::optional<double> TimesAsGood(const Row& row, const std::string& other) const;
 };
 
@@ -50,9 +53,12 @@ std::vector<Table> MakeTables(const std::vector<Sample>& samples);
 
 std::string FormatValue(double value);
 std::string FormatTables(const std::vector<Table>& tables);
+// A line a case: for those who see it the first time.
+std::string FormatSummary(const std::vector<Table>& tables);
 nlohmann::json TablesToJson(const std::vector<Table>& tables);
 
-// The run is complete: no sample failed, and what should have been accelerated was.
+// Nothing failed, and where FIFOs should have carried bytes they carried some: what even the
+// shortest run on a busy machine can promise.
 bool AllMeasured(const std::vector<Table>& tables);
 bool AllMustsReached(const std::vector<Table>& tables);
 

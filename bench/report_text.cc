@@ -1,4 +1,5 @@
 // The tables as a terminal shows them. The message-size sweep is one table: a line a size.
+#include <algorithm>
 #include <cmath>
 
 #include "absl/strings/match.h"
@@ -92,7 +93,42 @@ std::string FormatSweep(const std::vector<const Table*>& sizes) {
   return text;
 }
 
+constexpr const char* kColumns[] = {kTcp, kUnix, kRing, kXenloop};
+
+int WidthOf(const std::string& carrier) { return std::max(8, static_cast<int>(carrier.size())); }
+
 }  // namespace
+
+std::string FormatSummary(const std::vector<Table>& tables) {
+  int width = 0;
+  for (const Table& table : tables) {
+    width = std::max(width, static_cast<int>(table.info.title.size() + table.info.unit.size()) + 2);
+  }
+  std::string text = absl::StrFormat("\n  %-*s", width, "");
+  for (const char* carrier : kColumns) {
+    absl::StrAppend(&text, absl::StrFormat(" %*s", WidthOf(carrier), carrier));
+  }
+  absl::StrAppend(&text, absl::StrFormat(" %8s %8s\n", "vs TCP", "by FIFO"));
+  for (const Table& table : tables) {
+    std::string line =
+        absl::StrFormat("  %-*s", width, absl::StrCat(table.info.title, ", ", table.info.unit));
+    for (const char* carrier : kColumns) {
+      const Row* row = table.Find(carrier);
+      const std::string value = row == nullptr          ? "-"
+                                : row->repetitions == 0 ? "failed"
+                                                        : FormatValue(row->value);
+      absl::StrAppend(&line, absl::StrFormat(" %*s", WidthOf(carrier), value));
+    }
+    if (const Row* ours = table.Find(kXenloop); ours != nullptr) {
+      absl::StrAppend(&line,
+                      absl::StrFormat(" %8s %8s", Times(table, *ours, kTcp), FifoPart(*ours)),
+                      ours->not_accelerated ? "  NOT ACCELERATED" : "",
+                      ours->problem.empty() ? "" : absl::StrCat("  ", ours->problem));
+    }
+    absl::StrAppend(&text, line, "\n");
+  }
+  return text;
+}
 
 std::string FormatValue(double value) {
   const double size = std::fabs(value);

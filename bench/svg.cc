@@ -52,7 +52,8 @@ void DrawBar(Canvas& canvas, const Table& table, const Row& row, const Axis& axi
     return;
   }
   const double end = std::max(axis.At(row.value), start + 1);
-  canvas.Rect(start, y + 4, end - start, kRowHeight - 8, ColourOf(row.carrier), 2);
+  canvas.Rect(start, y + 4, end - start, kRowHeight - 8,
+              row.not_accelerated ? "#fbd5d5" : ColourOf(row.carrier), 2);
   if (row.highest > row.lowest) {
     canvas.Line(axis.At(row.lowest), middle, axis.At(row.highest), middle, kInk, 1.2);
   }
@@ -165,7 +166,9 @@ std::string DrawTables(const std::vector<Table>& tables, const std::string& titl
   Canvas canvas;
   canvas.Text(kMargin, kMargin + 16, title, Style(20, kInk, "start", true));
   canvas.Text(kMargin, kMargin + 38, machine, Style(11, kFaint));
-  const double top = kMargin + 62;
+  canvas.Text(kMargin, kMargin + 54, "bars: medians; thin lines: lowest to highest",
+              Style(11, kFaint));
+  const double top = kMargin + 76;
   double x = kMargin;
   double y = top;
   double lowest = top;
@@ -183,7 +186,10 @@ std::string DrawTables(const std::vector<Table>& tables, const std::string& titl
     y += panel.Height();
     lowest = std::max(lowest, y);
   }
-  return canvas.Finish(kMargin + (kPanelWidth + kMargin) * static_cast<double>(columns), lowest);
+  const double panels_width = (kPanelWidth + kMargin) * static_cast<double>(columns);
+  const double title_width =
+      std::max(13.5 * static_cast<double>(title.size()), 6.7 * static_cast<double>(machine.size()));
+  return canvas.Finish(kMargin + std::max(panels_width, title_width + kMargin), lowest);
 }
 
 }  // namespace xenloop::bench

@@ -78,9 +78,8 @@ Axis::Axis(double smallest, double largest, double start, double end, bool logar
     // A decade begins below the smallest value, so that it still has a visible bar.
     low_ = std::floor(std::log10(smallest * 0.7));
     high_ = std::log10(largest);
-    for (double decade = low_; decade <= high_ + 1e-9; ++decade) {
-      ticks_.push_back(std::pow(10, decade));
-    }
+    const int decades = static_cast<int>(std::floor(high_ - low_ + 1e-9));
+    for (int i = 0; i <= decades; ++i) ticks_.push_back(std::pow(10, low_ + i));
     return;
   }
   low_ = 0;

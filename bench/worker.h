@@ -23,7 +23,7 @@ struct WorkerConfig {
   std::string path;     // unix: the socket's path
   int ring_fd = -1;     // ring: memory with a RawRingPair
   bool ring_yields = false;
-  size_t message_bytes = 64;
+  size_t message_bytes = 64;  // crowd: of the longest; at most 4096
   double warmup_seconds = 0.1;
   double seconds = 0.5;
   int connections = 1;  // connect: at most so many; crowd: open at once

@@ -5,6 +5,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -14,7 +15,7 @@
 namespace xenloop::bench {
 namespace {
 
-constexpr size_t kLongestMessage = 512;
+constexpr size_t kLongestMessage = 4096;
 
 void Watch(int epoll, int fd) {
   epoll_event event{};
@@ -23,9 +24,8 @@ void Watch(int epoll, int fd) {
   if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) != 0) Die("epoll_ctl");
 }
 
-std::vector<char> MessageFor(int connection, int round) {
-  std::vector<char> message(1 +
-                            static_cast<size_t>(connection * 7 + round * 131) % kLongestMessage);
+std::vector<char> MessageFor(int connection, int round, size_t longest) {
+  std::vector<char> message(1 + static_cast<size_t>(connection * 7 + round * 131) % longest);
   for (size_t i = 0; i < message.size(); ++i) {
     message[i] = static_cast<char>(static_cast<size_t>(connection * 31 + round * 17) + i * 3);
   }
@@ -47,7 +47,7 @@ int CheckAnswer(int fd, const std::vector<char>& expected) {
 
 // Echoes what is there; false when the connection has ended.
 bool Echo(int fd) {
-  char buffer[4096];
+  char buffer[kLongestMessage];
   const ssize_t received = recv(fd, buffer, sizeof(buffer), 0);
   if (received < 0) return errno == EAGAIN || errno == EINTR;
   if (received == 0) return false;
@@ -93,11 +93,12 @@ nlohmann::json MeasureCrowd(const WorkerConfig& config) {
   fds.reserve(static_cast<size_t>(config.connections));
   for (int i = 0; i < config.connections; ++i) fds.push_back(Connect(config));
   const int64_t start = NowNs();
+  const size_t longest = std::min(config.message_bytes, kLongestMessage);
   int lost = 0;
   int wrong = 0;
   for (int round = 0; round < config.rounds; ++round) {
     for (int i = 0; i < config.connections; ++i) {
-      const std::vector<char> message = MessageFor(i, round);
+      const std::vector<char> message = MessageFor(i, round, longest);
       int& fd = fds[static_cast<size_t>(i)];
       if (fd >= 0 && send(fd, message.data(), message.size(), MSG_NOSIGNAL) !=
                          static_cast<ssize_t>(message.size())) {
@@ -109,7 +110,7 @@ nlohmann::json MeasureCrowd(const WorkerConfig& config) {
     for (int i = 0; i < config.connections; ++i) {
       int& fd = fds[static_cast<size_t>(i)];
       if (fd < 0) continue;
-      const int checked = CheckAnswer(fd, MessageFor(i, round));
+      const int checked = CheckAnswer(fd, MessageFor(i, round, longest));
       if (checked > 0) ++wrong;
       if (checked < 0) {
         ++lost;

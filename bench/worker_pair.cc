@@ -176,7 +176,7 @@ nlohmann::json MeasurePair(const WorkerConfig& config) {
   }
   const int fd = Connect(config);
   SocketLink link(fd);
-  const nlohmann::json result = Measure(link, config);
+  nlohmann::json result = Measure(link, config);
   close(fd);
   return result;
 }

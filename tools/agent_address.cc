@@ -49,8 +49,7 @@ std::optional<socklen_t> AgentAddress::ToSockaddr(sockaddr_un* address) const {
   if (name.empty() || name.size() > room) return std::nullopt;
   std::memcpy(address->sun_path, name.data(), name.size());
   if (abstract) address->sun_path[0] = '\0';
-  return static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + name.size() +
-                                (abstract ? 0 : 1));
+  return static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + name.size() + (abstract ? 0 : 1));
 }
 
 std::optional<AgentAddress> ParseAgentName(absl::string_view name) {
@@ -131,14 +130,12 @@ std::vector<AgentAddress> FindAgents(const AgentPlaces& places, uid_t own_uid) {
   const auto order = [own_uid](const AgentAddress& agent) {
     return std::make_tuple(agent.claimed_uid != own_uid, absl::string_view(agent.name));
   };
-  std::sort(agents.begin(), agents.end(), [&order](const AgentAddress& a, const AgentAddress& b) {
-    return order(a) < order(b);
-  });
-  agents.erase(std::unique(agents.begin(), agents.end(),
-                           [](const AgentAddress& a, const AgentAddress& b) {
-                             return a.name == b.name;
-                           }),
-               agents.end());
+  std::sort(agents.begin(), agents.end(),
+            [&order](const AgentAddress& a, const AgentAddress& b) { return order(a) < order(b); });
+  agents.erase(
+      std::unique(agents.begin(), agents.end(),
+                  [](const AgentAddress& a, const AgentAddress& b) { return a.name == b.name; }),
+      agents.end());
   return agents;
 }
 

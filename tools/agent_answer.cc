@@ -78,6 +78,9 @@ ProcessReport DecodeStat(const AgentAnswer& answer) {
     } else if (TrueAt(object, "end")) {
       process.complete = true;
       break;
+    } else if (object.contains("error")) {
+      process.refusal = TextAt(object, "error", kLongestReason);
+      if (process.refusal.empty()) process.refusal = "no reason given";
     } else if (object.contains("process") && object["process"].is_object()) {
       DecodeProcess(object["process"], &process);
     } else if (object.contains("route_send")) {

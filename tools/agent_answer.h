@@ -48,9 +48,10 @@ struct ProcessReport {
   uint64_t upgraded = 0;
   std::map<std::string, uint64_t> fallbacks;  // by reason
   std::vector<StreamReport> streams;
-  bool introduced = false;      // its "process" packet came
-  bool complete = false;        // its last packet came
+  bool introduced = false;  // its "process" packet came
+  bool complete = false;    // its last packet came
   uint64_t garbled_packets = 0;
+  std::string refusal;  // what the agent said if it does not obey this user
 };
 
 // Answer to OFF and ON.

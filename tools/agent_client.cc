@@ -58,8 +58,8 @@ class Conversation {
   // What to poll, or -1 while the connection waits for room in the agent's backlog.
   int fd_to_poll() const { return connected_ ? socket_ : -1; }
   Clock::time_point deadline(Clock::time_point now) const {
-    const Clock::time_point silent = std::min(silent_since_ + Milliseconds(limits_.silence_ms),
-                                              latest_end_);
+    const Clock::time_point silent =
+        std::min(silent_since_ + Milliseconds(limits_.silence_ms), latest_end_);
     return connected_ ? silent : std::min(silent, now + kConnectRetry);
   }
 

@@ -26,11 +26,11 @@ enum class AskOutcome {
 };
 
 struct AskLimits {
-  int silence_ms = 1000;               // between two packets of one agent
-  int agent_ms = 5000;                 // for the whole answer of one agent
-  int total_ms = 10000;                // for all agents together
-  size_t agent_bytes = 16u << 20;      // kept of one agent's answer (40,000 streams)
-  size_t total_bytes = 256u << 20;     // kept of all answers
+  int silence_ms = 1000;            // between two packets of one agent
+  int agent_ms = 5000;              // for the whole answer of one agent
+  int total_ms = 10000;             // for all agents together
+  size_t agent_bytes = 16u << 20;   // kept of one agent's answer (40,000 streams)
+  size_t total_bytes = 256u << 20;  // kept of all answers
   size_t concurrent_agents = 128;
 };
 

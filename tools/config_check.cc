@@ -16,21 +16,30 @@
 namespace xenloop::tools {
 namespace {
 
-constexpr size_t kLongestFileBytes = 64 * 1024;
+// The library reads no more of the file; these limits are its own, too.
+constexpr size_t kLongestFileBytes = 4095;
 
-enum class ValueKind { kOnOff, kZeroOne, kOffers, kCount, kPowerOfTwo, kFile, kDirectory };
+enum class ValueKind { kOnOff, kOffers, kNumber, kPowerOfTwo, kPath };
 
 struct KnownKey {
   const char* name;
   ValueKind kind;
+  uint64_t least;  // the value of a number, the length of a path
+  uint64_t most;
 };
 
+constexpr uint64_t kAnyNumber = uint64_t{1} << 58;
 constexpr KnownKey kKnownKeys[] = {
-    {"enabled", ValueKind::kOnOff},        {"stats", ValueKind::kFile},
-    {"log", ValueKind::kFile},             {"upgrade_after", ValueKind::kCount},
-    {"offers", ValueKind::kOffers},        {"spin_us", ValueKind::kCount},
-    {"fifo_bytes", ValueKind::kPowerOfTwo}, {"runtime_dir", ValueKind::kDirectory},
-    {"switch_every", ValueKind::kCount},   {"test_points", ValueKind::kZeroOne},
+    {"enabled", ValueKind::kOnOff, 0, 0},
+    {"stats", ValueKind::kPath, 1, 255},
+    {"log", ValueKind::kPath, 1, 255},
+    {"upgrade_after", ValueKind::kNumber, 0, kAnyNumber},
+    {"offers", ValueKind::kOffers, 0, 0},
+    {"spin_us", ValueKind::kNumber, 0, 1000000},
+    {"fifo_bytes", ValueKind::kPowerOfTwo, 4096, uint64_t{64} << 20},
+    {"runtime_dir", ValueKind::kPath, 1, 95},
+    {"switch_every", ValueKind::kNumber, 0, kAnyNumber},
+    {"test_points", ValueKind::kOnOff, 0, 0},
 };
 
 const KnownKey* FindKey(absl::string_view name) {
@@ -41,14 +50,6 @@ const KnownKey* FindKey(absl::string_view name) {
 }
 
 std::string Quoted(absl::string_view text) { return absl::StrCat("\"", Printable(text, 40), "\""); }
-
-// A '#' begins a comment where it starts the line or follows a blank, so that a path may hold one.
-absl::string_view WithoutComment(absl::string_view line) {
-  for (size_t i = 0; i < line.size(); ++i) {
-    if (line[i] == '#' && (i == 0 || absl::ascii_isspace(line[i - 1]))) return line.substr(0, i);
-  }
-  return line;
-}
 
 bool HasControlCharacter(absl::string_view text) {
   for (const char c : text) {
@@ -61,11 +62,7 @@ void ParseLine(int number, absl::string_view line, ConfigFile* config) {
   const auto problem = [&](std::string text) {
     config->problems.push_back({number, std::move(text)});
   };
-  if (absl::EndsWith(line, "\r")) {
-    problem("ends in a carriage return (a file from Windows?)");
-    return;
-  }
-  line = absl::StripAsciiWhitespace(WithoutComment(line));
+  line = absl::StripAsciiWhitespace(line.substr(0, line.find('#')));
   if (line.empty()) return;
   if (HasControlCharacter(line)) {
     problem("holds control characters");
@@ -110,8 +107,18 @@ std::optional<std::string> KeyOfVariable(absl::string_view variable) {
   if (variable == "XENLOOP") return "enabled";
   if (!absl::StartsWith(variable, "XENLOOP_")) return std::nullopt;
   const std::string key = absl::AsciiStrToLower(variable.substr(8));
-  if (key == "enabled" || !IsKnownKey(key)) return std::nullopt;
+  if (!IsKnownKey(key)) return std::nullopt;
   return key;
+}
+
+std::optional<bool> OnOrOff(absl::string_view value) {
+  for (const char* on : {"on", "1", "yes", "true"}) {
+    if (value == on) return true;
+  }
+  for (const char* off : {"off", "0", "no", "false"}) {
+    if (value == off) return false;
+  }
+  return std::nullopt;
 }
 
 std::optional<std::string> ProblemOfValue(absl::string_view key, absl::string_view value) {
@@ -121,28 +128,30 @@ std::optional<std::string> ProblemOfValue(absl::string_view key, absl::string_vi
   uint64_t number = 0;
   switch (known->kind) {
     case ValueKind::kOnOff:
-      if (value == "on" || value == "off") return std::nullopt;
+      if (OnOrOff(value)) return std::nullopt;
       return absl::StrCat(Quoted(value), " is neither `on` nor `off`");
-    case ValueKind::kZeroOne:
-      if (value == "0" || value == "1") return std::nullopt;
-      return absl::StrCat(Quoted(value), " is neither 0 nor 1");
     case ValueKind::kOffers:
       if (value == "accept" || value == "refuse") return std::nullopt;
       return absl::StrCat(Quoted(value), " is neither `accept` nor `refuse`");
-    case ValueKind::kCount:
+    case ValueKind::kNumber:
     case ValueKind::kPowerOfTwo:
       // SimpleAtoi alone would also take " 5" and "+5".
       if (!absl::ascii_isdigit(value[0]) || !absl::SimpleAtoi(value, &number)) {
         return absl::StrCat(Quoted(value), " is not a whole number");
       }
-      if (known->kind == ValueKind::kPowerOfTwo && (number == 0 || (number & (number - 1)) != 0)) {
+      if (number < known->least || number > known->most) {
+        return absl::StrCat(value, " is not between ", known->least, " and ", known->most);
+      }
+      if (known->kind == ValueKind::kPowerOfTwo && (number & (number - 1)) != 0) {
         return absl::StrCat(value, " is not a power of two");
       }
       return std::nullopt;
-    case ValueKind::kFile:
-    case ValueKind::kDirectory:
-      if (value[0] == '/') return std::nullopt;
-      return absl::StrCat(Quoted(value), " is not an absolute path");
+    case ValueKind::kPath:
+      if (value[0] != '/') return absl::StrCat(Quoted(value), " is not an absolute path");
+      if (value.size() > known->most) {
+        return absl::StrCat("is longer than ", known->most, " characters");
+      }
+      return std::nullopt;
   }
   return std::nullopt;
 }
@@ -151,7 +160,8 @@ ConfigFile ParseConfig(absl::string_view text) {
   ConfigFile config;
   config.exists = true;
   int number = 0;
-  for (const absl::string_view line : absl::StrSplit(text, '\n')) ParseLine(++number, line, &config);
+  for (const absl::string_view line : absl::StrSplit(text, '\n'))
+    ParseLine(++number, line, &config);
   return config;
 }
 

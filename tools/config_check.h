@@ -32,10 +32,13 @@ struct ConfigFile {
   std::optional<std::string> Value(absl::string_view key) const;
 };
 
-// Grammar: a line is blank, a comment ('#' first, or after a blank), or `key = value`.
+// Grammar: a line is blank or `key = value`; a '#' ends it wherever it stands.
 ConfigFile ParseConfig(absl::string_view text);
 // A missing file is an empty configuration; an unreadable one is a problem with line 0.
 ConfigFile ReadConfig(const std::string& path);
+
+// The words for yes and no; nothing for any other.
+std::optional<bool> OnOrOff(absl::string_view value);
 
 // What is wrong with `value` for `key` (a lower-case key of the file), or nothing.
 std::optional<std::string> ProblemOfValue(absl::string_view key, absl::string_view value);

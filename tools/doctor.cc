@@ -92,8 +92,7 @@ std::string Findings::ToString() const {
   return text;
 }
 
-std::string RealmDirectory(const std::vector<std::string>& environment,
-                           const std::string& config) {
+std::string RealmDirectory(const std::vector<std::string>& environment, const std::string& config) {
   if (auto directory = FindEntry(environment, "XENLOOP_RUNTIME_DIR")) {
     if (!directory->empty()) return *directory;
   }

@@ -119,6 +119,20 @@ bool MayWrite(const struct stat& directory, uid_t uid) {
   return (directory.st_mode & (S_IWOTH | S_IWGRP)) != 0;  // the group: given the benefit of doubt
 }
 
+// The file in it by which the processes of a user find each other.
+bool CheckHints(const std::string& own, uid_t uid, Findings* findings) {
+  const std::string hints = own + "/hints";
+  struct stat status;
+  if (lstat(hints.c_str(), &status) != 0) return true;  // made on first use
+  if (S_ISREG(status.st_mode) && status.st_uid == uid && (status.st_mode & S_IRUSR) != 0 &&
+      (status.st_mode & S_IWUSR) != 0) {
+    return true;
+  }
+  findings->Problem(absl::StrCat(hints, " is not a writable file of user ", uid),
+                    absl::StrCat("find out who put it there, then remove it: rm ", hints));
+  return false;
+}
+
 // DIR/xenloop-<uid>, which the library makes when it first needs it.
 void CheckUserDirectory(const std::string& runtime, const struct stat& runtime_status, uid_t uid,
                         Findings* findings) {
@@ -129,9 +143,9 @@ void CheckUserDirectory(const std::string& runtime, const struct stat& runtime_s
       findings->Problem(absl::StrCat(own, ": ", std::strerror(errno)),
                         absl::StrCat("make ", runtime, " accessible to user ", uid));
     } else if (!MayWrite(runtime_status, uid)) {
-      findings->Problem(absl::StrCat("runtime directory ", runtime, " is not writable for user ",
-                                     uid),
-                        absl::StrCat("chmod 1777 ", runtime));
+      findings->Problem(
+          absl::StrCat("runtime directory ", runtime, " is not writable for user ", uid),
+          absl::StrCat("chmod 1777 ", runtime));
     } else {
       findings->Fine(absl::StrCat("runtime directory ", own, " will be made on first use"));
     }
@@ -141,17 +155,16 @@ void CheckUserDirectory(const std::string& runtime, const struct stat& runtime_s
     findings->Problem(absl::StrCat(own, " is not a directory"),
                       absl::StrCat("find out who put it there, then remove it: rm ", own));
   } else if (status.st_uid != uid) {
-    findings->Problem(
-        absl::StrCat("runtime directory ", own, " belongs to user ", status.st_uid, ", not to ",
-                     uid, ": it is not used"),
-        absl::StrCat("find out who made it, then, as root: rm -r ", own));
+    findings->Problem(absl::StrCat("runtime directory ", own, " belongs to user ", status.st_uid,
+                                   ", not to ", uid, ": it is not used"),
+                      absl::StrCat("find out who made it, then, as root: rm -r ", own));
   } else if ((status.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
     findings->Problem(absl::StrCat("runtime directory ", own, " can be written by other users"),
-                      absl::StrCat("chmod 700 ", own));
+                      absl::StrCat("chmod 755 ", own));
   } else if ((status.st_mode & S_IRWXU) != S_IRWXU) {
     findings->Problem(absl::StrCat("runtime directory ", own, " is not writable for its owner"),
-                      absl::StrCat("chmod 700 ", own));
-  } else {
+                      absl::StrCat("chmod 755 ", own));
+  } else if (CheckHints(own, uid, findings)) {
     findings->Fine(absl::StrCat("runtime directory ", own));
   }
 }
@@ -169,7 +182,7 @@ void CheckSettings(const std::vector<std::string>& environment, const ConfigFile
     return config.Value(key).value_or("");
   };
   std::string where;
-  if (in_force("XENLOOP", &where) == "off") {
+  if (OnOrOff(in_force("XENLOOP", &where)) == false) {
     findings->Problem(absl::StrCat("acceleration is switched off by ", where),
                       "set it to `on` or remove it; `xenloop run` switches it on for one program");
   }
@@ -213,9 +226,10 @@ void CheckLibrary(const DoctorPlaces& places, Findings* findings) {
   }
   findings->Fine(absl::StrCat("library ", *library, " can be preloaded"));
   if (!OthersCanRead(*library)) {
-    findings->Note("other users cannot read the library: their programs print an error of ld.so "
-                   "when started with it",
-                   "install it below a directory that everybody may enter (/usr/local)");
+    findings->Note(
+        "other users cannot read the library: their programs print an error of ld.so "
+        "when started with it",
+        "install it below a directory that everybody may enter (/usr/local)");
   }
 }
 
@@ -244,10 +258,10 @@ void CheckPreloadFile(const DoctorPlaces& places, Findings* findings) {
       if (!NamesLibrary(entry)) continue;
       ours = true;
       if (library.ok() && entry != *library) {
-        findings->Note(absl::StrCat(places.preload_file, " names ", shown, ", this tool uses ",
-                                    *library),
-                       "two versions of the library understand each other only if they agree on "
-                       "the protocol: use one");
+        findings->Note(
+            absl::StrCat(places.preload_file, " names ", shown, ", this tool uses ", *library),
+            "two versions of the library understand each other only if they agree on "
+            "the protocol: use one");
       }
     }
   }
@@ -295,7 +309,8 @@ void CheckRuntimeDirectory(const DoctorPlaces& places, const ProgramSurroundings
   if (stat(runtime.c_str(), &status) != 0 || !S_ISDIR(status.st_mode)) {
     findings->Problem(absl::StrCat("runtime directory ", runtime, " does not exist"),
                       realm.empty() ? absl::StrCat("mount a tmpfs there: mount -t tmpfs -o "
-                                                   "mode=1777 tmpfs ", runtime)
+                                                   "mode=1777 tmpfs ",
+                                                   runtime)
                                     : absl::StrCat("mkdir -m 1777 ", runtime));
     return;
   }
@@ -325,16 +340,15 @@ void CheckKernelObjects(Findings* findings) {
     if (works) munmap(mapped, 1 << 20);
   }
   if (!works) {
-    findings->Problem(absl::StrCat("no shared memory from the kernel (memfd_create): ",
-                                   std::strerror(errno)),
-                      "look at the limits of memory (ulimit -v, cgroup memory.max), "
-                      "vm.memfd_noexec, and seccomp filters of the container");
+    findings->Problem(
+        absl::StrCat("no shared memory from the kernel (memfd_create): ", std::strerror(errno)),
+        "look at the limits of memory (ulimit -v, cgroup memory.max), "
+        "vm.memfd_noexec, and seccomp filters of the container");
   }
   if (memory >= 0) close(memory);
   const int doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (doorbell < 0) {
-    findings->Problem(absl::StrCat("no doorbell from the kernel (eventfd): ",
-                                   std::strerror(errno)),
+    findings->Problem(absl::StrCat("no doorbell from the kernel (eventfd): ", std::strerror(errno)),
                       "look at `ulimit -n`, fs.file-max and seccomp filters of the container");
     return;
   }
@@ -344,7 +358,8 @@ void CheckKernelObjects(Findings* findings) {
 
 void CheckDescriptorLimit(uint64_t soft_limit, Findings* findings) {
   if (soft_limit <= kTooFewDescriptors) {
-    findings->Problem(absl::StrCat("only ", soft_limit, " descriptors are allowed (ulimit -n): "
+    findings->Problem(absl::StrCat("only ", soft_limit,
+                                   " descriptors are allowed (ulimit -n): "
                                    "shared memory will find none free"),
                       "raise it: ulimit -n 4096, or LimitNOFILE= in the systemd unit");
   } else if (soft_limit < kFewDescriptors) {

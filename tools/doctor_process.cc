@@ -85,8 +85,8 @@ void CheckDescriptors(const Process& process, Findings* findings) {
   CheckDescriptorLimit(soft_limit, findings);
   uint64_t open_now = 0;
   std::error_code error;
-  for (fs::directory_iterator entry(process.directory + "/fd", error), end;
-       !error && entry != end; entry.increment(error)) {
+  for (fs::directory_iterator entry(process.directory + "/fd", error), end; !error && entry != end;
+       entry.increment(error)) {
     ++open_now;
   }
   if (open_now + 16 > soft_limit) {
@@ -104,10 +104,11 @@ void ExplainAbsence(const DoctorPlaces& places, const Process& process, Findings
   const absl::StatusOr<std::string> auxiliary =
       ReadSmallFile(process.directory + "/auxv", kLongestProcFileBytes);
   if (auxiliary.ok() && IsSecureExecution(*auxiliary)) {
-    findings->Problem("it was started with raised privileges (AT_SECURE): the loader ignored "
-                      "LD_PRELOAD",
-                      "start it directly as the user it is meant for, or put the library into "
-                      "/etc/ld.so.preload");
+    findings->Problem(
+        "it was started with raised privileges (AT_SECURE): the loader ignored "
+        "LD_PRELOAD",
+        "start it directly as the user it is meant for, or put the library into "
+        "/etc/ld.so.preload");
   }
   CheckPreloadVariable(process.surroundings, findings);
   bool asked_for = false;
@@ -132,8 +133,8 @@ void ExplainStreams(const ProcessReport& report, const Process& process, Finding
                               Counted(report.connections, "connection"), ", ", report.upgraded,
                               " upgraded, ", Counted(report.streams.size(), "live stream")));
   for (const StreamReport& stream : report.streams) {
-    const std::string title = absl::StrCat("descriptor ", stream.fd, ": ", stream.local, " - ",
-                                           stream.peer);
+    const std::string title =
+        absl::StrCat("descriptor ", stream.fd, ": ", stream.local, " - ", stream.peer);
     if (stream.route_send != "tcp" && stream.route_receive != "tcp") {
       findings->Fine(absl::StrCat(title, ": both directions through shared memory"));
       continue;
@@ -143,17 +144,16 @@ void ExplainStreams(const ProcessReport& report, const Process& process, Finding
     findings->Note(absl::StrCat(title, what, reason), RemedyForReason(stream.reason));
   }
   for (const auto& [reason, count] : report.fallbacks) {
-    findings->Note(absl::StrCat("on TCP so far because of \"", reason, "\": ",
-                                Counted(count, "time")),
-                   RemedyForReason(reason));
+    findings->Note(
+        absl::StrCat("on TCP so far because of \"", reason, "\": ", Counted(count, "time")),
+        RemedyForReason(reason));
   }
 }
 
 void CheckAgent(const DoctorPlaces& places, const Process& process, Findings* findings) {
   AgentPlaces where = places.agents;
   const std::string& root = process.surroundings.root;
-  const std::string realm =
-      RealmDirectory(process.surroundings.environment, root + places.config);
+  const std::string realm = RealmDirectory(process.surroundings.environment, root + places.config);
   if (!realm.empty()) where.realm_directory = root + realm;
   // Abstract sockets belong to a network namespace: look at the list of the process's own.
   where.proc_net_unix = process.directory + "/net/unix";
@@ -168,6 +168,11 @@ void CheckAgent(const DoctorPlaces& places, const Process& process, Findings* fi
        AskAgents(FindAgents(where, process.surroundings.uid), "STAT\n", places.limits)) {
     if (answer.pid != process.pid) continue;
     const ProcessReport report = DecodeStat(answer);
+    if (!report.refusal.empty()) {
+      findings->Problem(absl::StrCat("its agent refuses to answer: ", report.refusal),
+                        "run the doctor as that user or as root");
+      return;
+    }
     if (answer.outcome == AskOutcome::kComplete && report.complete) {
       ExplainStreams(report, process, findings);
     } else {
@@ -231,12 +236,30 @@ std::string RemedyForReason(absl::string_view reason) {
   };
   static constexpr Advice kAdvice[] = {
       {"not hot", "nothing: it is offered to the peer once it has carried some traffic"},
+      {"waiting for the peer", "nothing: the peer offers when its end has carried some traffic"},
       {"no library", "start the program at the other end with `xenloop run`, too"},
       {"another user", "run both ends as the same user"},
       {"configuration", "see XENLOOP, XENLOOP_OFFERS and /etc/xenloop.conf"},
-      {"namespace", "give both ends the same XENLOOP_RUNTIME_DIR (a shared directory)"},
+      {"switched off", "xenloop on"},
+      {"network namespace",
+       "on this machine: give both ends the same XENLOOP_RUNTIME_DIR (a "
+       "shared directory)"},
+      {"runtime directory", "see what is said about the runtime directory above"},
+      {"hints file", "see what is said about the runtime directory above"},
+      {"registry", "look whether the file system of the runtime directory is full"},
+      {"out of memory or descriptors", "raise `ulimit -n` and the memory limit of the peer"},
+      {"no descriptors", "raise `ulimit -n`, or LimitNOFILE= in the systemd unit"},
+      {"memory", "look at the memory limits of the program (cgroup, ulimit -v)"},
+      {"agent does not", "look whether the peer is stopped or has no CPU"},
+      {"switch_every", "remove XENLOOP_SWITCH_EVERY: it is for tests"},
       {"splice", "nothing: the program asked for a call that only the kernel can serve"},
+      {"sendfile", "nothing: the program asked for a call that only the kernel can serve"},
+      {"unusual flags", "nothing: the program asked for a call that only the kernel can serve"},
+      {"urgent data", "nothing: the program asked for a call that only the kernel can serve"},
+      {"EPOLLEXCLUSIVE", "nothing: this way of waiting is the kernel's alone"},
       {"inherited", "nothing, or start that program with the library as well"},
+      {"another process", "nothing: the descriptor is shared with a process we do not know"},
+      {"forked process", "nothing: two processes share the connection"},
   };
   for (const Advice& advice : kAdvice) {
     if (absl::StrContains(reason, advice.part)) return advice.remedy;
@@ -258,8 +281,8 @@ void CheckProcess(const DoctorPlaces& places, pid_t pid, Findings* findings) {
     ExplainAbsence(places, *process, findings);
     return;
   }
-  findings->Fine(absl::StrCat("process ", pid, " (", process->name, ") has the library: ",
-                              library));
+  findings->Fine(
+      absl::StrCat("process ", pid, " (", process->name, ") has the library: ", library));
   if (loaded == Loaded::kReplaced) {
     findings->Note("that file has been replaced since", "restart the process to use the new one");
   }

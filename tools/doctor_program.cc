@@ -68,9 +68,9 @@ void CheckPrivileges(const std::string& path, const std::string& name, uid_t uid
   struct stat status;
   if (stat(path.c_str(), &status) != 0) return;
   if ((status.st_mode & S_ISUID) != 0 && status.st_uid != uid) {
-    findings->Problem(absl::StrCat(name, " is setuid to user ", status.st_uid,
-                                   ": the loader ignores LD_PRELOAD"),
-                      kRemedy);
+    findings->Problem(
+        absl::StrCat(name, " is setuid to user ", status.st_uid, ": the loader ignores LD_PRELOAD"),
+        kRemedy);
   }
   if ((status.st_mode & S_ISGID) != 0 && (status.st_mode & S_IXGRP) != 0 && uid != 0) {
     findings->Problem(absl::StrCat(name, " is setgid to group ", status.st_gid,
@@ -92,7 +92,8 @@ void CheckElf(const ElfFile& elf, const std::string& name, Findings* findings) {
     return;
   }
   if (elf.written_in_go) {
-    findings->Problem(absl::StrCat(name, " is written in Go: it makes its system calls itself, "
+    findings->Problem(absl::StrCat(name,
+                                   " is written in Go: it makes its system calls itself, "
                                    "libc and we never see them"),
                       "none: its connections stay on TCP, which is correct, only not faster");
     return;
@@ -146,9 +147,9 @@ void CheckExecutable(const std::string& path, const std::string& name, uid_t uid
   }
   const absl::StatusOr<ElfFile> elf = ReadElf(executable);
   if (!elf.ok()) {
-    findings->Problem(absl::StrCat("cannot judge ", shown, ": ",
-                                   Printable(elf.status().message(), 200)),
-                      "give a program that this machine can run, and that you may read");
+    findings->Problem(
+        absl::StrCat("cannot judge ", shown, ": ", Printable(elf.status().message(), 200)),
+        "give a program that this machine can run, and that you may read");
     return;
   }
   CheckElf(*elf, shown, findings);
@@ -164,8 +165,9 @@ void CheckPreloadVariable(const ProgramSurroundings& program, Findings* findings
       findings->Problem(
           absl::StrCat("LD_PRELOAD names ", shown, ", which does not exist",
                        program.root.empty() ? "" : " in the file system that the process sees"),
-          program.root.empty() ? "correct LD_PRELOAD, or use `xenloop run`"
-                       : "in a container: mount or install the library inside it at that path");
+          program.root.empty()
+              ? "correct LD_PRELOAD, or use `xenloop run`"
+              : "in a container: mount or install the library inside it at that path");
     } else if (NamesLibrary(entry)) {
       findings->Fine(absl::StrCat("LD_PRELOAD has ", shown));
     }

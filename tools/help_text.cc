@@ -75,8 +75,8 @@ SYNOPSIS
     xenloop stat [--json] [--watch [--interval=SECONDS]]
 
 DESCRIPTION
-    Asks the agent of every process that has one, and prints one line for each
-    end of a connection:
+    Asks the agent of every process that has one (yours; as root, everybody's)
+    and prints one line for each end of a connection:
 
     PROGRAM PID FD      the process and its descriptor
     LOCAL PEER          addresses

@@ -1,4 +1,5 @@
-// The texts of --help, written like manual pages. The manual page xenloop.1 says the same at length.
+// The texts of --help, written like manual pages. The manual page xenloop.1 says the same at
+// length.
 
 #ifndef XENLOOP_TOOLS_HELP_TEXT_H_
 #define XENLOOP_TOOLS_HELP_TEXT_H_

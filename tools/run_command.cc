@@ -96,9 +96,9 @@ int RunWithStatistics(const RunRequest& request) {
   }
   const RunStatistics statistics = SumStatistics(*lines);
   const std::string program = Printable(request.program[0], 200);
-  std::fputs((request.json ? StatisticsJson(statistics) : StatisticsTable(statistics, program))
-                 .c_str(),
-             stderr);
+  std::fputs(
+      (request.json ? StatisticsJson(statistics) : StatisticsTable(statistics, program)).c_str(),
+      stderr);
   return end.exit_status;
 }
 

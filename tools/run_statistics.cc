@@ -45,7 +45,8 @@ std::string StatisticsTable(const RunStatistics& statistics, absl::string_view p
   std::string text;
   if (statistics.processes == 0) {
     absl::StrAppend(&text, "xenloop: no process of ", program,
-                    " reported a TCP connection; `xenloop doctor ", program, "` may say why\n");
+                    " reported a TCP connection (a killed one cannot); `xenloop doctor ", program,
+                    "` may say why\n");
   } else {
     TextTable table({absl::StrCat("xenloop: ", program),
                      absl::StrCat("(", Counted(statistics.processes, "process"), " reported)")});
@@ -73,15 +74,12 @@ std::string StatisticsTable(const RunStatistics& statistics, absl::string_view p
 }
 
 std::string StatisticsJson(const RunStatistics& statistics) {
-  const json object = {{"processes", statistics.processes},
-                       {"connections", statistics.connections},
-                       {"upgraded", statistics.upgraded},
-                       {"fifo_sent", statistics.fifo_sent},
-                       {"fifo_received", statistics.fifo_received},
-                       {"tcp_sent", statistics.tcp_sent},
-                       {"tcp_received", statistics.tcp_received},
-                       {"fallbacks", statistics.fallbacks},
-                       {"garbled_lines", statistics.garbled_lines}};
+  const json object = {
+      {"processes", statistics.processes},         {"connections", statistics.connections},
+      {"upgraded", statistics.upgraded},           {"fifo_sent", statistics.fifo_sent},
+      {"fifo_received", statistics.fifo_received}, {"tcp_sent", statistics.tcp_sent},
+      {"tcp_received", statistics.tcp_received},   {"fallbacks", statistics.fallbacks},
+      {"garbled_lines", statistics.garbled_lines}};
   return object.dump() + "\n";
 }
 

@@ -40,6 +40,7 @@ void SortStreams(std::vector<StreamReport>* streams) {
 Snapshot MakeSnapshot(const std::vector<AgentAnswer>& answers) {
   Snapshot snapshot;
   std::set<pid_t> seen;
+  uint64_t refusals = 0;
   for (const AgentAnswer& answer : answers) {
     // A socket that nobody listens on is what a killed process leaves in a realm: nothing to say.
     if (answer.outcome == AskOutcome::kGone) continue;
@@ -48,6 +49,10 @@ Snapshot MakeSnapshot(const std::vector<AgentAnswer>& answers) {
     }
     if (answer.packets.empty()) continue;
     ProcessReport process = DecodeStat(answer);
+    if (!process.refusal.empty()) {
+      ++refusals;
+      continue;
+    }
     if (process.garbled_packets > 0) {
       snapshot.notes.push_back(absl::StrCat(
           Who(answer), " sent ", Counted(process.garbled_packets, "packet"), " of garbage"));
@@ -56,6 +61,10 @@ Snapshot MakeSnapshot(const std::vector<AgentAnswer>& answers) {
     if (answer.pid > 0 && !seen.insert(answer.pid).second) continue;
     SortStreams(&process.streams);
     snapshot.processes.push_back(std::move(process));
+  }
+  if (refusals > 0) {
+    snapshot.notes.push_back(
+        absl::StrCat(Counted(refusals, "process"), " of other users not shown (root sees all)"));
   }
   std::sort(snapshot.processes.begin(), snapshot.processes.end(),
             [](const ProcessReport& a, const ProcessReport& b) {

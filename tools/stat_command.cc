@@ -88,8 +88,8 @@ void RateMeter::Update(const Snapshot& snapshot, double seconds_since_last) {
       totals[key] = now;
       const auto before = totals_.find(key);
       if (before == totals_.end() || now < before->second || seconds_since_last <= 0) continue;
-      rates_[key] = static_cast<uint64_t>(static_cast<double>(now - before->second) /
-                                          seconds_since_last);
+      rates_[key] =
+          static_cast<uint64_t>(static_cast<double>(now - before->second) / seconds_since_last);
     }
   }
   totals_ = std::move(totals);
@@ -101,9 +101,9 @@ uint64_t RateMeter::RateOf(const StreamReport& stream) const {
 }
 
 std::string SnapshotTable(const Snapshot& snapshot, const RateMeter* rates) {
-  std::vector<std::string> header = {"PROGRAM", "PID",   "FD",       "LOCAL",    "PEER",
-                                     "PEER-PID", "ROUTE", "FIFO-OUT", "FIFO-IN", "TCP-OUT",
-                                     "TCP-IN"};
+  std::vector<std::string> header = {"PROGRAM", "PID",      "FD",    "LOCAL",
+                                     "PEER",    "PEER-PID", "ROUTE", "FIFO-OUT",
+                                     "FIFO-IN", "TCP-OUT",  "TCP-IN"};
   if (rates != nullptr) header.push_back("RATE");
   header.push_back("REASON");
   const size_t columns = header.size();
@@ -166,9 +166,9 @@ int RunStat(const StatRequest& request) {
     const Clock::time_point now = Clock::now();
     rates.Update(snapshot, std::chrono::duration<double>(now - last).count());
     last = now;
-    const std::string text =
-        request.json ? SnapshotJson(snapshot, /*indented=*/!request.watch)
-                     : SnapshotTable(snapshot, request.watch ? &rates : nullptr);
+    const std::string text = request.json
+                                 ? SnapshotJson(snapshot, /*indented=*/!request.watch)
+                                 : SnapshotTable(snapshot, request.watch ? &rates : nullptr);
     if (clear_screen) std::fputs("\033[H\033[2J", stdout);
     std::fputs(text.c_str(), stdout);
     if (std::fflush(stdout) != 0) return 1;

@@ -18,7 +18,7 @@
 namespace conformance {
 namespace {
 
-char scratch[100000];  // static: a cancelled thread's stack is gone
+char scratch[4 << 20];  // static: a cancelled thread's stack is gone
 
 class CancelTest : public PairTest {
  protected:

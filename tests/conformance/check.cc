@@ -2,11 +2,14 @@
 
 #include "tests/conformance/check.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+
+#include <string>
 
 namespace conformance {
 
@@ -19,6 +22,19 @@ bool WaitForBytes(int fd, int count) {
     poll(nullptr, 0, 1);
   }
   return false;
+}
+
+void WaitUntilAsleep(pid_t tid) {
+  const std::string path = "/proc/" + std::to_string(tid) + "/stat";
+  const Stopwatch stopwatch;
+  while (stopwatch.ElapsedMs() < kSoonMs) {
+    char line[200] = {};
+    const FileDescriptor stat(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (read(stat.get(), line, sizeof(line) - 1) <= 0) return;  // it has ended
+    const char* name_end = strrchr(line, ')');
+    if (name_end != nullptr && name_end[2] == 'S') return;
+    poll(nullptr, 0, 1);
+  }
 }
 
 ChildProcess::ChildProcess(const std::function<bool()>& work) : pid_(fork()) {

@@ -12,17 +12,19 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <future>
+#include <memory>
 #include <ostream>
 #include <utility>
 
 namespace conformance {
 
-constexpr int kSoonMs = 8000;     // an event that must come has come by then
-constexpr int kBlockedMs = 15;    // a call that returns nothing for so long counts as blocked
-constexpr int kNothingMs = 15;    // an event that must not come is watched for so long
+constexpr int kSoonMs = 8000;  // an event that must come has come by then
+constexpr int kBlockedMs = 7;  // a call that returns nothing for so long counts as blocked
+constexpr int kNothingMs = 7;  // an event that must not come is watched for so long
 
 // A system call's result: a count, or -1 with its errno.
 struct Outcome {
@@ -59,15 +61,44 @@ inline bool StaysUnreadable(int fd) { return Revents(fd, POLLIN, kNothingMs) == 
 // Waits until FIONREAD reports at least `count` bytes.
 bool WaitForBytes(int fd, int count);
 
-// Runs a call in a thread of its own, to see whether it blocks.
+// Waits until the thread `tid` (of any process of ours) sleeps in the kernel, for up to kSoonMs.
+void WaitUntilAsleep(pid_t tid);
+
+// A call that runs in a thread of its own, to see whether it blocks.
+template <typename T>
+class BackgroundCall {
+ public:
+  template <typename Work>
+  explicit BackgroundCall(Work work)
+      : future_(std::async(std::launch::async, [work = std::move(work), tid = tid_]() mutable {
+          tid->store(gettid());
+          return work();
+        })) {}
+
+  T get() { return future_.get(); }
+  bool Returned(int within_ms) const {
+    return future_.wait_for(std::chrono::milliseconds(within_ms)) == std::future_status::ready;
+  }
+  // The thread has gone to sleep, and stays there for a while.
+  bool StillBlocked() const {
+    while (tid_->load() == 0) poll(nullptr, 0, 1);
+    if (!Returned(0)) WaitUntilAsleep(tid_->load());
+    return !Returned(kBlockedMs);
+  }
+
+ private:
+  std::shared_ptr<std::atomic<pid_t>> tid_ = std::make_shared<std::atomic<pid_t>>(0);
+  std::future<T> future_;
+};
+
 template <typename Work>
-auto InThread(Work work) -> std::future<decltype(work())> {
-  return std::async(std::launch::async, std::move(work));
+auto InThread(Work work) -> BackgroundCall<decltype(work())> {
+  return BackgroundCall<decltype(work())>(std::move(work));
 }
 
 template <typename T>
-bool StillBlocked(const std::future<T>& call) {
-  return call.wait_for(std::chrono::milliseconds(kBlockedMs)) == std::future_status::timeout;
+bool StillBlocked(const BackgroundCall<T>& call) {
+  return call.StillBlocked();
 }
 
 class Stopwatch {

@@ -1,5 +1,5 @@
-// The ends of a connection in order: half-close both ways, shutdown seen by blocked calls, close with
-// data still on its way, close and dup2 under a blocked call.
+// The ends of a connection in order: half-close both ways, shutdown seen by blocked calls, close
+// with data still on its way, close and dup2 under a blocked call.
 
 #include <fcntl.h>
 #include <gtest/gtest.h>

@@ -25,10 +25,10 @@ INSTANTIATE_TEST_SUITE_P(, DupTest, AllVariants(), VariantName);
 
 TEST_P(DupTest, EveryKindOfDuplicateWorks) {
   const int unused = 300;
-  const FileDescriptor copies[] = {
-      FileDescriptor(dup(fd())), FileDescriptor(dup2(fd(), unused)),
-      FileDescriptor(dup3(fd(), unused + 1, O_CLOEXEC)), FileDescriptor(fcntl(fd(), F_DUPFD, 310)),
-      FileDescriptor(fcntl(fd(), F_DUPFD_CLOEXEC, 320))};
+  const FileDescriptor copies[] = {FileDescriptor(dup(fd())), FileDescriptor(dup2(fd(), unused)),
+                                   FileDescriptor(dup3(fd(), unused + 1, O_CLOEXEC)),
+                                   FileDescriptor(fcntl(fd(), F_DUPFD, 310)),
+                                   FileDescriptor(fcntl(fd(), F_DUPFD_CLOEXEC, 320))};
   for (int round = 0; round < 3; ++round) {
     for (const FileDescriptor& copy : copies) ExpectWorks(copy.get(), 100 + round);
     ExpectWorks(fd());

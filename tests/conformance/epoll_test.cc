@@ -118,12 +118,10 @@ TEST_P(EpollTest, StatesOfTheEnd) {
   ASSERT_EQ(set_.Add(fd(), kEverything), Done(0));
   peer().Send(10);
   peer().Shutdown(SHUT_WR);
-  EXPECT_EQ(set_.NextWith(EPOLLRDHUP),
-            static_cast<uint32_t>(EPOLLIN | EPOLLOUT | EPOLLRDHUP));
+  EXPECT_EQ(set_.NextWith(EPOLLRDHUP), static_cast<uint32_t>(EPOLLIN | EPOLLOUT | EPOLLRDHUP));
   Mark();
   pair().Receive(10);
-  EXPECT_EQ(set_.NextWith(EPOLLRDHUP),
-            static_cast<uint32_t>(EPOLLIN | EPOLLOUT | EPOLLRDHUP));
+  EXPECT_EQ(set_.NextWith(EPOLLRDHUP), static_cast<uint32_t>(EPOLLIN | EPOLLOUT | EPOLLRDHUP));
   ASSERT_EQ(shutdown(fd(), SHUT_WR), 0);
   EXPECT_EQ(set_.NextWith(EPOLLHUP),
             static_cast<uint32_t>(EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLHUP));

@@ -1,5 +1,5 @@
-// A connection inherited over fork: used by the child, by the parent, by both in turn; closed by one
-// of them; children that are killed; vfork children that close in their parent's memory.
+// A connection inherited over fork: used by the child, by the parent, by both in turn; closed by
+// one of them; children that are killed; vfork children that close in their parent's memory.
 
 #include <gtest/gtest.h>
 #include <signal.h>

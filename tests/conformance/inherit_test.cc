@@ -1,6 +1,6 @@
 // A connection handed to another program: by exec with an inherited descriptor, by posix_spawn, by
-// SCM_RIGHTS. The receiver need not have the library, so the bytes go by TCP from there on; none may
-// be lost on the way, not even those that had arrived and were unread.
+// SCM_RIGHTS. The receiver need not have the library, so the bytes go by TCP from there on; none
+// may be lost on the way, not even those that had arrived and were unread.
 
 #include <fcntl.h>
 #include <gtest/gtest.h>

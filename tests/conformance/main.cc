@@ -1,6 +1,7 @@
-// The program: checks that the mode's library is there (or is not), runs the tests under a watchdog,
-// and says how to reproduce a failure. With --isolate each test runs in a process of its own, so that
-// a hang or a crash does not hide the rest. With --role it is one half of a two-process transfer.
+// The program: checks that the mode's library is there (or is not), runs the tests under a
+// watchdog, and says how to reproduce a failure. With --isolate each test runs in a process of its
+// own, so that a hang or a crash does not hide the rest. With --role it is one half of a
+// two-process transfer.
 
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -21,16 +22,20 @@
 namespace conformance {
 namespace {
 
-constexpr int kTestSeconds = 20;
+// The watchdog's limit for one test (XENLOOP_CONFORMANCE_SECONDS).
+unsigned TestSeconds() {
+  const char* seconds = getenv("XENLOOP_CONFORMANCE_SECONDS");
+  return seconds == nullptr ? 20 : static_cast<unsigned>(strtoul(seconds, nullptr, 10));
+}
 
 char running_test[256];
 const char* program = "";
 
 std::string ReproduceCommand(const std::string& test) {
   std::string command = "reproduce: ";
-  for (const char* name : {"LD_PRELOAD", "XENLOOP_TEST_POINTS", "XENLOOP_UPGRADE_AFTER",
-                           "XENLOOP_OFFERS", "XENLOOP_CONFORMANCE_MODE",
-                           "XENLOOP_CONFORMANCE_SEED"}) {
+  for (const char* name :
+       {"LD_PRELOAD", "XENLOOP_TEST_POINTS", "XENLOOP_UPGRADE_AFTER", "XENLOOP_OFFERS",
+        "XENLOOP_CONFORMANCE_MODE", "XENLOOP_CONFORMANCE_SEED"}) {
     const char* value = getenv(name);
     if (value != nullptr) command += std::string(name) + "=" + value + " ";
   }
@@ -51,7 +56,7 @@ class Watchdog : public testing::EmptyTestEventListener {
   void OnTestStart(const testing::TestInfo& info) override {
     const std::string name = std::string(info.test_suite_name()) + "." + info.name();
     snprintf(running_test, sizeof(running_test), "%s", ReproduceCommand(name).c_str());
-    alarm(kTestSeconds);
+    alarm(TestSeconds());
   }
 
   void OnTestEnd(const testing::TestInfo& info) override {
@@ -78,8 +83,8 @@ class ModeCheck : public testing::Environment {
     if (CurrentMode() == Mode::kNative) {
       ASSERT_EQ(routes, -1) << "mode native, but the library is loaded";
     } else {
-      ASSERT_NE(routes, -1) << "mode " << ModeName() << ", but no library with test points: "
-                            << strerrorname_np(errno);
+      ASSERT_NE(routes, -1) << "mode " << ModeName()
+                            << ", but no library with test points: " << strerrorname_np(errno);
     }
   }
 
@@ -91,9 +96,9 @@ class ModeCheck : public testing::Environment {
 
 // The selected tests, as --gtest_list_tests prints them.
 std::vector<std::string> SelectedTests() {
-  const std::string command =
-      "exec /proc/" + std::to_string(getpid()) +
-      "/exe --gtest_list_tests --gtest_filter='" + GTEST_FLAG_GET(filter) + "'";
+  const std::string command = "exec /proc/" + std::to_string(getpid()) +
+                              "/exe --gtest_list_tests --gtest_filter='" + GTEST_FLAG_GET(filter) +
+                              "'";
   std::vector<std::string> tests;
   std::string suite;
   char line[512];
@@ -124,10 +129,12 @@ int RunIsolated() {
     }
     int status = 0;
     waitpid(pid, &status, 0);
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) failed.push_back(test);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) continue;
+    printf("FAILED %s\n", test.c_str());
+    failed.push_back(test);
   }
-  printf("%zu tests, %zu failed\n", tests.size(), failed.size());
-  for (const std::string& test : failed) printf("FAILED %s\n", test.c_str());
+  printf("%zu tests, %zu failed:\n", tests.size(), failed.size());
+  for (const std::string& test : failed) printf("%s\n", test.c_str());
   return failed.empty() && !tests.empty() ? 0 : 1;
 }
 

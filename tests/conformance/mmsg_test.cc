@@ -93,8 +93,7 @@ TEST_P(MmsgTest, WaitForOneWaitsForTheFirstOnly) {
 }
 
 TEST_P(MmsgTest, BlocksForTheNextMessageAndSeesTheEnd) {
-  auto call =
-      InThread([this] { return Call(recvmmsg(fd(), messages_, kMessages, 0, nullptr)); });
+  auto call = InThread([this] { return Call(recvmmsg(fd(), messages_, kMessages, 0, nullptr)); });
   peer().Send(100);
   EXPECT_TRUE(StillBlocked(call));
   Mark();

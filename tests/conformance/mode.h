@@ -21,14 +21,14 @@ enum class Mode {
 Mode CurrentMode();  // ends the process if the environment names no mode
 const char* ModeName();
 
-// Bits of the routes of a connection: 1 sends go by the FIFO, 2 receives come from it; -1 with errno
-// (ENOPROTOOPT) where the library is missing.
+// Bits of the routes of a connection: 1 sends go by the FIFO, 2 receives come from it; -1 with
+// errno (ENOPROTOOPT) where the library is missing.
 constexpr int kSendsByFifo = 1;
 constexpr int kReceivesFromFifo = 2;
 int Routes(int fd);
 
-// Requests an upgrade of a new connection: in kLocal it must succeed, in kSwitching it may; elsewhere
-// nothing is done. False only for a failure that the test must report.
+// Requests an upgrade of a new connection: in kLocal it must succeed, in kSwitching it may;
+// elsewhere nothing is done. False only for a failure that the test must report.
 bool UpgradeIfWanted(int fd);
 
 // In kSwitching: falls back if the connection is on a FIFO, upgrades it if not. Leaves errno alone.

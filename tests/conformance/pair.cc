@@ -1,5 +1,5 @@
-// Makes the pairs: listen, connect, accept, then the upgrade that the mode asks for and a first byte
-// in each direction.
+// Makes the pairs: listen, connect, accept, then the upgrade that the mode asks for and a first
+// byte in each direction.
 
 #include "tests/conformance/pair.h"
 
@@ -12,6 +12,14 @@ namespace conformance {
 int Address::port() const {
   return ntohs(family() == AF_INET ? reinterpret_cast<const sockaddr_in*>(&storage)->sin_port
                                    : reinterpret_cast<const sockaddr_in6*>(&storage)->sin6_port);
+}
+
+void Address::set_port(int port) {
+  if (family() == AF_INET) {
+    reinterpret_cast<sockaddr_in*>(&storage)->sin_port = htons(port);
+  } else {
+    reinterpret_cast<sockaddr_in6*>(&storage)->sin6_port = htons(port);
+  }
 }
 
 std::string Address::text() const {
@@ -32,15 +40,14 @@ Address Loopback(int family, int port) {
     auto* name = reinterpret_cast<sockaddr_in*>(&address.storage);
     name->sin_family = AF_INET;
     name->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    name->sin_port = htons(port);
     address.length = sizeof(*name);
   } else {
     auto* name = reinterpret_cast<sockaddr_in6*>(&address.storage);
     name->sin6_family = AF_INET6;
     name->sin6_addr = in6addr_loopback;
-    name->sin6_port = htons(port);
     address.length = sizeof(*name);
   }
+  address.set_port(port);
   return address;
 }
 
@@ -66,18 +73,18 @@ FileDescriptor ListenOn(const Address& address, int backlog) {
 }
 
 std::unique_ptr<ConnectedPair> ConnectedPair::Make(const Variant& variant) {
-  return Make(variant, Loopback(variant.family));
+  return Make(variant, Loopback(variant.family), Loopback(variant.family));
 }
 
-std::unique_ptr<ConnectedPair> ConnectedPair::Make(const Variant& variant,
-                                                   const Address& address) {
-  FileDescriptor listener = ListenOn(address);
-  const Address name = LocalName(listener.get());
+std::unique_ptr<ConnectedPair> ConnectedPair::Make(const Variant& variant, const Address& listen_on,
+                                                   Address connect_to) {
+  const FileDescriptor listener = ListenOn(listen_on);
+  connect_to.set_port(LocalName(listener.get()).port());
   std::unique_ptr<ConnectedPair> pair(new ConnectedPair());
   PeerStart start;
   if (variant.peer_connects) {
-    start.address = name.storage;
-    start.address_length = name.length;
+    start.address = connect_to.storage;
+    start.address_length = connect_to.length;
   } else {
     start.listener = listener.get();
   }
@@ -87,23 +94,29 @@ std::unique_ptr<ConnectedPair> ConnectedPair::Make(const Variant& variant,
     fd = accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC);
     EXPECT_GE(fd, 0) << strerror(errno);
   } else {
-    fd = socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC, 0);
-    EXPECT_EQ(Call(connect(fd, name.get(), name.length)), Done(0));
+    fd = socket(connect_to.family(), SOCK_STREAM | SOCK_CLOEXEC, 0);
+    EXPECT_EQ(Call(connect(fd, connect_to.get(), connect_to.length)), Done(0));
   }
   pair->fd_ = FileDescriptor(fd);
   KeepFromPeers(fd);
-  const Reply connected = pair->peer_->Wait();
+  const Reply connected = pair->peer_->WaitForConnection();
   EXPECT_GE(connected.result, 0) << "the peer: " << strerror(connected.error);
   if (fd < 0 || connected.result < 0) return nullptr;
   return pair->Prepare(variant) ? std::move(pair) : nullptr;
 }
 
 bool ConnectedPair::Prepare(const Variant& variant) {
+  // Without it many tests would wait 40 ms for a delayed acknowledgement; connect_test and
+  // listener_test have connections with the default.
+  const int on = 1;
+  EXPECT_EQ(setsockopt(fd(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)), 0);
+  peer().SetOption(IPPROTO_TCP, TCP_NODELAY, 1);
   if (variant.asks != Asks::kPeer && !UpgradeIfWanted(fd())) {
     ADD_FAILURE() << "no upgrade at the test's end: " << strerrorname_np(errno);
     return false;
   }
-  if (variant.asks == Asks::kPeer || (variant.asks == Asks::kBoth && CurrentMode() == Mode::kLocal)) {
+  if (variant.asks == Asks::kPeer ||
+      (variant.asks == Asks::kBoth && CurrentMode() == Mode::kLocal)) {
     const Reply reply = peer().Do(Op::kUpgrade);
     if (reply.result != 0) {
       ADD_FAILURE() << "no upgrade at the peer's end: " << strerrorname_np(reply.error);
@@ -133,7 +146,7 @@ bool ConnectedPair::Prepare(const Variant& variant) {
 ConnectedPair::~ConnectedPair() {
   if (fd() >= 0) {
     if (CurrentMode() == Mode::kRefused) {
-      EXPECT_EQ(Routes(fd()), 0) << "accelerated in spite of refused offers";
+      EXPECT_LE(Routes(fd()), 0) << "accelerated in spite of refused offers";
     }
     shutdown(fd(), SHUT_RDWR);  // ends the peer's call even if a copy of the descriptor is left
   }

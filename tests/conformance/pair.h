@@ -1,6 +1,6 @@
-// Connected pairs: an ordinary TCP connection between the test and a peer, for every variant, and the
-// fixture that holds one. In mode local a pair is asserted to be on FIFOs in both directions before the
-// test begins.
+// Connected pairs: an ordinary TCP connection between the test and a peer, for every variant, and
+// the fixture that holds one. In mode local a pair is asserted to be on FIFOs in both directions
+// before the test begins.
 
 #ifndef TESTS_CONFORMANCE_PAIR_H_
 #define TESTS_CONFORMANCE_PAIR_H_
@@ -51,6 +51,7 @@ struct Address {
   const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage); }
   int family() const { return storage.ss_family; }
   int port() const;
+  void set_port(int port);
   std::string text() const;  // numeric, with the port
 };
 Address Loopback(int family, int port = 0);
@@ -60,9 +61,11 @@ FileDescriptor ListenOn(const Address& address, int backlog = 64);
 
 class ConnectedPair {
  public:
-  // Null, with a test failure added, if it could not be made. `address` chooses the listener's.
+  // Null, with a test failure added, if it could not be made. The family is the variant's, or that
+  // of the addresses given; the port of `connect_to` is ignored.
   static std::unique_ptr<ConnectedPair> Make(const Variant& variant);
-  static std::unique_ptr<ConnectedPair> Make(const Variant& variant, const Address& address);
+  static std::unique_ptr<ConnectedPair> Make(const Variant& variant, const Address& listen_on,
+                                             Address connect_to);
   ~ConnectedPair();
 
   int fd() const { return fd_.get(); }

@@ -96,7 +96,16 @@ void Peer::StartText(const std::string& text, int flags) {
             static_cast<ssize_t>(sizeof(command)));
 }
 
-bool Peer::StillBlocked() const { return Revents(control_.get(), POLLIN, kBlockedMs) == 0; }
+bool Peer::StillBlocked() const {
+  if (Revents(control_.get(), POLLIN, 0) == 0) WaitUntilAsleep(tid_);
+  return Revents(control_.get(), POLLIN, kBlockedMs) == 0;
+}
+
+Reply Peer::WaitForConnection() {
+  const Reply reply = Wait();
+  tid_ = static_cast<pid_t>(reply.result);
+  return reply;
+}
 
 Reply Peer::Wait() {
   Reply reply{};

@@ -1,6 +1,7 @@
-// The other end of a connection: a small server that obeys commands arriving on a control socket. It
-// runs in a forked child process, or in a thread of this process; the same code either way. A command
-// may be started without waiting for its end, so that the peer can block while the test acts.
+// The other end of a connection: a small server that obeys commands arriving on a control socket.
+// It runs in a forked child process, or in a thread of this process; the same code either way. A
+// command may be started without waiting for its end, so that the peer can block while the test
+// acts.
 
 #ifndef TESTS_CONFORMANCE_PEER_H_
 #define TESTS_CONFORMANCE_PEER_H_
@@ -23,19 +24,19 @@ constexpr uint64_t kSeedToPeer = 101;    // bytes that the test sends
 constexpr uint64_t kSeedFromPeer = 202;  // bytes that the peer sends
 
 enum class Op {
-  kSend,         // total, largest chunk, marked points
-  kReceive,      // the same; a total of kToEnd: until the end of the stream
-  kEcho,         // the same
-  kExchange,     // the same
-  kTally,        // receive a bytes; the answer's text holds the counts of 'a', 'b', ... 'h' (size_t)
-  kFlood,        // send until an error; progress is counted in SharedProgress
-  kSendText,     // the command's text, one send(); a = flags
+  kSend,      // total, largest chunk, marked points
+  kReceive,   // the same; a total of kToEnd: until the end of the stream
+  kEcho,      // the same
+  kExchange,  // the same
+  kTally,     // receive a bytes; the answer's text holds the counts of 'a', 'b', ... 'h' (size_t)
+  kFlood,     // send until an error; progress is counted in SharedProgress
+  kSendText,  // the command's text, one send(); a = flags
   kReceiveText,  // a bytes
   kShutdown,     // a = how
   kClose,
-  kReset,        // close with SO_LINGER 0
-  kSetOption,    // level, name, int value
-  kPoll,         // events, time-out: answers revents
+  kReset,      // close with SO_LINGER 0
+  kSetOption,  // level, name, int value
+  kPoll,       // events, time-out: answers revents
   kMark,
   kUpgrade,
   kRoutes,
@@ -51,7 +52,7 @@ struct Command {
 };
 
 struct Reply {
-  int64_t result;  // bytes moved, or the call's result
+  int64_t result;  // bytes moved, or the call's result; first of all the tid of the peer
   int error;       // errno of the end, 0 if none
   size_t text_length;
   char text[kTextBytes];
@@ -75,8 +76,9 @@ class Peer {
   void StartSend(size_t total, Chunks chunks = {});
   void StartReceive(size_t total, Chunks chunks = {});
   void StartText(const std::string& text, int flags = 0);
-  bool StillBlocked() const;  // no reply comes
+  bool StillBlocked() const;  // it has gone to sleep, and no reply comes
   Reply Wait();
+  Reply WaitForConnection();  // the first reply, unasked: the connection was made or not
   Reply Do(Op op, int64_t a = 0, int64_t b = 0, int64_t c = 0);
 
   // Each of these waits for the end and adds a test failure if it was not as asked.
@@ -100,6 +102,7 @@ class Peer {
  private:
   FileDescriptor control_;
   pid_t pid_ = -1;
+  pid_t tid_ = 0;  // of the thread that obeys, in either place
   std::thread thread_;
 };
 

@@ -156,7 +156,7 @@ uint64_t Peer::FloodedBytes() { return flooded_bytes->exchange(0); }
 void ServePeer(int control_fd, const PeerStart& start) {
   const FileDescriptor control(control_fd);
   PeerServer server(start);
-  Reply reply = FromCall(server.fd());
+  Reply reply = FromCall(server.fd() < 0 ? -1 : gettid());
   Command command{};
   do {
     if (send(control_fd, &reply, sizeof(reply), MSG_NOSIGNAL) != sizeof(reply)) return;

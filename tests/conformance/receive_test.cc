@@ -1,5 +1,5 @@
-// What recv, read and their kin return without flags: blocking, short reads, zero lengths, the end of
-// the stream, names, control data, errors.
+// What recv, read and their kin return without flags: blocking, short reads, zero lengths, the end
+// of the stream, names, control data, errors.
 
 #include <gtest/gtest.h>
 #include <sys/socket.h>

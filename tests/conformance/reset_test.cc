@@ -1,5 +1,5 @@
-// The ends of a connection out of order: close with unread data, SO_LINGER 0, a peer that is killed.
-// What was sent before is still delivered; then comes the error that TCP gives.
+// The ends of a connection out of order: close with unread data, SO_LINGER 0, a peer that is
+// killed. What was sent before is still delivered; then comes the error that TCP gives.
 
 #include <gtest/gtest.h>
 #include <sys/socket.h>

@@ -1,5 +1,5 @@
-// What send, write and their kin return: whole blocking sends, flags, EPIPE with its signal, sending
-// to a peer that has gone, unconnected sockets.
+// What send, write and their kin return: whole blocking sends, flags, EPIPE with its signal,
+// sending to a peer that has gone, unconnected sockets.
 
 #include <gtest/gtest.h>
 #include <netinet/tcp.h>

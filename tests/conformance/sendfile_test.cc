@@ -156,8 +156,8 @@ TEST_P(SpliceTest, SocketToPipeWithNothingThere) {
   SetNonblocking();
   EXPECT_EQ(Call(splice(fd(), nullptr, pipe_in_.get(), nullptr, 100, 0)), Failed(EAGAIN));
   ASSERT_EQ(fcntl(fd(), F_SETFL, O_RDWR), 0);
-  auto call = InThread(
-      [this] { return Call(splice(fd(), nullptr, pipe_in_.get(), nullptr, 100, 0)); });
+  auto call =
+      InThread([this] { return Call(splice(fd(), nullptr, pipe_in_.get(), nullptr, 100, 0)); });
   EXPECT_TRUE(StillBlocked(call));
   peer().Send(10);
   EXPECT_EQ(call.get(), Done(10));
@@ -169,8 +169,7 @@ TEST_P(SpliceTest, PipeToSocket) {
   std::vector<char> bytes(9000);
   pair().sent.Fill(bytes.data(), bytes.size());
   ASSERT_EQ(Call(write(pipe_in_.get(), bytes.data(), bytes.size())), Done(bytes.size()));
-  EXPECT_EQ(Call(splice(pipe_out_.get(), nullptr, fd(), nullptr, 4000, SPLICE_F_MORE)),
-            Done(4000));
+  EXPECT_EQ(Call(splice(pipe_out_.get(), nullptr, fd(), nullptr, 4000, SPLICE_F_MORE)), Done(4000));
   Mark();
   EXPECT_EQ(Call(splice(pipe_out_.get(), nullptr, fd(), nullptr, 5000, 0)), Done(5000));
   EXPECT_EQ(Call(splice(pipe_out_.get(), nullptr, fd(), nullptr, 10, SPLICE_F_NONBLOCK)),

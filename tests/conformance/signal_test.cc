@@ -26,8 +26,8 @@ class SignalTest : public PairTest {
 
   // Lets several signals arrive in the test's thread, then runs `then` in a thread of its own.
   template <typename Then>
-  std::future<void> AfterSomeSignals(const CountingHandler& handler, Then then) {
-    return std::async(std::launch::async, [&handler, then] {
+  BackgroundCall<void> AfterSomeSignals(const CountingHandler& handler, Then then) {
+    return InThread([&handler, then] {
       const Stopwatch stopwatch;
       while (handler.count() < 4 && stopwatch.ElapsedMs() < kSoonMs) poll(nullptr, 0, 1);
       then();
@@ -165,7 +165,8 @@ TEST_P(SignalTest, TimeOutPreventsRestart) {
 }
 
 TEST_P(SignalTest, IgnoredSignalsInterruptNothing) {
-  struct sigaction ignore {}, before;
+  struct sigaction ignore {
+  }, before;
   ignore.sa_handler = SIG_IGN;
   sigaction(kSignal, &ignore, &before);
   auto call = InThread([this] {

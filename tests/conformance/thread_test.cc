@@ -20,7 +20,7 @@ class ThreadTest : public PairTest {
  protected:
   // Receives in `threads` threads until the end of the stream.
   Tally ReceiveInThreads(int threads) {
-    std::vector<std::future<Tally>> parts;
+    std::vector<BackgroundCall<Tally>> parts;
     for (int i = 0; i < threads; ++i) {
       parts.push_back(InThread([this, i] {
         Tally tally{};
@@ -148,12 +148,11 @@ TEST_P(ThreadTest, BlockedSendersAllGoOn) {
   constexpr int kThreads = 3;
   // What fills the connection are letters too, so that a tally can judge the whole stream.
   const std::vector<char> filler(65536, 'a' + kThreads);
-  size_t filled = 0;
-  while (Revents(fd(), POLLOUT, kBlockedMs) == POLLOUT) {
-    const ssize_t count = send(fd(), filler.data(), filler.size(), MSG_DONTWAIT);
-    if (count > 0) filled += count;
-  }
-  std::vector<std::future<size_t>> senders;
+  const int bytes = 200 * 1000;
+  ASSERT_EQ(setsockopt(fd(), SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes)), 0);
+  const size_t filled =
+      FillUpWith([&] { return send(fd(), filler.data(), filler.size(), MSG_DONTWAIT); });
+  std::vector<BackgroundCall<size_t>> senders;
   for (int i = 0; i < kThreads; ++i) {
     senders.push_back(InThread([this, i] {
       const std::vector<char> letters(kBytes, static_cast<char>('a' + i));

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <random>
 #include <vector>
 
 #include "tests/conformance/check.h"
@@ -112,8 +113,7 @@ Transferred ReceiveBytes(int fd, ByteStream* stream, size_t total, Chunks chunks
   return {moved, 0};
 }
 
-Transferred EchoBytes(int fd, ByteStream* received, ByteStream* sent, size_t total,
-                      Chunks chunks) {
+Transferred EchoBytes(int fd, ByteStream* received, ByteStream* sent, size_t total, Chunks chunks) {
   std::vector<char> buffer(std::min(total, kBufferBytes));
   Cutter cutter(total, chunks);
   size_t moved = 0;
@@ -167,16 +167,26 @@ Transferred ExchangeBytes(int fd, ByteStream* sent, ByteStream* received, size_t
 }
 
 size_t FillUp(int fd, ByteStream* sent) {
+  // A send buffer of fixed size: one that the kernel tunes may grow after it was full.
+  const int bytes = 200 * 1000;
+  setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
   std::vector<char> buffer(64 * 1024);
+  return FillUpWith([&] {
+    sent->Fill(buffer.data(), buffer.size());
+    const ssize_t count = send(fd, buffer.data(), buffer.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (count > 0) sent->Advance(count);
+    return count;
+  });
+}
+
+size_t FillUpWith(const std::function<ssize_t()>& send_some) {
   size_t total = 0;
   // A receiver's window may still open after a first EAGAIN: full is what stays full.
-  while (Revents(fd, POLLOUT, kBlockedMs) == POLLOUT) {
-    for (;;) {
-      sent->Fill(buffer.data(), buffer.size());
-      const ssize_t count = send(fd, buffer.data(), buffer.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-      if (count <= 0) break;
-      sent->Advance(count);
+  for (int quiet_rounds = 0; quiet_rounds < 3; ++quiet_rounds) {
+    poll(nullptr, 0, 5);
+    for (ssize_t count; (count = send_some()) > 0;) {
       total += count;
+      quiet_rounds = -1;
     }
   }
   return total;

@@ -1,14 +1,16 @@
 // Checked bytes: what every stream of a test carries, and the loops that send, receive, echo or
-// exchange it. Byte k of a stream follows from (seed, k), so either end can check every byte without
-// being told what was sent. The loops call libc only, and may put marked points between chunks.
+// exchange it. Byte k of a stream follows from (seed, k), so either end can check every byte
+// without being told what was sent. The loops call libc only, and may put marked points between
+// chunks.
 
 #ifndef TESTS_CONFORMANCE_TRANSFER_H_
 #define TESTS_CONFORMANCE_TRANSFER_H_
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
-#include <random>
+#include <functional>
 
 namespace conformance {
 
@@ -51,6 +53,8 @@ Transferred ExchangeBytes(int fd, ByteStream* sent, ByteStream* received, size_t
                           Chunks chunks = {});
 // Sends with MSG_DONTWAIT until nothing is taken any more; returns how much was.
 size_t FillUp(int fd, ByteStream* sent);
+// The same with other bytes: `send_some` returns what a send with MSG_DONTWAIT does.
+size_t FillUpWith(const std::function<ssize_t()>& send_some);
 
 }  // namespace conformance
 

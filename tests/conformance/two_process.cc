@@ -88,14 +88,18 @@ int RunRole(int argc, char** argv) {
   ByteStream received(server ? kSeedToPeer : kSeedFromPeer);
   const Transferred result = ExchangeBytes(fd.get(), &sent, &received, bytes, {50000, 50});
   errno = result.error;
-  if (result.bytes != bytes || result.error != 0) return Fail(name, "the bytes differ or end early");
+  if (result.bytes != bytes || result.error != 0)
+    return Fail(name, "the bytes differ or end early");
   if (CurrentMode() == Mode::kLocal) {
     if (Routes(fd.get()) != (kSendsByFifo | kReceivesFromFifo)) return Fail(name, "not on FIFOs");
     printf("%s: upgraded\n", name);
   }
-  // In order: the client's end of stream, then the server's.
-  if (!server) shutdown(fd.get(), SHUT_WR);
-  char byte;
+  // Neither end closes before the other has looked at its routes.
+  char byte = 0;
+  if (send(fd.get(), &byte, 1, MSG_NOSIGNAL) != 1 || recv(fd.get(), &byte, 1, 0) != 1) {
+    return Fail(name, "the other end failed");
+  }
+  shutdown(fd.get(), SHUT_WR);
   if (recv(fd.get(), &byte, 1, 0) != 0) return Fail(name, "no end of stream");
   printf("%s: %zu bytes each way, all right\n", name, bytes);
   return 0;

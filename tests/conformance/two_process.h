@@ -6,8 +6,7 @@
 
 namespace conformance {
 
-constexpr const char* kRoleUsage =
-    "--role=server|client --address=ADDRESS --port=PORT [--bytes=N]";
+constexpr const char* kRoleUsage = "--role=server|client --address=ADDRESS --port=PORT [--bytes=N]";
 
 int RunRole(int argc, char** argv);
 

@@ -1,5 +1,5 @@
-// Scattered and gathered bytes: readv, writev, preadv2, pwritev2, recvmsg and sendmsg with few, many
-// and empty pieces, and the calls that have no meaning on a stream (ESPIPE).
+// Scattered and gathered bytes: readv, writev, preadv2, pwritev2, recvmsg and sendmsg with few,
+// many and empty pieces, and the calls that have no meaning on a stream (ESPIPE).
 
 #include <gtest/gtest.h>
 #include <limits.h>
@@ -134,8 +134,10 @@ TEST_P(VectorTest, LargePieces) {
   std::vector<char> bytes(3 * kPiece);
   pair().sent.Fill(bytes.data(), bytes.size());
   pair().sent.Advance(bytes.size());
-  iovec pieces[] = {{bytes.data(), kPiece}, {bytes.data(), 0},
-                    {bytes.data() + kPiece, kPiece}, {bytes.data() + 2 * kPiece, kPiece}};
+  iovec pieces[] = {{bytes.data(), kPiece},
+                    {bytes.data(), 0},
+                    {bytes.data() + kPiece, kPiece},
+                    {bytes.data() + 2 * kPiece, kPiece}};
   peer().StartReceive(3 * kPiece, {100000, 5});
   EXPECT_EQ(Call(writev(fd(), pieces, 4)), Done(3 * kPiece));
   peer().ExpectMoved(3 * kPiece);

@@ -40,7 +40,7 @@ same bash -c 'echo a | cat; (exit 3); echo $?; kill -TERM $$'
 same bash -c 'ulimit -n 4; exec cat seven.c'
 same bash -c 'exec <&- >&- 2>&-; true'
 same perl -e 'print "perl $]\n"; system("echo child"); exit 5'
-same perl -e 'for (1 .. 5) { my $p = fork; if (!$p) { exit $_ } waitpid $p, 0; print $? >> 8, "\n" }'
+same perl -e 'for (1 .. 5) { my $p = fork; if (!$p) { exit $_ } waitpid $p, 0; print $? >> 8 }'
 same perl -e '$SIG{ALRM} = sub { print "alarm\n"; exit 4 }; alarm 1; sleep 10 while 1'
 same "$python" -c 'import os; print(os.listdir("/proc/self/fd"), os.listdir("/proc/self/task") == [
   str(os.getpid())])'
@@ -68,6 +68,6 @@ same openssl version
 same dd if=numbers.txt of=/dev/null bs=1000 count=5 status=none
 same /lib64/ld-linux-x86-64.so.2 --version
 nobody=(setpriv --reuid=nobody --regid=nogroup --clear-groups)
-[[ $(id -u) != 0 ]] || same "${nobody[@]}" su --version       # setuid: ld.so drops what is preloaded
+[[ $(id -u) != 0 ]] || same "${nobody[@]}" su --version    # setuid: ld.so drops the library
 same env -i PATH=/usr/bin:/bin true
 [[ ! -s $stats ]] || fail "statistics of a process without a TCP connection: $(cat "$stats")"

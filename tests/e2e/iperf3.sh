@@ -13,7 +13,8 @@ measure() {
   [[ $mode == native ]] || before=$(fifo_bytes)
   run iperf3 -J -c 127.0.0.1 -p "$port" "$@" >"$work/answer.json" || status=$?
   echo "iperf3 $*: exit $status"
-  jq -r '"error: \(.error // "none"), moved bytes: \(.end.sum_received.bytes > 1000000)"' "$work/answer.json"
+  jq -r '"error: \(.error // "none"), moved bytes: \(.end.sum_received.bytes > 1000000)"' \
+    "$work/answer.json"
   [[ $* != *-n* ]] || jq -r '"fixed amount sent: \(.end.sum_sent.bytes)"' "$work/answer.json"
   finish iperf3
   echo "server: exit $finished"

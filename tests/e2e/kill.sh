@@ -7,8 +7,8 @@ check=$build/bin/stream-check
 [[ -x $check ]] || fail "$check is missing (build it first)"
 RANDOM=${E2E_SEED:=$((RANDOM))}
 
-# round NUMBER: kinds of round in turn: 0 the sender dies, 1 the receiver dies, 2 and 3 the same with
-# both directions flowing.
+# round NUMBER: in turn 0 the sender dies, 1 the receiver dies, 2 and 3 the same while both
+# directions flow.
 round() {
   local kind=$(($1 % 4)) seed=$RANDOM victim survivor
   pick_port port

@@ -14,6 +14,10 @@ source_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 build=$(cd "${XENLOOP_BUILD:-$source_dir/build/release}" 2>/dev/null && pwd) ||
   { echo "FAIL $case_name: no build tree at ${XENLOOP_BUILD:-$source_dir/build/release}"; exit 1; }
 ci=${XENLOOP_CI:-}
+for inherited in /proc/$$/fd/*; do      # ctest's, say: the cases count descriptors
+  inherited=${inherited##*/}
+  ((inherited < 3 || inherited > 200)) || exec {inherited}>&-
+done
 exec {out}>&1              # a scenario's stdout is captured; verdicts go here
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
 unset LD_PRELOAD "${!XENLOOP_@}" 2>/dev/null || true
@@ -62,7 +66,7 @@ cleanup() {
   done
   for ((i = ${#cleanups[@]} - 1; i >= 0; i--)); do eval "${cleanups[i]}" 2>/dev/null; done
   kill "$watchdog" 2>/dev/null
-  [[ ${E2E_KEEP:-} == 1 ]] && echo "kept: $work" || rm -rf "$work"
+  if [[ ${E2E_KEEP:-} == 1 ]]; then echo "kept: $work"; else rm -rf "$work"; fi
   exit $status
 }
 
@@ -104,7 +108,7 @@ start() {
 }
 
 # run COMMAND...: a client, with a time limit; started as the mode at hand says.
-run() { timeout --foreground -k 2 60 "${client_prefix[@]}" "$@" {out}>&-; }
+run() { timeout --foreground -k 2 40 "${client_prefix[@]}" "$@" {out}>&-; }
 
 # eventually COMMAND...: polls until the command succeeds, at most 15 s.
 eventually() {
@@ -137,6 +141,9 @@ stop() {
   finish "$1"
   echo "$1 ended with $finished"
 }
+
+# absent PATTERN FILE: no line of the file matches, in whichever case.
+absent() { ! grep -iE "$@" >&"$out" || fail "matched '$1' in ${2##*/}"; }
 
 # numbers COUNT: that many bytes, always the same, which never repeat in step with a buffer size.
 numbers() { seq 1 $(($1 / 5 + 30000)) | head -c "$1" || true; }
@@ -173,7 +180,7 @@ both() {
   with_library "$@"
   "$scenario" >"$work/xenloop.result"
   cmp -s "$work/native.result" "$work/xenloop.result" || {
-    diff -u "$work/native.result" "$work/xenloop.result" || true
+    diff -u "$work/native.result" "$work/xenloop.result" >&"$out" || true
     fail "results of $scenario differ (native -, with the library +)"
   }
   if grep -nE 'ld\.so:|libxenloop|^xenloop|signal (6|11)\b|Segmentation|core dumped' \
@@ -196,9 +203,9 @@ expect_fifo() {
   local program bytes
   for program; do
     jq -rs --arg p "$program" '[.[] | select(.program | startswith($p))] |
-      "\($p): \(length) processes, \(map(.upgraded) | add // 0) of \(map(.connections) | add // 0)" +
-      " connections upgraded, FIFO bytes \(map(.fifo_sent + .fifo_received) | add // 0)," +
-      " TCP bytes \(map(.tcp_sent + .tcp_received) | add // 0)," +
+      def sum(f): map(f) | add // 0;
+      "\($p): \(length) processes, upgraded \(sum(.upgraded)) of \(sum(.connections))," +
+      " FIFO bytes \(sum(.fifo_sent + .fifo_received)), TCP \(sum(.tcp_sent + .tcp_received))," +
       " fallbacks \(map(.fallbacks // {} | to_entries) | add // [] | group_by(.key)
                     | map({key: .[0].key, value: map(.value) | add}) | from_entries)"' "$stats"
     bytes=$(fifo_bytes "$program")

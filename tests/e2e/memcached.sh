@@ -28,7 +28,7 @@ scenario() {
   for test in set get mget; do
     run memcslap "$servers" --concurrency=8 --execute-number=2000 --test=$test \
       >"$work/$mode.slap.log" 2>&1
-    ! grep -iE 'error|fail' "$work/$mode.slap.log"
+    absent 'error|fail' "$work/$mode.slap.log"
   done
   stop memcached
 }

@@ -25,7 +25,9 @@ session() {
   for ((i = 0; i < 500; i++)); do echo "set k$i $1-$i"; echo "get k$((i / 2))"; done
   echo dbsize
 }
-benchmark() { run "$@" redis-benchmark -h 10.77.0.1 -q -c 8 -n 20000 -t incr >"$work/$mode.benchmark.log"; }
+benchmark() {
+  run "$@" redis-benchmark -h 10.77.0.1 -q -c 8 -n 20000 -t incr >"$work/$mode.benchmark.log"
+}
 
 across() {
   start redis "${in_a[@]}" redis-server --port 6379 "${open[@]}" --dir "$work"

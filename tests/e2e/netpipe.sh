@@ -9,11 +9,12 @@ measure() {
   start netpipe NPtcp -P "$port" "$@"
   listening "$port"
   local status=0
-  run NPtcp -h 127.0.0.1 -P "$port" -o "$work/np.out" "$@" >"$work/$mode.client.log" 2>&1 || status=$?
+  run NPtcp -h 127.0.0.1 -P "$port" -o "$work/np.out" "$@" >"$work/$mode.client.log" 2>&1 ||
+    status=$?
   echo "NPtcp $*: exit $status"
   awk '/^ *[0-9]+: / { tests++ } /Integrity check passed/ { good++ }
     END { print tests + 0 " sizes, integrity check passed in " good + 0 }' "$work/$mode.client.log"
-  ! grep -iE 'fail|corrupt|mismatch' "$work/$mode.client.log"
+  absent 'fail|corrupt|mismatch' "$work/$mode.client.log"
   finish netpipe
   echo "server: exit $finished"
 }

@@ -36,10 +36,11 @@ scenario() {
   start nginx nginx -e stderr -c "$work/nginx.conf" -p "$work"
   listening "$port"
   local url=http://127.0.0.1:$port
-  run wrk -t 2 -c 20 -d 3 "$url/1k" >"$work/$mode.wrk.log"
-  ! grep -E 'Socket errors|Non-2xx' "$work/$mode.wrk.log"
+  # Again and again: wrk calls it an error when a socket reported readable then says EAGAIN.
+  for _ in {1..5}; do run wrk -t 2 -c 20 -d 1 "$url/1k"; done >"$work/$mode.wrk.log"
+  absent 'Socket errors|Non-2xx' "$work/$mode.wrk.log"
   run wrk -t 1 -c 4 -d 1 "$url/300k" >"$work/$mode.wrk2.log"
-  ! grep -E 'Socket errors|Non-2xx' "$work/$mode.wrk2.log"
+  absent 'Socket errors|Non-2xx' "$work/$mode.wrk2.log"
   apache_bench -k -c 8 -n 20000 "$url/1k"
   apache_bench -c 4 -n 2000 "$url/1k"
   apache_bench -c 4 -n 200 "$url/300k"

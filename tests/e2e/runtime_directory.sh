@@ -43,7 +43,8 @@ fresh 777; try "writable for everybody"
 fresh; try "a relative path" realm-that-is-not-there
 fresh; try "empty" ""
 fresh; try "a path of 5000 bytes" "/$(printf 'x%.0s' {1..5000})"
-fresh; try "a path of 100 bytes, too long for a socket's name" "$work/$(printf 'y%.0s' {1..100})"
+deep=$work/$(printf 'y%.0s' {1..100})
+mkdir -m 700 "$deep"; try "a path too long for a socket's name" "$deep"
 
 # Garbage in the place of each thing that a good run leaves.
 victim=$work/victim
@@ -83,5 +84,6 @@ for options in size=4k nr_inodes=1 ro mode=000 size=1m,mode=700,uid=65534; do
   as=(unshare -m bash -c "mount -t tmpfs -o $options none /dev/shm; exec \"\$@\"" _)
   try "/dev/shm with $options" ""
 done
-as=(unshare -m bash -c 'mount -t tmpfs -o size=4k none /dev/shm; yes 2>/dev/null >/dev/shm/full; exec "$@"' _)
+fill='mount -t tmpfs -o size=4k none /dev/shm; yes 2>/dev/null >/dev/shm/full'
+as=(unshare -m bash -c "$fill; exec \"\$@\"" _)
 try "/dev/shm full" ""

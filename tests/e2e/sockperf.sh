@@ -16,7 +16,7 @@ measure() {
   local described=${*//$port/PORT}
   echo "sockperf ${described//$work\//}: exit $status"
   [[ $1 == throughput ]] || grep -o '# dropped messages.*' "$work/$mode.client.log"
-  ! grep -iE 'error|integrity.*fail|corrupt' "$work/$mode.client.log"
+  absent 'error|integrity.*fail|corrupt' "$work/$mode.client.log"
   stop sockperf INT
 }
 

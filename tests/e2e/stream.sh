@@ -35,10 +35,10 @@ accounts() {
 }
 
 for setting in XENLOOP=on XENLOOP_UPGRADE_AFTER=0 XENLOOP_UPGRADE_AFTER=1000 XENLOOP_SPIN_US=0 \
-  XENLOOP_FIFO_BYTES=4096 XENLOOP_SWITCH_EVERY=3 XENLOOP_SWITCH_EVERY=50; do
+  XENLOOP_FIFO_BYTES=4096 XENLOOP_SWITCH_EVERY=50 XENLOOP_SWITCH_EVERY=3; do
   echo "with $setting"
   both scenario "$setting"
-  expect_fifo stream-check
+  [[ $setting == *=3 ]] || expect_fifo stream-check      # =3: there may be no time to use a FIFO
   accounts
   [[ ${E2E_NATIVE:-} != 1 ]] || break
 done

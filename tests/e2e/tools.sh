@@ -2,6 +2,13 @@
 # `xenloop stat`, `off`, `on` and `doctor` on live programs: a stream is seen from both ends with
 # its route and growing counts, goes to TCP and back on request without losing a byte, and somebody
 # else's programs obey neither. What doctor says of a program without the library is not an error.
+# In a network namespace of its own: `off` must not reach what else runs on this machine.
+if [[ -z ${E2E_INSIDE:-} ]]; then
+  own=(unshare -n)
+  [[ $(id -u) == 0 ]] || own=(unshare -rn)
+  export E2E_INSIDE=1
+  exec "${own[@]}" bash -c 'PATH=$PATH:/usr/sbin:/sbin; ip link set lo up; exec bash "$0"' "$0"
+fi
 . "$(dirname "$0")/lib.sh"
 check=$build/bin/stream-check
 [[ -x $check ]] || fail "$check is missing (build it first)"
@@ -10,7 +17,7 @@ copy_library
 : >"$stats"; chmod 666 "$stats"
 with_library
 
-# streams JQ-CONDITION COUNT: that many lines of `stat` about our two processes satisfy the condition.
+# streams JQ-CONDITION COUNT: so many of our two processes' streams in `stat` satisfy it.
 streams() {
   local found
   found=$("$tool" stat --json | jq -s --argjson a "${server[receiver]}" \

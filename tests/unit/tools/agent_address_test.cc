@@ -81,13 +81,13 @@ TEST(AgentAddress, RealmWithForeignFilesLinksAndWrongNamesGivesOnlyAgents) {
 TEST(AgentAddress, OwnAgentsComeFirst) {
   const TemporaryDirectory directory;
   AgentPlaces places;
-  places.proc_net_unix = directory.Write(
-      "unix",
-      "1: 00000002 00000000 00010000 0005 01 1 @xenloop/0/0123456789abcdef\n"
-      "1: 00000002 00000000 00010000 0005 01 1 @xenloop/1000/0123456789abcdef\n"
-      "1: 00000002 00000000 00010000 0005 01 1 @xenloop/1000/0123456789abcdef\n");
-  EXPECT_THAT(Names(FindAgents(places, 1000)), ElementsAre("@xenloop/1000/0123456789abcdef",
-                                                           "@xenloop/0/0123456789abcdef"));
+  places.proc_net_unix =
+      directory.Write("unix",
+                      "1: 00000002 00000000 00010000 0005 01 1 @xenloop/0/0123456789abcdef\n"
+                      "1: 00000002 00000000 00010000 0005 01 1 @xenloop/1000/0123456789abcdef\n"
+                      "1: 00000002 00000000 00010000 0005 01 1 @xenloop/1000/0123456789abcdef\n");
+  EXPECT_THAT(Names(FindAgents(places, 1000)),
+              ElementsAre("@xenloop/1000/0123456789abcdef", "@xenloop/0/0123456789abcdef"));
 }
 
 }  // namespace

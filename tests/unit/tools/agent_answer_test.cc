@@ -74,8 +74,8 @@ TEST(AgentAnswer, WrongTypesReadAsNothing) {
 }
 
 TEST(AgentAnswer, StringsBecomeShortAndPrintable) {
-  const ProcessReport process = DecodeStat(
-      AnswerOf({StreamPacket("\x1b[2J\n\u009b", std::string(5000, 'p'), "local", "bell \a")}));
+  const ProcessReport process = DecodeStat(AnswerOf(
+      {StreamPacket(R"(\u001b[2J\n\u009b)", std::string(5000, 'p'), "local", R"(bell \u0007)")}));
   EXPECT_EQ(process.streams[0].local, "?[2J???");
   EXPECT_EQ(process.streams[0].peer.size(), 64u);
   EXPECT_EQ(process.streams[0].reason, "bell ?");
@@ -152,6 +152,13 @@ TEST(Snapshot, AgentsThatCannotBeUnderstoodBecomeNotes) {
   ASSERT_EQ(snapshot.notes.size(), 2u);
   EXPECT_THAT(snapshot.notes[0], HasSubstr("(pid 50) does not answer"));
   EXPECT_THAT(snapshot.notes[1], HasSubstr("(pid 51) sent 2 packets of garbage"));
+}
+
+TEST(Snapshot, AgentsThatRefuseAreCounted) {
+  const AgentAnswer refusal = AnswerOf({R"({"error":"not allowed"})"});
+  const Snapshot snapshot = MakeSnapshot({refusal, refusal});
+  EXPECT_THAT(snapshot.notes, ElementsAre("2 processes of other users not shown (root sees all)"));
+  EXPECT_TRUE(snapshot.processes.empty());
 }
 
 }  // namespace

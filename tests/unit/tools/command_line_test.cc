@@ -64,8 +64,7 @@ TEST(CommandLine, WrongUsageNamesTheHelpToRead) {
         Words{"stat", "--interval=soon"}, Words{"off", "--json"}, Words{"on", "now"}}) {
     const auto line = SplitCommandLine(words);
     ASSERT_FALSE(line.ok()) << testing::PrintToString(words);
-    EXPECT_THAT(std::string(line.status().message()),
-                HasSubstr("xenloop " + words[0] + " --help"));
+    EXPECT_THAT(std::string(line.status().message()), HasSubstr("xenloop " + words[0] + " --help"));
   }
   EXPECT_THAT(std::string(SplitCommandLine({"redis-server"}).status().message()),
               HasSubstr("no command \"redis-server\""));

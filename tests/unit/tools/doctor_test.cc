@@ -34,7 +34,7 @@ class DoctorTest : public testing::Test {
     places_.preload_file = directory_ / "ld.so.preload";
     places_.shared_memory = directory_ / "shm";
     places_.agents.proc_net_unix = "/dev/null";
-    places_.limits.silence_ms = 150;
+    places_.limits.silence_ms = 500;
     program_.uid = geteuid();
   }
 
@@ -48,9 +48,9 @@ class DoctorTest : public testing::Test {
   Findings findings_;
 };
 
-#define EXPECT_PROBLEM(text)                                     \
-  EXPECT_EQ(findings_.Problems(), 1u) << findings_.ToString();   \
-  EXPECT_THAT(findings_.ToString(), HasSubstr("PROBLEM  "));     \
+#define EXPECT_PROBLEM(text)                                   \
+  EXPECT_EQ(findings_.Problems(), 1u) << findings_.ToString(); \
+  EXPECT_THAT(findings_.ToString(), HasSubstr("PROBLEM  "));   \
   EXPECT_THAT(findings_.ToString(), HasSubstr(text))
 #define EXPECT_NO_PROBLEM() EXPECT_EQ(findings_.Problems(), 0u) << findings_.ToString()
 
@@ -114,9 +114,9 @@ TEST_F(DoctorTest, TheEnvironmentComesBeforeTheFile) {
   program_.environment = {"XENLOOP=on"};
   CheckConfiguration(places_, program_, &findings_);
   EXPECT_NO_PROBLEM();
-  program_.environment = {"XENLOOP=off"};
+  program_.environment = {"XENLOOP=no"};
   CheckConfiguration(places_, program_, &findings_);
-  EXPECT_PROBLEM("the environment (XENLOOP=off)");
+  EXPECT_PROBLEM("the environment (XENLOOP=no)");
 }
 
 TEST_F(DoctorTest, OffersRefused) {
@@ -162,6 +162,14 @@ TEST_F(DoctorTest, RuntimeDirectoryOpenToOthers) {
   ASSERT_EQ(chmod(own_runtime().c_str(), 0777), 0);
   CheckRuntimeDirectory(places_, program_, &findings_);
   EXPECT_PROBLEM("can be written by other users");
+}
+
+TEST_F(DoctorTest, HintsFileIsSomethingElse) {
+  std::filesystem::create_directory(own_runtime());
+  ASSERT_EQ(chmod(own_runtime().c_str(), 0755), 0);
+  ASSERT_EQ(symlink("/etc/passwd", (own_runtime() + "/hints").c_str()), 0);
+  CheckRuntimeDirectory(places_, program_, &findings_);
+  EXPECT_PROBLEM("hints is not a writable file");
 }
 
 TEST_F(DoctorTest, RuntimeDirectoryNotWritable) {
@@ -324,9 +332,9 @@ TEST_F(DoctorTest, NoSuchProcess) {
 }
 
 TEST_F(DoctorTest, EveryReasonOfTheContractHasAnExplanation) {
-  for (const char* reason : {"not hot yet", "peer has no library", "peer belongs to another user",
-                             "offers refused by configuration", "splice",
-                             "descriptor inherited by a spawned program"}) {
+  for (const char* reason :
+       {"not hot yet", "peer has no library", "peer belongs to another user",
+        "offers refused by configuration", "splice", "descriptor inherited by a spawned program"}) {
     EXPECT_NE(RemedyForReason(reason), "") << reason;
   }
   EXPECT_EQ(RemedyForReason("something new"), "");

@@ -43,7 +43,9 @@ TEST(ElfFile, ThirtyTwoBitProgram) {
 
 TEST(ElfFile, OtherFilesAreErrors) {
   EXPECT_FALSE(ParseElf("").ok());
-  EXPECT_FALSE(ParseElf("\x7f" "ELF").ok());
+  EXPECT_FALSE(ParseElf("\x7f"
+                        "ELF")
+                   .ok());
   EXPECT_FALSE(ParseElf("#!/bin/sh\n                 ").ok());
   EXPECT_FALSE(ReadElf("/").ok());
   EXPECT_FALSE(ReadElf("/dev/null").ok());

@@ -12,7 +12,6 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -120,30 +119,19 @@ AgentAddress FreshRealmAddress(const std::string& directory) {
 }
 
 std::string ProcessPacket(const std::string& program) {
-  const nlohmann::json process = {{"pid", 1},          {"program", program}, {"version", "0.1.0"},
-                                  {"streams", 2},      {"connections", 5},   {"upgraded", 3},
-                                  {"fallbacks", {{"splice", 1}}}};
-  return nlohmann::json{{"process", process}}.dump();
+  return absl::StrFormat(
+      R"({"process":{"pid":1,"program":"%s","version":"0.1.0","streams":2,"connections":5,)"
+      R"("upgraded":3,"fallbacks":{"splice":1}}})",
+      program);
 }
 
 std::string StreamPacket(const std::string& local, const std::string& peer,
                          const std::string& route, const std::string& reason) {
-  return nlohmann::json{{"pid", 1},
-                        {"program", "fake"},
-                        {"fd", 9},
-                        {"local", local},
-                        {"peer", peer},
-                        {"peer_pid", 77},
-                        {"route_send", route},
-                        {"route_receive", route},
-                        {"tcp_sent", 10},
-                        {"tcp_received", 20},
-                        {"fifo_sent", 3000000},
-                        {"fifo_received", 40},
-                        {"upgrades", 1},
-                        {"fallbacks", 0},
-                        {"reason", reason}}
-      .dump();
+  return absl::StrFormat(
+      R"({"pid":1,"program":"fake","fd":9,"local":"%s","peer":"%s","peer_pid":77,)"
+      R"("route_send":"%s","route_receive":"%s","tcp_sent":10,"tcp_received":20,)"
+      R"("fifo_sent":3000000,"fifo_received":40,"upgrades":1,"fallbacks":0,"reason":"%s"})",
+      local, peer, route, route, reason);
 }
 
 std::string EndPacket() { return R"({"end":true})"; }

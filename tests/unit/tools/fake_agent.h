@@ -38,9 +38,9 @@ class FakeAgent {
   const Manner manner_;
   const std::vector<std::string> packets_;
   int listener_ = -1;
-  int stop_ = -1;                 // eventfd
-  std::vector<int> backlog_;      // our own connections that fill it
-  mutable std::mutex mutex_;      // guards requests_
+  int stop_ = -1;             // eventfd
+  std::vector<int> backlog_;  // our own connections that fill it
+  mutable std::mutex mutex_;  // guards requests_
   std::vector<std::string> requests_;
   std::thread thread_;
 };

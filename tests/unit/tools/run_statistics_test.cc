@@ -3,7 +3,6 @@
 #include "tools/run_statistics.h"
 
 #include <limits>
-#include <nlohmann/json.hpp>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -32,9 +31,9 @@ TEST(RunStatistics, AddsUpProcesses) {
 }
 
 TEST(RunStatistics, GarbledLinesAreCountedAndDoNoHarm) {
-  const RunStatistics sum = SumStatistics(std::string("nonsense\n\n{}\n{\"connections\":") +
-                                          "\n" + kWorker + "\n" + std::string("\xff\0\n", 3) +
-                                          R"({"connections":"many","fallbacks":7})");
+  const RunStatistics sum =
+      SumStatistics(std::string("nonsense\n\n{}\n{\"connections\":") + "\n" + kWorker + "\n" +
+                    std::string("\xff\0\n", 3) + R"({"connections":"many","fallbacks":7})");
   EXPECT_EQ(sum.processes, 2u);
   EXPECT_EQ(sum.connections, 1u);
   EXPECT_EQ(sum.garbled_lines, 4u);
@@ -67,12 +66,11 @@ TEST(RunStatistics, WithoutReportsTheTablePointsToTheDoctor) {
   EXPECT_THAT(StatisticsTable(SumStatistics(""), "ls"), HasSubstr("xenloop doctor ls"));
 }
 
-TEST(RunStatistics, JsonIsOneParsableLine) {
+TEST(RunStatistics, JsonIsOneLine) {
   const std::string text = StatisticsJson(SumStatistics(kMaster));
   EXPECT_EQ(text.find('\n'), text.size() - 1);
-  const auto object = nlohmann::json::parse(text);
-  EXPECT_EQ(object["fifo_sent"], 2048);
-  EXPECT_EQ(object["fallbacks"]["splice"], 1);
+  EXPECT_THAT(text, HasSubstr(R"("fifo_sent":2048)"));
+  EXPECT_THAT(text, HasSubstr(R"("fallbacks":{"not hot yet":1,"splice":1})"));
 }
 
 }  // namespace

@@ -2,8 +2,6 @@
 
 #include "tools/stat_command.h"
 
-#include <nlohmann/json.hpp>
-
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/unit/tools/fake_agent.h"
@@ -75,21 +73,20 @@ TEST(StatCommand, RateIsBytesSinceThePictureBefore) {
 }
 
 TEST(StatCommand, JsonHoldsWhatTheAgentsSaid) {
-  const auto object = nlohmann::json::parse(SnapshotJson(ExampleSnapshot(), /*indented=*/true));
-  const auto& stream = object["processes"][0]["streams"][1];
-  EXPECT_EQ(stream["route_send"], "tcp");
-  EXPECT_EQ(stream["reason"], "peer has no library");
-  EXPECT_EQ(stream["fifo_sent"], 5 << 20);
-  EXPECT_EQ(object["notes"].size(), 1u);
   const std::string line = SnapshotJson(ExampleSnapshot(), /*indented=*/false);
+  EXPECT_THAT(line, HasSubstr(R"("notes":["agent @x does not answer"])"));
+  EXPECT_THAT(line, HasSubstr(R"("reason":"peer has no library","route_receive":"local",)"
+                              R"("route_send":"tcp")"));
+  EXPECT_THAT(line, HasSubstr(R"("fifo_sent":5242880)"));
   EXPECT_EQ(line.find('\n'), line.size() - 1);
+  EXPECT_THAT(SnapshotJson(ExampleSnapshot(), /*indented=*/true), HasSubstr("\n  \"notes\": ["));
 }
 
 TEST(StatCommand, PictureOfRealSocketsWithBadNeighbours) {
   const TemporaryDirectory realm;
-  const FakeAgent good(FreshRealmAddress(realm.path()), Manner::kAnswers,
-                       {ProcessPacket("good"), StreamPacket("a:1", "b:2", "local", ""),
-                        EndPacket()});
+  const FakeAgent good(
+      FreshRealmAddress(realm.path()), Manner::kAnswers,
+      {ProcessPacket("good"), StreamPacket("a:1", "b:2", "local", ""), EndPacket()});
   const FakeAgent garbage(FreshRealmAddress(realm.path()), Manner::kAnswers,
                           {"\x01\x02garbage", "{\"process\":", EndPacket()});
   const FakeAgent mute(FreshRealmAddress(realm.path()), Manner::kSilent);
@@ -97,7 +94,7 @@ TEST(StatCommand, PictureOfRealSocketsWithBadNeighbours) {
   places.proc_net_unix = "/dev/null";
   places.realm_directory = realm.path();
   AskLimits limits;
-  limits.silence_ms = 150;
+  limits.silence_ms = 500;
   const Snapshot snapshot = TakeSnapshot(places, limits);
   EXPECT_EQ(snapshot.notes.size(), 2u);
   const std::string table = SnapshotTable(snapshot, nullptr);

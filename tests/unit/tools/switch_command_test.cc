@@ -18,7 +18,7 @@ using testing::SizeIs;
 
 AskLimits Hasty() {
   AskLimits limits;
-  limits.silence_ms = 150;
+  limits.silence_ms = 500;
   return limits;
 }
 

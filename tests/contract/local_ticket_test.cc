@@ -1,0 +1,143 @@
+// Hostile tickets of the local transport: whatever a peer sends, the answer is an error, and no
+// descriptor is left open.
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/memfd.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <iterator>
+
+#include "channel/transport.h"
+#include "gtest/gtest.h"
+
+namespace xenloop {
+namespace {
+
+constexpr size_t kPage = 4096;
+constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW;
+
+int Memfd(size_t bytes, int seals, bool valid_header = true) {
+  const int fd = memfd_create("hostile", MFD_ALLOW_SEALING);
+  EXPECT_EQ(ftruncate(fd, static_cast<off_t>(bytes)), 0);
+  if (valid_header && bytes >= kFifoDataOffset) {
+    void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    Fifo::Initialise(memory, 4096);
+    munmap(memory, bytes);
+  }
+  EXPECT_EQ(fcntl(fd, F_ADD_SEALS, seals), 0);
+  return fd;
+}
+
+class LocalTicketTest : public testing::Test {
+ protected:
+  LocalTicketTest() : open_before_(OpenDescriptors()) {}
+  ~LocalTicketTest() override { EXPECT_EQ(OpenDescriptors(), open_before_); }
+
+  static long OpenDescriptors() {
+    const std::filesystem::directory_iterator all("/proc/self/fd");
+    return std::distance(begin(all), end(all));
+  }
+  static int MapFifo(int fd, int second = -1) {
+    Ticket ticket;
+    ticket.fds[0] = fd;
+    ticket.fds[1] = second;
+    FifoMapping mapping;
+    const int error = LocalTransport().map_fifo(&ticket, &mapping);
+    EXPECT_EQ(ticket.fds[0], -1);
+    EXPECT_EQ(ticket.fds[1], -1);
+    EXPECT_EQ(error == 0, static_cast<bool>(mapping.fifo));
+    LocalTransport().release_fifo(&mapping);
+    return error;
+  }
+  static int MapDoorbell(int bell, int page) {
+    Ticket ticket;
+    ticket.fds[0] = bell;
+    ticket.fds[1] = page;
+    Doorbell doorbell;
+    const int error = LocalTransport().map_doorbell(&ticket, &doorbell);
+    EXPECT_EQ(error == 0, doorbell.page != nullptr);
+    LocalTransport().release_doorbell(&doorbell);
+    return error;
+  }
+
+ private:
+  const long open_before_;
+};
+
+TEST_F(LocalTicketTest, SoundOneIsMapped) { EXPECT_EQ(MapFifo(Memfd(2 * kPage, kSeals)), 0); }
+
+TEST_F(LocalTicketTest, MemoryThatCanShrinkIsRefused) {
+  EXPECT_EQ(MapFifo(Memfd(2 * kPage, 0)), -EPERM);
+  EXPECT_EQ(MapFifo(Memfd(2 * kPage, F_SEAL_GROW)), -EPERM);
+}
+TEST_F(LocalTicketTest, WrongSizesAreRefused) {
+  EXPECT_LT(MapFifo(Memfd(0, kSeals)), 0);
+  EXPECT_EQ(MapFifo(Memfd(1, kSeals)), -EPROTO);
+  EXPECT_EQ(MapFifo(Memfd(kPage, kSeals)), -EPROTO);  // the header promises more
+  EXPECT_EQ(MapFifo(Memfd(kMaxFifoBytes + 2 * kPage, kSeals)), -EPROTO);
+}
+TEST_F(LocalTicketTest, EmptyHeaderIsRefused) {
+  EXPECT_EQ(MapFifo(Memfd(2 * kPage, kSeals, false)), -EPROTO);
+}
+TEST_F(LocalTicketTest, MemoryThatCannotBeWrittenIsRefused) {
+  EXPECT_LT(MapFifo(Memfd(2 * kPage, kSeals | F_SEAL_WRITE)), 0);
+}
+TEST_F(LocalTicketTest, OtherKindsOfDescriptorAreRefused) {
+  int pipes[2];
+  ASSERT_EQ(pipe(pipes), 0);
+  EXPECT_EQ(MapFifo(pipes[0], pipes[1]), -EPERM);
+  EXPECT_EQ(MapFifo(eventfd(0, 0)), -EPERM);
+  EXPECT_EQ(MapFifo(open("/dev/zero", O_RDWR)), -EPERM);
+  FILE* file = tmpfile();  // a file can be truncated
+  EXPECT_EQ(MapFifo(dup(fileno(file))), -EPERM);
+  fclose(file);
+  EXPECT_EQ(MapFifo(-1), -EPERM);
+  EXPECT_EQ(MapFifo(1 << 20), -EPERM);
+}
+
+TEST_F(LocalTicketTest, DoorbellPageMustBeOnePageThatStays) {
+  EXPECT_EQ(MapDoorbell(eventfd(0, EFD_NONBLOCK), Memfd(kPage, 0)), -EPERM);
+  EXPECT_EQ(MapDoorbell(eventfd(0, EFD_NONBLOCK), Memfd(2 * kPage, kSeals)), -EPROTO);
+  EXPECT_EQ(MapDoorbell(eventfd(0, EFD_NONBLOCK), Memfd(0, kSeals)), -EPROTO);
+  EXPECT_EQ(MapDoorbell(eventfd(0, EFD_NONBLOCK), eventfd(0, 0)), -EPERM);
+  EXPECT_EQ(MapDoorbell(-1, -1), -EPERM);
+}
+
+// A doorbell that blocks, or that is something else, must not stop or harm whoever rings it.
+TEST_F(LocalTicketTest, DoorbellThatIsNoNonblockingEventfdIsRefused) {
+  EXPECT_LT(MapDoorbell(eventfd(0, EFD_CLOEXEC), Memfd(kPage, kSeals)), 0);
+  int pipes[2];
+  ASSERT_EQ(pipe(pipes), 0);
+  EXPECT_LT(MapDoorbell(pipes[1], Memfd(kPage, kSeals)), 0);
+  close(pipes[0]);
+  EXPECT_LT(MapDoorbell(-1, Memfd(kPage, kSeals)), 0);
+  EXPECT_LT(MapDoorbell(Memfd(kPage, 0), Memfd(kPage, kSeals)), 0);
+}
+
+TEST_F(LocalTicketTest, PeerCannotWriteTheDoorbellPage) {
+  Doorbell doorbell;
+  Ticket ticket;
+  ASSERT_EQ(LocalTransport().create_doorbell(&doorbell, &ticket), 0);
+  EXPECT_EQ(mmap(nullptr, kPage, PROT_READ | PROT_WRITE, MAP_SHARED, ticket.fds[1], 0), MAP_FAILED);
+  EXPECT_EQ(pwrite(ticket.fds[1], "x", 1, 0), -1);
+  EXPECT_EQ(ftruncate(ticket.fds[1], 0), -1);
+  EXPECT_EQ(fcntl(ticket.fds[1], F_ADD_SEALS, F_SEAL_WRITE), -1);
+  close(ticket.fds[1]);
+  LocalTransport().release_doorbell(&doorbell);
+}
+
+TEST_F(LocalTicketTest, PeerCannotResizeTheFifo) {
+  FifoMapping mapping;
+  Ticket ticket;
+  ASSERT_EQ(LocalTransport().create_fifo(4096, &mapping, &ticket), 0);
+  EXPECT_EQ(ftruncate(ticket.fds[0], 0), -1);
+  EXPECT_EQ(ftruncate(ticket.fds[0], 1 << 20), -1);
+  close(ticket.fds[0]);
+  LocalTransport().release_fifo(&mapping);
+}
+
+}  // namespace
+}  // namespace xenloop

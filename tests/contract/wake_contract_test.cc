@@ -1,0 +1,162 @@
+// Waking over every transport: ask, look again, sleep. A lost wake-up hangs a round, and the test's
+// time-out tells.
+#include <poll.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "tests/contract/contract.h"
+
+namespace xenloop {
+namespace {
+
+constexpr uint32_t kRounds = 100000;
+constexpr timespec kTooLong{20, 0};
+
+// One number out of the FIFO; sleeps on the futex when there is none. False: nobody woke us.
+bool TakeNumber(const Fifo& fifo, uint32_t* number) {
+  for (;;) {
+    if (Take(fifo, number, sizeof *number) == sizeof *number) return true;
+    const uint32_t armed = ArmFutex(fifo.header->consumer_waiting);
+    if (fifo.AvailableBytes() >= sizeof *number) continue;
+    if (sys::FutexWait(&fifo.header->consumer_waiting, armed, &kTooLong) == -ETIMEDOUT)
+      return false;
+  }
+}
+bool PutNumber(const Fifo& fifo, uint64_t& known, uint32_t number) {
+  if (Put(fifo, known, &number, sizeof number) != sizeof number) return false;
+  WakeSleepers(fifo.header->consumer_waiting);
+  return true;
+}
+
+TEST_P(TransportTest, NoFutexWakeUpIsLost) {
+  FifoMapping there, there_peer, back, back_peer;
+  MakeFifo(kCapacity, &there, &there_peer);
+  MakeFifo(kCapacity, &back, &back_peer);
+  Peer peer(AcrossProcesses(), [&] {
+    uint64_t known = 0;
+    for (uint32_t round = 0; round < kRounds; ++round) {
+      uint32_t number = 0;
+      if (!TakeNumber(there_peer.fifo, &number) || number != round) return false;
+      if (!PutNumber(back.fifo, known, number)) return false;
+    }
+    return true;
+  });
+  uint64_t known = 0;
+  for (uint32_t round = 0; round < kRounds; ++round) {
+    uint32_t number = 0;
+    ASSERT_TRUE(PutNumber(there.fifo, known, round));
+    ASSERT_TRUE(TakeNumber(back_peer.fifo, &number)) << "a wake-up was lost in round " << round;
+    ASSERT_EQ(number, round);
+  }
+  EXPECT_TRUE(peer.Join());
+  for (FifoMapping* mapping : {&there, &there_peer, &back, &back_peer})
+    transport().release_fifo(mapping);
+}
+
+TEST_P(TransportTest, ProducerAsleepInAFullFifoIsWoken) {
+  FifoMapping mine, theirs;
+  MakeFifo(kCapacity, &mine, &theirs);
+  constexpr uint64_t kTotal = 2 << 20;
+  Peer peer(AcrossProcesses(), [&] {
+    uint8_t buffer[700];
+    for (uint64_t at = 0; at < kTotal;) {
+      const ssize_t n = Take(theirs.fifo, buffer, sizeof buffer);
+      if (n < 0) return false;
+      if (n == 0) {
+        const uint32_t armed = ArmFutex(theirs.fifo.header->consumer_waiting);
+        if (theirs.fifo.AvailableBytes() == 0 &&
+            sys::FutexWait(&theirs.fifo.header->consumer_waiting, armed, &kTooLong) == -ETIMEDOUT) {
+          return false;
+        }
+        continue;
+      }
+      at += static_cast<uint64_t>(n);
+      if (theirs.fifo.FreeBytes() >= theirs.fifo.WakeThresholdBytes()) {
+        WakeSleepers(theirs.fifo.header->producer_waiting, /*once=*/true);
+      }
+    }
+    return true;
+  });
+  uint64_t known = 0;
+  std::string bytes(3000, 'x');
+  for (uint64_t at = 0; at < kTotal;) {
+    const ssize_t n =
+        Put(mine.fifo, known, bytes.data(), std::min<uint64_t>(bytes.size(), kTotal - at));
+    ASSERT_GE(n, 0);
+    at += static_cast<uint64_t>(n);
+    if (n > 0) {
+      WakeSleepers(mine.fifo.header->consumer_waiting);
+      continue;
+    }
+    const uint32_t armed = ArmFutex(mine.fifo.header->producer_waiting);
+    if (mine.fifo.FreeBytes() > 0) continue;
+    ASSERT_NE(sys::FutexWait(&mine.fifo.header->producer_waiting, armed, &kTooLong), -ETIMEDOUT)
+        << at;
+  }
+  EXPECT_TRUE(peer.Join());
+  transport().release_fifo(&mine);
+  transport().release_fifo(&theirs);
+}
+
+// The owner of a doorbell asleep in epoll: counts itself as a sleeper, looks again, waits for an
+// edge. Nobody reads the eventfd.
+TEST_P(TransportTest, NoDoorbellWakeUpIsLost) {
+  Doorbell bell, bell_peer;
+  FifoMapping there, there_peer, back, back_peer;
+  MakeDoorbell(&bell, &bell_peer);
+  MakeFifo(kCapacity, &there, &there_peer);
+  MakeFifo(kCapacity, &back, &back_peer);
+  RequestDoorbell(back_peer.fifo.header->consumer_waiting);  // for as long as the FIFO lasts
+  Peer peer(AcrossProcesses(), [&] {
+    uint64_t known = 0;
+    for (uint32_t round = 0; round < kRounds; ++round) {
+      uint32_t number = 0;
+      if (!TakeNumber(there_peer.fifo, &number)) return false;
+      if (Put(back.fifo, known, &number, sizeof number) != sizeof number) return false;
+      if (WakeSleepers(back.fifo.header->consumer_waiting)) RingDoorbell(bell_peer);
+    }
+    return true;
+  });
+  const int epoll = epoll_create1(EPOLL_CLOEXEC);
+  epoll_event event{EPOLLIN | EPOLLET, {}};
+  ASSERT_EQ(epoll_ctl(epoll, EPOLL_CTL_ADD, bell.fd, &event), 0);
+  uint64_t known = 0;
+  for (uint32_t round = 0; round < kRounds; ++round) {
+    ASSERT_TRUE(PutNumber(there.fifo, known, round));
+    uint32_t number = ~0u;
+    while (Take(back_peer.fifo, &number, sizeof number) != sizeof number) {
+      bell.page->sleepers.fetch_add(1, std::memory_order_seq_cst);
+      if (back_peer.fifo.AvailableBytes() == 0) {
+        ASSERT_GT(epoll_wait(epoll, &event, 1, 20000), 0) << "a ring was lost in round " << round;
+      }
+      bell.page->sleepers.fetch_sub(1, std::memory_order_seq_cst);
+    }
+    ASSERT_EQ(number, round);
+  }
+  EXPECT_TRUE(peer.Join());
+  close(epoll);
+  for (FifoMapping* mapping : {&there, &there_peer, &back, &back_peer})
+    transport().release_fifo(mapping);
+  transport().release_doorbell(&bell_peer);
+  transport().release_doorbell(&bell);
+  EXPECT_EQ(bell.page, nullptr);
+  transport().release_doorbell(&bell);
+}
+
+TEST_P(TransportTest, DoorbellWithoutSleepersIsNotRung) {
+  Doorbell bell, bell_peer;
+  MakeDoorbell(&bell, &bell_peer);
+  pollfd entry{bell.fd, POLLIN, 0};
+  RingDoorbell(bell_peer);
+  EXPECT_EQ(poll(&entry, 1, 0), 0);
+  bell.page->sleepers.fetch_add(1);
+  EXPECT_EQ(bell_peer.page->sleepers.load(), 1u);  // one page, seen by both
+  RingDoorbell(bell_peer);
+  EXPECT_EQ(poll(&entry, 1, 0), 1);
+  transport().release_doorbell(&bell_peer);
+  transport().release_doorbell(&bell);
+  RingDoorbell(bell);  // released: nothing
+}
+
+}  // namespace
+}  // namespace xenloop

@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# Checks switch.pml with spin: `run.sh small` (about a minute), `run.sh wrong` (every wrong variant must be rejected),
+# `run.sh large` (33 to 67 million states and some minutes each). Prints the states visited.
+set -euo pipefail
+
+model=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/switch.pml
+command -v spin >/dev/null || { echo "spin is not installed"; exit 77; }
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+# check NAME -D...: leaves pan's output in $scratch/out.
+check() {
+  local name=$1
+  shift
+  (
+    cd "$scratch"
+    spin -a "$@" "$model" >spin.out 2>&1 || { cat spin.out; exit 1; }
+    cc -O2 -DVECTORSZ=2048 -DCOLLAPSE -DSAFETY -DNOCLAIM -DMEMLIM=16000 -w -o pan pan.c
+    ./pan -m1000000 -w25 >out 2>&1
+  )
+  grep -q 'errors: ' "$scratch/out" || { cat "$scratch/out"; exit 1; }
+  printf '%-44s %12s states, errors: %s\n' "$name" \
+    "$(sed -n 's/ *\([0-9.e+]*\) states, stored.*/\1/p' "$scratch/out")" \
+    "$(sed -n 's/.*errors: //p' "$scratch/out")"
+}
+right() {
+  check "$@"
+  if grep -Eq 'errors: 0$' "$scratch/out" && ! grep -Eq 'max search depth too small|out of memory' "$scratch/out"; then
+    return
+  fi
+  cat "$scratch/out"
+  echo "FAILED: $*"
+  exit 1
+}
+wrong() {
+  check "$@"
+  grep -q 'errors: 1$' "$scratch/out" || { echo "FAILED: not rejected: $*"; exit 1; }
+}
+
+case ${1:-small} in
+  small)
+    right "one writer, one reader, two FIFOs" -DREADERS=1 -DBYTES=3
+    right "two readers, one FIFO" -DREADERS=2 -DBYTES=1 -DEPISODES=1
+    right "two writers, one FIFO" -DREADERS=1 -DWRITERS=2 -DBYTES=1 -DEPISODES=1
+    right "two readers, going over only" -DREADERS=2 -DBYTES=2 -DEPISODES=1 -DSEALS=0
+    right "two writers, going over only" -DREADERS=1 -DWRITERS=2 -DBYTES=2 -DEPISODES=1 -DSEALS=0
+    ;;
+  wrong)
+    wrong "flush does not seal the consumer's word" -DREADERS=1 -DWRONG_NO_CONSUMER_SEAL
+    wrong "newer byte before the residue" -DREADERS=1 -DWRONG_NEWER_FIRST
+    wrong "residue one byte short" -DREADERS=1 -DWRONG_RESIDUE
+    wrong "reader ignores the switch offset" -DREADERS=1 -DWRONG_NO_DRAIN
+    wrong "switch beneath a thread in the kernel" -DREADERS=1 -DWRITERS=2 -DWRONG_NO_USERS
+    wrong "no second look when entering the kernel" -DREADERS=1 -DWRITERS=2 -DWRONG_NO_SECOND_LOOK
+    wrong "switch beneath a reader in the kernel" -DREADERS=2 -DWRONG_NO_READY
+    ;;
+  large)
+    right "two readers, one FIFO" -DREADERS=2 -DBYTES=2 -DEPISODES=1
+    right "two writers, one FIFO" -DREADERS=1 -DWRITERS=2 -DBYTES=2 -DEPISODES=1
+    right "two readers, two FIFOs" -DREADERS=2 -DBYTES=2
+    ;;
+  *)
+    echo "usage: run.sh [small | wrong | large]" >&2
+    exit 2
+    ;;
+esac

@@ -1,0 +1,223 @@
+// The simulated world: two ends of one TCP connection, each with the streams of channel/stream.h,
+// two writing and two reading threads and an agent; every choice comes from one seed. Steps of
+// other parties are also taken in the middle of a stream's operation, at each of its calls to the
+// shadow socket. Decides what may happen and what must never be seen.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "channel/stream.h"
+#include "tests/simulation/tcp_pipe.h"
+
+namespace xenloop::simulation {
+
+// Deliberate errors in the protocol, made by hand on top of the real streams: each must be noticed.
+enum class Mutant {
+  kNone,
+  kSealProducerOnly,         // flush without sealing the consumer's word
+  kDropResidue,              // flush that forgets [C, P)
+  kResendResidue,            // flush that starts one byte early
+  kNewerBeforeResidue,       // a new byte enters TCP before the residue
+  kSwitchUnderKernelUsers,   // switch without looking at the consumer or at the threads in the
+                             // kernel
+  kOffsetTooSmall,           // the switch offset is one byte short
+  kReaderSkipsTcp,           // the reader takes the FIFO before N bytes of TCP
+  kEndWithoutSeal,           // the reader leaves the FIFO without sealing it
+  kForgetFlush,              // a FIFO is let go while its residue is still owed
+  kFinBeforeResidue,         // shutdown that does not wait for the flush
+  kReadinessWithoutAdvance,  // readiness that does not notice the peer's switch
+  kRecoverNothing,  // a lock taken over from a dead thread is used as if nothing had happened
+  kCount
+};
+const char* NameOf(Mutant mutant);
+
+// How often the rarer things have happened: a simulation that does not meet them proves nothing.
+struct Coverage {
+  uint64_t upgrades = 0;  // ends that went over to sending by a FIFO
+  uint64_t fifo_bytes = 0;
+  uint64_t tcp_bytes = 0;
+  uint64_t full_fifos = 0;        // sends that found no room in a FIFO
+  uint64_t pending_residues = 0;  // flushes that TCP did not take at once
+  uint64_t drains = 0;  // receivers that knew the switch offset and still had TCP bytes to read
+  uint64_t interruptions = 0;  // steps taken in the middle of another end's operation
+  uint64_t shutdowns = 0;
+  uint64_t closes = 0;
+  uint64_t crashes = 0;
+  uint64_t crashes_with_fifo = 0;  // the dead end left published bytes behind
+  uint64_t dead_threads = 0;
+  uint64_t resets = 0;
+};
+
+class Failure : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+struct ThreadDied {};  // thrown out of the middle of a flush
+
+class Random {
+ public:
+  explicit Random(uint64_t seed) : state_(seed * 0x9e3779b97f4a7c15ull + 0x2545f4914f6cdd1dull) {}
+  uint64_t Next() {
+    uint64_t z = (state_ += 0x9e3779b97f4a7c15ull);
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+    return z ^ (z >> 31);
+  }
+  uint32_t Below(uint32_t n) { return static_cast<uint32_t>((Next() >> 32) * n >> 32); }
+  bool OneIn(uint32_t n) { return Below(n) == 0; }
+
+ private:
+  uint64_t state_;
+};
+
+struct FifoMemory {
+  explicit FifoMemory(uint64_t capacity_bytes);
+  ~FifoMemory();
+  FifoMemory(const FifoMemory&) = delete;
+  FifoMemory& operator=(const FifoMemory&) = delete;
+  void* memory;
+  Fifo fifo;
+};
+using SharedFifo = std::shared_ptr<FifoMemory>;
+
+struct End {
+  SendStream send;
+  ReceiveStream receive;
+  SharedFifo mine;  // while attached
+  SharedFifo theirs;
+  SharedFifo at_death;  // the FIFO that a crashed end left behind
+  bool attached = false;
+  bool closing_write = false;  // shutdown(SHUT_WR) has been called
+  bool closed = false;
+  bool lingering = false;  // closed, but the agent still owes bytes to TCP
+  bool crashed = false;
+  std::array<bool, 2> writer_in_kernel{};
+  std::array<bool, 2> reader_in_kernel{};
+  bool send_lock_held = false;  // by an operation that a step may interrupt
+  bool receive_lock_held = false;
+  uint64_t sent = 0;
+  uint64_t in_flight = 0;  // bytes of an interrupted send, perhaps published
+  uint64_t received = 0;
+  bool saw_end = false;
+
+  bool Alive() const { return !closed && !crashed; }
+};
+
+class World;
+
+class VectorShadow {
+ public:
+  VectorShadow(World& world, int end) : world_(world), end_(end) {}
+  bool StillOurs();
+  ssize_t TrySend(const iovec* iov, size_t count);
+  ssize_t TryReceive(const iovec* iov, size_t count, int flags);
+  int64_t Written();
+  int64_t Read();
+  bool Readable();
+  void Ring();
+  void RingAll() { Ring(); }
+
+ private:
+  World& world_;
+  int end_;
+};
+
+class World {
+ public:
+  World(uint64_t seed, Mutant mutant, bool trace, Coverage* coverage);
+
+  void Step();    // one random step, then all checks
+  void Settle();  // nothing new: whatever is owed must arrive
+  bool Over() const { return steps_since_end_ > kStepsAfterEnd; }  // nothing new will come
+  std::string LastSteps() const;
+
+ private:
+  static constexpr uint32_t kStepsAfterEnd = 200;
+  friend class VectorShadow;
+  struct Note {
+    const char* what;
+    int end;
+    int64_t value;
+  };
+
+  // world.cc
+  void StepOf(int e);
+  void Interrupt(int e, bool before_result);  // a shadow call of end e: others may act now
+  void Record(const char* what, int e, int64_t value = 0);
+  [[noreturn]] void Fail(const std::string& what) const;
+  TcpPipe& Out(int e) { return pipes_[static_cast<size_t>(e)]; }
+  TcpPipe& In(int e) { return pipes_[static_cast<size_t>(1 - e)]; }
+  End& At(int e) { return ends_[static_cast<size_t>(e)]; }
+  size_t RandomSize();
+  void ResetConnection();
+
+  // application.cc: what a program and the kernel under it do
+  void AppSend(int e, size_t thread);
+  void AppReceive(int e, size_t thread);
+  void KernelSend(int e, size_t length);
+  ssize_t KernelReceive(int e, size_t length, int flags);
+  void LeaveKernel(int e);
+  void Arrived(int e, const std::vector<uint8_t>& bytes, size_t n, bool peek, bool discard);
+  void EndOfStream(int e, ssize_t result);
+  void Shutdown(int e);
+  void Close(int e);
+  void KernelClose(int e, bool with_reset);
+  void Crash(int e);
+
+  // agent.cc: what agents do, as in preload/agent_stream.cc
+  void Offer(int e);
+  void Join(int e);
+  void Complete();
+  bool MayAttach(const End& end) const;
+  bool Established() const;
+  void Attach(int e, SharedFifo mine, SharedFifo theirs);
+  void Service(int e);
+  void ShadowEvent(int e);
+  void FallBack(int e);
+  void SealOneWord(int e);
+  void DieInFlush(int e);
+
+  // checks.cc
+  void Check();
+  void CheckFifo(const SharedFifo& memory);
+  void CheckReadiness(int e);
+  bool MayBeCut(int from) const;
+
+  // mutants.cc
+  void Misbehave(int e);
+
+  Random random_;
+  Mutant mutant_;
+  bool trace_;
+  Coverage* coverage_;
+  std::array<TcpPipe, 2> pipes_;
+  std::array<End, 2> ends_;
+  struct {
+    enum { kNone, kOffered, kJoined } stage = kNone;
+    int from = 0;
+    SharedFifo offered;
+    SharedFifo joined;
+  } offer_;
+  int depth_ = 0;  // of steps inside steps
+  bool quiet_ = false;
+  bool die_in_flush_ = false;
+  bool reset_ = false;
+  uint32_t size_bits_;
+  uint32_t violence_;
+  uint32_t steps_since_end_ = 0;
+  std::array<Note, 64> notes_{};
+  uint64_t noted_ = 0;
+};
+
+inline constexpr uint32_t kDeadThread = 0x3fffffff;  // above any pid that Linux gives out
+
+// Bytes of the stream of end `e`, from `position` on.
+const uint8_t* StreamBytes(int e, uint64_t position);
+inline constexpr size_t kLongestPiece = 1 << 16;
+
+}  // namespace xenloop::simulation

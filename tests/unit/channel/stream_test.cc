@@ -1,0 +1,248 @@
+// Single situations of a stream that the simulation meets seldom or cannot make: signal handlers,
+// dead threads, lies.
+#include "channel/stream.h"
+
+#include "gtest/gtest.h"
+#include "tests/unit/channel/fifo_fixture.h"
+#include "tests/unit/channel/scripted_shadow.h"
+
+namespace xenloop {
+namespace {
+
+constexpr Self kSelf{11, 1};
+constexpr Self kAgent{12, 1};
+constexpr uint32_t kDeadThread = 0x3fffffff;
+
+ssize_t SendText(SendStream& stream, ScriptedShadow& shadow, const std::string& text,
+                 Self self = kSelf) {
+  const iovec iov{const_cast<char*>(text.data()), text.size()};
+  IovCursor source(&iov, 1);
+  return stream.TrySend(shadow, source, self);
+}
+std::string ReceiveText(ReceiveStream& stream, ScriptedShadow& shadow, size_t limit,
+                        ssize_t* result = nullptr) {
+  std::string text(limit, '?');
+  const iovec iov{text.data(), limit};
+  IovCursor destination(&iov, 1);
+  const ssize_t received = stream.TryReceive(shadow, &destination, limit, 0, /*look=*/true, kSelf);
+  if (result != nullptr) *result = received;
+  text.resize(received > 0 ? static_cast<size_t>(received) : 0);
+  return text;
+}
+
+class StreamTest : public testing::Test {
+ protected:
+  // The sender's end goes over to the FIFO; `before` bytes have gone by TCP.
+  void UpgradeSender(int64_t before = 0) {
+    shadow_.written_before = before;
+    send_.Offer(memory_.fifo);
+    memory_.header()->consumer_ready.store(1);
+    ASSERT_EQ(SendText(send_, shadow_, "x"), 0);  // has switched; nothing was sent
+    ASSERT_EQ(send_.route.load(), SendRoute::kFifo);
+    ASSERT_EQ(memory_.header()->switch_offset.load(), static_cast<uint64_t>(before));
+  }
+  PlainFifo memory_{4096};
+  SendStream send_;
+  ReceiveStream receive_;
+  ScriptedShadow shadow_;
+};
+
+TEST_F(StreamTest, ZeroedMemoryIsAStreamOnTcp) {
+  EXPECT_EQ(SendText(send_, shadow_, "x"), kStreamUsesTcp);
+  EXPECT_EQ(receive_.TryReceive(shadow_, nullptr, 1, MSG_TRUNC, true, kSelf), kStreamUsesTcp);
+  EXPECT_TRUE(send_.EnterKernel());
+  EXPECT_TRUE(receive_.EnterKernel(kSelf));
+}
+
+TEST_F(StreamTest, SenderWaitsForThreadsInTheKernel) {
+  ASSERT_TRUE(send_.EnterKernel());
+  send_.Offer(memory_.fifo);
+  memory_.header()->consumer_ready.store(1);
+  EXPECT_EQ(SendText(send_, shadow_, "x"), kStreamUsesTcp);
+  EXPECT_TRUE(send_.EnterKernel());  // the deferred send itself
+  EXPECT_FALSE(send_.EnterKernel());
+  send_.LeaveKernel();
+  send_.LeaveKernel();
+  EXPECT_EQ(SendText(send_, shadow_, "x"), 0);
+  EXPECT_EQ(send_.route.load(), SendRoute::kFifo);
+}
+
+TEST_F(StreamTest, ReaderInTheKernelKeepsTheSenderOnTcp) {
+  ASSERT_TRUE(receive_.EnterKernel(kSelf));
+  receive_.BecomeAware(memory_.fifo);
+  EXPECT_EQ(memory_.header()->consumer_ready.load(), 0u);
+  EXPECT_FALSE(receive_.EnterKernel(kAgent));
+  EXPECT_EQ(memory_.header()->consumer_ready.load(), 0u);
+  receive_.LeaveKernel(kSelf);
+  EXPECT_EQ(memory_.header()->consumer_ready.load(), 1u);
+}
+
+TEST_F(StreamTest, SignalHandlerThatSendsEndsTheInterruptedPublication) {
+  UpgradeSender();
+  ASSERT_EQ(SendText(send_, shadow_, "one"), 3);
+  // A thread is in the middle of a send: it holds the lock and has written into the ring, but has
+  // not published.
+  ASSERT_TRUE(send_.lock.TryAcquire(kSelf.tid));
+  size_t length = 0;
+  memcpy(memory_.fifo.FreePiece(send_.known_consumer, &length), "lost", 4);
+  EXPECT_EQ(SendText(send_, shadow_, "handler"), kStreamUsesTcp);
+  EXPECT_EQ(shadow_.sent, "one");  // the residue; the handler's bytes go by TCP now
+  EXPECT_FALSE(memory_.fifo.PublishPiece(4, 0));
+  send_.lock.Release();
+  EXPECT_EQ(SendText(send_, shadow_, "lost"), kStreamUsesTcp);  // so do the interrupted ones
+}
+
+TEST_F(StreamTest, ResidueIsNotSentTwiceAfterAThreadDiedSendingIt) {
+  for (const bool by_agent : {false, true}) {
+    SCOPED_TRACE(by_agent);
+    PlainFifo memory(4096);
+    SendStream send;
+    ScriptedShadow shadow;
+    shadow.written_before = 1000;
+    send.Offer(memory.fifo);
+    memory.header()->consumer_ready.store(1);
+    SendText(send, shadow, "x");
+    ASSERT_EQ(SendText(send, shadow, "0123456789"), 10);
+    memory.Take(2);
+    shadow.room = 3;
+    shadow.in_try_send = [] { throw 1; };
+    try {
+      LockScope scope(send.lock, kSelf.tid);
+      send.BeginFlush(shadow);
+      send.PumpResidue(shadow);
+      FAIL();
+    } catch (int) {
+      ASSERT_TRUE(send.lock.TryAcquire(kDeadThread));  // it died with the lock
+    }
+    shadow.in_try_send = nullptr;
+    shadow.room = 100;
+    if (by_agent) {
+      LockScope scope(send.lock, kAgent.tid);
+      EXPECT_EQ(scope.result(), LockResult::kTakenOver);
+      EXPECT_EQ(send.PumpResidue(shadow), 0);
+    } else {
+      EXPECT_EQ(SendText(send, shadow, "newer"), kStreamUsesTcp);
+    }
+    EXPECT_EQ(shadow.sent, "23456789");
+  }
+}
+
+TEST_F(StreamTest, SwitchThatDiedHalfWayIsFinishedOrUndone) {
+  for (const bool announced : {false, true}) {
+    for (const bool agent_first : {false, true}) {
+      PlainFifo memory(4096);
+      SendStream send;
+      ScriptedShadow shadow;
+      send.Offer(memory.fifo);
+      memory.header()->consumer_ready.store(1);
+      send.lock.TryAcquire(kDeadThread);
+      send.route.store(SendRoute::kSwitching);
+      memory.header()->up.store(announced);
+      if (agent_first) {
+        LockScope scope(send.lock, kAgent.tid);
+        send.PumpResidue(shadow);
+        EXPECT_EQ(send.route.load(), announced ? SendRoute::kFifo : SendRoute::kOffered);
+      }
+      ssize_t sent = SendText(send, shadow, "abc");
+      if (sent == 0) sent = SendText(send, shadow, "abc");
+      EXPECT_TRUE(sent == 3 || sent == kStreamUsesTcp) << sent;  // and not "wait" for ever
+    }
+  }
+}
+
+TEST_F(StreamTest, ErrorMetWhileFlushingBelongsToTheNextSend) {
+  UpgradeSender();
+  SendText(send_, shadow_, "abc");
+  memory_.fifo.Seal();
+  shadow_.send_error = -ECONNRESET;
+  {
+    LockScope scope(send_.lock, kAgent.tid);
+    send_.BeginFlush(shadow_);
+    EXPECT_EQ(send_.PumpResidue(shadow_), 0);
+  }
+  EXPECT_EQ(SendText(send_, shadow_, "x"), -ECONNRESET);
+  EXPECT_EQ(SendText(send_, shadow_, "x"), kStreamUsesTcp);
+}
+
+TEST_F(StreamTest, SendOnADescriptorThatIsNoLongerOursMovesNothing) {
+  UpgradeSender();
+  shadow_.ours = false;
+  EXPECT_EQ(SendText(send_, shadow_, "abc"), kStreamUsesTcp);
+  EXPECT_EQ(memory_.fifo.AvailableBytes(), 0u);
+}
+
+TEST_F(StreamTest, ReaderTakesExactlyTheBytesBeforeTheOffsetFromTcp) {
+  receive_.BecomeAware(memory_.fifo);
+  shadow_.read_so_far = 100;
+  shadow_.arriving = "tcp";
+  memory_.Put("fifo");
+  memory_.header()->switch_offset.store(103);
+  memory_.header()->up.store(1);
+  EXPECT_EQ(ReceiveText(receive_, shadow_, 2), "tc");
+  EXPECT_EQ(receive_.ReadableBytes(1), 5u);
+  EXPECT_EQ(ReceiveText(receive_, shadow_, 99), "p");
+  EXPECT_EQ(ReceiveText(receive_, shadow_, 99), "fifo");
+  EXPECT_EQ(receive_.FifoBytes(), 4u);
+}
+
+TEST_F(StreamTest, OffsetThatIsALieSendsTheReaderBackToTcp) {
+  for (const uint64_t offset : {uint64_t{99}, uint64_t{0}, ~uint64_t{0}, uint64_t{1} << 62}) {
+    PlainFifo memory(4096);
+    ReceiveStream receive;
+    ScriptedShadow shadow;
+    shadow.read_so_far = 100;
+    shadow.arriving = "tcp";
+    receive.BecomeAware(memory.fifo);
+    memory.header()->switch_offset.store(offset);
+    memory.header()->up.store(1);
+    ssize_t result = 0;
+    ReceiveText(receive, shadow, 99, &result);
+    EXPECT_EQ(result, kStreamUsesTcp) << offset;
+    EXPECT_TRUE(memory.fifo.Sealed());
+  }
+}
+
+TEST_F(StreamTest, NonsenseInTheFifoSendsTheReaderBackToTcp) {
+  receive_.BecomeAware(memory_.fifo);
+  memory_.header()->up.store(1);
+  memory_.header()->producer.store(uint64_t{1} << 40);
+  ssize_t result = 0;
+  ReceiveText(receive_, shadow_, 99, &result);
+  EXPECT_EQ(result, kStreamUsesTcp);
+  EXPECT_EQ(receive_.route.load(), ReceiveRoute::kTcp);
+}
+
+TEST_F(StreamTest, NonsenseOfTheReaderLosesNothingButItsResidue) {
+  UpgradeSender();
+  SendText(send_, shadow_, Text(4096));
+  memory_.header()->consumer.store(uint64_t{1} << 40);
+  EXPECT_EQ(SendText(send_, shadow_, "x"), kStreamUsesTcp);
+  EXPECT_EQ(shadow_.sent, "");
+  EXPECT_EQ(send_.route.load(), SendRoute::kTcp);
+}
+
+TEST_F(StreamTest, SealedIndexIsNotReportedAsReadable) {
+  // What the FIFO still holds comes by TCP and may not be there yet.
+  receive_.BecomeAware(memory_.fifo);
+  memory_.header()->up.store(1);
+  memory_.Put("owed");
+  receive_.Advance(shadow_);
+  ASSERT_EQ(receive_.route.load(), ReceiveRoute::kFifo);
+  memory_.header()->consumer.fetch_or(1);
+  receive_.Advance(shadow_);
+  EXPECT_EQ(receive_.route.load(), ReceiveRoute::kTcp);
+}
+
+TEST_F(StreamTest, BytesOfADeadSenderComeBeforeItsEndOfStream) {
+  receive_.BecomeAware(memory_.fifo);
+  memory_.header()->up.store(1);
+  memory_.Put("last words");
+  shadow_.ended = true;
+  ssize_t result = -1;
+  EXPECT_EQ(ReceiveText(receive_, shadow_, 99, &result), "last words");
+  EXPECT_EQ(ReceiveText(receive_, shadow_, 99, &result), "");
+  EXPECT_EQ(result, 0);
+}
+
+}  // namespace
+}  // namespace xenloop

@@ -47,8 +47,10 @@ void TakeOurs(SideSet& set, void (*work)(uint32_t)) {
 void* AgentMain(void*) {
   agent.tid.store(CurrentTid(), std::memory_order_relaxed);
   epoll_event events[64];
+  int timeout_ms = -1;
+  uint64_t look_at_ns = 0;
   for (;;) {
-    const long n = sys::Call(SYS_epoll_pwait, agent.epoll_fd, reinterpret_cast<long>(events), 64, -1, 0, 8);
+    const long n = sys::Call(SYS_epoll_pwait, agent.epoll_fd, reinterpret_cast<long>(events), 64, timeout_ms, 0, 8);
     if (n < 0 && n != -EINTR) {
       // Somebody closed our descriptors behind our back: every stream goes back to TCP, and we end.
       FallBackEverything("the program closed our descriptors");
@@ -73,6 +75,11 @@ void* AgentMain(void*) {
     }
     TakeOurs(Arena()->service, ServiceSide);
     TakeOurs(Arena()->wanted, ConsiderSide);
+    const uint64_t now = sys::MonotonicNs();
+    if (now >= look_at_ns) {
+      timeout_ms = ReclaimIdleMemory();
+      look_at_ns = timeout_ms < 0 ? 0 : now + static_cast<uint64_t>(timeout_ms) * 1000000u;
+    }
   }
 }
 

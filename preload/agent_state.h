@@ -43,6 +43,8 @@ struct AgentSide {
   uint32_t peer_slot = 0;
   uint32_t peer_generation = 0;
   int lingering_fd = -1;
+  uint64_t seen_index = 0;  // of our FIFO's producer, at the last look for idle memory
+  bool discarded = true;    // no page of our FIFO's data has been used since it was given back
   Tuple tuple;
   FifoMapping mine;
   FifoMapping theirs;
@@ -93,6 +95,9 @@ void OnRefuse(uint32_t channel, const ControlMessage& message);
 void OnSealed(uint32_t channel, const ControlMessage& message);
 void ForgetPublished();  // in a forked child: the parent's list is not ours
 void FallBackEverything(const char* reason);
+
+// Gives the memory of idle FIFOs back. Milliseconds until the next look is due; -1: there is nothing to look at.
+int ReclaimIdleMemory();
 
 // agent_report.cc: answers a tool's question on a channel.
 void AnswerTool(Channel& channel, const char* question);

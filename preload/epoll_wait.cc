@@ -201,10 +201,10 @@ int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
     if (kernel_first) count = Collect(set, events, count, max_events, token, self);
     if (count == 0 && can_wait && may_spin && GetConfig().spin_us != 0) {
       const uint32_t budget = SharedSpinBudgetUs();
-      const uint64_t start = sys::MonotonicNs();
+      uint64_t start = 0;
       uint32_t turns = 0;
       bool from_kernel = false;
-      while (budget != 0 && SpinTurn(start, budget, &turns)) {
+      while (budget != 0 && SpinTurn(&start, budget, &turns)) {
         count = Collect(set, events, 0, max_events, next_token.fetch_add(1, std::memory_order_relaxed), self);
         if (count > 0) break;
         if ((turns & 31) == 0) {

@@ -58,6 +58,7 @@ bool LeaveToBlockedCalls(int fd, Side* side) {
 // The last close of an accelerated side: both directions go back to TCP, and the kernel closes what is then an ordinary
 // connection. Unread bytes make it reset the connection, as TCP does.
 void CloseAttached(int fd, Side* side) {
+  sys::SignalsBlocked blocked;
   SocketShadow shadow(fd, side);
   const uint32_t tid = CurrentTid();
   bool pending;
@@ -139,7 +140,6 @@ int BeforeClose(int fd) {
   }
   Side* side = FindSide(fd);
   if (side == nullptr) return 0;
-  sys::SignalsBlocked blocked;
   if (side->references.load(std::memory_order_acquire) > 1) {
     const int other = OtherDescriptor(side, fd);
     if (other < 0) {

@@ -213,9 +213,9 @@ int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mas
     if (ready == 0 && can_wait && may_spin && GetConfig().spin_us != 0) {
       may_spin = false;
       const uint32_t budget = SharedSpinBudgetUs();
-      const uint64_t spin_start = sys::MonotonicNs();
+      uint64_t spin_start = 0;
       uint32_t turns = 0;
-      while (ready == 0 && budget != 0 && SpinTurn(spin_start, budget, &turns)) ready = waited.Evaluate(self);
+      while (ready == 0 && budget != 0 && SpinTurn(&spin_start, budget, &turns)) ready = waited.Evaluate(self);
       SharedSpinEnded(ready != 0);
     }
     if (ready != 0 || !can_wait) {

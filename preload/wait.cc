@@ -88,10 +88,12 @@ void SharedSpinEnded(bool paid) {
   if (budget != 0) shared_budget_us.store(Adapted(budget, paid), std::memory_order_relaxed);
 }
 
-bool SpinTurn(uint64_t start_ns, uint32_t budget_us, uint32_t* turns) {
-  for (int i = 0; i < 4; ++i) sys::Pause();
-  if ((++*turns & 7) != 0) return true;
-  const uint64_t spent_ns = sys::MonotonicNs() - start_ns;
+bool SpinTurn(uint64_t* start_ns, uint32_t budget_us, uint32_t* turns) {
+  sys::Pause();
+  if ((++*turns & 15) != 0) return true;
+  const uint64_t now_ns = sys::MonotonicNs();
+  if (*start_ns == 0) *start_ns = now_ns;  // an answer that comes at once does not pay for the clock
+  const uint64_t spent_ns = now_ns - *start_ns;
   if (spent_ns > budget_us * 1000u) return false;
   if (spent_ns > kPureSpinUs * 1000u) sys::Yield();
   return true;
@@ -100,6 +102,7 @@ bool SpinTurn(uint64_t start_ns, uint32_t budget_us, uint32_t* turns) {
 bool SpinFor(Side* side, Wanted wanted, Self self) {
   const uint32_t most = GetConfig().spin_us;
   if (most == 0) return false;
+  if (WorthATry(side, wanted, self)) return true;
   const uint32_t peer_cpu = PeerCpu(side, self);
   if (process_state.processors < 2 || (peer_cpu != 0 && peer_cpu == self.cpu)) {
     for (uint32_t i = 0; i < kYieldsOnOneCpu; ++i) {
@@ -110,13 +113,13 @@ bool SpinFor(Side* side, Wanted wanted, Self self) {
   }
   uint32_t budget = side->spin_budget_us.load(std::memory_order_relaxed);
   if (budget == 0 || budget > most) budget = most;
-  const uint64_t start = sys::MonotonicNs();
+  uint64_t start = 0;
   uint32_t turns = 0;
   bool paid = false;
   do {
     paid = WorthATry(side, wanted, self);
-  } while (!paid && SpinTurn(start, budget, &turns));
-  if (!paid || turns >= 8) side->spin_budget_us.store(Adapted(budget, paid), std::memory_order_relaxed);
+  } while (!paid && SpinTurn(&start, budget, &turns));
+  if (!paid || turns >= 16) side->spin_budget_us.store(Adapted(budget, paid), std::memory_order_relaxed);
   return paid;
 }
 

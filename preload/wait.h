@@ -52,7 +52,7 @@ int SleepUntilWritable(int fd, uint64_t deadline_ns);
 // Spin bookkeeping for waits on several descriptors (poll, epoll): how long to spin, and whether it paid.
 uint32_t SharedSpinBudgetUs();
 void SharedSpinEnded(bool paid);
-// One turn of a spin loop that began at `start_ns`; gives the processor away when it is short. False: time is up.
-bool SpinTurn(uint64_t start_ns, uint32_t budget_us, uint32_t* turns);
+// One turn of a spin loop that began at `*start_ns` (0 at first: filled in when it matters); gives the processor away when it is short. False: time is up.
+bool SpinTurn(uint64_t* start_ns, uint32_t budget_us, uint32_t* turns);
 
 }  // namespace xenloop

@@ -476,8 +476,8 @@ void ServiceSide(uint32_t slot) {
     Unlist(slot);
     note.stage = Stage::kNone;
     FreeSide(side);
-  } else if (GetConfig().test_points) {
-    ConsiderSide(slot);  // known to the peer again at once
+  } else if (GetConfig().test_points && strcmp(side->reason.load(), kDisconnected) == 0) {
+    ConsiderSide(slot);  // connected anew, under another tuple
   }
 }
 

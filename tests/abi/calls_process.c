@@ -91,6 +91,7 @@ static void TestClones(void) {
 static void TestSpawns(void) {
   ENTRY(posix_spawn);
   ENTRY(posix_spawnp);
+  ENTRY(posix_spawn_file_actions_adddup2);
   ENTRY(system);
   ENTRY(popen);
   ENTRY_LIKE(_IO_popen, popen);
@@ -100,6 +101,12 @@ static void TestSpawns(void) {
   EXPECT(StatusOf(child), 9);
   EXPECT_TRUE(call_posix_spawnp(&child, "sh", NULL, NULL, arguments, environ) == 0);
   EXPECT(StatusOf(child), 9);
+  posix_spawn_file_actions_t actions;
+  EXPECT(posix_spawn_file_actions_init(&actions), 0);
+  EXPECT(call_posix_spawn_file_actions_adddup2(&actions, 2, 1), 0);
+  EXPECT_TRUE(call_posix_spawn(&child, "/bin/sh", &actions, NULL, arguments, environ) == 0);
+  EXPECT(StatusOf(child), 9);
+  EXPECT(posix_spawn_file_actions_destroy(&actions), 0);
   EXPECT_TRUE(call_posix_spawn(&child, "/nonexistent", NULL, NULL, arguments, environ) == ENOENT);
   EXPECT_TRUE(WEXITSTATUS(call_system("exit 5")) == 5);
   EXPECT_TRUE(call_system(NULL) != 0);

@@ -61,12 +61,11 @@ cleanup() {
   for name in "${!server[@]}"; do kill -TERM "${server[$name]}" 2>/dev/null; done
   for name in "${!server[@]}"; do
     for ((i = 0; i < 40; i++)); do kill -0 "${server[$name]}" 2>/dev/null || break; sleep 0.05; done
-    pkill -KILL -P "${server[$name]}" 2>/dev/null
-    kill -KILL "${server[$name]}" 2>/dev/null
+    kill -KILL -- "-${server[$name]}" 2>/dev/null     # with the workers that it may have left
   done
   for ((i = ${#cleanups[@]} - 1; i >= 0; i--)); do eval "${cleanups[i]}" 2>/dev/null; done
   kill "$watchdog" 2>/dev/null
-  if [[ ${E2E_KEEP:-} == 1 ]]; then echo "kept: $work"; else rm -rf "$work"; fi
+  if [[ ${E2E_KEEP:-} == 1 ]]; then echo "kept: $work"; else rm -rf "$work" || rm -rf "$work"; fi
   exit $status
 }
 
@@ -98,12 +97,13 @@ pick_port() {
   printf -v "$1" %d "$candidate"
 }
 
-# start NAME COMMAND...: a server in the background; its output goes to MODE.NAME.log.
+# start NAME COMMAND...: a server in the background, in a process group of its own (setsid keeps the
+# pid); its output goes to MODE.NAME.log.
 start() {
   local name=$1
   shift
   [[ -z ${server[$name]:-} ]] || fail "$name was started twice"
-  "${server_prefix[@]}" "$@" </dev/null >"$work/$mode.$name.log" 2>&1 {out}>&- &
+  setsid "${server_prefix[@]}" "$@" </dev/null >"$work/$mode.$name.log" 2>&1 {out}>&- &
   server[$name]=$!
 }
 

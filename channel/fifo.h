@@ -1,10 +1,12 @@
-// The FIFO: a single-producer, single-consumer byte ring in memory that the producer owns and both ends map. Decides how
-// indices are published, how an index is sealed, and how an end asks to be woken. Knows nothing of TCP or of routes.
+// The FIFO: a single-producer, single-consumer byte ring in memory that the producer owns and both
+// ends map. Decides how indices are published, how an index is sealed, and how an end asks to be
+// woken. Knows nothing of TCP or of routes.
 //
-// Both indices are free-running byte counters shifted left by one; bit 0 is the SEALED bit. They are published by
-// compare-and-swap only, so whoever maps the header can end the FIFO at an exact byte. The other end is not trusted:
-// every shared value is loaded once, checked, then used; offsets are masked, lengths clamped to the capacity.
-// Layout: see channel/README.md, "Layout of a FIFO".
+// Both indices are free-running byte counters shifted left by one; bit 0 is the SEALED bit. They
+// are published by compare-and-swap only, so whoever maps the header can end the FIFO at an exact
+// byte. The other end is not trusted: every shared value is loaded once, checked, then used;
+// offsets are masked, lengths clamped to the capacity. Layout: see channel/README.md, "Layout of a
+// FIFO".
 #pragma once
 
 #include <atomic>
@@ -35,7 +37,8 @@ struct FifoHeader {
   std::atomic<uint32_t> producer_cpu;  // CPU + 1 of the last publication; 0 unknown
   // Line 1: written by the consumer.
   alignas(64) std::atomic<uint64_t> consumer;
-  std::atomic<uint32_t> consumer_ready;  // nobody at the consumer's end reads TCP behind our back any more
+  std::atomic<uint32_t>
+      consumer_ready;  // nobody at the consumer's end reads TCP behind our back any more
   std::atomic<uint32_t> consumer_cpu;
   // Lines 2 and 3: wake-up requests.
   alignas(64) std::atomic<uint32_t> consumer_waiting;
@@ -52,7 +55,9 @@ static_assert(offsetof(FifoHeader, producer_waiting) == 192);
 static_assert(offsetof(FifoHeader, magic) == 256);
 static_assert(sizeof(FifoHeader) <= kFifoDataOffset);
 
-inline constexpr size_t FifoMemoryBytes(uint64_t capacity_bytes) { return kFifoDataOffset + capacity_bytes; }
+inline constexpr size_t FifoMemoryBytes(uint64_t capacity_bytes) {
+  return kFifoDataOffset + capacity_bytes;
+}
 
 inline constexpr bool IsSealed(uint64_t word) { return (word & 1) != 0; }
 inline constexpr uint64_t IndexOf(uint64_t word) { return word >> 1; }
@@ -68,7 +73,8 @@ struct FifoResult {
   size_t bytes;
 };
 
-// One end's view of one FIFO: where it is mapped here. Plain data, may lie in shared memory of a process family.
+// One end's view of one FIFO: where it is mapped here. Plain data, may lie in shared memory of a
+// process family.
 struct Fifo {
   FifoHeader* header = nullptr;
   uint8_t* data = nullptr;
@@ -84,13 +90,15 @@ struct Fifo {
     fifo.header->magic = kFifoMagic;
     return fifo;
   }
-  // Adopts memory made by somebody else; `memory_bytes` is what is really mapped. A null Fifo if it is not sound.
+  // Adopts memory made by somebody else; `memory_bytes` is what is really mapped. A null Fifo if it
+  // is not sound.
   static Fifo Adopt(void* memory, size_t memory_bytes) {
     if (memory_bytes < FifoMemoryBytes(kMinFifoBytes)) return Fifo{};
     const auto* header = static_cast<const FifoHeader*>(memory);
     const uint64_t capacity = *const_cast<const volatile uint64_t*>(&header->capacity_bytes);
     if (header->magic != kFifoMagic || header->version != kFifoVersion) return Fifo{};
-    if (capacity < kMinFifoBytes || capacity > kMaxFifoBytes || (capacity & (capacity - 1)) != 0) return Fifo{};
+    if (capacity < kMinFifoBytes || capacity > kMaxFifoBytes || (capacity & (capacity - 1)) != 0)
+      return Fifo{};
     if (FifoMemoryBytes(capacity) > memory_bytes) return Fifo{};
     return At(memory, capacity);
   }
@@ -99,7 +107,8 @@ struct Fifo {
 
   // Ends the FIFO: seals both words. Idempotent. Returns the words as they were found sealed.
   void Seal() const {
-    // acq_rel: what was published before is visible to whoever sees the seal; pairs with every CAS below.
+    // acq_rel: what was published before is visible to whoever sees the seal; pairs with every CAS
+    // below.
     header->producer.fetch_or(1, std::memory_order_acq_rel);
     header->consumer.fetch_or(1, std::memory_order_acq_rel);
   }
@@ -127,13 +136,15 @@ struct Fifo {
     const uint64_t n = p - c;
     return n <= capacity_bytes ? capacity_bytes - n : 0;
   }
-  // The room below which a waiting producer is left asleep, as the kernel does with its send buffer.
+  // The room below which a waiting producer is left asleep, as the kernel does with its send
+  // buffer.
   uint64_t WakeThresholdBytes() const { return capacity_bytes / 4; }
 
   // ---- producer (one at a time: under the send lock) ----
 
-  // Copies as much of `source` (at most `limit`) as there is room for and publishes it, in slices so that the consumer
-  // can start early. `known_consumer` is the caller's private copy of the consumer index, refreshed here when needed.
+  // Copies as much of `source` (at most `limit`) as there is room for and publishes it, in slices
+  // so that the consumer can start early. `known_consumer` is the caller's private copy of the
+  // consumer index, refreshed here when needed.
   FifoResult Produce(IovCursor& source, uint64_t& known_consumer, uint32_t cpu) const {
     size_t total = 0;
     while (source.remaining() > 0) {
@@ -144,7 +155,8 @@ struct Fifo {
       uint64_t free = capacity_bytes - (p - known_consumer);
       size_t want = source.remaining() < kSliceBytes ? source.remaining() : kSliceBytes;
       if (p - known_consumer > capacity_bytes || free < want) {
-        // acquire: pairs with the consumer's CAS; its reads of the ring are done before we overwrite.
+        // acquire: pairs with the consumer's CAS; its reads of the ring are done before we
+        // overwrite.
         const uint64_t consumer = header->consumer.load(std::memory_order_acquire);
         if (IsSealed(consumer)) return {FifoState::kSealed, total};
         if (p - IndexOf(consumer) > capacity_bytes) return {FifoState::kCorrupt, total};
@@ -164,7 +176,8 @@ struct Fifo {
     }
     return {FifoState::kOpen, total};
   }
-  // For a producer that writes into the ring itself (sendfile): the contiguous free piece at the producer index.
+  // For a producer that writes into the ring itself (sendfile): the contiguous free piece at the
+  // producer index.
   uint8_t* FreePiece(uint64_t& known_consumer, size_t* length) const {
     const uint64_t p = IndexOf(header->producer.load(std::memory_order_relaxed));
     const uint64_t consumer = IndexOf(header->consumer.load(std::memory_order_acquire));
@@ -184,7 +197,8 @@ struct Fifo {
 
   // ---- consumer (safe with several at once: the CAS decides) ----
 
-  // Copies at most `limit` bytes into `destination` (null: discards them). With `peek` nothing is consumed.
+  // Copies at most `limit` bytes into `destination` (null: discards them). With `peek` nothing is
+  // consumed.
   FifoResult Consume(IovCursor* destination, size_t limit, bool peek) const {
     size_t total = 0;
     while (total < limit) {
@@ -196,7 +210,8 @@ struct Fifo {
       const uint64_t producer = header->producer.load(std::memory_order_acquire);
       const uint64_t available = IndexOf(producer) - c;
       if (available > capacity_bytes) return {FifoState::kCorrupt, total};
-      if (available == 0) return {IsSealed(producer) ? FifoState::kSealed : FifoState::kOpen, total};
+      if (available == 0)
+        return {IsSealed(producer) ? FifoState::kSealed : FifoState::kOpen, total};
       size_t n = limit - total < available ? limit - total : available;
       if (!peek && n > kSliceBytes) n = kSliceBytes;
       IovCursor attempt = destination ? *destination : IovCursor(nullptr, 0);
@@ -207,13 +222,17 @@ struct Fifo {
         if (n > first) attempt.CopyIn(data, n - first);
       }
       if (peek) {
-        // Unchanged: nobody took (or sealed) the bytes while we copied, so what we copied was theirs. A CAS of the word
-        // with itself and not a fence and a load: the thread sanitizer knows no fences.
-        if (!header->consumer.compare_exchange_strong(word, word, std::memory_order_seq_cst)) continue;
+        // Unchanged: nobody took (or sealed) the bytes while we copied, so what we copied was
+        // theirs. A CAS of the word with itself and not a fence and a load: the thread sanitizer
+        // knows no fences.
+        if (!header->consumer.compare_exchange_strong(word, word, std::memory_order_seq_cst))
+          continue;
         return {FifoState::kOpen, n};
       }
-      // release: our reads of the ring are done before the producer may overwrite; fails if sealed or overtaken.
-      if (!header->consumer.compare_exchange_strong(word, (c + n) << 1, std::memory_order_seq_cst)) continue;
+      // release: our reads of the ring are done before the producer may overwrite; fails if sealed
+      // or overtaken.
+      if (!header->consumer.compare_exchange_strong(word, (c + n) << 1, std::memory_order_seq_cst))
+        continue;
       if (destination) *destination = attempt;
       total += n;
     }
@@ -232,23 +251,27 @@ struct Fifo {
   }
   bool Publish(uint64_t word, uint64_t index, uint32_t cpu) const {
     header->producer_cpu.store(cpu, std::memory_order_relaxed);
-    // seq_cst: the bytes before the index; and the index before our look at consumer_waiting (Dekker with Arm).
+    // seq_cst: the bytes before the index; and the index before our look at consumer_waiting
+    // (Dekker with Arm).
     return header->producer.compare_exchange_strong(word, index << 1, std::memory_order_seq_cst);
   }
 };
 
 // ---- waking: request, look again, sleep ----
 
-// Asks to be woken. Look at the FIFO again after this, then sleep on the word while it holds the returned value.
+// Asks to be woken. Look at the FIFO again after this, then sleep on the word while it holds the
+// returned value.
 inline uint32_t ArmFutex(std::atomic<uint32_t>& waiting) {
-  // seq_cst: the request before our second look; pairs with the CAS in Publish/Consume followed by WakeBits.
+  // seq_cst: the request before our second look; pairs with the CAS in Publish/Consume followed by
+  // WakeBits.
   return waiting.fetch_or(kFutexSleeper, std::memory_order_seq_cst) | kFutexSleeper;
 }
 inline void RequestDoorbell(std::atomic<uint32_t>& waiting) {
   waiting.fetch_or(kDoorbellInterest, std::memory_order_seq_cst);
 }
-// Wakes futex sleepers of the word; true if the doorbell wants looking after as well. The consumer's interest in the
-// doorbell lasts as long as the FIFO, a producer's (`once`) ends when it is served.
+// Wakes futex sleepers of the word; true if the doorbell wants looking after as well. The
+// consumer's interest in the doorbell lasts as long as the FIFO, a producer's (`once`) ends when it
+// is served.
 inline bool WakeSleepers(std::atomic<uint32_t>& waiting, bool once = false) {
   uint32_t bits = waiting.load(std::memory_order_seq_cst);
   if (bits == 0) return false;

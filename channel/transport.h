@@ -1,8 +1,9 @@
-// The seam below streams: what a transport (local: memfd and eventfd; xen: grants and event channels) must offer. A
-// transport is on no data path except the doorbell. It never sees streams, sockets or the program's descriptors.
+// The seam below streams: what a transport (local: memfd and eventfd; xen: grants and event
+// channels) must offer. A transport is on no data path except the doorbell. It never sees streams,
+// sockets or the program's descriptors.
 //
-// A table of functions and not a class with virtuals: it needs no C++ runtime in the shared object, and a test can make
-// one on the spot (tests/contract/ runs one suite over every table).
+// A table of functions and not a class with virtuals: it needs no C++ runtime in the shared object,
+// and a test can make one on the spot (tests/contract/ runs one suite over every table).
 #pragma once
 
 #include <cstddef>
@@ -12,8 +13,9 @@
 
 namespace xenloop {
 
-// What the peer needs to join an offered FIFO or to ring a doorbell. At most two descriptors travel with it (local);
-// `words` is for transports whose tickets are numbers (xen: grant references, event channel port).
+// What the peer needs to join an offered FIFO or to ring a doorbell. At most two descriptors travel
+// with it (local); `words` is for transports whose tickets are numbers (xen: grant references,
+// event channel port).
 struct Ticket {
   int fds[2] = {-1, -1};
   uint64_t words[4] = {0, 0, 0, 0};
@@ -25,7 +27,8 @@ struct FifoMapping {
   size_t memory_bytes = 0;
 };
 
-// The wake-up line into one process. The page is written by its owner and mapped read-only by peers.
+// The wake-up line into one process. The page is written by its owner and mapped read-only by
+// peers.
 struct DoorbellPage {
   std::atomic<uint32_t> sleepers;  // threads of the owner asleep in a wait that the doorbell ends
 };
@@ -37,14 +40,15 @@ struct Doorbell {
 struct Transport {
   const char* name;  // the route's name in tools: "local", "xen"
 
-  // Makes a FIFO owned by the caller, the producer. 0 or -errno. The ticket's descriptors belong to the caller and are
-  // closed after sending.
+  // Makes a FIFO owned by the caller, the producer. 0 or -errno. The ticket's descriptors belong to
+  // the caller and are closed after sending.
   int (*create_fifo)(uint64_t capacity_bytes, FifoMapping* mapping, Ticket* ticket);
-  // Maps the FIFO behind a peer's ticket, after checking that the peer cannot pull the memory away (-EPERM) and that
-  // it is a FIFO (-EPROTO). Closes the ticket's descriptors in any case.
+  // Maps the FIFO behind a peer's ticket, after checking that the peer cannot pull the memory away
+  // (-EPERM) and that it is a FIFO (-EPROTO). Closes the ticket's descriptors in any case.
   int (*map_fifo)(Ticket* ticket, FifoMapping* mapping);
   void (*release_fifo)(FifoMapping* mapping);
-  // Gives the FIFO's data pages back to the system while keeping the mapping; only when nothing in it matters.
+  // Gives the FIFO's data pages back to the system while keeping the mapping; only when nothing in
+  // it matters.
   void (*discard_data)(const FifoMapping& mapping);
 
   int (*create_doorbell)(Doorbell* doorbell, Ticket* ticket);

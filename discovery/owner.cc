@@ -15,8 +15,8 @@ constexpr int kTimeWait = 6;  // include/net/tcp_states.h: nobody's any more
 
 bool IsTheOneAskedFor(const inet_diag_req_v2& asked, const inet_diag_msg& found) {
   const size_t length = asked.sdiag_family == AF_INET ? 4 : 16;
-  return found.id.idiag_sport == asked.id.idiag_sport && found.id.idiag_dport == asked.id.idiag_dport &&
-         found.idiag_state != kTimeWait &&
+  return found.id.idiag_sport == asked.id.idiag_sport &&
+         found.id.idiag_dport == asked.id.idiag_dport && found.idiag_state != kTimeWait &&
          (found.idiag_family != asked.sdiag_family ||  // a v4 connection of a dual-stack socket
           (memcmp(found.id.idiag_src, asked.id.idiag_src, length) == 0 &&
            memcmp(found.id.idiag_dst, asked.id.idiag_dst, length) == 0));
@@ -46,13 +46,16 @@ int OwnerOf(const Tuple& tuple, uid_t* uid) {
   long result = sys::Write(static_cast<int>(fd), &query, sizeof query);
   if (result > 0) {
     alignas(nlmsghdr) uint8_t answer[1024];
-    result = sys::Call(SYS_recvfrom, fd, reinterpret_cast<long>(answer), sizeof answer, MSG_DONTWAIT);
+    result =
+        sys::Call(SYS_recvfrom, fd, reinterpret_cast<long>(answer), sizeof answer, MSG_DONTWAIT);
     if (result >= static_cast<long>(sizeof(nlmsghdr))) {
       const auto* header = reinterpret_cast<const nlmsghdr*>(answer);
       const auto* found = reinterpret_cast<const inet_diag_msg*>(answer + sizeof(nlmsghdr));
-      // Without such a connection the kernel answers with the listener of that port: another socket, another owner.
+      // Without such a connection the kernel answers with the listener of that port: another
+      // socket, another owner.
       if (header->nlmsg_type == SOCK_DIAG_BY_FAMILY &&
-          result >= static_cast<long>(sizeof(nlmsghdr) + sizeof(inet_diag_msg)) && IsTheOneAskedFor(query.request, *found)) {
+          result >= static_cast<long>(sizeof(nlmsghdr) + sizeof(inet_diag_msg)) &&
+          IsTheOneAskedFor(query.request, *found)) {
         *uid = found->idiag_uid;
         result = 0;
       } else {

@@ -1,5 +1,5 @@
-// Which user owns the other end of a local TCP connection? Asked of the kernel (sock_diag), so that an agent that claims
-// to hold it can be checked against SO_PEERCRED.
+// Which user owns the other end of a local TCP connection? Asked of the kernel (sock_diag), so that
+// an agent that claims to hold it can be checked against SO_PEERCRED.
 #pragma once
 
 #include <sys/types.h>
@@ -8,7 +8,8 @@
 
 namespace xenloop {
 
-// The owner of the socket whose own view is `tuple`, in the caller's network namespace. 0 and *uid, or -errno
+// The owner of the socket whose own view is `tuple`, in the caller's network namespace. 0 and *uid,
+// or -errno
 // (-ENOENT: no such socket here).
 int OwnerOf(const Tuple& tuple, uid_t* uid);
 

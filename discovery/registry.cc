@@ -27,11 +27,13 @@ off_t OffsetOf(uint64_t hash) {
   return static_cast<off_t>((hash % kBuckets) * kEntriesPerBucket * sizeof(Entry));
 }
 
-// Opens DIR/xenloop-UID if it is what it must be: a directory of that user that no other user can write.
+// Opens DIR/xenloop-UID if it is what it must be: a directory of that user that no other user can
+// write.
 int OpenDirectory(const char* base, uid_t uid, const char** reason) {
   char path[160];
   snprintf(path, sizeof path, "%s/xenloop-%u", base, uid);
-  const long fd = sys::Call(SYS_openat, AT_FDCWD, AsLong(path), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  const long fd = sys::Call(SYS_openat, AT_FDCWD, AsLong(path),
+                            O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   if (fd < 0) {
     *reason = "runtime directory cannot be opened";
     return static_cast<int>(fd);
@@ -47,8 +49,8 @@ int OpenDirectory(const char* base, uid_t uid, const char** reason) {
 }
 
 int OpenHints(int directory, uid_t uid, int flags, const char** reason) {
-  const long fd =
-      sys::Call(SYS_openat, directory, AsLong("hints"), flags | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0644);
+  const long fd = sys::Call(SYS_openat, directory, AsLong("hints"),
+                            flags | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0644);
   if (fd < 0) {
     *reason = "hints file cannot be opened";
     return static_cast<int>(fd);
@@ -137,10 +139,10 @@ socklen_t AgentAddress(const char* realm_base, uid_t uid, uint64_t agent_id, soc
   const bool abstract = realm_base[0] == '\0';
   char* name = address->sun_path + (abstract ? 1 : 0);
   const size_t room = sizeof address->sun_path - (abstract ? 1 : 0);
-  const int n = abstract
-                    ? snprintf(name, room, "xenloop/%u/%016lx", uid, static_cast<unsigned long>(agent_id))
-                    : snprintf(name, room, "%s/xenloop-%u/%016lx.sock", realm_base, uid,
-                               static_cast<unsigned long>(agent_id));
+  const int n = abstract ? snprintf(name, room, "xenloop/%u/%016lx", uid,
+                                    static_cast<unsigned long>(agent_id))
+                         : snprintf(name, room, "%s/xenloop-%u/%016lx.sock", realm_base, uid,
+                                    static_cast<unsigned long>(agent_id));
   if (n < 0 || static_cast<size_t>(n) >= room) return 0;
   return static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + static_cast<size_t>(n) + 1u);
 }

@@ -1,15 +1,16 @@
-// The local directory of hints: which agent holds the connection {local, peer}? One file per user, a hash table of
-// {hash of tuple, agent id}. A hint may be stale, overwritten or forged; whoever follows it verifies (see
-// preload/agent_channel.cc). Read and written with pread/pwrite, never mapped: a full, truncated or hostile file can
-// give an error but no SIGBUS.
+// The local directory of hints: which agent holds the connection {local, peer}? One file per user,
+// a hash table of {hash of tuple, agent id}. A hint may be stale, overwritten or forged; whoever
+// follows it verifies (see preload/agent_channel.cc). Read and written with pread/pwrite, never
+// mapped: a full, truncated or hostile file can give an error but no SIGBUS.
 //
-//   DIR/xenloop-UID/           owned by UID, not writable by others      DIR: /dev/shm, or the realm's directory
-//   DIR/xenloop-UID/hints      16384 buckets of 4 entries of {uint64 hash, uint64 agent id}
-//   DIR/xenloop-UID/ID.sock    the agent's socket; in a realm only (otherwise an abstract name, bound to one netns)
+//   DIR/xenloop-UID/           owned by UID, not writable by others      DIR: /dev/shm, or the
+//   realm's directory DIR/xenloop-UID/hints      16384 buckets of 4 entries of {uint64 hash, uint64
+//   agent id} DIR/xenloop-UID/ID.sock    the agent's socket; in a realm only (otherwise an abstract
+//   name, bound to one netns)
 #pragma once
 
-#include <sys/types.h>
 #include <sys/socket.h>
+#include <sys/types.h>
 #include <sys/un.h>
 
 #include <cstddef>
@@ -37,8 +38,8 @@ class Registry {
   int hints_fd_ = -1;
 };
 
-// The address of an agent's socket. `realm_base` empty: abstract name "xenloop/UID/ID". Returns the length, 0 if the
-// path is too long.
+// The address of an agent's socket. `realm_base` empty: abstract name "xenloop/UID/ID". Returns the
+// length, 0 if the path is too long.
 socklen_t AgentAddress(const char* realm_base, uid_t uid, uint64_t agent_id, sockaddr_un* address);
 
 }  // namespace xenloop

@@ -50,7 +50,8 @@ void* AgentMain(void*) {
   int timeout_ms = -1;
   uint64_t look_at_ns = 0;
   for (;;) {
-    const long n = sys::Call(SYS_epoll_pwait, agent.epoll_fd, reinterpret_cast<long>(events), 64, timeout_ms, 0, 8);
+    const long n = sys::Call(SYS_epoll_pwait, agent.epoll_fd, reinterpret_cast<long>(events), 64,
+                             timeout_ms, 0, 8);
     if (n < 0 && n != -EINTR) {
       // Somebody closed our descriptors behind our back: every stream goes back to TCP, and we end.
       FallBackEverything("the program closed our descriptors");
@@ -68,9 +69,15 @@ void* AgentMain(void*) {
           sys::Read(agent.poke_fd.load(std::memory_order_relaxed), &count, sizeof count);
           break;
         }
-        case WatchKind::kListener: AcceptChannels(); break;
-        case WatchKind::kChannel: ChannelEvent(index, events[i].events); break;
-        case WatchKind::kShadow: ShadowEvent(index, generation, events[i].events); break;
+        case WatchKind::kListener:
+          AcceptChannels();
+          break;
+        case WatchKind::kChannel:
+          ChannelEvent(index, events[i].events);
+          break;
+        case WatchKind::kShadow:
+          ShadowEvent(index, generation, events[i].events);
+          break;
       }
     }
     TakeOurs(Arena()->service, ServiceSide);
@@ -85,7 +92,9 @@ void* AgentMain(void*) {
 
 uint64_t RandomNumber() {
   uint64_t number = 0;
-  if (sys::Call(SYS_getrandom, reinterpret_cast<long>(&number), sizeof number, 0) != sizeof number || number == 0) {
+  if (sys::Call(SYS_getrandom, reinterpret_cast<long>(&number), sizeof number, 0) !=
+          sizeof number ||
+      number == 0) {
     number = sys::MonotonicNs() ^ (static_cast<uint64_t>(process_state.pid) << 40) ^ 1;
   }
   return number;
@@ -96,8 +105,10 @@ int OpenListener() {
   const long fd = sys::Call(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return static_cast<int>(fd);
   sockaddr_un address;
-  const socklen_t length = AgentAddress(config.realm ? config.runtime_dir : "", agent.uid, agent.id, &address);
-  long result = length == 0 ? -ENAMETOOLONG : sys::Call(SYS_bind, fd, reinterpret_cast<long>(&address), length);
+  const socklen_t length =
+      AgentAddress(config.realm ? config.runtime_dir : "", agent.uid, agent.id, &address);
+  long result = length == 0 ? -ENAMETOOLONG
+                            : sys::Call(SYS_bind, fd, reinterpret_cast<long>(&address), length);
   if (result == 0) result = sys::Call(SYS_listen, fd, 256);
   if (result < 0) {
     sys::Close(static_cast<int>(fd));
@@ -107,8 +118,8 @@ int OpenListener() {
   const long tcp = sys::Call(SYS_socket, AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (tcp >= 0) {
     constexpr int kNetnsCookie = 71;  // SO_NETNS_COOKIE, Linux 5.14
-    sys::Call(SYS_getsockopt, tcp, SOL_SOCKET, kNetnsCookie, reinterpret_cast<long>(&agent.netns_cookie),
-              reinterpret_cast<long>(&size));
+    sys::Call(SYS_getsockopt, tcp, SOL_SOCKET, kNetnsCookie,
+              reinterpret_cast<long>(&agent.netns_cookie), reinterpret_cast<long>(&size));
     sys::Close(static_cast<int>(tcp));
   }
   return static_cast<int>(fd);
@@ -127,15 +138,17 @@ const char* Prepare() {
   if (agent.registry.Open(GetConfig().runtime_dir, agent.uid, &reason) != 0) return reason;
   agent.registry.MoveDescriptor(MakePrivate(agent.registry.descriptor()));
   if (agent.sides == nullptr) {
-    const long memory = sys::Call(SYS_mmap, 0, sizeof(AgentSide) * kMaxSides, PROT_READ | PROT_WRITE,
-                                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    const long memory =
+        sys::Call(SYS_mmap, 0, sizeof(AgentSide) * kMaxSides, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory < 0 && memory > -4096) return "out of memory";
     agent.sides = reinterpret_cast<AgentSide*>(memory);
   }
   const char* const no_descriptors = "no descriptors left";
   agent.epoll_fd = MakePrivate(static_cast<int>(sys::Call(SYS_epoll_create1, EPOLL_CLOEXEC)));
   if (agent.epoll_fd < 0) return no_descriptors;
-  const int poke = MakePrivate(static_cast<int>(sys::Call(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK)));
+  const int poke =
+      MakePrivate(static_cast<int>(sys::Call(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK)));
   if (poke < 0) return no_descriptors;
   agent.poke_fd.store(poke, std::memory_order_release);
   agent.listen_fd = MakePrivate(OpenListener());
@@ -166,7 +179,8 @@ const char* start_failure = nullptr;
 
 bool EnsureAgent() {
   int state = 0;
-  if (!agent.started.compare_exchange_strong(state, 1, std::memory_order_acq_rel)) return state == 1 || state == 2;
+  if (!agent.started.compare_exchange_strong(state, 1, std::memory_order_acq_rel))
+    return state == 1 || state == 2;
   sys::SignalsBlocked blocked;  // the thread inherits this mask for good
   start_failure = Prepare();
   if (start_failure == nullptr) {
@@ -176,7 +190,8 @@ bool EnsureAgent() {
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_t thread;
     agent.started.store(2, std::memory_order_release);
-    if (pthread_create(&thread, &attributes, AgentMain, nullptr) != 0) start_failure = "no thread can be made";
+    if (pthread_create(&thread, &attributes, AgentMain, nullptr) != 0)
+      start_failure = "no thread can be made";
     pthread_attr_destroy(&attributes);
   }
   if (start_failure == nullptr) return true;
@@ -188,8 +203,9 @@ bool EnsureAgent() {
 
 void Poke(int32_t owner_pid) {
   const uint64_t one = 1;
-  const int fd = owner_pid == process_state.pid ? agent.poke_fd.load(std::memory_order_acquire)
-                                                : agent.parent_poke_fd.load(std::memory_order_acquire);
+  const int fd = owner_pid == process_state.pid
+                     ? agent.poke_fd.load(std::memory_order_acquire)
+                     : agent.parent_poke_fd.load(std::memory_order_acquire);
   if (fd > 0) sys::Write(fd, &one, sizeof one);
 }
 
@@ -214,11 +230,14 @@ void ClosePrivate(int fd) {
   sys::Close(fd);
 }
 
-int Watch(int fd, WatchKind kind, uint32_t index, uint32_t generation, uint32_t events, bool modify) {
+int Watch(int fd, WatchKind kind, uint32_t index, uint32_t generation, uint32_t events,
+          bool modify) {
   epoll_event event;
   event.events = events;
-  event.data.u64 = (static_cast<uint64_t>(kind) << 60) | (static_cast<uint64_t>(generation) << 24) | index;
-  return static_cast<int>(sys::Call(SYS_epoll_ctl, agent.epoll_fd, modify ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd,
+  event.data.u64 =
+      (static_cast<uint64_t>(kind) << 60) | (static_cast<uint64_t>(generation) << 24) | index;
+  return static_cast<int>(sys::Call(SYS_epoll_ctl, agent.epoll_fd,
+                                    modify ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd,
                                     reinterpret_cast<long>(&event)));
 }
 
@@ -256,16 +275,20 @@ void RequestService(Side* side) {
   Poke(side->owner_pid.load(std::memory_order_acquire));
 }
 
-bool IsOurs(const Side* side) { return side->owner_pid.load(std::memory_order_relaxed) == process_state.pid; }
+bool IsOurs(const Side* side) {
+  return side->owner_pid.load(std::memory_order_relaxed) == process_state.pid;
+}
 
-// After a fallback of ours: bytes that were readable in the FIFO come back by TCP. The program may be told EAGAIN or an
-// empty socket where it saw bytes before, so wait until they are here; not for ever, the peer may be stopped.
+// After a fallback of ours: bytes that were readable in the FIFO come back by TCP. The program may
+// be told EAGAIN or an empty socket where it saw bytes before, so wait until they are here; not for
+// ever, the peer may be stopped.
 void AwaitResidue(int fd, uint64_t owed, int64_t received_before) {
   constexpr uint64_t kPatienceNs = 100000000;
   const uint64_t end = sys::MonotonicNs() + kPatienceNs;
   tcp_info info;
   while (TcpInfoOf(fd, &info) == 0 && info.tcpi_state == SocketShadow::kTcpEstablished &&
-         info.tcpi_bytes_received < static_cast<uint64_t>(received_before) + owed && sys::MonotonicNs() < end) {
+         info.tcpi_bytes_received < static_cast<uint64_t>(received_before) + owed &&
+         sys::MonotonicNs() < end) {
     const timespec nap{0, 50000};
     sys::Call(SYS_nanosleep, reinterpret_cast<long>(&nap), 0);
   }
@@ -291,11 +314,13 @@ void FallBack(int fd, Side* side, const char* reason) {
     }
     {
       LockScope scope(side->receive.lock, tid);
-      if (side->receive.route.load(std::memory_order_relaxed) != ReceiveRoute::kTcp && FindSide(fd) == side) {
+      if (side->receive.route.load(std::memory_order_relaxed) != ReceiveRoute::kTcp &&
+          FindSide(fd) == side) {
         ended = true;
         if (side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kFifo) {
           tcp_info info;
-          received_before = TcpInfoOf(fd, &info) == 0 ? static_cast<int64_t>(info.tcpi_bytes_received) : 0;
+          received_before =
+              TcpInfoOf(fd, &info) == 0 ? static_cast<int64_t>(info.tcpi_bytes_received) : 0;
           owed = side->receive.fifo.AvailableBytes();
         }
         side->receive.EndFifo(shadow);
@@ -309,7 +334,8 @@ void FallBack(int fd, Side* side, const char* reason) {
     CountFallback(reason);
   }
   if (ended || pending) RequestService(side);
-  if (owed > 0 && tid != agent.tid.load(std::memory_order_relaxed)) AwaitResidue(fd, owed, received_before);
+  if (owed > 0 && tid != agent.tid.load(std::memory_order_relaxed))
+    AwaitResidue(fd, owed, received_before);
 }
 
 void RingPeerOf(const Side* side) {
@@ -318,21 +344,26 @@ void RingPeerOf(const Side* side) {
 }
 void RingOwnDoorbell() { RingDoorbell(agent.doorbell); }
 
-int OwnDoorbellFd() { return agent.started.load(std::memory_order_acquire) == 2 ? agent.doorbell.fd : -1; }
+int OwnDoorbellFd() {
+  return agent.started.load(std::memory_order_acquire) == 2 ? agent.doorbell.fd : -1;
+}
 
 void AddSleeper() {
   // seq_cst: our presence before our last look at the FIFOs; pairs with RingDoorbell.
-  if (agent.doorbell.page != nullptr) agent.doorbell.page->sleepers.fetch_add(1, std::memory_order_seq_cst);
+  if (agent.doorbell.page != nullptr)
+    agent.doorbell.page->sleepers.fetch_add(1, std::memory_order_seq_cst);
 }
 void RemoveSleeper() {
-  if (agent.doorbell.page != nullptr) agent.doorbell.page->sleepers.fetch_sub(1, std::memory_order_seq_cst);
+  if (agent.doorbell.page != nullptr)
+    agent.doorbell.page->sleepers.fetch_sub(1, std::memory_order_seq_cst);
 }
 
 void AgentForkedChild() {
   if (agent.started.load(std::memory_order_relaxed) == 0) return;
-  // The parent's doorbell page and the peers' mappings stay mapped: a thread of ours may still look at them through
-  // sides that the parent attached. Our own agent starts with fresh ones.
-  const int old_parent_poke = agent.parent_poke_fd.exchange(agent.poke_fd.exchange(-1), std::memory_order_relaxed);
+  // The parent's doorbell page and the peers' mappings stay mapped: a thread of ours may still look
+  // at them through sides that the parent attached. Our own agent starts with fresh ones.
+  const int old_parent_poke =
+      agent.parent_poke_fd.exchange(agent.poke_fd.exchange(-1), std::memory_order_relaxed);
   if (old_parent_poke > 0) ClosePrivate(old_parent_poke);
   for (int* fd : {&agent.epoll_fd, &agent.listen_fd, &agent_page_fd, &agent.doorbell.fd}) {
     if (*fd >= 0) ClosePrivate(*fd);
@@ -347,7 +378,8 @@ void AgentForkedChild() {
   }
   CloseRegistry();
   if (agent.sides != nullptr) {
-    sys::Call(SYS_madvise, reinterpret_cast<long>(agent.sides), sizeof(AgentSide) * kMaxSides, MADV_DONTNEED);
+    sys::Call(SYS_madvise, reinterpret_cast<long>(agent.sides), sizeof(AgentSide) * kMaxSides,
+              MADV_DONTNEED);
   }
   ForgetPublished();
   agent.doorbell = Doorbell{};
@@ -380,7 +412,8 @@ void AgentRelease(Side* side, int lingering_fd) {
 }
 
 void AgentMovePrivate(int fd) {
-  // Rare (dup2 onto a number of ours): rather than move a descriptor that a sleeping thread may use, give up sharing.
+  // Rare (dup2 onto a number of ours): rather than move a descriptor that a sleeping thread may
+  // use, give up sharing.
   FallBackEverything("the program wanted the number of our descriptor");
   FdTable::Clear(fd);
   agent.started.store(kFailed, std::memory_order_release);

@@ -1,5 +1,5 @@
-// The talk between agents: connecting, accepting, packets in and out. Decides who is let in and which packets are
-// well-formed; what they mean for a side is agent_stream.cc's business.
+// The talk between agents: connecting, accepting, packets in and out. Decides who is let in and
+// which packets are well-formed; what they mean for a side is agent_stream.cc's business.
 #include <errno.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -42,8 +42,8 @@ uint32_t AdoptChannel(int fd) {
   } credentials;
   socklen_t length = sizeof credentials;
   const uint32_t index =
-      sys::Call(SYS_getsockopt, moved, SOL_SOCKET, SO_PEERCRED, reinterpret_cast<long>(&credentials),
-                reinterpret_cast<long>(&length)) == 0
+      sys::Call(SYS_getsockopt, moved, SOL_SOCKET, SO_PEERCRED,
+                reinterpret_cast<long>(&credentials), reinterpret_cast<long>(&length)) == 0
           ? FreeChannel()
           : kNoChannel;
   if (index == kNoChannel || Watch(moved, WatchKind::kChannel, index, 0, EPOLLIN, false) != 0) {
@@ -76,7 +76,8 @@ void CloseAll(Ticket* ticket) {
   }
 }
 
-// One packet. Its length (0: the other end is gone), or -errno. Descriptors beyond a ticket's two are closed.
+// One packet. Its length (0: the other end is gone), or -errno. Descriptors beyond a ticket's two
+// are closed.
 ssize_t ReceivePacket(int fd, void* buffer, size_t capacity, Ticket* ticket) {
   alignas(cmsghdr) uint8_t control[CMSG_SPACE(sizeof(int) * kMostDescriptors)];
   iovec iov{buffer, capacity};
@@ -85,10 +86,12 @@ ssize_t ReceivePacket(int fd, void* buffer, size_t capacity, Ticket* ticket) {
   message.msg_iovlen = 1;
   message.msg_control = control;
   message.msg_controllen = sizeof control;
-  const long n = sys::Call(SYS_recvmsg, fd, reinterpret_cast<long>(&message), MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  const long n =
+      sys::Call(SYS_recvmsg, fd, reinterpret_cast<long>(&message), MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   if (n < 0) return n;
   size_t taken = 0;
-  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
+  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
+       header = CMSG_NXTHDR(&message, header)) {
     if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
     const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
     for (size_t i = 0; i < count; ++i) {
@@ -121,11 +124,20 @@ bool HandlePacket(uint32_t index, const ControlMessage& message, Ticket* ticket)
   }
   if (!channel.ready) return false;
   switch (message.type) {
-    case ControlType::kOffer: OnOffer(index, message, ticket); return true;
-    case ControlType::kJoin: OnJoin(index, message, ticket); return true;
-    case ControlType::kRefuse: OnRefuse(index, message); return true;
-    case ControlType::kSealed: OnSealed(index, message); return true;
-    default: return false;
+    case ControlType::kOffer:
+      OnOffer(index, message, ticket);
+      return true;
+    case ControlType::kJoin:
+      OnJoin(index, message, ticket);
+      return true;
+    case ControlType::kRefuse:
+      OnRefuse(index, message);
+      return true;
+    case ControlType::kSealed:
+      OnSealed(index, message);
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -147,8 +159,8 @@ int SendControl(Channel& channel, const ControlMessage& message, const int* fds,
     memcpy(CMSG_DATA(rights), fds, sizeof(int) * fd_count);
   }
   if (!FdTable::IsPrivate(channel.fd)) return -EBADF;
-  const long sent =
-      sys::Call(SYS_sendmsg, channel.fd, reinterpret_cast<long>(&header), MSG_DONTWAIT | MSG_NOSIGNAL);
+  const long sent = sys::Call(SYS_sendmsg, channel.fd, reinterpret_cast<long>(&header),
+                              MSG_DONTWAIT | MSG_NOSIGNAL);
   return sent < 0 ? static_cast<int>(sent) : 0;
 }
 
@@ -170,7 +182,8 @@ uint32_t ChannelTo(uint64_t agent_id, uint32_t uid) {
   const long fd = sys::Call(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return kNoChannel;
   sockaddr_un address;
-  const socklen_t length = AgentAddress(config.realm ? config.runtime_dir : "", uid, agent_id, &address);
+  const socklen_t length =
+      AgentAddress(config.realm ? config.runtime_dir : "", uid, agent_id, &address);
   if (length == 0 || sys::Call(SYS_connect, fd, reinterpret_cast<long>(&address), length) != 0) {
     sys::Close(static_cast<int>(fd));
     return kNoChannel;
@@ -200,7 +213,8 @@ void ChannelEvent(uint32_t index, uint32_t events) {
       ControlMessage message;
       memcpy(&message, packet, sizeof message);
       // An accepted channel answers the HELLO with its own before anything else.
-      const bool introduce = !was_ready && channel.agent_id == 0 && message.type == ControlType::kHello;
+      const bool introduce =
+          !was_ready && channel.agent_id == 0 && message.type == ControlType::kHello;
       good = (!introduce || SendHello(channel) == 0) && HandlePacket(index, message, &ticket);
     } else if (n > 0 && n < static_cast<ssize_t>(kLongestQuestion) && packet[n - 1] == '\n') {
       packet[n - 1] = '\0';

@@ -1,4 +1,5 @@
-// Answers to tools (`xenloop stat`, `off`, `on`) on an agent's socket: text packets, one JSON object each.
+// Answers to tools (`xenloop stat`, `off`, `on`) on an agent's socket: text packets, one JSON
+// object each.
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -18,8 +19,8 @@ constexpr int kPatienceMs = 200;
 // False: the tool does not read; give up rather than hold the agent.
 bool SendText(Channel& channel, const char* text, size_t length) {
   for (int i = 0; i < kPatienceMs; ++i) {
-    const long sent = sys::Call(SYS_sendto, channel.fd, reinterpret_cast<long>(text), static_cast<long>(length),
-                                MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0);
+    const long sent = sys::Call(SYS_sendto, channel.fd, reinterpret_cast<long>(text),
+                                static_cast<long>(length), MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0);
     if (sent >= 0) return true;
     if (sent != -EAGAIN) return false;
     const timespec nap{0, 1000000};
@@ -45,12 +46,14 @@ void FormatEndpoint(const Endpoint& end, char* text, size_t capacity) {
 bool TupleOf(int fd, Tuple* tuple) {
   sockaddr_storage name = {};
   socklen_t length = sizeof name;
-  if (sys::Call(SYS_getsockname, fd, reinterpret_cast<long>(&name), reinterpret_cast<long>(&length)) != 0 ||
+  if (sys::Call(SYS_getsockname, fd, reinterpret_cast<long>(&name),
+                reinterpret_cast<long>(&length)) != 0 ||
       !ToEndpoint(name, &tuple->local)) {
     return false;
   }
   length = sizeof name;
-  return sys::Call(SYS_getpeername, fd, reinterpret_cast<long>(&name), reinterpret_cast<long>(&length)) == 0 &&
+  return sys::Call(SYS_getpeername, fd, reinterpret_cast<long>(&name),
+                   reinterpret_cast<long>(&length)) == 0 &&
          ToEndpoint(name, &tuple->peer);
 }
 
@@ -81,7 +84,8 @@ bool ReportSide(Channel& channel, int fd, Side* side) {
     LockScope scope(side->receive.lock, tid);
     fifo_received = side->receive.FifoBytes();
     states[1] = static_cast<uint32_t>(side->receive.route.load());
-    if (side->receive.route.load() == ReceiveRoute::kDraining) draining = side->receive.tcp_remaining;
+    if (side->receive.route.load() == ReceiveRoute::kDraining)
+      draining = side->receive.tcp_remaining;
     if (side->receive.route.load() == ReceiveRoute::kFifo) receive_route = LocalTransport().name;
   }
   const AgentSide& note = agent.sides[SlotOf(side)];
@@ -93,12 +97,13 @@ bool ReportSide(Channel& channel, int fd, Side* side) {
   const int n = snprintf(
       text, sizeof text,
       "{\"pid\":%d,\"program\":\"%s\",\"fd\":%d,\"local\":\"%s\",\"peer\":\"%s\",\"peer_pid\":%d,"
-      "\"route_send\":\"%s\",\"route_receive\":\"%s\",\"tcp_sent\":%lu,\"tcp_received\":%lu,\"fifo_sent\":%lu,"
+      "\"route_send\":\"%s\",\"route_receive\":\"%s\",\"tcp_sent\":%lu,\"tcp_received\":%lu,\"fifo_"
+      "sent\":%lu,"
       "\"fifo_received\":%lu,\"upgrades\":%u,\"fallbacks\":%u,\"reason\":\"%s\","
       "\"state\":[%u,%u],\"draining\":%lu}",
-      process_state.pid, ProgramName(), fd, local, peer, peer_pid, send_route, receive_route, tcp_sent, tcp_received,
-      fifo_sent, fifo_received, side->upgrades.load(), side->fallbacks.load(), side->reason.load(), states[0],
-      states[1], draining);
+      process_state.pid, ProgramName(), fd, local, peer, peer_pid, send_route, receive_route,
+      tcp_sent, tcp_received, fifo_sent, fifo_received, side->upgrades.load(),
+      side->fallbacks.load(), side->reason.load(), states[0], states[1], draining);
   return SendText(channel, text, static_cast<size_t>(n));
 }
 
@@ -112,11 +117,12 @@ void Report(Channel& channel) {
   char fallbacks[2048];
   FormatFallbacks(fallbacks, sizeof fallbacks - 2);
   char text[3072];
-  const int n = snprintf(text, sizeof text,
-                         "{\"process\":{\"pid\":%d,\"program\":\"%s\",\"version\":\"%s\",\"streams\":%u,"
-                         "\"connections\":%lu,\"upgraded\":%lu,\"fallbacks\":%s}}",
-                         process_state.pid, ProgramName(), kVersion, streams, totals.connections, totals.upgraded,
-                         fallbacks);
+  const int n =
+      snprintf(text, sizeof text,
+               "{\"process\":{\"pid\":%d,\"program\":\"%s\",\"version\":\"%s\",\"streams\":%u,"
+               "\"connections\":%lu,\"upgraded\":%lu,\"fallbacks\":%s}}",
+               process_state.pid, ProgramName(), kVersion, streams, totals.connections,
+               totals.upgraded, fallbacks);
   if (!SendText(channel, text, static_cast<size_t>(n))) return;
   for (int fd = 0; fd < FdTable::End(); ++fd) {
     Side* side = FdTable::FindSide(fd);
@@ -131,7 +137,8 @@ void Report(Channel& channel) {
 void AnswerTool(Channel& channel, const char* question) {
   const bool may = channel.uid == agent.uid || channel.uid == 0;
   if (!may) {
-    static constexpr char kDenied[] = "{\"error\":\"not allowed: this process belongs to another user\"}";
+    static constexpr char kDenied[] =
+        "{\"error\":\"not allowed: this process belongs to another user\"}";
     SendText(channel, kDenied, sizeof kDenied - 1);
   } else if (strcmp(question, "STAT") == 0) {
     Report(channel);

@@ -1,5 +1,5 @@
-// What the parts of the agent share (agent.cc, agent_channel.cc, agent_stream.cc). Everything here belongs to the agent
-// thread, except where a comment says otherwise.
+// What the parts of the agent share (agent.cc, agent_channel.cc, agent_stream.cc). Everything here
+// belongs to the agent thread, except where a comment says otherwise.
 #pragma once
 
 #include <atomic>
@@ -15,8 +15,8 @@ namespace xenloop {
 inline constexpr uint32_t kMaxChannels = 1024;
 inline constexpr uint32_t kNoChannel = ~0u;
 
-// The talk with one other agent. `doorbell` is read by any thread that holds a stream's lock while the stream is
-// attached to this channel; it is released only when no side uses the channel.
+// The talk with one other agent. `doorbell` is read by any thread that holds a stream's lock while
+// the stream is attached to this channel; it is released only when no side uses the channel.
 struct Channel {
   int fd = -1;
   bool in_use = false;
@@ -51,8 +51,8 @@ struct AgentSide {
 };
 
 struct AgentState {
-  std::atomic<uint32_t> tid;  // of the agent's thread; any thread
-  std::atomic<int> started;   // 0 no, 1 being started, 2 runs; any thread
+  std::atomic<uint32_t> tid;              // of the agent's thread; any thread
+  std::atomic<int> started;               // 0 no, 1 being started, 2 runs; any thread
   std::atomic<uint32_t> refused_for_now;  // `xenloop off`; any thread
   std::atomic<int> poke_fd;               // any thread
   std::atomic<int> parent_poke_fd;        // of the process that forked us; any thread
@@ -69,11 +69,12 @@ struct AgentState {
 extern AgentState agent;
 
 // agent.cc
-extern int agent_page_fd;   // the doorbell's page, for tickets
-int MakePrivate(int fd);  // moves a descriptor of ours up and marks it; the new number, or -errno
+extern int agent_page_fd;  // the doorbell's page, for tickets
+int MakePrivate(int fd);   // moves a descriptor of ours up and marks it; the new number, or -errno
 void ClosePrivate(int fd);
 enum class WatchKind : uint32_t { kPoke, kListener, kChannel, kShadow };
-int Watch(int fd, WatchKind kind, uint32_t index, uint32_t generation, uint32_t events, bool modify);
+int Watch(int fd, WatchKind kind, uint32_t index, uint32_t generation, uint32_t events,
+          bool modify);
 
 // agent_channel.cc
 void AcceptChannels();
@@ -96,7 +97,8 @@ void OnSealed(uint32_t channel, const ControlMessage& message);
 void ForgetPublished();  // in a forked child: the parent's list is not ours
 void FallBackEverything(const char* reason);
 
-// Gives the memory of idle FIFOs back. Milliseconds until the next look is due; -1: there is nothing to look at.
+// Gives the memory of idle FIFOs back. Milliseconds until the next look is due; -1: there is
+// nothing to look at.
 int ReclaimIdleMemory();
 
 // agent_report.cc: answers a tool's question on a channel.

@@ -1,5 +1,5 @@
-// What the agent does to one side: publish it, offer it, join it to a peer, let it go again. Every step may fail; the
-// connection then stays on TCP with a reason.
+// What the agent does to one side: publish it, offer it, join it to a peer, let it go again. Every
+// step may fail; the connection then stays on TCP with a reason.
 #include <errno.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -27,7 +27,8 @@ uint32_t& BucketOf(const Tuple& tuple) { return buckets[HashOf(tuple) % kBuckets
 void Unlist(uint32_t slot) {
   AgentSide& note = agent.sides[slot];
   if (!note.in_map) return;
-  for (uint32_t* link = &BucketOf(note.tuple); *link != 0; link = &agent.sides[*link - 1].next_in_bucket) {
+  for (uint32_t* link = &BucketOf(note.tuple); *link != 0;
+       link = &agent.sides[*link - 1].next_in_bucket) {
     if (*link == slot + 1) {
       *link = note.next_in_bucket;
       break;
@@ -81,7 +82,8 @@ void Abandon(uint32_t slot, const char* reason) {
 }
 
 bool Option(int fd, int level, int name, void* value, socklen_t length) {
-  return sys::Call(SYS_getsockopt, fd, level, name, reinterpret_cast<long>(value), reinterpret_cast<long>(&length)) == 0;
+  return sys::Call(SYS_getsockopt, fd, level, name, reinterpret_cast<long>(value),
+                   reinterpret_cast<long>(&length)) == 0;
 }
 
 int64_t TimeoutUs(int fd, int name) {
@@ -98,12 +100,14 @@ const char* Probe(int fd, Side* side, Tuple* tuple) {
   if (info.tcpi_state != SocketShadow::kTcpEstablished) return "connection is not established";
   sockaddr_storage name = {};
   socklen_t length = sizeof name;
-  if (sys::Call(SYS_getsockname, fd, reinterpret_cast<long>(&name), reinterpret_cast<long>(&length)) != 0 ||
+  if (sys::Call(SYS_getsockname, fd, reinterpret_cast<long>(&name),
+                reinterpret_cast<long>(&length)) != 0 ||
       !ToEndpoint(name, &tuple->local)) {
     return "unknown address family";
   }
   length = sizeof name;
-  if (sys::Call(SYS_getpeername, fd, reinterpret_cast<long>(&name), reinterpret_cast<long>(&length)) != 0 ||
+  if (sys::Call(SYS_getpeername, fd, reinterpret_cast<long>(&name),
+                reinterpret_cast<long>(&length)) != 0 ||
       !ToEndpoint(name, &tuple->peer)) {
     return "unknown address family";
   }
@@ -112,7 +116,8 @@ const char* Probe(int fd, Side* side, Tuple* tuple) {
   int low_water = 1;
   Option(fd, SOL_SOCKET, SO_RCVLOWAT, &low_water, sizeof low_water);
   side->nonblocking.store(flags >= 0 && (flags & O_NONBLOCK) != 0, std::memory_order_relaxed);
-  side->receive_low_water.store(static_cast<uint32_t>(low_water < 1 ? 1 : low_water), std::memory_order_relaxed);
+  side->receive_low_water.store(static_cast<uint32_t>(low_water < 1 ? 1 : low_water),
+                                std::memory_order_relaxed);
   side->receive_timeout_us.store(TimeoutUs(fd, SO_RCVTIMEO), std::memory_order_relaxed);
   side->send_timeout_us.store(TimeoutUs(fd, SO_SNDTIMEO), std::memory_order_relaxed);
   if (flags >= 0 && (flags & O_ASYNC) != 0) return "O_ASYNC is set";
@@ -124,11 +129,12 @@ bool IsLoopback(const Endpoint& end) {
   return end.IsV4() ? end.address[12] == 127 : memcmp(end.address, kV6, 16) == 0;
 }
 
-// May the process behind this channel hold the other end of our connection? See SECURITY in preload/README.md.
+// May the process behind this channel hold the other end of our connection? See SECURITY in
+// preload/README.md.
 bool PeerMayHold(const Channel& channel, const Tuple& tuple) {
   if (channel.netns_cookie != agent.netns_cookie) {
-    // Another network namespace: only where an administrator has joined them, and never for addresses that mean
-    // something else there.
+    // Another network namespace: only where an administrator has joined them, and never for
+    // addresses that mean something else there.
     if (!GetConfig().realm || IsLoopback(tuple.local) || IsLoopback(tuple.peer) ||
         memcmp(tuple.local.address, tuple.peer.address, 16) == 0) {
       return false;
@@ -159,7 +165,8 @@ bool SendOffer(uint32_t slot) {
     sys::Close(ticket.fds[0]);
   }
   if (error != 0) {
-    Abandon(slot, error == -EMFILE || error == -ENFILE ? "no descriptors left" : "no memory for a FIFO");
+    Abandon(slot,
+            error == -EMFILE || error == -ENFILE ? "no descriptors left" : "no memory for a FIFO");
     return false;
   }
   note.stage = Stage::kOffered;
@@ -181,7 +188,8 @@ void Seek(uint32_t slot) {
       uid = owner;
       found = agent.registry.Lookup(uid, HashOf(theirs), ids, 4);
     } else if (error == -ENOENT) {
-      side->reason.store("peer is not on this machine, or in another network namespace", std::memory_order_relaxed);
+      side->reason.store("peer is not on this machine, or in another network namespace",
+                         std::memory_order_relaxed);
       return;
     }
   }
@@ -194,7 +202,8 @@ void Seek(uint32_t slot) {
     if (agent.channels[channel].ready) SendOffer(slot);
     return;
   }
-  side->reason.store("peer has no library, or has not used the connection enough", std::memory_order_relaxed);
+  side->reason.store("peer has no library, or has not used the connection enough",
+                     std::memory_order_relaxed);
 }
 
 // Joins both FIFOs to the side. False: the side has changed under us; nothing is attached.
@@ -203,7 +212,8 @@ bool Attach(uint32_t slot) {
   Side* side = SideAt(slot);
   const int fd = side->fd.load(std::memory_order_acquire);
   if (!PrepareRegistrations(side)) {
-    side->reason.store("registered with EPOLLEXCLUSIVE or in a foreign epoll set", std::memory_order_relaxed);
+    side->reason.store("registered with EPOLLEXCLUSIVE or in a foreign epoll set",
+                       std::memory_order_relaxed);
     return false;
   }
   bool attached = false;
@@ -212,11 +222,14 @@ bool Attach(uint32_t slot) {
     LockScope send(side->send.lock, tid);
     LockScope receive(side->receive.lock, tid);
     // Under the locks no close can get past BeforeClose: the number still means our socket.
-    if (FindSide(fd) == side && side->generation.load(std::memory_order_relaxed) == note.generation &&
-        side->pinned.load(std::memory_order_relaxed) == 0 && side->holders.load(std::memory_order_relaxed) == 1 &&
+    if (FindSide(fd) == side &&
+        side->generation.load(std::memory_order_relaxed) == note.generation &&
+        side->pinned.load(std::memory_order_relaxed) == 0 &&
+        side->holders.load(std::memory_order_relaxed) == 1 &&
         side->send.route.load(std::memory_order_relaxed) == SendRoute::kTcp &&
         side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kTcp &&
-        Watch(fd, WatchKind::kShadow, slot, note.generation, EPOLLIN | EPOLLRDHUP | EPOLLOUT | EPOLLET, false) == 0) {
+        Watch(fd, WatchKind::kShadow, slot, note.generation,
+              EPOLLIN | EPOLLRDHUP | EPOLLOUT | EPOLLET, false) == 0) {
       side->channel.store(note.channel, std::memory_order_relaxed);
       side->spin_budget_us.store(0, std::memory_order_relaxed);
       note.told_send = note.told_receive = false;
@@ -285,7 +298,9 @@ void ConsiderSide(uint32_t slot) {
   Side* side = SideAt(slot);
   AgentSide& note = agent.sides[slot];
   const uint32_t generation = side->generation.load(std::memory_order_acquire);
-  if (side->in_use.load(std::memory_order_acquire) == 0 || side->references.load(std::memory_order_relaxed) == 0) return;
+  if (side->in_use.load(std::memory_order_acquire) == 0 ||
+      side->references.load(std::memory_order_relaxed) == 0)
+    return;
   if (note.generation != generation) {
     // A new life of the slot (or its first: the notes begin as zeroes, which are not the defaults).
     if (note.generation != 0) {
@@ -299,10 +314,13 @@ void ConsiderSide(uint32_t slot) {
   const int fd = side->fd.load(std::memory_order_acquire);
   if (side->pinned.load(std::memory_order_relaxed) != 0 || FindSide(fd) != side) return;
   Tuple tuple;
-  const char* obstacle = side->holders.load(std::memory_order_relaxed) == 1 ? Probe(fd, side, &tuple)
-                                                                            : "shared with another process";
-  // The number may have been closed and used again meanwhile; then what we read is not about this side.
-  if (FindSide(fd) != side || side->generation.load(std::memory_order_acquire) != generation) return;
+  const char* obstacle = side->holders.load(std::memory_order_relaxed) == 1
+                             ? Probe(fd, side, &tuple)
+                             : "shared with another process";
+  // The number may have been closed and used again meanwhile; then what we read is not about this
+  // side.
+  if (FindSide(fd) != side || side->generation.load(std::memory_order_acquire) != generation)
+    return;
   if (obstacle != nullptr) {
     side->reason.store(obstacle, std::memory_order_relaxed);
     return;
@@ -326,7 +344,8 @@ void ChannelReady(uint32_t index) {
       slot += 63;
       continue;
     }
-    if (agent.sides[slot].stage == Stage::kWaiting && agent.sides[slot].channel == index) SendOffer(slot);
+    if (agent.sides[slot].stage == Stage::kWaiting && agent.sides[slot].channel == index)
+      SendOffer(slot);
   }
 }
 
@@ -338,14 +357,16 @@ void OnOffer(uint32_t channel, const ControlMessage& message, Ticket* ticket) {
   if (slot == kMaxSides) return Refuse(channel, message, RefusalReason::kUnknownConnection);
   AgentSide& note = agent.sides[slot];
   Side* side = SideAt(slot);
-  if (!PeerMayHold(agent.channels[channel], note.tuple)) return Refuse(channel, message, RefusalReason::kNotAllowed);
+  if (!PeerMayHold(agent.channels[channel], note.tuple))
+    return Refuse(channel, message, RefusalReason::kNotAllowed);
   if (note.stage == Stage::kOffered || note.stage == Stage::kWaiting) {
     // Both ends have made an offer: the one of the end that is meant to make it stands.
     if (MakesTheOffer(note.tuple)) return Refuse(channel, message, RefusalReason::kBusy);
     Abandon(slot, nullptr);
   }
   Tuple now;
-  if (note.stage != Stage::kPublished || Probe(side->fd.load(), side, &now) != nullptr || !SameTuple(now, note.tuple)) {
+  if (note.stage != Stage::kPublished || Probe(side->fd.load(), side, &now) != nullptr ||
+      !SameTuple(now, note.tuple)) {
     return Refuse(channel, message, RefusalReason::kBusy);
   }
   Ticket mine;
@@ -380,12 +401,15 @@ void OnJoin(uint32_t channel, const ControlMessage& message, Ticket* ticket) {
   const uint32_t slot = message.receiver_slot;
   if (slot >= kMaxSides) return;
   AgentSide& note = agent.sides[slot];
-  if (note.stage != Stage::kOffered || note.channel != channel || note.generation != message.receiver_generation) return;
+  if (note.stage != Stage::kOffered || note.channel != channel ||
+      note.generation != message.receiver_generation)
+    return;
   note.peer_slot = message.sender_slot;
   note.peer_generation = message.sender_generation;
   Tuple now;  // the program may have shut the connection down since the offer
   if (LocalTransport().map_fifo(ticket, &note.theirs) == 0 &&
-      Probe(SideAt(slot)->fd.load(std::memory_order_acquire), SideAt(slot), &now) == nullptr && Attach(slot)) {
+      Probe(SideAt(slot)->fd.load(std::memory_order_acquire), SideAt(slot), &now) == nullptr &&
+      Attach(slot)) {
     return;
   }
   // The peer counts on us: seal what it has, so that it goes back to TCP.
@@ -399,7 +423,9 @@ void OnRefuse(uint32_t channel, const ControlMessage& message) {
   const uint32_t slot = message.receiver_slot;
   if (slot >= kMaxSides) return;
   AgentSide& note = agent.sides[slot];
-  if (note.stage != Stage::kOffered || note.channel != channel || note.generation != message.receiver_generation) return;
+  if (note.stage != Stage::kOffered || note.channel != channel ||
+      note.generation != message.receiver_generation)
+    return;
   Abandon(slot, RefusalText(message.refusal));
 }
 
@@ -407,7 +433,9 @@ void OnSealed(uint32_t channel, const ControlMessage& message) {
   const uint32_t slot = message.receiver_slot;
   if (slot >= kMaxSides) return;
   const AgentSide& note = agent.sides[slot];
-  if (note.stage != Stage::kAttached || note.channel != channel || note.generation != message.receiver_generation) return;
+  if (note.stage != Stage::kAttached || note.channel != channel ||
+      note.generation != message.receiver_generation)
+    return;
   ServiceSide(slot);
 }
 
@@ -417,11 +445,13 @@ void ServiceSide(uint32_t slot) {
   const uint32_t generation = side->generation.load(std::memory_order_acquire);
   if (note.stage != Stage::kAttached || note.generation != generation) {
     // Closed before it was ever attached, or a late request.
-    if (side->in_use.load() != 0 && side->references.load() == 0 && side->attached.load() == 0) FreeSide(side);
+    if (side->in_use.load() != 0 && side->references.load() == 0 && side->attached.load() == 0)
+      FreeSide(side);
     return;
   }
   const bool closed = side->references.load(std::memory_order_acquire) == 0;
-  const int fd = note.lingering_fd >= 0 ? note.lingering_fd : side->fd.load(std::memory_order_acquire);
+  const int fd =
+      note.lingering_fd >= 0 ? note.lingering_fd : side->fd.load(std::memory_order_acquire);
   SocketShadow shadow(fd, side);
   const uint32_t tid = CurrentTid();
   bool send_done;
@@ -431,7 +461,8 @@ void ServiceSide(uint32_t slot) {
     LockScope scope(side->send.lock, tid);
     const bool usable = note.lingering_fd >= 0 || FindSide(fd) == side;
     const SendRoute route = side->send.route.load(std::memory_order_relaxed);
-    if ((route == SendRoute::kOffered || route == SendRoute::kFifo) && usable && note.mine.fifo.Sealed()) {
+    if ((route == SendRoute::kOffered || route == SendRoute::kFifo) && usable &&
+        note.mine.fifo.Sealed()) {
       side->send.BeginFlush(shadow);
       ended = true;
     }
@@ -496,12 +527,14 @@ void ShadowEvent(uint32_t slot, uint32_t generation, uint32_t events) {
     LockScope scope(side->send.lock, tid);
     if (note.mine.fifo) {
       WakeSleepers(note.mine.fifo.header->producer_waiting);
-      // A peer that ends its direction seals its FIFO first. An end without a seal is a death: what we still hold for
-      // it goes to TCP, whose answer (a reset) is then the kernel's own.
+      // A peer that ends its direction seals its FIFO first. An end without a seal is a death: what
+      // we still hold for it goes to TCP, whose answer (a reset) is then the kernel's own.
       peer_died = (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0 && !note.theirs.fifo.Sealed();
       if (peer_died) {
-        // Unread bytes: TCP would have been reset. The first of our calls that meets the end says so.
-        if (note.mine.fifo.AvailableBytes() > 0) side->send.pending_error.store(-ECONNRESET, std::memory_order_relaxed);
+        // Unread bytes: TCP would have been reset. The first of our calls that meets the end says
+        // so.
+        if (note.mine.fifo.AvailableBytes() > 0)
+          side->send.pending_error.store(-ECONNRESET, std::memory_order_relaxed);
         note.mine.fifo.Seal();
       }
     }
@@ -521,14 +554,17 @@ void ChannelGone(uint32_t index) {
       Abandon(slot, "peer's agent does not answer");
       continue;
     }
-    // We stop writing into the FIFO; what the peer has published stays readable until its FIN or its seal.
+    // We stop writing into the FIFO; what the peer has published stays readable until its FIN or
+    // its seal.
     Side* side = SideAt(slot);
     side->reason.store("peer's agent has gone", std::memory_order_relaxed);
     tcp_info info;
     const int fd = side->fd.load(std::memory_order_acquire);
-    if (FindSide(fd) == side && TcpInfoOf(fd, &info) == 0 && info.tcpi_state == SocketShadow::kTcpCloseWait &&
-        !note.theirs.fifo.Sealed() && note.mine.fifo.AvailableBytes() > 0) {
-      side->send.pending_error.store(-ECONNRESET, std::memory_order_relaxed);  // killed, with bytes of ours unread
+    if (FindSide(fd) == side && TcpInfoOf(fd, &info) == 0 &&
+        info.tcpi_state == SocketShadow::kTcpCloseWait && !note.theirs.fifo.Sealed() &&
+        note.mine.fifo.AvailableBytes() > 0) {
+      side->send.pending_error.store(
+          -ECONNRESET, std::memory_order_relaxed);  // killed, with bytes of ours unread
     }
     note.mine.fifo.Seal();
     ServiceSide(slot);
@@ -559,7 +595,8 @@ int ReclaimIdleMemory() {
       continue;
     }
     if (note.discarded) continue;
-    // Quiet since the last look. Under the send lock nothing is produced, and an empty FIFO has no reader in its data.
+    // Quiet since the last look. Under the send lock nothing is produced, and an empty FIFO has no
+    // reader in its data.
     Side* side = SideAt(slot);
     LockScope scope(side->send.lock, CurrentTid());
     if (side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo ||

@@ -1,4 +1,5 @@
-// See config.h. Keys of the file are the environment's names in lower case without the prefix; `enabled` is XENLOOP.
+// See config.h. Keys of the file are the environment's names in lower case without the prefix;
+// `enabled` is XENLOOP.
 #include "preload/config.h"
 
 #include <fcntl.h>
@@ -13,7 +14,8 @@ namespace {
 Config config;
 
 bool IsOn(const char* value) {
-  return strcmp(value, "on") == 0 || strcmp(value, "1") == 0 || strcmp(value, "yes") == 0 || strcmp(value, "true") == 0;
+  return strcmp(value, "on") == 0 || strcmp(value, "1") == 0 || strcmp(value, "yes") == 0 ||
+         strcmp(value, "true") == 0;
 }
 bool IsOff(const char* value) {
   return strcmp(value, "off") == 0 || strcmp(value, "0") == 0 || strcmp(value, "no") == 0 ||
@@ -36,7 +38,8 @@ void CopyText(char (&to)[N], const char* from) {
   if (strlen(from) < N) strcpy(to, from);
 }
 
-// A value that does not parse leaves the default: a typing error must not break a program. `xenloop doctor` tells.
+// A value that does not parse leaves the default: a typing error must not break a program. `xenloop
+// doctor` tells.
 void Set(const char* key, const char* value) {
   uint64_t number = 0;
   if (strcmp(key, "enabled") == 0) {
@@ -51,7 +54,8 @@ void Set(const char* key, const char* value) {
   } else if (strcmp(key, "switch_every") == 0) {
     if (ParseNumber(value, &number)) config.switch_every = number;
   } else if (strcmp(key, "spin_us") == 0) {
-    if (ParseNumber(value, &number) && number <= 1000000) config.spin_us = static_cast<uint32_t>(number);
+    if (ParseNumber(value, &number) && number <= 1000000)
+      config.spin_us = static_cast<uint32_t>(number);
   } else if (strcmp(key, "fifo_bytes") == 0) {
     if (ParseNumber(value, &number) && number >= kMinFifoBytes && number <= kMaxFifoBytes &&
         (number & (number - 1)) == 0) {
@@ -70,8 +74,8 @@ void Set(const char* key, const char* value) {
 }
 
 void LoadFile() {
-  const long fd =
-      sys::Call(SYS_openat, AT_FDCWD, reinterpret_cast<long>("/etc/xenloop.conf"), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  const long fd = sys::Call(SYS_openat, AT_FDCWD, reinterpret_cast<long>("/etc/xenloop.conf"),
+                            O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return;
   char text[4096];
   const ssize_t n = sys::Read(static_cast<int>(fd), text, sizeof text - 1);
@@ -88,7 +92,9 @@ void LoadFile() {
       const auto trim = [](char* s) {
         while (*s == ' ' || *s == '\t') ++s;
         size_t length = strlen(s);
-        while (length > 0 && (s[length - 1] == ' ' || s[length - 1] == '\t' || s[length - 1] == '\r')) s[--length] = '\0';
+        while (length > 0 &&
+               (s[length - 1] == ' ' || s[length - 1] == '\t' || s[length - 1] == '\r'))
+          s[--length] = '\0';
         return s;
       };
       Set(trim(line), trim(equals + 1));

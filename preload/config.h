@@ -1,5 +1,5 @@
-// What the administrator and the user have decided: /etc/xenloop.conf first, then the environment (which a setuid program
-// ignores). Read once, before the first socket.
+// What the administrator and the user have decided: /etc/xenloop.conf first, then the environment
+// (which a setuid program ignores). Read once, before the first socket.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@ struct Config {
   uint32_t spin_us = 50;
   uint64_t fifo_bytes = 256 * 1024;
   char runtime_dir[96] = "/dev/shm";
-  bool realm = false;          // runtime_dir was given: several network namespaces share it
+  bool realm = false;  // runtime_dir was given: several network namespaces share it
   char stats_file[256] = "";
   char log_file[256] = "";
 };

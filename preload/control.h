@@ -1,5 +1,6 @@
-// What agents say to each other over their SEQPACKET sockets, one fixed message a packet. All numbers in host order: both
-// ends run on one machine. A packet of any other size, magic or version is answered by closing the connection.
+// What agents say to each other over their SEQPACKET sockets, one fixed message a packet. All
+// numbers in host order: both ends run on one machine. A packet of any other size, magic or version
+// is answered by closing the connection.
 //
 //   HELLO   + 2 descriptors (doorbell, its page)      both ways, first
 //   OFFER   slot, generation, tuple as the receiver sees it, + 1 descriptor: "join my FIFO"
@@ -7,7 +8,8 @@
 //   REFUSE  slot, generation of the offer, reason
 //   SEALED  slot, generation of both: "a FIFO of this stream is sealed; flush what you owe"
 //
-// A packet that begins with a capital letter and ends in a newline is a question of a tool: STAT, OFF, ON.
+// A packet that begins with a capital letter and ends in a newline is a question of a tool: STAT,
+// OFF, ON.
 #pragma once
 
 #include <cstdint>
@@ -51,12 +53,18 @@ static_assert(sizeof(ControlMessage) == 96);
 
 inline const char* RefusalText(uint32_t refusal) {
   switch (static_cast<RefusalReason>(refusal)) {
-    case RefusalReason::kUnknownConnection: return "peer has not published the connection yet";
-    case RefusalReason::kByConfiguration: return "offers refused by configuration";
-    case RefusalReason::kNotAllowed: return "peer belongs to another user";
-    case RefusalReason::kBusy: return "peer cannot accelerate this connection";
-    case RefusalReason::kNoResources: return "peer is out of memory or descriptors";
-    default: return "refused by the peer";
+    case RefusalReason::kUnknownConnection:
+      return "peer has not published the connection yet";
+    case RefusalReason::kByConfiguration:
+      return "offers refused by configuration";
+    case RefusalReason::kNotAllowed:
+      return "peer belongs to another user";
+    case RefusalReason::kBusy:
+      return "peer cannot accelerate this connection";
+    case RefusalReason::kNoResources:
+      return "peer is out of memory or descriptors";
+    default:
+      return "refused by the peer";
   }
 }
 

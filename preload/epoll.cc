@@ -13,16 +13,19 @@
 namespace xenloop {
 namespace {
 
-// The program's flags that we do not hand on: the shadow socket is always writable, and one-shot is counted here.
-constexpr uint32_t kKeptFromKernel = EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND | EPOLLONESHOT | EPOLLWAKEUP;
+// The program's flags that we do not hand on: the shadow socket is always writable, and one-shot is
+// counted here.
+constexpr uint32_t kKeptFromKernel =
+    EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND | EPOLLONESHOT | EPOLLWAKEUP;
 
 RecoverableLock registrations_lock;
 
-// A side's registrations in this process. Not part of Side: that is shared with forked processes, these are not.
+// A side's registrations in this process. Not part of Side: that is shared with forked processes,
+// these are not.
 struct SideRegistrations {
   uint32_t generation;
-  uint32_t first;   // index + 1
-  bool converted;   // new ones are to be converted as well
+  uint32_t first;  // index + 1
+  bool converted;  // new ones are to be converted as well
 };
 SideRegistrations of_side[kMaxSides];
 
@@ -33,8 +36,8 @@ uint32_t first_free;  // index + 1
 uint64_t tag_base;
 
 void* MapZeroed(size_t bytes) {
-  const long memory =
-      sys::Call(SYS_mmap, 0, static_cast<long>(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  const long memory = sys::Call(SYS_mmap, 0, static_cast<long>(bytes), PROT_READ | PROT_WRITE,
+                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   return memory < 0 && memory > -4096 ? nullptr : reinterpret_cast<void*>(memory);
 }
 
@@ -42,7 +45,8 @@ int KernelControl(int epfd, int operation, int fd, uint32_t events, uint64_t dat
   epoll_event event;
   event.events = events;
   event.data.u64 = data;
-  return static_cast<int>(sys::Call(SYS_epoll_ctl, epfd, operation, fd, reinterpret_cast<long>(&event)));
+  return static_cast<int>(
+      sys::Call(SYS_epoll_ctl, epfd, operation, fd, reinterpret_cast<long>(&event)));
 }
 
 uint32_t IndexOfRegistration(const Registration* registration) {
@@ -74,7 +78,8 @@ Registration* NewRegistration() {
 
 void Remove(Registration* registration);
 
-// Under registrations_lock. What a former life of the slot has left (a close that we did not see) is dropped.
+// Under registrations_lock. What a former life of the slot has left (a close that we did not see)
+// is dropped.
 SideRegistrations& Of(const Side* side) {
   SideRegistrations& list = of_side[SlotOf(side)];
   const uint32_t generation = side->generation.load(std::memory_order_relaxed);
@@ -86,8 +91,7 @@ SideRegistrations& Of(const Side* side) {
 }
 
 Registration* Find(EpollSet* set, int fd, const Side* side) {
-  for (uint32_t link = Of(side).first; link != 0;
-       link = registrations[link - 1].next_of_side) {
+  for (uint32_t link = Of(side).first; link != 0; link = registrations[link - 1].next_of_side) {
     Registration& registration = registrations[link - 1];
     if (registration.set == set && registration.fd == fd) return &registration;
   }
@@ -118,7 +122,8 @@ void AddDoorbell(EpollSet* set) {
   const int bell = OwnDoorbellFd();
   if (bell < 0) return;
   if (!set->has_doorbell) {
-    set->has_doorbell = KernelControl(set->epfd, EPOLL_CTL_ADD, bell, EPOLLIN | EPOLLET, TagOf(kDoorbellIndex)) == 0;
+    set->has_doorbell = KernelControl(set->epfd, EPOLL_CTL_ADD, bell, EPOLLIN | EPOLLET,
+                                      TagOf(kDoorbellIndex)) == 0;
   }
 }
 
@@ -134,7 +139,9 @@ bool Convert(EpollSet* set, Registration* registration) {
     registration->reported = ~0ull;  // a new FIFO counts from zero
     return true;
   }
-  if ((registration->events & EPOLLEXCLUSIVE) != 0 || set->watched || set->owner_pid != process_state.pid) return false;
+  if ((registration->events & EPOLLEXCLUSIVE) != 0 || set->watched ||
+      set->owner_pid != process_state.pid)
+    return false;
   registration->converted = true;
   registration->out_reported = false;
   registration->kernel_out = false;
@@ -150,15 +157,16 @@ bool Convert(EpollSet* set, Registration* registration) {
 
 void Restore(EpollSet* set, Registration* registration) {
   if (!registration->converted) return;
-  // An edge-triggered one stays as it is: a MOD would tell edges anew that the program knows. Waits evaluate it on TCP
-  // as well. The next MOD of the program makes it plain again.
+  // An edge-triggered one stays as it is: a MOD would tell edges anew that the program knows. Waits
+  // evaluate it on TCP as well. The next MOD of the program makes it plain again.
   if ((registration->events & EPOLLET) != 0) return;
   UnlinkConverted(set, registration);
   registration->converted = false;
-  // A one-shot that has fired keeps its tag: only a MOD of the program arms it again, and until then Translate drops
-  // what the kernel still reports (it cannot be told to report no hang-up).
+  // A one-shot that has fired keeps its tag: only a MOD of the program arms it again, and until
+  // then Translate drops what the kernel still reports (it cannot be told to report no hang-up).
   if (registration->disabled) return;
-  KernelControl(set->epfd, EPOLL_CTL_MOD, registration->fd, registration->events, registration->data);
+  KernelControl(set->epfd, EPOLL_CTL_MOD, registration->fd, registration->events,
+                registration->data);
 }
 
 // Under registrations_lock.
@@ -172,7 +180,8 @@ void Remove(Registration* registration) {
   if (link == self) {
     list.first = registration->next_of_side;
   } else {
-    while (link != 0 && registrations[link - 1].next_of_side != self) link = registrations[link - 1].next_of_side;
+    while (link != 0 && registrations[link - 1].next_of_side != self)
+      link = registrations[link - 1].next_of_side;
     if (link != 0) registrations[link - 1].next_of_side = registration->next_of_side;
   }
   registration->in_use = false;
@@ -194,9 +203,9 @@ bool IsTag(uint64_t data, uint32_t* index) {
 
 int UpdateKernel(EpollSet* set, uint32_t index, Registration* registration) {
   const uint32_t events =
-      registration->disabled
-          ? static_cast<uint32_t>(EPOLLET)
-          : (registration->events & ~kKeptFromKernel) | (registration->kernel_out ? static_cast<uint32_t>(EPOLLOUT) : 0);
+      registration->disabled ? static_cast<uint32_t>(EPOLLET)
+                             : (registration->events & ~kKeptFromKernel) |
+                                   (registration->kernel_out ? static_cast<uint32_t>(EPOLLOUT) : 0);
   return KernelControl(set->epfd, EPOLL_CTL_MOD, registration->fd, events, TagOf(index));
 }
 
@@ -224,11 +233,13 @@ void EpollCreated(int epfd) {
 int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* event) {
   Side* side = FindSide(fd);
   const auto kernel = [&] {
-    return static_cast<int>(sys::Call(SYS_epoll_ctl, epfd, operation, fd, reinterpret_cast<long>(event)));
+    return static_cast<int>(
+        sys::Call(SYS_epoll_ctl, epfd, operation, fd, reinterpret_cast<long>(event)));
   };
-  if (EpollSet* inner = FindEpollSet(fd); inner != nullptr && operation == EPOLL_CTL_ADD) EpollSetIsWatched(inner);
-  if (side == nullptr || (event == nullptr && operation != EPOLL_CTL_DEL) || operation < EPOLL_CTL_ADD ||
-      operation > EPOLL_CTL_MOD) {
+  if (EpollSet* inner = FindEpollSet(fd); inner != nullptr && operation == EPOLL_CTL_ADD)
+    EpollSetIsWatched(inner);
+  if (side == nullptr || (event == nullptr && operation != EPOLL_CTL_DEL) ||
+      operation < EPOLL_CTL_ADD || operation > EPOLL_CTL_MOD) {
     return kernel();
   }
   sys::SignalsBlocked blocked;
@@ -242,7 +253,8 @@ int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* ev
   if (operation == EPOLL_CTL_ADD) {
     const int result = kernel();
     if (result != 0) return result;
-    if (registration != nullptr) Remove(registration);  // left from a descriptor that was closed unseen
+    if (registration != nullptr)
+      Remove(registration);  // left from a descriptor that was closed unseen
     registration = NewRegistration();
     if (registration == nullptr) {
       side->pinned.store(1, std::memory_order_relaxed);
@@ -310,15 +322,15 @@ bool PrepareRegistrations(Side* side) {
     all = Convert(registration.set, &registration);
     wake = true;
   }
-  if (wake) WakeSleepersOf();  // who went to sleep before the conversion must look at FIFOs from now on
+  if (wake)
+    WakeSleepersOf();  // who went to sleep before the conversion must look at FIFOs from now on
   return all;
 }
 
 void RestoreRegistrations(Side* side) {
   LockScope scope(registrations_lock, CurrentTid());
   Of(side).converted = false;
-  for (uint32_t link = Of(side).first; link != 0;
-       link = registrations[link - 1].next_of_side) {
+  for (uint32_t link = Of(side).first; link != 0; link = registrations[link - 1].next_of_side) {
     Registration& registration = registrations[link - 1];
     LockScope inner(registration.set->lock, CurrentTid());
     Restore(registration.set, &registration);
@@ -364,7 +376,8 @@ void EpollSetIsWatched(EpollSet* set) {
       set->watched = true;
       if (set->has_doorbell) KernelControl(set->epfd, EPOLL_CTL_DEL, OwnDoorbellFd(), 0, 0);
       set->has_doorbell = false;
-      for (uint32_t link = set->first_converted; link != 0 && count < 64; link = registrations[link - 1].next_in_set) {
+      for (uint32_t link = set->first_converted; link != 0 && count < 64;
+           link = registrations[link - 1].next_in_set) {
         fds[count++] = registrations[link - 1].fd;
         Of(registrations[link - 1].side).converted = false;
       }
@@ -375,7 +388,8 @@ void EpollSetIsWatched(EpollSet* set) {
         Restore(set, &registration);
       }
     }
-    for (size_t i = 0; i < count; ++i) FallBackToTcp(fds[i], "epoll set watched by another set or by poll", true);
+    for (size_t i = 0; i < count; ++i)
+      FallBackToTcp(fds[i], "epoll set watched by another set or by poll", true);
   } while (count == 64);
 }
 

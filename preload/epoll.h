@@ -1,10 +1,11 @@
-// Epoll sets as this library sees them. Every registration stays in the kernel's set, so nesting, sharing and closing
-// keep the kernel's semantics. While a socket is accelerated its registration is *converted*: in the kernel it carries a
-// tag instead of the program's data and no EPOLLOUT (the shadow socket is always writable), and the set holds our
-// doorbell; EpollWait turns both back into what the program registered.
+// Epoll sets as this library sees them. Every registration stays in the kernel's set, so nesting,
+// sharing and closing keep the kernel's semantics. While a socket is accelerated its registration
+// is *converted*: in the kernel it carries a tag instead of the program's data and no EPOLLOUT (the
+// shadow socket is always writable), and the set holds our doorbell; EpollWait turns both back into
+// what the program registered.
 //
-// Locks: `registrations_lock` guards structure (who is registered where, who is converted), a set's own lock what a wait
-// looks at. Order: registrations_lock, then a set's lock, then a stream's.
+// Locks: `registrations_lock` guards structure (who is registered where, who is converted), a set's
+// own lock what a wait looks at. Order: registrations_lock, then a set's lock, then a stream's.
 #pragma once
 
 #include <sys/epoll.h>
@@ -36,7 +37,7 @@ struct Registration {
   uint64_t reported;  // edge-triggered: the producer index at the last report
   Side* side;
   EpollSet* set;
-  uint32_t next_of_side;  // index + 1
+  uint32_t next_of_side;                  // index + 1
   uint32_t next_in_set, previous_in_set;  // of the converted ones; index + 1
   uint32_t next_free;
 };
@@ -47,14 +48,16 @@ struct alignas(64) EpollSet {  // aligned: the descriptor table keeps a tag in a
   bool has_doorbell;
   bool watched;    // its readiness is waited for by another set or by poll: its sockets stay on TCP
   int references;  // descriptors
-  int owner_pid;   // a set inherited over fork is not converted: the other process could not read the tags
+  int owner_pid;   // a set inherited over fork is not converted: the other process could not read
+                   // the tags
   int epfd;
   uint32_t turn;
   std::atomic<uint32_t> converted;  // how many
   uint32_t first_converted;         // index + 1
 };
 
-// For the agent: converts all registrations of a side, before it is attached. False: one of them cannot be.
+// For the agent: converts all registrations of a side, before it is attached. False: one of them
+// cannot be.
 bool PrepareRegistrations(Side* side);
 // Gives all registrations of a side back to the kernel as the program made them.
 void RestoreRegistrations(Side* side);
@@ -74,7 +77,8 @@ Registration* RegistrationAt(uint32_t index);
 inline constexpr uint32_t kDoorbellIndex = 0xffffff;
 uint64_t TagOf(uint32_t index);
 bool IsTag(uint64_t data, uint32_t* index);
-// Tells the kernel what a converted registration wants now (nothing, if it is a one-shot that has fired).
+// Tells the kernel what a converted registration wants now (nothing, if it is a one-shot that has
+// fired).
 int UpdateKernel(EpollSet* set, uint32_t index, Registration* registration);
 
 }  // namespace xenloop

@@ -1,4 +1,5 @@
-// Waiting on an epoll set: what the kernel reports, plus what FIFOs hold, in the program's own terms.
+// Waiting on an epoll set: what the kernel reports, plus what FIFOs hold, in the program's own
+// terms.
 #include <errno.h>
 #include <pthread.h>
 
@@ -29,7 +30,8 @@ uint32_t Evaluate(uint32_t index, uint32_t from_kernel, Self self) {
   const uint32_t wanted = registration->events;
   const bool edge = (wanted & EPOLLET) != 0;
   uint32_t events = from_kernel & ((wanted & ~kWrite) | kAlways);
-  if (edge && side->send.blocked.load(std::memory_order_relaxed) != 0) registration->out_reported = false;
+  if (edge && side->send.blocked.load(std::memory_order_relaxed) != 0)
+    registration->out_reported = false;
   const bool want_room = (wanted & kWrite) != 0 && !(edge && registration->out_reported);
   const FifoReadiness ready = ReadinessOf(registration->fd, side, want_room, self);
   bool news = events != 0;
@@ -38,7 +40,8 @@ uint32_t Evaluate(uint32_t index, uint32_t from_kernel, Self self) {
     news = news || (kRead & wanted) != 0;
     registration->reported = ready.published;
   }
-  const bool room = want_room && (ready.out || (ready.out_from_kernel && KernelWritable(registration->fd)));
+  const bool room =
+      want_room && (ready.out || (ready.out_from_kernel && KernelWritable(registration->fd)));
   // While sends go by TCP it is the kernel that must wake us when there is room again.
   const bool ask_kernel = want_room && !room && ready.out_from_kernel;
   if (ask_kernel != registration->kernel_out) {
@@ -54,8 +57,10 @@ uint32_t Evaluate(uint32_t index, uint32_t from_kernel, Self self) {
     }
   }
   if (!news || events == 0) return 0;
-  // As the kernel does, an edge tells the whole state: room that was told before is told again with new data.
-  if (edge && (wanted & kWrite) != 0 && !room && side->send.blocked.load(std::memory_order_relaxed) == 0) {
+  // As the kernel does, an edge tells the whole state: room that was told before is told again with
+  // new data.
+  if (edge && (wanted & kWrite) != 0 && !room &&
+      side->send.blocked.load(std::memory_order_relaxed) == 0) {
     events |= kWrite & wanted;
   }
   if (edge && ready.in) events |= kRead & wanted;
@@ -69,7 +74,8 @@ void Fired(EpollSet* set, uint32_t index, Registration* registration) {
 }
 
 // Adds the ready converted registrations to events[count...]; returns the new count.
-int Collect(EpollSet* set, epoll_event* events, int count, int max_events, uint64_t token, Self self) {
+int Collect(EpollSet* set, epoll_event* events, int count, int max_events, uint64_t token,
+            Self self) {
   if (set->converted.load(std::memory_order_relaxed) == 0 || count >= max_events) return count;
   LockScope scope(set->lock, self.tid);
   if (scope.result() == LockResult::kReentered) return count;
@@ -93,13 +99,15 @@ int Collect(EpollSet* set, epoll_event* events, int count, int max_events, uint6
     link = next;
   }
   if (link != 0 && count == max_events) {
-    // More may be ready than fits: begin with them next time, and let another sleeper have them now.
+    // More may be ready than fits: begin with them next time, and let another sleeper have them
+    // now.
     const uint32_t first = set->first_converted;
     Registration* rest = RegistrationAt(link - 1);
     if (first != link) {
       // Rotate the list: [first .. before rest) goes behind the last.
       uint32_t last = link;
-      while (RegistrationAt(last - 1)->next_in_set != 0) last = RegistrationAt(last - 1)->next_in_set;
+      while (RegistrationAt(last - 1)->next_in_set != 0)
+        last = RegistrationAt(last - 1)->next_in_set;
       Registration* tail_of_first = RegistrationAt(rest->previous_in_set - 1);
       tail_of_first->next_in_set = 0;
       rest->previous_in_set = 0;
@@ -112,8 +120,9 @@ int Collect(EpollSet* set, epoll_event* events, int count, int max_events, uint6
   return count;
 }
 
-// Turns what the kernel returned at events[first, first + count) into what the program registered, in place; returns how
-// many events there are now. What this look has reported already is merged: one descriptor, one event.
+// Turns what the kernel returned at events[first, first + count) into what the program registered,
+// in place; returns how many events there are now. What this look has reported already is merged:
+// one descriptor, one event.
 int Translate(EpollSet* set, epoll_event* events, int first, int count, uint64_t token, Self self) {
   int kept = first;
   for (int i = first; i < first + count; ++i) {
@@ -127,7 +136,8 @@ int Translate(EpollSet* set, epoll_event* events, int first, int count, uint64_t
     Registration* registration = RegistrationAt(index);
     if (registration == nullptr || !registration->in_use || registration->set != set) continue;
     if (registration->token == token && registration->position >= 0) {
-      events[registration->position].events |= events[i].events & ((registration->events & ~kWrite) | kAlways);
+      events[registration->position].events |=
+          events[i].events & ((registration->events & ~kWrite) | kAlways);
       continue;
     }
     const uint32_t found = Evaluate(index, events[i].events, self);
@@ -142,7 +152,8 @@ int Translate(EpollSet* set, epoll_event* events, int first, int count, uint64_t
   return kept;
 }
 
-int KernelWait(int epfd, epoll_event* events, int max_events, const timespec* timeout, const sigset_t* mask) {
+int KernelWait(int epfd, epoll_event* events, int max_events, const timespec* timeout,
+               const sigset_t* mask) {
   const int saved = errno;
   const int count = real::epoll_pwait2(epfd, events, max_events, timeout, mask);
   if (count >= 0) return count;
@@ -168,25 +179,29 @@ int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
   if (max_events <= 0) return KernelWait(epfd, events, max_events, timeout, mask);
   const Self self = CurrentSelf();
   static constexpr timespec kNow{0, 0};
-  const uint64_t deadline =
-      timeout == nullptr ? 0
-                         : sys::MonotonicNs() + static_cast<uint64_t>(timeout->tv_sec) * 1000000000u +
-                               static_cast<uint64_t>(timeout->tv_nsec);
+  const uint64_t deadline = timeout == nullptr
+                                ? 0
+                                : sys::MonotonicNs() +
+                                      static_cast<uint64_t>(timeout->tv_sec) * 1000000000u +
+                                      static_cast<uint64_t>(timeout->tv_nsec);
   bool may_spin = true;
   for (;;) {
     const uint64_t token = next_token.fetch_add(1, std::memory_order_relaxed);
     timespec left = kNow;
     const bool can_wait = Remaining(timeout, deadline, &left);
     if (set->converted.load(std::memory_order_acquire) == 0) {
-      // A conversion meanwhile puts the doorbell into the set and rings it: we come round and look at FIFOs.
-      const int count = KernelWait(epfd, events, max_events, timeout == nullptr ? nullptr : &left, mask);
+      // A conversion meanwhile puts the doorbell into the set and rings it: we come round and look
+      // at FIFOs.
+      const int count =
+          KernelWait(epfd, events, max_events, timeout == nullptr ? nullptr : &left, mask);
       if (count <= 0) return count;
       const int kept = Translate(set, events, 0, count, token, self);
       if (kept > 0) return kept;
       continue;
     }
-    // What the kernel has ready and what FIFOs hold, in one answer, as the kernel would give it; each goes first in turn
-    // so that neither starves the other when the program takes few at a time.
+    // What the kernel has ready and what FIFOs hold, in one answer, as the kernel would give it;
+    // each goes first in turn so that neither starves the other when the program takes few at a
+    // time.
     const bool kernel_first = (++set->turn & 1) != 0;
     int count = 0;
     if (!kernel_first) count = Collect(set, events, 0, max_events, token, self);
@@ -196,7 +211,8 @@ int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
       if (more <= 0) break;
       const int before = count;
       count = Translate(set, events, count, more, token, self);
-      if (count > before || more < max_events - before) break;  // else our doorbell took the last place: ask again
+      if (count > before || more < max_events - before)
+        break;  // else our doorbell took the last place: ask again
     }
     if (kernel_first) count = Collect(set, events, count, max_events, token, self);
     if (count == 0 && can_wait && may_spin && GetConfig().spin_us != 0) {
@@ -205,7 +221,8 @@ int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
       uint32_t turns = 0;
       bool from_kernel = false;
       while (budget != 0 && SpinTurn(&start, budget, &turns)) {
-        count = Collect(set, events, 0, max_events, next_token.fetch_add(1, std::memory_order_relaxed), self);
+        count = Collect(set, events, 0, max_events,
+                        next_token.fetch_add(1, std::memory_order_relaxed), self);
         if (count > 0) break;
         if ((turns & 31) == 0) {
           count = KernelWait(epfd, events, max_events, &kNow, mask);
@@ -214,13 +231,16 @@ int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
         }
       }
       if (count < 0) return count;
-      if (from_kernel) count = Translate(set, events, 0, count, next_token.fetch_add(1, std::memory_order_relaxed), self);
+      if (from_kernel)
+        count = Translate(set, events, 0, count, next_token.fetch_add(1, std::memory_order_relaxed),
+                          self);
       SharedSpinEnded(count > 0);
       may_spin = false;
     }
     if (count > 0) return count;
     AddSleeper();
-    count = Collect(set, events, 0, max_events, next_token.fetch_add(1, std::memory_order_relaxed), self);
+    count = Collect(set, events, 0, max_events, next_token.fetch_add(1, std::memory_order_relaxed),
+                    self);
     if (count > 0) {
       RemoveSleeper();
       return count;

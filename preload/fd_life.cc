@@ -1,5 +1,5 @@
-// The life of descriptors: when a socket becomes a side, when a duplicate shares it, and what the last close of an
-// accelerated socket owes its peer.
+// The life of descriptors: when a socket becomes a side, when a duplicate shares it, and what the
+// last close of an accelerated socket owes its peer.
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -38,8 +38,9 @@ int OtherDescriptor(const Side* side, int except) {
   return -1;
 }
 
-// A thread of ours sleeps in a call on this very socket. The kernel would let it go on with the open file after the
-// close, and end the connection when the call returns; so does this: the side lives on under a private number.
+// A thread of ours sleeps in a call on this very socket. The kernel would let it go on with the
+// open file after the close, and end the connection when the call returns; so does this: the side
+// lives on under a private number.
 bool LeaveToBlockedCalls(int fd, Side* side) {
   const int duplicate = static_cast<int>(sys::Call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 1024));
   if (duplicate < 0 || !FdTable::InRange(duplicate)) return false;
@@ -55,8 +56,8 @@ bool LeaveToBlockedCalls(int fd, Side* side) {
   return true;
 }
 
-// The last close of an accelerated side: both directions go back to TCP, and the kernel closes what is then an ordinary
-// connection. Unread bytes make it reset the connection, as TCP does.
+// The last close of an accelerated side: both directions go back to TCP, and the kernel closes what
+// is then an ordinary connection. Unread bytes make it reset the connection, as TCP does.
 void CloseAttached(int fd, Side* side) {
   sys::SignalsBlocked blocked;
   SocketShadow shadow(fd, side);
@@ -74,14 +75,16 @@ void CloseAttached(int fd, Side* side) {
     unread = route != ReceiveRoute::kTcp && side->receive.fifo.AvailableBytes() > 0;
     side->receive.EndFifo(shadow);
   }
-  Log("close fd %d: residue %s, unread %s", fd, pending ? "pending" : "none", unread ? "yes" : "no");
+  Log("close fd %d: residue %s, unread %s", fd, pending ? "pending" : "none",
+      unread ? "yes" : "no");
   int lingering = -1;
   if (pending) {
     lingering = static_cast<int>(sys::Call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 1024));
     if (lingering >= 0) FdTable::SetPrivate(lingering);
   } else if (unread) {
     const linger reset{1, 0};
-    sys::Call(SYS_setsockopt, fd, SOL_SOCKET, SO_LINGER, reinterpret_cast<long>(&reset), sizeof reset);
+    sys::Call(SYS_setsockopt, fd, SOL_SOCKET, SO_LINGER, reinterpret_cast<long>(&reset),
+              sizeof reset);
   }
   AgentRelease(side, lingering);
 }
@@ -98,7 +101,8 @@ void SocketCreated(int fd, int domain, int type, int protocol) {
 void SocketConnected(int fd) {
   Side* side = FindSide(fd);
   if (side == nullptr) return;
-  if (side->pinned.load(std::memory_order_relaxed) != 0 && strcmp(side->reason.load(), kDisconnected) == 0) {
+  if (side->pinned.load(std::memory_order_relaxed) != 0 &&
+      strcmp(side->reason.load(), kDisconnected) == 0) {
     side->pinned.store(0, std::memory_order_relaxed);  // dissolved, and now connected anew
     side->next_attempt.store(0, std::memory_order_relaxed);
     if (GetConfig().test_points) WantUpgrade(side);
@@ -148,11 +152,13 @@ int BeforeClose(int fd) {
       side->holders.fetch_sub(1, std::memory_order_acq_rel);
     }
     if (!FdTable::Take(fd, side)) return 0;
-    if (other >= 0 && side->fd.load(std::memory_order_relaxed) == fd) side->fd.store(other, std::memory_order_release);
+    if (other >= 0 && side->fd.load(std::memory_order_relaxed) == fd)
+      side->fd.store(other, std::memory_order_release);
     side->references.fetch_sub(1, std::memory_order_acq_rel);
     return 0;
   }
-  if (side->blocked_calls.load(std::memory_order_acquire) > 0 && LeaveToBlockedCalls(fd, side)) return 0;
+  if (side->blocked_calls.load(std::memory_order_acquire) > 0 && LeaveToBlockedCalls(fd, side))
+    return 0;
   bool attached;
   {
     // Under the send lock the agent cannot be half-way through attaching this side.
@@ -218,7 +224,8 @@ void FallBackToTcp(int fd, const char* reason, bool pin) {
   side->reason.store(reason, std::memory_order_relaxed);
   // Whoever writes next does not pass through us: all that the FIFO owed must be in TCP before.
   const uint64_t end = sys::MonotonicNs() + static_cast<uint64_t>(kLongestFlushMs) * 1000000u;
-  while (side->send.route.load(std::memory_order_acquire) == SendRoute::kFlushing && sys::MonotonicNs() < end) {
+  while (side->send.route.load(std::memory_order_acquire) == SendRoute::kFlushing &&
+         sys::MonotonicNs() < end) {
     SleepUntilWritable(fd, end);
     FallBack(fd, side, reason);
   }

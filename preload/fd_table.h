@@ -1,5 +1,6 @@
-// What this process knows about each descriptor number: one word a number, in untouched zero pages until used. The word
-// of a descriptor that we do not follow is 0, so the cost for files, pipes and the like is one load.
+// What this process knows about each descriptor number: one word a number, in untouched zero pages
+// until used. The word of a descriptor that we do not follow is 0, so the cost for files, pipes and
+// the like is one load.
 #pragma once
 
 #include <atomic>
@@ -25,8 +26,12 @@ class FdTable {
   static bool IsPrivate(int fd) { return Load(fd) == kPrivate; }
   static bool IsEmpty(int fd) { return Load(fd) == 0; }
 
-  static void SetSide(int fd, Side* side) { Store(fd, reinterpret_cast<uintptr_t>(side) | kSideTag); }
-  static void SetEpollSet(int fd, EpollSet* set) { Store(fd, reinterpret_cast<uintptr_t>(set) | kEpollTag); }
+  static void SetSide(int fd, Side* side) {
+    Store(fd, reinterpret_cast<uintptr_t>(side) | kSideTag);
+  }
+  static void SetEpollSet(int fd, EpollSet* set) {
+    Store(fd, reinterpret_cast<uintptr_t>(set) | kEpollTag);
+  }
   static void SetPrivate(int fd) { Store(fd, kPrivate); }
   static void Clear(int fd) { Store(fd, 0); }
   // Clears the entry if it is still `side`; false if somebody else was faster.

@@ -1,5 +1,5 @@
-// Counts a connection's data operations and decides when to ask the agent for an upgrade. A connection that lives for a
-// few operations only never costs more than these counters.
+// Counts a connection's data operations and decides when to ask the agent for an upgrade. A
+// connection that lives for a few operations only never costs more than these counters.
 #pragma once
 
 #include "preload/agent.h"

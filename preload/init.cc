@@ -1,5 +1,6 @@
-// Start and end of the library in a process. The constructor reads the configuration and nothing more: no allocation, no
-// descriptor, no thread. Until it has run, and where acceleration is off, every call passes through.
+// Start and end of the library in a process. The constructor reads the configuration and nothing
+// more: no allocation, no descriptor, no thread. Until it has run, and where acceleration is off,
+// every call passes through.
 #include "preload/init.h"
 
 #include <sched.h>
@@ -26,7 +27,8 @@ __attribute__((constructor)) void Start(int, char**, char** environment) {
   if (!GetConfig().enabled) return;
   cpu_set_t processors;
   CPU_ZERO(&processors);
-  if (sys::Call(SYS_sched_getaffinity, 0, sizeof processors, reinterpret_cast<long>(&processors)) > 0) {
+  if (sys::Call(SYS_sched_getaffinity, 0, sizeof processors, reinterpret_cast<long>(&processors)) >
+      0) {
     process_state.processors = static_cast<uint32_t>(CPU_COUNT(&processors));
   }
   if (&__rseq_offset != nullptr) process_state.rseq_offset = __rseq_offset;

@@ -1,6 +1,6 @@
-// poll, ppoll, select, pselect: the kernel answers for every descriptor, the FIFO's part is added, and while the thread
-// sleeps the doorbell is one descriptor more. Threads that wait for sockets on TCP are counted as kernel users, so that
-// no direction is upgraded beneath them.
+// poll, ppoll, select, pselect: the kernel answers for every descriptor, the FIFO's part is added,
+// and while the thread sleeps the doorbell is one descriptor more. Threads that wait for sockets on
+// TCP are counted as kernel users, so that no direction is upgraded beneath them.
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
@@ -26,8 +26,8 @@ constexpr short kWrite = POLLOUT | POLLWRNORM;
 constexpr nfds_t kOnStack = 256;
 constexpr timespec kNow{0, 0};
 
-// An epoll descriptor that holds the doorbell edge-triggered: each sleeping thread has its own, so none can swallow
-// another's wake-up. Lent from a small pool for the time of a sleep.
+// An epoll descriptor that holds the doorbell edge-triggered: each sleeping thread has its own, so
+// none can swallow another's wake-up. Lent from a small pool for the time of a sleep.
 struct SleeperBell {
   std::atomic<uint32_t> lent;
   int epfd;  // 0: not made yet
@@ -51,7 +51,8 @@ class LentBell {
       const int fd = MakePrivate(static_cast<int>(sys::Call(SYS_epoll_create1, EPOLL_CLOEXEC)));
       epoll_event event{};
       event.events = EPOLLIN | EPOLLET;
-      if (fd >= 0) sys::Call(SYS_epoll_ctl, fd, EPOLL_CTL_ADD, doorbell, reinterpret_cast<long>(&event));
+      if (fd >= 0)
+        sys::Call(SYS_epoll_ctl, fd, EPOLL_CTL_ADD, doorbell, reinterpret_cast<long>(&event));
       bell.epfd = fd;
       bell.bell_fd = doorbell;
       return;
@@ -108,9 +109,10 @@ int KernelPoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_
 
 // One call's view of its descriptors.
 struct Waited {
-  pollfd* fds;       // the program's
-  pollfd* kernel;    // what we ask the kernel; one entry more for the bell
-  Side** counted;    // sides in whose receive direction this thread counts as a kernel user; null elsewhere
+  pollfd* fds;     // the program's
+  pollfd* kernel;  // what we ask the kernel; one entry more for the bell
+  Side** counted;  // sides in whose receive direction this thread counts as a kernel user; null
+                   // elsewhere
   nfds_t count;
   bool accelerated;  // at least one side is not on TCP
 
@@ -122,7 +124,8 @@ struct Waited {
       Side* side = FindSide(fds[i].fd);
       if (side == nullptr) continue;
       if (side->receive.EnterKernel(self)) counted[i] = side;
-      const bool sends_by_fifo = side->send.route.load(std::memory_order_relaxed) == SendRoute::kFifo;
+      const bool sends_by_fifo =
+          side->send.route.load(std::memory_order_relaxed) == SendRoute::kFifo;
       if (counted[i] == nullptr || sends_by_fifo) accelerated = true;
       if (sends_by_fifo) {
         kernel[i].events = static_cast<short>(fds[i].events & ~kWrite);
@@ -178,7 +181,8 @@ bool PollConcernsUs(const pollfd* fds, nfds_t count) {
 
 int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask) {
   pthread_testcancel();  // these calls are cancellation points even when they need not wait
-  if (timeout != nullptr && (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999)) {
+  if (timeout != nullptr &&
+      (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999)) {
     return KernelPoll(fds, count, timeout, mask);
   }
   pollfd stack_fds[kOnStack + 2];
@@ -190,8 +194,9 @@ int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mas
   const Self self = CurrentSelf();
   const bool for_ever = timeout == nullptr;
   const uint64_t start = for_ever ? 0 : sys::MonotonicNs();
-  const uint64_t length =
-      for_ever ? 0 : static_cast<uint64_t>(timeout->tv_sec) * 1000000000u + static_cast<uint64_t>(timeout->tv_nsec);
+  const uint64_t length = for_ever ? 0
+                                   : static_cast<uint64_t>(timeout->tv_sec) * 1000000000u +
+                                         static_cast<uint64_t>(timeout->tv_nsec);
   bool may_spin = true;
   for (;;) {
     waited.Enter(self);
@@ -215,7 +220,8 @@ int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mas
       const uint32_t budget = SharedSpinBudgetUs();
       uint64_t spin_start = 0;
       uint32_t turns = 0;
-      while (ready == 0 && budget != 0 && SpinTurn(&spin_start, budget, &turns)) ready = waited.Evaluate(self);
+      while (ready == 0 && budget != 0 && SpinTurn(&spin_start, budget, &turns))
+        ready = waited.Evaluate(self);
       SharedSpinEnded(ready != 0);
     }
     if (ready != 0 || !can_wait) {
@@ -229,8 +235,10 @@ int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mas
       waited.kernel[count] = pollfd{bell.fd(), POLLIN, 0};
       // Without a bell (no descriptor left) look at the FIFOs every millisecond: slow, but it ends.
       timespec nap{0, 1000000};
-      const bool whole = bell.fd() >= 0 || (!for_ever && left.tv_sec == 0 && left.tv_nsec < nap.tv_nsec);
-      answer = KernelPoll(waited.kernel, count + 1, whole ? (for_ever ? nullptr : &left) : &nap, mask);
+      const bool whole =
+          bell.fd() >= 0 || (!for_ever && left.tv_sec == 0 && left.tv_nsec < nap.tv_nsec);
+      answer =
+          KernelPoll(waited.kernel, count + 1, whole ? (for_ever ? nullptr : &left) : &nap, mask);
       if (waited.kernel[count].revents != 0) bell.Swallow();
       ready = answer < 0 ? answer : waited.Evaluate(self);
     }
@@ -251,7 +259,9 @@ bool Has(const fd_set* set, int fd) {
   const auto* words = reinterpret_cast<const unsigned long*>(set);
   return set != nullptr && ((words[fd / 64] >> (fd % 64)) & 1) != 0;
 }
-void Put(fd_set* set, int fd) { reinterpret_cast<unsigned long*>(set)[fd / 64] |= 1ul << (fd % 64); }
+void Put(fd_set* set, int fd) {
+  reinterpret_cast<unsigned long*>(set)[fd / 64] |= 1ul << (fd % 64);
+}
 void Wipe(fd_set* set, int count) {
   if (set != nullptr) memset(set, 0, static_cast<size_t>((count + 63) / 64) * 8);
 }
@@ -268,19 +278,21 @@ bool SelectConcernsUs(int count, const fd_set* read, const fd_set* write, const 
   return concerns;
 }
 
-int Select(int count, fd_set* read, fd_set* write, fd_set* except, const timespec* timeout, timespec* remaining,
-           const sigset_t* mask) {
+int Select(int count, fd_set* read, fd_set* write, fd_set* except, const timespec* timeout,
+           timespec* remaining, const sigset_t* mask) {
   const uint64_t start = sys::MonotonicNs();
   nfds_t n = 0;
-  for (int fd = 0; fd < count; ++fd) n += Has(read, fd) || Has(write, fd) || Has(except, fd) ? 1 : 0;
+  for (int fd = 0; fd < count; ++fd)
+    n += Has(read, fd) || Has(write, fd) || Has(except, fd) ? 1 : 0;
   pollfd stack_fds[kOnStack + 1];
   const Scratch<pollfd> scratch(stack_fds, n);
   if (scratch.get() == nullptr) return -ENOMEM;
   pollfd* fds = scratch.get();
   n = 0;
   for (int fd = 0; fd < count; ++fd) {
-    const short events = static_cast<short>((Has(read, fd) ? kSelectRead : 0) | (Has(write, fd) ? kSelectWrite : 0) |
-                                            (Has(except, fd) ? POLLPRI : 0));
+    const short events =
+        static_cast<short>((Has(read, fd) ? kSelectRead : 0) | (Has(write, fd) ? kSelectWrite : 0) |
+                           (Has(except, fd) ? POLLPRI : 0));
     if (events != 0) fds[n++] = pollfd{fd, events, 0};
   }
   int result = Poll(fds, n, timeout, mask);
@@ -288,8 +300,8 @@ int Select(int count, fd_set* read, fd_set* write, fd_set* except, const timespe
     if ((fds[i].revents & POLLNVAL) != 0) result = -EBADF;
   }
   if (remaining != nullptr && timeout != nullptr) {
-    const uint64_t length =
-        static_cast<uint64_t>(timeout->tv_sec) * 1000000000u + static_cast<uint64_t>(timeout->tv_nsec);
+    const uint64_t length = static_cast<uint64_t>(timeout->tv_sec) * 1000000000u +
+                            static_cast<uint64_t>(timeout->tv_nsec);
     const uint64_t spent = sys::MonotonicNs() - start;
     const uint64_t rest = spent < length ? length - spent : 0;
     remaining->tv_sec = static_cast<time_t>(rest / 1000000000u);

@@ -1,5 +1,5 @@
-// fork, exec, spawn and exit: what becomes of followed sockets when the process changes. A forked child shares the sides
-// it inherits; a program that we do not see start gets them on TCP.
+// fork, exec, spawn and exit: what becomes of followed sockets when the process changes. A forked
+// child shares the sides it inherits; a program that we do not see start gets them on TCP.
 #include <fcntl.h>
 #include <pthread.h>
 
@@ -29,11 +29,13 @@ void EachDescriptor(Visit visit) {
   }
 }
 
-// The child will hold everything that we hold. Done in the parent, so that a close here cannot be the last one.
+// The child will hold everything that we hold. Done in the parent, so that a close here cannot be
+// the last one.
 void BeforeFork() {
   EachDescriptor([](int fd, Side* side) {
     side->references.fetch_add(1, std::memory_order_acq_rel);
-    if (side->fd.load(std::memory_order_relaxed) == fd) side->holders.fetch_add(1, std::memory_order_acq_rel);
+    if (side->fd.load(std::memory_order_relaxed) == fd)
+      side->holders.fetch_add(1, std::memory_order_acq_rel);
   });
 }
 
@@ -61,8 +63,8 @@ void AfterRawFork(pid_t child) {
 void BeforeSpawn() {
   if (!process_state.ready || InBorrowedMemory()) return;
   EachDescriptor([](int fd, Side* side) {
-    if (side->connected.load(std::memory_order_relaxed) != 0 && side->pinned.load(std::memory_order_relaxed) == 0 &&
-        !ClosesOnExec(fd)) {
+    if (side->connected.load(std::memory_order_relaxed) != 0 &&
+        side->pinned.load(std::memory_order_relaxed) == 0 && !ClosesOnExec(fd)) {
       FallBackToTcp(fd, "descriptor inherited by a spawned program", true);
     }
   });
@@ -74,7 +76,8 @@ void BeforeExec() {
     if (side->attached.load(std::memory_order_acquire) != 0) FallBackToTcp(fd, "exec", false);
     if (side->holders.load(std::memory_order_relaxed) > 1 && ClosesOnExec(fd)) {
       side->references.fetch_sub(1, std::memory_order_acq_rel);
-      if (side->fd.load(std::memory_order_relaxed) == fd) side->holders.fetch_sub(1, std::memory_order_acq_rel);
+      if (side->fd.load(std::memory_order_relaxed) == fd)
+        side->holders.fetch_sub(1, std::memory_order_acq_rel);
     }
   });
   AgentDrain(kLongestDrainMs);
@@ -83,10 +86,11 @@ void BeforeExec() {
 void AfterFailedExec() {
   if (!process_state.ready || InBorrowedMemory()) return;
   EachDescriptor([](int fd, Side* side) {
-    if (side->holders.load(std::memory_order_relaxed) >= 1 && side->references.load() > 0 && ClosesOnExec(fd) &&
-        side->holders.load(std::memory_order_relaxed) > 1) {
+    if (side->holders.load(std::memory_order_relaxed) >= 1 && side->references.load() > 0 &&
+        ClosesOnExec(fd) && side->holders.load(std::memory_order_relaxed) > 1) {
       side->references.fetch_add(1, std::memory_order_acq_rel);
-      if (side->fd.load(std::memory_order_relaxed) == fd) side->holders.fetch_add(1, std::memory_order_acq_rel);
+      if (side->fd.load(std::memory_order_relaxed) == fd)
+        side->holders.fetch_add(1, std::memory_order_acq_rel);
     }
   });
 }
@@ -99,7 +103,8 @@ void BeforeExit() {
   EachDescriptor([](int fd, Side* side) {
     if (side->holders.load(std::memory_order_relaxed) > 1 && FdTable::Take(fd, side)) {
       side->references.fetch_sub(1, std::memory_order_acq_rel);
-      if (side->fd.load(std::memory_order_relaxed) == fd) side->holders.fetch_sub(1, std::memory_order_acq_rel);
+      if (side->fd.load(std::memory_order_relaxed) == fd)
+        side->holders.fetch_sub(1, std::memory_order_acq_rel);
     }
   });
 }

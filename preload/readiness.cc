@@ -12,7 +12,8 @@ FifoReadiness ReadinessOf(int fd, Side* side, bool want_room, Self self) {
   {
     LockScope scope(side->receive.lock, self.tid);
     SocketShadow shadow(fd, side);
-    if (scope.result() != LockResult::kReentered && FindSide(fd) == side) side->receive.Advance(shadow);
+    if (scope.result() != LockResult::kReentered && FindSide(fd) == side)
+      side->receive.Advance(shadow);
     const ReceiveRoute route = side->receive.route.load(std::memory_order_relaxed);
     if (route == ReceiveRoute::kFifo) {
       const Fifo& fifo = side->receive.fifo;
@@ -29,7 +30,9 @@ FifoReadiness ReadinessOf(int fd, Side* side, bool want_room, Self self) {
     return ready;
   }
   const Fifo& fifo = side->send.fifo;
-  const auto has_room = [&fifo] { return fifo.FreeBytes() >= fifo.WakeThresholdBytes() || fifo.Sealed(); };
+  const auto has_room = [&fifo] {
+    return fifo.FreeBytes() >= fifo.WakeThresholdBytes() || fifo.Sealed();
+  };
   ready.out = has_room();
   if (!ready.out) {
     RequestDoorbell(fifo.header->producer_waiting);
@@ -41,7 +44,8 @@ FifoReadiness ReadinessOf(int fd, Side* side, bool want_room, Self self) {
 bool KernelWritable(int fd) {
   pollfd entry{fd, POLLOUT, 0};
   const timespec now{0, 0};
-  return sys::Call(SYS_ppoll, reinterpret_cast<long>(&entry), 1, reinterpret_cast<long>(&now), 0, 8) > 0 &&
+  return sys::Call(SYS_ppoll, reinterpret_cast<long>(&entry), 1, reinterpret_cast<long>(&now), 0,
+                   8) > 0 &&
          (entry.revents & POLLOUT) != 0;
 }
 

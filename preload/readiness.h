@@ -1,5 +1,5 @@
-// Is a side readable, writable? The FIFO's part of the answer for poll, select and epoll; the kernel gives the rest
-// (end of stream, errors, bytes still in TCP).
+// Is a side readable, writable? The FIFO's part of the answer for poll, select and epoll; the
+// kernel gives the rest (end of stream, errors, bytes still in TCP).
 #pragma once
 
 #include <cstdint>

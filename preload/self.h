@@ -9,10 +9,11 @@
 namespace xenloop {
 
 struct ProcessState {
-  bool ready = false;        // the constructor has run and acceleration is on
-  int32_t pid = 0;           // of the process that owns this memory; differs from getpid() in a vfork child only
-  long rseq_offset = 0;      // from the thread pointer to glibc's rseq area; 0: none
-  uint32_t processors = 1;   // that this process may use
+  bool ready = false;  // the constructor has run and acceleration is on
+  int32_t pid =
+      0;  // of the process that owns this memory; differs from getpid() in a vfork child only
+  long rseq_offset = 0;     // from the thread pointer to glibc's rseq area; 0: none
+  uint32_t processors = 1;  // that this process may use
 };
 extern ProcessState process_state;
 
@@ -26,8 +27,10 @@ inline uint32_t CurrentTid() {
 // The processor we are on, plus 1; 0 if the kernel does not say without a system call.
 inline uint32_t CurrentCpu() {
   if (process_state.rseq_offset == 0) return 0;
-  const char* area = static_cast<const char*>(__builtin_thread_pointer()) + process_state.rseq_offset;
-  const uint32_t cpu = *reinterpret_cast<const volatile uint32_t*>(area + 4);  // struct rseq, cpu_id
+  const char* area =
+      static_cast<const char*>(__builtin_thread_pointer()) + process_state.rseq_offset;
+  const uint32_t cpu =
+      *reinterpret_cast<const volatile uint32_t*>(area + 4);  // struct rseq, cpu_id
   return cpu < 0x7fffffff ? cpu + 1 : 0;
 }
 

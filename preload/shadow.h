@@ -1,5 +1,5 @@
-// The shadow socket of a side as a stream wants to see it: never blocks, never raises SIGPIPE, knows how many payload
-// bytes the kernel has carried.
+// The shadow socket of a side as a stream wants to see it: never blocks, never raises SIGPIPE,
+// knows how many payload bytes the kernel has carried.
 #pragma once
 
 #include <linux/sockios.h>
@@ -22,8 +22,8 @@ void RingOwnDoorbell();
 
 inline int TcpInfoOf(int fd, tcp_info* info) {
   socklen_t length = sizeof *info;
-  return static_cast<int>(sys::Call(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, reinterpret_cast<long>(info),
-                                    reinterpret_cast<long>(&length)));
+  return static_cast<int>(sys::Call(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO,
+                                    reinterpret_cast<long>(info), reinterpret_cast<long>(&length)));
 }
 
 class SocketShadow {
@@ -33,32 +33,39 @@ class SocketShadow {
   bool StillOurs() const { return FdTable::FindSide(fd_) == side_; }
 
   ssize_t TrySend(const iovec* iov, size_t count) const {
-    // An error that is pending belongs to the program's next call: a send of ours must not swallow it.
+    // An error that is pending belongs to the program's next call: a send of ours must not swallow
+    // it.
     pollfd entry{fd_, 0, 0};
     const timespec now{0, 0};
-    if (sys::Call(SYS_ppoll, reinterpret_cast<long>(&entry), 1, reinterpret_cast<long>(&now), 0, 8) > 0) return -EPIPE;
+    if (sys::Call(SYS_ppoll, reinterpret_cast<long>(&entry), 1, reinterpret_cast<long>(&now), 0,
+                  8) > 0)
+      return -EPIPE;
     msghdr message = {};
     message.msg_iov = const_cast<iovec*>(iov);
     message.msg_iovlen = count;
-    return sys::Call(SYS_sendmsg, fd_, reinterpret_cast<long>(&message), MSG_DONTWAIT | MSG_NOSIGNAL);
+    return sys::Call(SYS_sendmsg, fd_, reinterpret_cast<long>(&message),
+                     MSG_DONTWAIT | MSG_NOSIGNAL);
   }
   ssize_t TryReceive(const iovec* iov, size_t count, int flags) const {
     if ((flags & MSG_TRUNC) != 0 && iov[0].iov_base == nullptr) {
-      return sys::Call(SYS_recvfrom, fd_, 0, static_cast<long>(iov[0].iov_len), flags | MSG_DONTWAIT, 0, 0);
+      return sys::Call(SYS_recvfrom, fd_, 0, static_cast<long>(iov[0].iov_len),
+                       flags | MSG_DONTWAIT, 0, 0);
     }
     msghdr message = {};
     message.msg_iov = const_cast<iovec*>(iov);
     message.msg_iovlen = count;
     return sys::Call(SYS_recvmsg, fd_, reinterpret_cast<long>(&message), flags | MSG_DONTWAIT);
   }
-  // Payload bytes the program has handed to TCP: those sent, less those sent twice, plus those still queued.
+  // Payload bytes the program has handed to TCP: those sent, less those sent twice, plus those
+  // still queued.
   int64_t Written() const {
     tcp_info info;
     if (const int error = TcpInfoOf(fd_, &info)) return error;
-    return static_cast<int64_t>(info.tcpi_bytes_sent - info.tcpi_bytes_retrans + info.tcpi_notsent_bytes);
+    return static_cast<int64_t>(info.tcpi_bytes_sent - info.tcpi_bytes_retrans +
+                                info.tcpi_notsent_bytes);
   }
-  // Payload bytes the program has taken from TCP: those received, less those in the queue. A FIN counts as one byte
-  // received. Asked again if more came in between.
+  // Payload bytes the program has taken from TCP: those received, less those in the queue. A FIN
+  // counts as one byte received. Asked again if more came in between.
   int64_t Read() const {
     tcp_info before;
     tcp_info after;
@@ -68,7 +75,9 @@ class SocketShadow {
       const long result = sys::Call(SYS_ioctl, fd_, SIOCINQ, reinterpret_cast<long>(&queued));
       if (result < 0) return result;
       if (const int error = TcpInfoOf(fd_, &after)) return error;
-      if (before.tcpi_bytes_received != after.tcpi_bytes_received || before.tcpi_state != after.tcpi_state) continue;
+      if (before.tcpi_bytes_received != after.tcpi_bytes_received ||
+          before.tcpi_state != after.tcpi_state)
+        continue;
       const bool fin = after.tcpi_state != kTcpEstablished && after.tcpi_state != kTcpFinWait1 &&
                        after.tcpi_state != kTcpFinWait2;
       return static_cast<int64_t>(after.tcpi_bytes_received) - queued - (fin ? 1 : 0);
@@ -77,7 +86,8 @@ class SocketShadow {
   bool Readable() const {
     pollfd entry{fd_, POLLIN | POLLRDHUP, 0};
     const timespec now{0, 0};
-    return sys::Call(SYS_ppoll, reinterpret_cast<long>(&entry), 1, reinterpret_cast<long>(&now), 0, 8) > 0;
+    return sys::Call(SYS_ppoll, reinterpret_cast<long>(&entry), 1, reinterpret_cast<long>(&now), 0,
+                     8) > 0;
   }
   void Ring() const { RingPeerOf(side_); }
   void RingAll() const {

@@ -13,8 +13,8 @@ namespace {
 std::atomic<SideArena*> arena{nullptr};
 
 SideArena* MakeArena() {
-  const long memory =
-      sys::Call(SYS_mmap, 0, sizeof(SideArena), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  const long memory = sys::Call(SYS_mmap, 0, sizeof(SideArena), PROT_READ | PROT_WRITE,
+                                MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory < 0 && memory > -4096) return nullptr;
   auto* made = reinterpret_cast<SideArena*>(memory);
   SideArena* expected = nullptr;
@@ -35,10 +35,13 @@ Side* AllocateSide() {
     uint64_t word = a->used.words[w].load(std::memory_order_relaxed);
     while (word != ~0ull) {
       const uint32_t bit = static_cast<uint32_t>(__builtin_ctzll(~word));
-      if (!a->used.words[w].compare_exchange_weak(word, word | (1ull << bit), std::memory_order_acq_rel)) continue;
+      if (!a->used.words[w].compare_exchange_weak(word, word | (1ull << bit),
+                                                  std::memory_order_acq_rel))
+        continue;
       Side* side = &a->sides[w * 64 + bit];
       const uint32_t generation = side->generation.load(std::memory_order_relaxed) + 1;
-      // The kernel-user counts and locks of a former life are left to drain: they are zero or belong to late comers.
+      // The kernel-user counts and locks of a former life are left to drain: they are zero or
+      // belong to late comers.
       side->in_use.store(0, std::memory_order_relaxed);
       side->fd.store(-1, std::memory_order_relaxed);
       side->owner_pid.store(0, std::memory_order_relaxed);

@@ -1,9 +1,10 @@
 // One end of one TCP connection, as this library knows it, and where such ends are kept.
 //
-// Sides live in an arena of memory shared by a process and the children it forks, so that an inherited socket is the
-// same stream in both. A side is made when a TCP socket is made or accepted and freed with its last descriptor. Slots are
-// never unmapped: whoever comes late finds a valid (perhaps re-used) side, and looks again through the descriptor table
-// under the stream's lock before it moves a byte.
+// Sides live in an arena of memory shared by a process and the children it forks, so that an
+// inherited socket is the same stream in both. A side is made when a TCP socket is made or accepted
+// and freed with its last descriptor. Slots are never unmapped: whoever comes late finds a valid
+// (perhaps re-used) side, and looks again through the descriptor table under the stream's lock
+// before it moves a byte.
 #pragma once
 
 #include <atomic>
@@ -34,19 +35,20 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
   // When to try an upgrade, and why there is none.
   std::atomic<uint64_t> operations;
   std::atomic<uint64_t> next_attempt;
-  std::atomic<uint32_t> pinned;  // never upgrade again
-  std::atomic<uint32_t> forced;  // a test asked for an upgrade: either end may make the offer
+  std::atomic<uint32_t> pinned;    // never upgrade again
+  std::atomic<uint32_t> forced;    // a test asked for an upgrade: either end may make the offer
   std::atomic<uint32_t> attached;  // the agent holds a channel's FIFOs for this side
   std::atomic<uint32_t> connected;
   std::atomic<int32_t> blocked_calls;  // threads asleep in a data call on this side
-  std::atomic<uint32_t> shutdown_pending;  // the program has shut its direction down; the FIN waits for the residue
-  std::atomic<uint32_t> orphaned;      // closed by the program while calls slept: `fd` is a private number
+  std::atomic<uint32_t>
+      shutdown_pending;  // the program has shut its direction down; the FIN waits for the residue
+  std::atomic<uint32_t>
+      orphaned;  // closed by the program while calls slept: `fd` is a private number
   std::atomic<const char*> reason;
   std::atomic<uint32_t> upgrades;
   std::atomic<uint32_t> fallbacks;
   std::atomic<uint32_t> channel;  // index in the owner's table of channels, valid while attached
   std::atomic<uint32_t> spin_budget_us;
-
 };
 
 inline constexpr uint32_t kMaxSides = 32768;
@@ -55,7 +57,9 @@ inline constexpr uint32_t kSideWords = kMaxSides / 64;
 // One bit a side; set by any thread of the family, taken by the agent.
 struct SideSet {
   std::atomic<uint64_t> words[kSideWords];
-  void Add(uint32_t slot) { words[slot / 64].fetch_or(1ull << (slot % 64), std::memory_order_acq_rel); }
+  void Add(uint32_t slot) {
+    words[slot / 64].fetch_or(1ull << (slot % 64), std::memory_order_acq_rel);
+  }
 };
 
 struct SideArena {

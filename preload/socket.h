@@ -1,6 +1,7 @@
-// What the ABI layer (abi_*.cc) may ask of the semantics layer: every libc call that can touch an accelerated socket
-// has one function here. Results are bytes or 0, or -errno; kUseKernel means "make the real call, as if we were not
-// here". This file decides nothing; socket_*.cc, poll.cc, epoll.cc and process.cc do.
+// What the ABI layer (abi_*.cc) may ask of the semantics layer: every libc call that can touch an
+// accelerated socket has one function here. Results are bytes or 0, or -errno; kUseKernel means
+// "make the real call, as if we were not here". This file decides nothing; socket_*.cc, poll.cc,
+// epoll.cc and process.cc do.
 #pragma once
 
 #include <poll.h>
@@ -22,34 +23,40 @@ inline constexpr ssize_t kUseKernel = -100000;
 
 struct Side;  // one end of one TCP connection; see side.h
 
-// The side behind `fd`, or nullptr if `fd` is not a TCP socket that we follow. One load; safe at any time, also before
-// initialisation (then always nullptr).
+// The side behind `fd`, or nullptr if `fd` is not a TCP socket that we follow. One load; safe at
+// any time, also before initialisation (then always nullptr).
 Side* FindSide(int fd);
 
 // ---- data path (socket_receive.cc, socket_send.cc) ----
-// Enter...: true if this call must go to the kernel; then make the real call and call Leave... with its result (errno
-// is preserved). False: the direction is (being) accelerated; call Receive/Send, and start over on kUseKernel.
+// Enter...: true if this call must go to the kernel; then make the real call and call Leave... with
+// its result (errno is preserved). False: the direction is (being) accelerated; call Receive/Send,
+// and start over on kUseKernel.
 bool EnterKernelReceive(Side* side);
-// The result of the call: `result`, unless an error that the agent met belongs to this call (then -1 and errno).
+// The result of the call: `result`, unless an error that the agent met belongs to this call (then
+// -1 and errno).
 ssize_t LeaveKernelReceive(Side* side, ssize_t result);
 bool EnterKernelSend(Side* side);
 void LeaveKernelSend(Side* side, ssize_t result);
 
-// recv flags as for recvmsg(2). `message_flags` (may be null) receives what recvmsg would put into msg_flags.
-ssize_t Receive(int fd, Side* side, const iovec* iov, size_t iov_count, int flags, int* message_flags);
+// recv flags as for recvmsg(2). `message_flags` (may be null) receives what recvmsg would put into
+// msg_flags.
+ssize_t Receive(int fd, Side* side, const iovec* iov, size_t iov_count, int flags,
+                int* message_flags);
 ssize_t Send(int fd, Side* side, const iovec* iov, size_t iov_count, int flags);
 // sendfile(2) to an accelerated socket. `offset` as in sendfile (may be null).
 ssize_t SendFile(int out_fd, Side* side, int in_fd, off_t* offset, size_t count);
 
 // ---- readiness (poll.cc, epoll.cc) ----
-// True if one of the descriptors needs Poll() below (is a followed socket or an epoll set with such).
+// True if one of the descriptors needs Poll() below (is a followed socket or an epoll set with
+// such).
 bool PollConcernsUs(const pollfd* fds, nfds_t count);
 // As ppoll(2); timeout null: for ever. Returns -errno.
 int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask);
 bool SelectConcernsUs(int count, const fd_set* read, const fd_set* write, const fd_set* except);
-// As pselect(2) but returns -errno; `timeout` is not changed (`remaining`, if not null, gets what select(2) leaves).
-int Select(int count, fd_set* read, fd_set* write, fd_set* except, const timespec* timeout, timespec* remaining,
-           const sigset_t* mask);
+// As pselect(2) but returns -errno; `timeout` is not changed (`remaining`, if not null, gets what
+// select(2) leaves).
+int Select(int count, fd_set* read, fd_set* write, fd_set* except, const timespec* timeout,
+           timespec* remaining, const sigset_t* mask);
 
 struct EpollSet;
 // Called after a successful epoll_create*.
@@ -63,52 +70,60 @@ int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
 
 // ---- life of descriptors (fd_life.cc) ----
 void SocketCreated(int fd, int domain, int type, int protocol);  // after a successful socket()
-void SocketConnected(int fd);                       // after connect() returned 0 or EINPROGRESS
-void SocketAccepted(int listener, int fd);          // after accept*() returned fd
-void SocketListens(int fd);                         // after listen() returned 0
+void SocketConnected(int fd);               // after connect() returned 0 or EINPROGRESS
+void SocketAccepted(int listener, int fd);  // after accept*() returned fd
+void SocketListens(int fd);                 // after listen() returned 0
 // True if closing `fd` needs BeforeClose (is a side, an epoll set or one of our own descriptors).
 bool CloseConcernsUs(int fd);
-// Before a close (or before dup2/dup3 silently closes `fd`): lets go of the side; does everything but the close
-// itself. Returns 0: go on with the real close; -EBADF: `fd` is a private descriptor of ours, say EBADF to the program.
+// Before a close (or before dup2/dup3 silently closes `fd`): lets go of the side; does everything
+// but the close itself. Returns 0: go on with the real close; -EBADF: `fd` is a private descriptor
+// of ours, say EBADF to the program.
 int BeforeClose(int fd);
-// close_range(2)/closefrom(3): does BeforeClose on every followed descriptor, spares our private ones by making the
-// real close_range calls around them. flags as close_range. -errno.
+// close_range(2)/closefrom(3): does BeforeClose on every followed descriptor, spares our private
+// ones by making the real close_range calls around them. flags as close_range. -errno.
 int CloseRange(unsigned first, unsigned last, int flags);
-// Before dup2/dup3 onto a private descriptor of ours (BeforeClose said -EBADF): moves ours elsewhere. 0 or -errno.
+// Before dup2/dup3 onto a private descriptor of ours (BeforeClose said -EBADF): moves ours
+// elsewhere. 0 or -errno.
 int MakeRoomAt(int fd);
-void Duplicated(int from, int to);                  // after dup/dup2/dup3/F_DUPFD* returned `to`
-// fdopen, aio, SCM_RIGHTS, splice, kTLS ...: this connection goes by TCP from now on (for good if `pin`).
-// `reason` is a string literal.
+void Duplicated(int from, int to);  // after dup/dup2/dup3/F_DUPFD* returned `to`
+// fdopen, aio, SCM_RIGHTS, splice, kTLS ...: this connection goes by TCP from now on (for good if
+// `pin`). `reason` is a string literal.
 void FallBackToTcp(int fd, const char* reason, bool pin);
 // In a vfork child: it gives `fd` another number, which the program it becomes will use without us.
 void DuplicatedForAnotherProgram(int fd);
 inline constexpr const char* kDisconnected = "disconnected";
 
 // ---- options and state (socket_options.cc) ----
-// Before shutdown(2): orders what the FIFO holds; always followed by the real call, then AfterShutdown.
-// True: all is done or will be done by the agent, the call succeeds without the real one.
+// Before shutdown(2): orders what the FIFO holds; always followed by the real call, then
+// AfterShutdown. True: all is done or will be done by the agent, the call succeeds without the real
+// one.
 bool BeforeShutdown(int fd, Side* side, int how);
 void AfterShutdown(int fd, Side* side, int how);
-// After a successful setsockopt (remembers what changes the data path, falls back for what we cannot follow).
-// BeforeSetOption is called first: returns kUseKernel to go on, anything else is the result (-errno) of the call.
-ssize_t BeforeSetOption(int fd, Side* side, int level, int name, const void* value, socklen_t length);
+// After a successful setsockopt (remembers what changes the data path, falls back for what we
+// cannot follow). BeforeSetOption is called first: returns kUseKernel to go on, anything else is
+// the result (-errno) of the call.
+ssize_t BeforeSetOption(int fd, Side* side, int level, int name, const void* value,
+                        socklen_t length);
 void AfterSetOption(int fd, Side* side, int level, int name, const void* value, socklen_t length);
 // kUseKernel: make the real call (then AfterGetOption); else the result.
 ssize_t BeforeGetOption(int fd, Side* side, int level, int name, void* value, socklen_t* length);
 void AfterGetOption(int fd, Side* side, int level, int name, void* value, socklen_t* length);
 // ioctl: FIONREAD/SIOCINQ on an accelerated socket gives 0 and *argument; kUseKernel otherwise.
 ssize_t BeforeIoctl(int fd, Side* side, unsigned long request, void* argument);
-void AfterIoctl(int fd, Side* side, unsigned long request, void* argument);     // FIONBIO
-void AfterSetFlags(int fd, Side* side, int flags);                              // fcntl F_SETFL
+void AfterIoctl(int fd, Side* side, unsigned long request, void* argument);  // FIONBIO
+void AfterSetFlags(int fd, Side* side, int flags);                           // fcntl F_SETFL
 
 // ---- processes (process.cc) ----
-void BeforeSpawn();    // posix_spawn, system, popen, vfork: children we do not see may inherit descriptors
-void BeforeExec();     // before exec*: everything that survives the exec goes back to TCP
+void BeforeSpawn();  // posix_spawn, system, popen, vfork: children we do not see may inherit
+                     // descriptors
+void BeforeExec();   // before exec*: everything that survives the exec goes back to TCP
 void AfterFailedExec();
-void BeforeExit();     // _exit/_Exit/quick_exit and our destructor: statistics, last bytes
-void AfterRawFork(pid_t child);   // _Fork, clone(2)-style forks without atfork handlers: in the child, child == 0
+void BeforeExit();  // _exit/_Exit/quick_exit and our destructor: statistics, last bytes
+void AfterRawFork(
+    pid_t child);  // _Fork, clone(2)-style forks without atfork handlers: in the child, child == 0
 
-// True in a vfork child that shares our memory (its pid is not ours): such a child must not touch our tables.
+// True in a vfork child that shares our memory (its pid is not ours): such a child must not touch
+// our tables.
 bool InBorrowedMemory();
 
 }  // namespace xenloop

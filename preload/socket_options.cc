@@ -1,5 +1,6 @@
-// Options, ioctls and shutdown of a followed socket: what changes the data path is remembered, what a FIFO cannot follow
-// sends the connection back to TCP. Also the marked points by which tests flip routes.
+// Options, ioctls and shutdown of a followed socket: what changes the data path is remembered, what
+// a FIFO cannot follow sends the connection back to TCP. Also the marked points by which tests flip
+// routes.
 #include <errno.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -25,27 +26,38 @@ constexpr int kTcpRepair = 19;
 const char* Incompatible(int level, int name) {
   if (level == IPPROTO_TCP) {
     switch (name) {
-      case kTcpUlp: return "kernel TLS or another upper-layer protocol";
-      case kTcpZerocopyReceive: return "zero-copy receive";
-      case kTcpInq: return "TCP_INQ";
-      case kTcpRepair: return "TCP_REPAIR";
-      default: return nullptr;
+      case kTcpUlp:
+        return "kernel TLS or another upper-layer protocol";
+      case kTcpZerocopyReceive:
+        return "zero-copy receive";
+      case kTcpInq:
+        return "TCP_INQ";
+      case kTcpRepair:
+        return "TCP_REPAIR";
+      default:
+        return nullptr;
     }
   }
   if (level != SOL_SOCKET) return nullptr;
   switch (name) {
-    case SO_ZEROCOPY: return "MSG_ZEROCOPY";
-    case SO_PEEK_OFF: return "SO_PEEK_OFF";
+    case SO_ZEROCOPY:
+      return "MSG_ZEROCOPY";
+    case SO_PEEK_OFF:
+      return "SO_PEEK_OFF";
     case SO_ATTACH_FILTER:
-    case SO_ATTACH_BPF: return "socket filter";
+    case SO_ATTACH_BPF:
+      return "socket filter";
     case SO_TIMESTAMP_OLD:
     case SO_TIMESTAMP_NEW:
     case SO_TIMESTAMPNS_OLD:
     case SO_TIMESTAMPNS_NEW:
     case SO_TIMESTAMPING_OLD:
-    case SO_TIMESTAMPING_NEW: return "time stamps";
-    case SO_OOBINLINE: return "urgent data";
-    default: return nullptr;
+    case SO_TIMESTAMPING_NEW:
+      return "time stamps";
+    case SO_OOBINLINE:
+      return "urgent data";
+    default:
+      return nullptr;
   }
 }
 
@@ -55,11 +67,14 @@ int RoutesOf(Side* side) {
   {
     LockScope scope(side->send.lock, tid);
     const SendRoute route = side->send.route.load(std::memory_order_relaxed);
-    const bool ready = route == SendRoute::kOffered && side->send.fifo.header->consumer_ready.load() != 0;
+    const bool ready =
+        route == SendRoute::kOffered && side->send.fifo.header->consumer_ready.load() != 0;
     if (route == SendRoute::kFifo || ready) routes |= 1;
   }
   const ReceiveRoute route = side->receive.route.load(std::memory_order_acquire);
-  if (route == ReceiveRoute::kFifo || route == ReceiveRoute::kAware || route == ReceiveRoute::kDraining) routes |= 2;
+  if (route == ReceiveRoute::kFifo || route == ReceiveRoute::kAware ||
+      route == ReceiveRoute::kDraining)
+    routes |= 2;
   return routes;
 }
 
@@ -68,9 +83,11 @@ ssize_t UpgradeNow(Side* side) {
   uint64_t attached_since = 0;
   side->forced.store(1, std::memory_order_relaxed);
   for (uint32_t turn = 0; RoutesOf(side) != 3; ++turn) {
-    if (side->pinned.load(std::memory_order_relaxed) != 0 || sys::MonotonicNs() > end) return -ETIMEDOUT;
+    if (side->pinned.load(std::memory_order_relaxed) != 0 || sys::MonotonicNs() > end)
+      return -ETIMEDOUT;
     if (turn % 16 == 0) WantUpgrade(side);
-    // A peer that sleeps in the kernel's recv is ready only after the next byte that comes by TCP: no use in waiting.
+    // A peer that sleeps in the kernel's recv is ready only after the next byte that comes by TCP:
+    // no use in waiting.
     if (side->attached.load(std::memory_order_acquire) == 0) {
       attached_since = 0;
     } else if (attached_since == 0) {
@@ -87,7 +104,8 @@ ssize_t UpgradeNow(Side* side) {
 int64_t TimeoutOf(int fd, int name) {
   timeval value{};
   socklen_t length = sizeof value;
-  sys::Call(SYS_getsockopt, fd, SOL_SOCKET, name, reinterpret_cast<long>(&value), reinterpret_cast<long>(&length));
+  sys::Call(SYS_getsockopt, fd, SOL_SOCKET, name, reinterpret_cast<long>(&value),
+            reinterpret_cast<long>(&length));
   return static_cast<int64_t>(value.tv_sec) * 1000000 + value.tv_usec;
 }
 
@@ -96,8 +114,8 @@ int64_t TimeoutOf(int fd, int name) {
 bool BeforeShutdown(int fd, Side* side, int how) {
   if (how != SHUT_WR && how != SHUT_RDWR) return false;
   if (side->send.route.load(std::memory_order_acquire) == SendRoute::kTcp) return false;
-  // The FIN must not overtake what the FIFO holds: this direction goes back to TCP first. If TCP does not take all of it
-  // at once, the agent sends the FIN when it has.
+  // The FIN must not overtake what the FIFO holds: this direction goes back to TCP first. If TCP
+  // does not take all of it at once, the agent sends the FIN when it has.
   SocketShadow shadow(fd, side);
   bool pending;
   {
@@ -124,7 +142,8 @@ void AfterShutdown(int, Side* side, int) {
   RingOwnDoorbell();
 }
 
-ssize_t BeforeSetOption(int fd, Side* side, int level, int name, const void* value, socklen_t length) {
+ssize_t BeforeSetOption(int fd, Side* side, int level, int name, const void* value,
+                        socklen_t length) {
   if (level == SOL_SOCKET && name == kMarkedPoint) {
     if (!GetConfig().test_points || length != sizeof(int)) return kUseKernel;
     int wish;
@@ -148,7 +167,8 @@ void AfterSetOption(int fd, Side* side, int level, int name, const void*, sockle
     socklen_t length = sizeof low;
     sys::Call(SYS_getsockopt, fd, SOL_SOCKET, SO_RCVLOWAT, reinterpret_cast<long>(&low),
               reinterpret_cast<long>(&length));
-    side->receive_low_water.store(static_cast<uint32_t>(low < 1 ? 1 : low), std::memory_order_relaxed);
+    side->receive_low_water.store(static_cast<uint32_t>(low < 1 ? 1 : low),
+                                  std::memory_order_relaxed);
   }
 }
 
@@ -160,7 +180,8 @@ ssize_t BeforeGetOption(int fd, Side* side, int level, int name, void* value, so
     *length = sizeof routes;
     return 0;
   }
-  if (level == IPPROTO_TCP && name == kTcpZerocopyReceive) FallBackToTcp(fd, "zero-copy receive", true);
+  if (level == IPPROTO_TCP && name == kTcpZerocopyReceive)
+    FallBackToTcp(fd, "zero-copy receive", true);
   return kUseKernel;
 }
 
@@ -189,10 +210,12 @@ ssize_t BeforeIoctl(int fd, Side* side, unsigned long request, void* argument) {
   if (request == TIOCOUTQ && argument != nullptr) {
     LockScope scope(side->send.lock, CurrentTid());
     if (side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo) return kUseKernel;
-    // As with TCP, what fits into the peer's buffer counts as delivered: half the FIFO stands for that buffer.
+    // As with TCP, what fits into the peer's buffer counts as delivered: half the FIFO stands for
+    // that buffer.
     const Fifo& fifo = side->send.fifo;
     const uint64_t held = fifo.AvailableBytes();
-    const int unsent = static_cast<int>(held > fifo.capacity_bytes / 2 ? held - fifo.capacity_bytes / 2 : 0);
+    const int unsent =
+        static_cast<int>(held > fifo.capacity_bytes / 2 ? held - fifo.capacity_bytes / 2 : 0);
     memcpy(argument, &unsent, sizeof unsent);
     return 0;
   }

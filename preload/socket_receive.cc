@@ -1,5 +1,6 @@
-// What "receive" means on a socket that is (being) accelerated: try; wait; try again. Decides blocking, time-outs,
-// low-water mark and the flags of recv; which byte comes from where is channel/stream.h's business.
+// What "receive" means on a socket that is (being) accelerated: try; wait; try again. Decides
+// blocking, time-outs, low-water mark and the flags of recv; which byte comes from where is
+// channel/stream.h's business.
 #include <errno.h>
 #include <pthread.h>
 
@@ -14,19 +15,22 @@
 namespace xenloop {
 namespace {
 
-constexpr int kUnderstoodFlags = MSG_DONTWAIT | MSG_PEEK | MSG_WAITALL | MSG_TRUNC | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC;
+constexpr int kUnderstoodFlags =
+    MSG_DONTWAIT | MSG_PEEK | MSG_WAITALL | MSG_TRUNC | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC;
 constexpr uintptr_t kFirstMappableAddress = 4096;
 
-// The stream ended without a seal: the peer died. If it left bytes of ours unread, TCP would have reset the connection.
-// The unread bytes go to TCP now, whose reset tells the rest; the kernel's error is ours to report then.
+// The stream ended without a seal: the peer died. If it left bytes of ours unread, TCP would have
+// reset the connection. The unread bytes go to TCP now, whose reset tells the rest; the kernel's
+// error is ours to report then.
 bool ResetByDeadPeer(int fd, Side* side) {
-  if (side->send.pending_error.exchange(0, std::memory_order_relaxed) == -ECONNRESET) return true;  // the agent saw it
+  if (side->send.pending_error.exchange(0, std::memory_order_relaxed) == -ECONNRESET)
+    return true;  // the agent saw it
   SocketShadow shadow(fd, side);
   {
     sys::SignalsBlocked blocked;
     LockScope scope(side->send.lock, CurrentTid());
-    if (side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo || FindSide(fd) != side ||
-        side->send.fifo.AvailableBytes() == 0 || side->send.fifo.Sealed()) {
+    if (side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo ||
+        FindSide(fd) != side || side->send.fifo.AvailableBytes() == 0 || side->send.fifo.Sealed()) {
       return false;
     }
     side->send.BeginFlush(shadow);
@@ -38,7 +42,8 @@ bool ResetByDeadPeer(int fd, Side* side) {
   if (TcpInfoOf(fd, &info) != 0 || info.tcpi_state != kTcpClose) return false;
   int error = 0;
   socklen_t length = sizeof error;
-  sys::Call(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, reinterpret_cast<long>(&error), reinterpret_cast<long>(&length));
+  sys::Call(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, reinterpret_cast<long>(&error),
+            reinterpret_cast<long>(&length));
   return true;
 }
 
@@ -56,8 +61,10 @@ ssize_t ReceiveRestFromKernel(int fd, const IovCursor& cursor, size_t limit, int
   return -error;
 }
 
-// `fd` changes when the program closes the descriptor while this call sleeps; the call then goes on as in the kernel.
-ssize_t ReceiveOn(int& fd, Side* side, const iovec* iov, size_t iov_count, int flags, int* message_flags) {
+// `fd` changes when the program closes the descriptor while this call sleeps; the call then goes on
+// as in the kernel.
+ssize_t ReceiveOn(int& fd, Side* side, const iovec* iov, size_t iov_count, int flags,
+                  int* message_flags) {
   pthread_testcancel();  // these calls are cancellation points even when they need not wait
   if (message_flags != nullptr) *message_flags = 0;
   if (!IsOurs(side)) {
@@ -73,7 +80,8 @@ ssize_t ReceiveOn(int& fd, Side* side, const iovec* iov, size_t iov_count, int f
     return kUseKernel;
   }
   for (size_t i = 0; i < iov_count; ++i) {
-    if (iov[i].iov_len > 0 && reinterpret_cast<uintptr_t>(iov[i].iov_base) < kFirstMappableAddress &&
+    if (iov[i].iov_len > 0 &&
+        reinterpret_cast<uintptr_t>(iov[i].iov_base) < kFirstMappableAddress &&
         (flags & MSG_TRUNC) == 0) {
       return -EFAULT;
     }
@@ -84,16 +92,19 @@ ssize_t ReceiveOn(int& fd, Side* side, const iovec* iov, size_t iov_count, int f
   if (length == 0) {  // waits for data or the end all the same, as TCP does
     uint8_t byte;
     const iovec probe{&byte, 1};
-    const ssize_t there = ReceiveOn(fd, side, &probe, 1, (flags & MSG_DONTWAIT) | MSG_PEEK, nullptr);
+    const ssize_t there =
+        ReceiveOn(fd, side, &probe, 1, (flags & MSG_DONTWAIT) | MSG_PEEK, nullptr);
     return there > 0 ? 0 : there;
   }
   const bool discard = (flags & MSG_TRUNC) != 0;
   const bool peek = (flags & MSG_PEEK) != 0;
-  const bool blocking = (flags & MSG_DONTWAIT) == 0 && side->nonblocking.load(std::memory_order_relaxed) == 0;
+  const bool blocking =
+      (flags & MSG_DONTWAIT) == 0 && side->nonblocking.load(std::memory_order_relaxed) == 0;
   size_t target = 1;
   if ((flags & MSG_WAITALL) != 0) {
     target = length;
-  } else if (const uint32_t low = side->receive_low_water.load(std::memory_order_relaxed); low > 1) {
+  } else if (const uint32_t low = side->receive_low_water.load(std::memory_order_relaxed);
+             low > 1) {
     target = low < length ? low : length;
   }
   const int stream_flags = flags & (MSG_PEEK | MSG_TRUNC);
@@ -105,11 +116,12 @@ ssize_t ReceiveOn(int& fd, Side* side, const iovec* iov, size_t iov_count, int f
   size_t seen = 0;  // with MSG_PEEK: what the last look saw
   bool look = !blocking;
   for (;;) {
-    const ssize_t received =
-        side->receive.TryReceive(shadow, discard ? nullptr : &cursor, length - total, stream_flags, look, self);
+    const ssize_t received = side->receive.TryReceive(shadow, discard ? nullptr : &cursor,
+                                                      length - total, stream_flags, look, self);
     if (received > 0 && peek) {
       const size_t n = static_cast<size_t>(received);
-      // A peek that waits for more looks again from the start; one that saw no more while looking everywhere is done.
+      // A peek that waits for more looks again from the start; one that saw no more while looking
+      // everywhere is done.
       if (n >= target || !blocking || (look && n == seen && shadow.Readable())) return received;
       seen = n;
       cursor = IovCursor(iov, iov_count);
@@ -124,10 +136,12 @@ ssize_t ReceiveOn(int& fd, Side* side, const iovec* iov, size_t iov_count, int f
       return static_cast<ssize_t>(total);
     } else if (received == kStreamUsesTcp) {
       if (side->receive.owed.exchange(0, std::memory_order_relaxed) > 0 && !blocking) {
-        // The bytes were readable in the FIFO a moment ago: EAGAIN now would be a lie. They are on their way.
+        // The bytes were readable in the FIFO a moment ago: EAGAIN now would be a lie. They are on
+        // their way.
         pollfd entry{fd, POLLIN, 0};
         const timespec patience{0, 100000000};
-        sys::Call(SYS_ppoll, reinterpret_cast<long>(&entry), 1, reinterpret_cast<long>(&patience), 0, 8);
+        sys::Call(SYS_ppoll, reinterpret_cast<long>(&entry), 1, reinterpret_cast<long>(&patience),
+                  0, 8);
       }
       if (total == 0) return kUseKernel;
       if ((flags & MSG_WAITALL) == 0 || discard) return static_cast<ssize_t>(total);
@@ -178,11 +192,13 @@ ssize_t LeaveKernelReceive(Side* side, ssize_t result) {
   return -1;
 }
 
-ssize_t Receive(int fd, Side* side, const iovec* iov, size_t iov_count, int flags, int* message_flags) {
+ssize_t Receive(int fd, Side* side, const iovec* iov, size_t iov_count, int flags,
+                int* message_flags) {
   int number = fd;
   const ssize_t received = ReceiveOn(number, side, iov, iov_count, flags, message_flags);
   if (number == fd) return received;
-  // The program closed the descriptor while we slept; this call was the last user of the connection.
+  // The program closed the descriptor while we slept; this call was the last user of the
+  // connection.
   ssize_t result = received;
   if (result == kUseKernel) {
     IovCursor cursor(iov, iov_count);

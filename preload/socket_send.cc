@@ -1,5 +1,5 @@
-// What "send" and "sendfile" mean on a socket that is (being) accelerated: try; wait; try again. Decides blocking,
-// time-outs and flags; which byte goes where is channel/stream.h's business.
+// What "send" and "sendfile" mean on a socket that is (being) accelerated: try; wait; try again.
+// Decides blocking, time-outs and flags; which byte goes where is channel/stream.h's business.
 #include <errno.h>
 #include <pthread.h>
 
@@ -90,14 +90,16 @@ bool EnterKernelSend(Side* side) {
 void LeaveKernelSend(Side* side, ssize_t result) {
   side->send.LeaveKernel();
   // A send with MSG_FASTOPEN connects without connect().
-  if (result >= 0 && side->connected.load(std::memory_order_relaxed) == 0) SocketConnected(side->fd.load());
+  if (result >= 0 && side->connected.load(std::memory_order_relaxed) == 0)
+    SocketConnected(side->fd.load());
 }
 
 ssize_t Send(int fd, Side* side, const iovec* iov, size_t iov_count, int flags) {
   pthread_testcancel();  // these calls are cancellation points even when they need not wait
   if (!MayUseFifo(fd, side, flags)) return kUseKernel;
   for (size_t i = 0; i < iov_count; ++i) {
-    if (iov[i].iov_len > 0 && reinterpret_cast<uintptr_t>(iov[i].iov_base) < kFirstMappableAddress) return -EFAULT;
+    if (iov[i].iov_len > 0 && reinterpret_cast<uintptr_t>(iov[i].iov_base) < kFirstMappableAddress)
+      return -EFAULT;
   }
   if (side->shutdown_pending.load(std::memory_order_acquire) != 0) {
     if ((flags & MSG_NOSIGNAL) == 0) sys::Call(SYS_tkill, static_cast<long>(CurrentTid()), SIGPIPE);
@@ -107,7 +109,8 @@ ssize_t Send(int fd, Side* side, const iovec* iov, size_t iov_count, int flags) 
   IovCursor cursor(iov, iov_count);
   const size_t length = cursor.remaining();
   if (length == 0) return 0;
-  const bool blocking = (flags & MSG_DONTWAIT) == 0 && side->nonblocking.load(std::memory_order_relaxed) == 0;
+  const bool blocking =
+      (flags & MSG_DONTWAIT) == 0 && side->nonblocking.load(std::memory_order_relaxed) == 0;
   const Self self = CurrentSelf();
   SendWait wait;
   size_t total = 0;
@@ -129,7 +132,8 @@ ssize_t Send(int fd, Side* side, const iovec* iov, size_t iov_count, int flags) 
     }
     if (sent != -EAGAIN) {
       if (total > 0) return static_cast<ssize_t>(total);
-      if (sent == -EPIPE && (flags & MSG_NOSIGNAL) == 0) return kUseKernel;  // the kernel raises SIGPIPE
+      if (sent == -EPIPE && (flags & MSG_NOSIGNAL) == 0)
+        return kUseKernel;  // the kernel raises SIGPIPE
       return sent;
     }
     if (!blocking) return total > 0 ? static_cast<ssize_t>(total) : -EAGAIN;
@@ -140,15 +144,16 @@ ssize_t Send(int fd, Side* side, const iovec* iov, size_t iov_count, int flags) 
 }
 
 ssize_t SendFile(int out_fd, Side* side, int in_fd, off_t* offset, size_t count) {
-  // Through a buffer and not straight into the ring: a file that is truncated or slow must not hold the send lock.
+  // Through a buffer and not straight into the ring: a file that is truncated or slow must not hold
+  // the send lock.
   static constexpr size_t kPieceBytes = 32768;
   uint8_t piece[kPieceBytes];
   size_t total = 0;
   off_t position = offset != nullptr ? *offset : 0;
   while (total < count) {
     const size_t want = count - total < kPieceBytes ? count - total : kPieceBytes;
-    // With MSG_PEEK-like care: bytes that the socket does not take must stay in the file, so a descriptor without an
-    // offset argument is read at its own position and moved by what was sent.
+    // With MSG_PEEK-like care: bytes that the socket does not take must stay in the file, so a
+    // descriptor without an offset argument is read at its own position and moved by what was sent.
     off_t at = position;
     if (offset == nullptr) {
       at = sys::Call(SYS_lseek, in_fd, 0, 1 /* SEEK_CUR */);
@@ -158,7 +163,8 @@ ssize_t SendFile(int out_fd, Side* side, int in_fd, off_t* offset, size_t count)
         return kUseKernel;
       }
     }
-    const ssize_t got = sys::Call(SYS_pread64, in_fd, reinterpret_cast<long>(piece), static_cast<long>(want), at);
+    const ssize_t got =
+        sys::Call(SYS_pread64, in_fd, reinterpret_cast<long>(piece), static_cast<long>(want), at);
     if (got <= 0) {
       if (total > 0 || got == 0) return static_cast<ssize_t>(total);
       if (side->send.route.load(std::memory_order_relaxed) == SendRoute::kTcp) return kUseKernel;
@@ -166,7 +172,10 @@ ssize_t SendFile(int out_fd, Side* side, int in_fd, off_t* offset, size_t count)
     }
     const iovec iov{piece, static_cast<size_t>(got)};
     const ssize_t sent = Send(out_fd, side, &iov, 1, 0);
-    if (sent < 0) return total > 0 && sent != kUseKernel ? static_cast<ssize_t>(total) : total > 0 ? static_cast<ssize_t>(total) : sent;
+    if (sent < 0)
+      return total > 0 && sent != kUseKernel ? static_cast<ssize_t>(total)
+             : total > 0                     ? static_cast<ssize_t>(total)
+                                             : sent;
     total += static_cast<size_t>(sent);
     if (offset != nullptr) {
       position += sent;

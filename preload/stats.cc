@@ -45,7 +45,8 @@ void CountUpgrade() { upgraded.fetch_add(1, std::memory_order_relaxed); }
 void CountFallback(const char* reason) {
   for (ReasonCount& entry : reasons) {
     const char* there = entry.reason.load(std::memory_order_relaxed);
-    if (there == nullptr && entry.reason.compare_exchange_strong(there, reason, std::memory_order_relaxed)) {
+    if (there == nullptr &&
+        entry.reason.compare_exchange_strong(there, reason, std::memory_order_relaxed)) {
       there = reason;
     }
     if (there != nullptr && (there == reason || strcmp(there, reason) == 0)) {
@@ -60,11 +61,14 @@ void TcpBytesOf(int fd, uint64_t* sent, uint64_t* received) {
   *sent = *received = 0;
   if (TcpInfoOf(fd, &info) != 0) return;
   // A FIN that waits to be sent counts as one byte there.
-  const bool fin_waits = info.tcpi_notsent_bytes > 0 && info.tcpi_state != SocketShadow::kTcpEstablished &&
+  const bool fin_waits = info.tcpi_notsent_bytes > 0 &&
+                         info.tcpi_state != SocketShadow::kTcpEstablished &&
                          info.tcpi_state != SocketShadow::kTcpCloseWait;
-  *sent = info.tcpi_bytes_sent - info.tcpi_bytes_retrans + info.tcpi_notsent_bytes - (fin_waits ? 1 : 0);
+  *sent = info.tcpi_bytes_sent - info.tcpi_bytes_retrans + info.tcpi_notsent_bytes -
+          (fin_waits ? 1 : 0);
   // A FIN that has come counts as one byte there.
-  const bool fin = info.tcpi_state != SocketShadow::kTcpEstablished && info.tcpi_state != SocketShadow::kTcpFinWait1 &&
+  const bool fin = info.tcpi_state != SocketShadow::kTcpEstablished &&
+                   info.tcpi_state != SocketShadow::kTcpFinWait1 &&
                    info.tcpi_state != SocketShadow::kTcpFinWait2;
   *received = info.tcpi_bytes_received - (fin && info.tcpi_bytes_received > 0 ? 1 : 0);
 }
@@ -81,8 +85,8 @@ void CountClosed(int fd, const Side* side) {
 }
 
 Totals CurrentTotals() {
-  return Totals{connections.load(), upgraded.load(), tcp_sent.load(), tcp_received.load(), fifo_sent.load(),
-                fifo_received.load()};
+  return Totals{connections.load(),  upgraded.load(),  tcp_sent.load(),
+                tcp_received.load(), fifo_sent.load(), fifo_received.load()};
 }
 
 size_t FormatFallbacks(char* text, size_t capacity) {
@@ -91,8 +95,9 @@ size_t FormatFallbacks(char* text, size_t capacity) {
   for (const ReasonCount& entry : reasons) {
     const char* reason = entry.reason.load(std::memory_order_relaxed);
     if (reason == nullptr || n + strlen(reason) + 32 > capacity) break;
-    n += static_cast<size_t>(snprintf(text + n, capacity - n, "%s\"%s\":%lu", n > 1 ? "," : "", reason,
-                                      static_cast<unsigned long>(entry.count.load(std::memory_order_relaxed))));
+    n += static_cast<size_t>(
+        snprintf(text + n, capacity - n, "%s\"%s\":%lu", n > 1 ? "," : "", reason,
+                 static_cast<unsigned long>(entry.count.load(std::memory_order_relaxed))));
   }
   text[n++] = '}';
   text[n] = '\0';
@@ -101,14 +106,16 @@ size_t FormatFallbacks(char* text, size_t capacity) {
 
 const char* ProgramName() {
   if (program[0] == '\0') {
-    const long fd = sys::Call(SYS_openat, AT_FDCWD, reinterpret_cast<long>("/proc/self/comm"), O_RDONLY | O_CLOEXEC);
+    const long fd = sys::Call(SYS_openat, AT_FDCWD, reinterpret_cast<long>("/proc/self/comm"),
+                              O_RDONLY | O_CLOEXEC);
     if (fd >= 0) {
       const ssize_t n = sys::Read(static_cast<int>(fd), program, sizeof program - 1);
       sys::Close(static_cast<int>(fd));
       for (ssize_t i = 0; i < n; ++i) {
         const char c = program[i];
         if (c == '\n') program[i] = '\0';
-        if (static_cast<unsigned char>(c) < ' ' || c == '"' || c == '\\') program[i] = c == '\n' ? '\0' : '?';
+        if (static_cast<unsigned char>(c) < ' ' || c == '"' || c == '\\')
+          program[i] = c == '\n' ? '\0' : '?';
       }
     }
   }
@@ -129,11 +136,12 @@ void WriteStats() {
   const Totals totals = CurrentTotals();
   if (totals.connections == 0 && totals.fifo_sent + totals.fifo_received == 0) return;
   char text[3072];
-  int n = snprintf(text, sizeof text,
-                   "{\"pid\":%d,\"program\":\"%s\",\"connections\":%lu,\"upgraded\":%lu,\"tcp_sent\":%lu,"
-                   "\"tcp_received\":%lu,\"fifo_sent\":%lu,\"fifo_received\":%lu,\"fallbacks\":",
-                   process_state.pid, ProgramName(), totals.connections, totals.upgraded, totals.tcp_sent,
-                   totals.tcp_received, totals.fifo_sent, totals.fifo_received);
+  int n = snprintf(
+      text, sizeof text,
+      "{\"pid\":%d,\"program\":\"%s\",\"connections\":%lu,\"upgraded\":%lu,\"tcp_sent\":%lu,"
+      "\"tcp_received\":%lu,\"fifo_sent\":%lu,\"fifo_received\":%lu,\"fallbacks\":",
+      process_state.pid, ProgramName(), totals.connections, totals.upgraded, totals.tcp_sent,
+      totals.tcp_received, totals.fifo_sent, totals.fifo_received);
   n += static_cast<int>(FormatFallbacks(text + n, sizeof text - static_cast<size_t>(n) - 4));
   text[n++] = '}';
   text[n++] = '\n';
@@ -141,7 +149,9 @@ void WriteStats() {
 }
 
 void ForgetStats() {
-  for (auto* counter : {&connections, &upgraded, &tcp_sent, &tcp_received, &fifo_sent, &fifo_received}) counter->store(0);
+  for (auto* counter :
+       {&connections, &upgraded, &tcp_sent, &tcp_received, &fifo_sent, &fifo_received})
+    counter->store(0);
   for (ReasonCount& entry : reasons) {
     entry.reason.store(nullptr);
     entry.count.store(0);
@@ -152,7 +162,8 @@ void ForgetStats() {
 void Log(const char* format, ...) {
   if (GetConfig().log_file[0] == '\0') return;
   char text[512];
-  int n = snprintf(text, sizeof text, "%lu %d %s: ", static_cast<unsigned long>(sys::MonotonicNs() / 1000),
+  int n = snprintf(text, sizeof text,
+                   "%lu %d %s: ", static_cast<unsigned long>(sys::MonotonicNs() / 1000),
                    process_state.pid, ProgramName());
   va_list arguments;
   va_start(arguments, format);

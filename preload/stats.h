@@ -9,11 +9,11 @@
 namespace xenloop {
 
 void CountConnection();
-void CountUpgrade();                       // a connection's first upgrade
-void CountFallback(const char* reason);    // a literal
+void CountUpgrade();                         // a connection's first upgrade
+void CountFallback(const char* reason);      // a literal
 void CountClosed(int fd, const Side* side);  // before the last close: its bytes by route
-void WriteStats();                         // at the end of the process; only the first call counts
-void ForgetStats();                        // in a forked child
+void WriteStats();   // at the end of the process; only the first call counts
+void ForgetStats();  // in a forked child
 
 struct Totals {
   uint64_t connections, upgraded, tcp_sent, tcp_received, fifo_sent, fifo_received;

@@ -12,11 +12,35 @@
 namespace xenloop {
 namespace {
 
-constexpr uint32_t kLeastSpinUs = 4;     // a wait that never pays still tries this long: less than a context switch
-constexpr uint32_t kPureSpinUs = 3;      // before the processor is offered to others
-constexpr uint32_t kYieldsOnOneCpu = 2;  // when the peer runs on our processor: let it, instead of spinning
+constexpr uint32_t kLeastSpinUs =
+    4;  // a wait that never pays still tries this long: less than a context switch
+constexpr uint32_t kPureSpinUs = 3;  // before the processor is offered to others
+constexpr uint32_t kYieldsOnOneCpu =
+    2;  // when the peer runs on our processor: let it, instead of spinning
 
 std::atomic<uint32_t> shared_budget_us{0};
+
+// Others want our processor: a yield has cost a time slice. For so many waits we neither yield nor spin, but sleep, which
+// gets us the processor back sooner.
+constexpr uint32_t kCrowdedWaits = 200;
+constexpr uint64_t kLongYieldNs = 25000;
+std::atomic<uint32_t> crowded_waits{0};
+
+bool IsCrowded() {
+  const uint32_t left = crowded_waits.load(std::memory_order_relaxed);
+  if (left == 0) return false;
+  crowded_waits.store(left - 1, std::memory_order_relaxed);
+  return true;
+}
+
+// False: the processor is wanted by others.
+bool YieldBriefly() {
+  const uint64_t before = sys::MonotonicNs();
+  sys::Yield();
+  if (sys::MonotonicNs() - before < kLongYieldNs) return true;
+  crowded_waits.store(kCrowdedWaits, std::memory_order_relaxed);
+  return false;
+}
 
 uint32_t Adapted(uint32_t budget_us, bool paid) {
   const uint32_t most = GetConfig().spin_us;
@@ -31,17 +55,22 @@ bool WorthATry(Side* side, Wanted wanted, Self self) {
     LockScope scope(side->receive.lock, self.tid);
     const ReceiveStream& stream = side->receive;
     switch (stream.route.load(std::memory_order_relaxed)) {
-      case ReceiveRoute::kTcp: return true;
+      case ReceiveRoute::kTcp:
+        return true;
       case ReceiveRoute::kAware:
         return stream.fifo.header->up.load(std::memory_order_acquire) != 0 || stream.fifo.Sealed();
-      case ReceiveRoute::kDraining: return false;  // what we wait for comes by TCP: the agent wakes us
-      case ReceiveRoute::kFifo: break;
+      case ReceiveRoute::kDraining:
+        return false;  // what we wait for comes by TCP: the agent wakes us
+      case ReceiveRoute::kFifo:
+        break;
     }
-    return stream.fifo.AvailableBytes() > 0 || IsSealed(stream.fifo.header->consumer.load(std::memory_order_relaxed));
+    return stream.fifo.AvailableBytes() > 0 ||
+           IsSealed(stream.fifo.header->consumer.load(std::memory_order_relaxed));
   }
   LockScope scope(side->send.lock, self.tid);
   if (side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo) return true;
-  return side->send.fifo.FreeBytes() >= side->send.fifo.WakeThresholdBytes() || side->send.fifo.Sealed();
+  return side->send.fifo.FreeBytes() >= side->send.fifo.WakeThresholdBytes() ||
+         side->send.fifo.Sealed();
 }
 
 // The processor on which the other end was last seen; 0 unknown.
@@ -74,17 +103,20 @@ bool Left(uint64_t deadline_ns, timespec* left) {
 }  // namespace
 
 uint64_t DeadlineAfter(int64_t timeout_us) {
-  return timeout_us == 0 ? kNoDeadline : sys::MonotonicNs() + static_cast<uint64_t>(timeout_us) * 1000u;
+  return timeout_us == 0 ? kNoDeadline
+                         : sys::MonotonicNs() + static_cast<uint64_t>(timeout_us) * 1000u;
 }
 
 uint32_t SharedSpinBudgetUs() {
   const uint32_t budget = shared_budget_us.load(std::memory_order_relaxed);
   const uint32_t most = GetConfig().spin_us;
-  if (process_state.processors < 2) return 0;
+  if (process_state.processors < 2 || IsCrowded()) return 0;
   return budget == 0 || budget > most ? most : budget;
 }
 void SharedSpinEnded(bool paid) {
-  const uint32_t budget = SharedSpinBudgetUs();
+  const uint32_t most = GetConfig().spin_us;
+  uint32_t budget = shared_budget_us.load(std::memory_order_relaxed);
+  if (budget == 0 || budget > most) budget = most;
   if (budget != 0) shared_budget_us.store(Adapted(budget, paid), std::memory_order_relaxed);
 }
 
@@ -92,22 +124,24 @@ bool SpinTurn(uint64_t* start_ns, uint32_t budget_us, uint32_t* turns) {
   sys::Pause();
   if ((++*turns & 15) != 0) return true;
   const uint64_t now_ns = sys::MonotonicNs();
-  if (*start_ns == 0) *start_ns = now_ns;  // an answer that comes at once does not pay for the clock
+  if (*start_ns == 0)
+    *start_ns = now_ns;  // an answer that comes at once does not pay for the clock
   const uint64_t spent_ns = now_ns - *start_ns;
   if (spent_ns > budget_us * 1000u) return false;
-  if (spent_ns > kPureSpinUs * 1000u) sys::Yield();
-  return true;
+  return spent_ns <= kPureSpinUs * 1000u || YieldBriefly();
 }
 
 bool SpinFor(Side* side, Wanted wanted, Self self) {
   const uint32_t most = GetConfig().spin_us;
   if (most == 0) return false;
   if (WorthATry(side, wanted, self)) return true;
+  if (IsCrowded()) return false;
   const uint32_t peer_cpu = PeerCpu(side, self);
   if (process_state.processors < 2 || (peer_cpu != 0 && peer_cpu == self.cpu)) {
     for (uint32_t i = 0; i < kYieldsOnOneCpu; ++i) {
-      sys::Yield();
+      const bool brief = YieldBriefly();
       if (WorthATry(side, wanted, self)) return true;
+      if (!brief) return false;
     }
     return false;
   }
@@ -119,21 +153,24 @@ bool SpinFor(Side* side, Wanted wanted, Self self) {
   do {
     paid = WorthATry(side, wanted, self);
   } while (!paid && SpinTurn(&start, budget, &turns));
-  if (!paid || turns >= 16) side->spin_budget_us.store(Adapted(budget, paid), std::memory_order_relaxed);
+  if (!paid || turns >= 16)
+    side->spin_budget_us.store(Adapted(budget, paid), std::memory_order_relaxed);
   return paid;
 }
 
 WakeRequest RequestWake(int fd, Side* side, Wanted wanted, Self self) {
   if (wanted == Wanted::kData) {
     LockScope scope(side->receive.lock, self.tid);
-    if (side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kTcp || FindSide(fd) != side) {
+    if (side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kTcp ||
+        FindSide(fd) != side) {
       return {nullptr, 0};
     }
     std::atomic<uint32_t>& word = side->receive.fifo.header->consumer_waiting;
     return {&word, ArmFutex(word)};
   }
   LockScope scope(side->send.lock, self.tid);
-  if (side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo || FindSide(fd) != side) {
+  if (side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo ||
+      FindSide(fd) != side) {
     return {nullptr, 0};
   }
   std::atomic<uint32_t>& word = side->send.fifo.header->producer_waiting;
@@ -170,9 +207,11 @@ int Sleep(const WakeRequest& request, uint64_t deadline_ns, bool partial) {
   int result;
   {
     AsynchronousCancellation cancellable;
-    result = sys::FutexWait(request.word, request.armed, deadline_ns == kNoDeadline && !partial ? nullptr : &left);
+    result = sys::FutexWait(request.word, request.armed,
+                            deadline_ns == kNoDeadline && !partial ? nullptr : &left);
   }
-  // -EAGAIN here: the word changed before we slept; -EFAULT: the FIFO is gone. Both mean: look again.
+  // -EAGAIN here: the word changed before we slept; -EFAULT: the FIFO is gone. Both mean: look
+  // again.
   return result == -EINTR ? -EINTR : result == -ETIMEDOUT ? -EAGAIN : 0;
 }
 

@@ -1,5 +1,6 @@
-// How a thread waits for a FIFO: spin a little while that pays, then ask to be woken, look once more, and sleep in the
-// kernel. The one place in this library where a data call blocks; nothing that needs releasing is held across it.
+// How a thread waits for a FIFO: spin a little while that pays, then ask to be woken, look once
+// more, and sleep in the kernel. The one place in this library where a data call blocks; nothing
+// that needs releasing is held across it.
 #pragma once
 
 #include <cstdint>
@@ -13,46 +14,54 @@ inline constexpr uint64_t kNoDeadline = 0;
 
 enum class Wanted : uint8_t { kData, kRoom };
 
-// The point in time (CLOCK_MONOTONIC, ns) at which a time-out of so many microseconds ends; 0 means never.
+// The point in time (CLOCK_MONOTONIC, ns) at which a time-out of so many microseconds ends; 0 means
+// never.
 uint64_t DeadlineAfter(int64_t timeout_us);
 
-// Spins until there is data (or room), the route has changed, or spinning has not paid. True: try again now.
+// Spins until there is data (or room), the route has changed, or spinning has not paid. True: try
+// again now.
 bool SpinFor(Side* side, Wanted wanted, Self self);
 
-// A request to be woken: sleep on the word while it holds `armed`. word null: the route has changed, try again.
+// A request to be woken: sleep on the word while it holds `armed`. word null: the route has
+// changed, try again.
 struct WakeRequest {
   const volatile void* word;
   uint32_t armed;
 };
 WakeRequest RequestWake(int fd, Side* side, Wanted wanted, Self self);
 
-// Sleeps. 0: try again; -EINTR; -EAGAIN: the deadline has passed. A cancellation point. A signal whose handler has
-// SA_RESTART does not end an untimed sleep, as with recv(2); it does end a timed one, as with SO_RCVTIMEO, and one of a
-// call that has moved some bytes already (`partial`).
+// Sleeps. 0: try again; -EINTR; -EAGAIN: the deadline has passed. A cancellation point. A signal
+// whose handler has SA_RESTART does not end an untimed sleep, as with recv(2); it does end a timed
+// one, as with SO_RCVTIMEO, and one of a call that has moved some bytes already (`partial`).
 int Sleep(const WakeRequest& request, uint64_t deadline_ns, bool partial);
 
 // Counts a thread asleep in a data call on a side, and finds the side again after the sleep.
 class BlockedCall {
  public:
-  BlockedCall(int fd, Side* side) : fd_(fd), side_(side) { side->blocked_calls.fetch_add(1, std::memory_order_acq_rel); }
-  // Ends the count. False: the descriptor leads elsewhere now, and the side with it. `*fd` may change to the private
-  // number under which a side that was closed meanwhile lives on for us.
+  BlockedCall(int fd, Side* side) : fd_(fd), side_(side) {
+    side->blocked_calls.fetch_add(1, std::memory_order_acq_rel);
+  }
+  // Ends the count. False: the descriptor leads elsewhere now, and the side with it. `*fd` may
+  // change to the private number under which a side that was closed meanwhile lives on for us.
   bool Woken(int* fd);
 
  private:
   const int fd_;
   Side* const side_;
 };
-// At the end of a data call: closes the private number of a side that lived on for sleeping calls only.
+// At the end of a data call: closes the private number of a side that lived on for sleeping calls
+// only.
 void FinishOrphan(int fd, Side* side);
 
 // Sleeps until the shadow socket takes bytes again (a residue is being flushed). Same results.
 int SleepUntilWritable(int fd, uint64_t deadline_ns);
 
-// Spin bookkeeping for waits on several descriptors (poll, epoll): how long to spin, and whether it paid.
+// Spin bookkeeping for waits on several descriptors (poll, epoll): how long to spin, and whether it
+// paid.
 uint32_t SharedSpinBudgetUs();
 void SharedSpinEnded(bool paid);
-// One turn of a spin loop that began at `*start_ns` (0 at first: filled in when it matters); gives the processor away when it is short. False: time is up.
+// One turn of a spin loop that began at `*start_ns` (0 at first: filled in when it matters); gives
+// the processor away when it is short. False: time is up.
 bool SpinTurn(uint64_t* start_ns, uint32_t budget_us, uint32_t* turns);
 
 }  // namespace xenloop

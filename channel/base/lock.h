@@ -1,6 +1,7 @@
-// The lock of one direction of a stream. It lives in memory that a process shares with its forked children, so it must
-// survive the death of its owner; and a signal handler may find it held by its own thread. Holders never block in it,
-// so contenders spin, yield and nap instead of using futex wake-ups: releasing is one plain store.
+// The lock of one direction of a stream. It lives in memory that a process shares with its forked
+// children, so it must survive the death of its owner; and a signal handler may find it held by its
+// own thread. Holders never block in it, so contenders spin, yield and nap instead of using futex
+// wake-ups: releasing is one plain store.
 #pragma once
 
 #include <errno.h>
@@ -22,7 +23,8 @@ class RecoverableLock {
   LockResult Acquire(uint32_t tid) {
     uint32_t expected = 0;
     // acquire: pairs with the release in Release.
-    if (owner_.compare_exchange_strong(expected, tid, std::memory_order_acquire)) return LockResult::kAcquired;
+    if (owner_.compare_exchange_strong(expected, tid, std::memory_order_acquire))
+      return LockResult::kAcquired;
     return AcquireContended(tid);
   }
   bool TryAcquire(uint32_t tid) {
@@ -39,7 +41,8 @@ class RecoverableLock {
       uint32_t owner = owner_.load(std::memory_order_relaxed);
       if (owner == tid) return LockResult::kReentered;
       if (owner == 0) {
-        if (owner_.compare_exchange_strong(owner, tid, std::memory_order_acquire)) return LockResult::kAcquired;
+        if (owner_.compare_exchange_strong(owner, tid, std::memory_order_acquire))
+          return LockResult::kAcquired;
         continue;
       }
       ++rounds;

@@ -1,6 +1,7 @@
-// Raw Linux system calls that return -errno and never touch errno, never pass through a libc symbol and are never a
-// cancellation point. Everything below preload/'s ABI layer that talks to the kernel on its own account uses these, so
-// that our own work can neither recurse into our hooks nor be seen by the program.
+// Raw Linux system calls that return -errno and never touch errno, never pass through a libc symbol
+// and are never a cancellation point. Everything below preload/'s ABI layer that talks to the
+// kernel on its own account uses these, so that our own work can neither recurse into our hooks nor
+// be seen by the program.
 #pragma once
 
 #include <fcntl.h>
@@ -16,7 +17,8 @@
 namespace xenloop::sys {
 
 #if defined(__x86_64__)
-inline long Call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0, long f = 0) {
+inline long Call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0,
+                 long f = 0) {
   long result;
   register long r10 __asm__("r10") = d;
   register long r8 __asm__("r8") = e;
@@ -29,7 +31,8 @@ inline long Call(long number, long a = 0, long b = 0, long c = 0, long d = 0, lo
 }
 inline void Pause() { __builtin_ia32_pause(); }
 #elif defined(__aarch64__)
-inline long Call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0, long f = 0) {
+inline long Call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0,
+                 long f = 0) {
   register long x8 __asm__("x8") = number;
   register long x0 __asm__("x0") = a;
   register long x1 __asm__("x1") = b;
@@ -37,7 +40,10 @@ inline long Call(long number, long a = 0, long b = 0, long c = 0, long d = 0, lo
   register long x3 __asm__("x3") = d;
   register long x4 __asm__("x4") = e;
   register long x5 __asm__("x5") = f;
-  __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5) : "memory");
+  __asm__ volatile("svc 0"
+                   : "+r"(x0)
+                   : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5)
+                   : "memory");
   return x0;
 }
 inline void Pause() { __asm__ volatile("yield"); }
@@ -66,8 +72,8 @@ inline pid_t GetPid() { return static_cast<pid_t>(Call(SYS_getpid)); }
 inline pid_t GetTid() { return static_cast<pid_t>(Call(SYS_gettid)); }
 inline void Yield() { Call(SYS_sched_yield); }
 
-// Sleeps while *word == expected; timeout (relative, CLOCK_MONOTONIC) null: for ever. 0, -EAGAIN, -EINTR, -ETIMEDOUT.
-// Shared futex: the word may lie in memory mapped by several processes.
+// Sleeps while *word == expected; timeout (relative, CLOCK_MONOTONIC) null: for ever. 0, -EAGAIN,
+// -EINTR, -ETIMEDOUT. Shared futex: the word may lie in memory mapped by several processes.
 inline int FutexWait(const volatile void* word, uint32_t expected, const timespec* timeout) {
   return static_cast<int>(Call(SYS_futex, reinterpret_cast<long>(word), FUTEX_WAIT,
                                static_cast<long>(expected), reinterpret_cast<long>(timeout)));
@@ -87,9 +93,12 @@ class SignalsBlocked {
  public:
   SignalsBlocked() {
     const uint64_t all = ~0ull;
-    Call(SYS_rt_sigprocmask, SIG_SETMASK, reinterpret_cast<long>(&all), reinterpret_cast<long>(&saved_), 8);
+    Call(SYS_rt_sigprocmask, SIG_SETMASK, reinterpret_cast<long>(&all),
+         reinterpret_cast<long>(&saved_), 8);
   }
-  ~SignalsBlocked() { Call(SYS_rt_sigprocmask, SIG_SETMASK, reinterpret_cast<long>(&saved_), 0, 8); }
+  ~SignalsBlocked() {
+    Call(SYS_rt_sigprocmask, SIG_SETMASK, reinterpret_cast<long>(&saved_), 0, 8);
+  }
   SignalsBlocked(const SignalsBlocked&) = delete;
   SignalsBlocked& operator=(const SignalsBlocked&) = delete;
 

@@ -1,5 +1,5 @@
-// Transport between processes and containers of one kernel: a FIFO is a sealed memfd, a doorbell an eventfd beside a
-// page that says whether anybody sleeps.
+// Transport between processes and containers of one kernel: a FIFO is a sealed memfd, a doorbell an
+// eventfd beside a page that says whether anybody sleeps.
 #include <errno.h>
 #include <linux/memfd.h>
 #include <sys/eventfd.h>
@@ -33,11 +33,13 @@ int CreateSealed(const char* name, size_t bytes, int extra_seals, void** memory)
   if (fd < 0) return static_cast<int>(fd);
   long result = sys::Call(SYS_ftruncate, fd, static_cast<long>(bytes));
   if (result == 0) {
-    result = sys::Call(SYS_mmap, 0, static_cast<long>(bytes), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    result =
+        sys::Call(SYS_mmap, 0, static_cast<long>(bytes), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   }
   if (!IsMapError(result)) {
     *memory = reinterpret_cast<void*>(result);
-    result = sys::Call(SYS_fcntl, fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL | extra_seals);
+    result = sys::Call(SYS_fcntl, fd, F_ADD_SEALS,
+                       F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL | extra_seals);
     if (result == 0) return static_cast<int>(fd);
     sys::Call(SYS_munmap, AsLong(*memory), static_cast<long>(bytes));
   }
@@ -73,7 +75,8 @@ int MapFifo(Ticket* ticket, FifoMapping* mapping) {
     CloseTicket(ticket);
     return size < 0 ? static_cast<int>(size) : -EPROTO;
   }
-  const long result = sys::Call(SYS_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_SHARED, ticket->fds[0], 0);
+  const long result =
+      sys::Call(SYS_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_SHARED, ticket->fds[0], 0);
   CloseTicket(ticket);
   if (IsMapError(result)) return static_cast<int>(result);
   mapping->memory = reinterpret_cast<void*>(result);
@@ -146,8 +149,8 @@ void ReleaseDoorbell(Doorbell* doorbell) {
   *doorbell = Doorbell{};
 }
 
-constexpr Transport kLocalTransport{"local",        CreateFifo,     MapFifo,     ReleaseFifo,
-                                    DiscardData,    CreateDoorbell, MapDoorbell, ReleaseDoorbell};
+constexpr Transport kLocalTransport{"local",     CreateFifo,     MapFifo,     ReleaseFifo,
+                                    DiscardData, CreateDoorbell, MapDoorbell, ReleaseDoorbell};
 
 }  // namespace
 
@@ -155,7 +158,8 @@ const Transport& LocalTransport() { return kLocalTransport; }
 
 void RingDoorbell(const Doorbell& doorbell) {
   // seq_cst: pairs with the sleeper's count before its last look at the FIFOs.
-  if (doorbell.page == nullptr || doorbell.page->sleepers.load(std::memory_order_seq_cst) == 0) return;
+  if (doorbell.page == nullptr || doorbell.page->sleepers.load(std::memory_order_seq_cst) == 0)
+    return;
   const uint64_t one = 1;
   sys::Write(doorbell.fd, &one, sizeof one);
 }

@@ -95,6 +95,7 @@ void Registry::Close() {
 }
 
 int Registry::Publish(uint64_t hash, uint64_t agent_id) {
+  if (!sys::MayWriteFileOf(kBuckets * kEntriesPerBucket * sizeof(Entry))) return -EFBIG;
   if (hints_fd_ < 0) return -EBADF;
   Entry bucket[kEntriesPerBucket] = {};
   const long got = sys::Call(SYS_pread64, hints_fd_, AsLong(bucket), sizeof bucket, OffsetOf(hash));

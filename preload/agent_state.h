@@ -84,12 +84,14 @@ uint32_t ChannelTo(uint64_t agent_id, uint32_t uid);
 int SendControl(Channel& channel, const ControlMessage& message, const int* fds, size_t fd_count);
 void ReleaseChannelIfUnused(uint32_t index);
 
-// agent_stream.cc
+// agent_stream.cc: from publishing to attaching
+void Unlist(uint32_t slot);
+void DropFifos(AgentSide& note);
+void LeaveChannel(AgentSide& note);
+void Abandon(uint32_t slot,
+             const char* reason);  // an attempt that is not attached: back to "published"
 void ConsiderSide(uint32_t slot);
-void ServiceSide(uint32_t slot);
-void ShadowEvent(uint32_t slot, uint32_t generation, uint32_t events);
 void ChannelReady(uint32_t index);
-void ChannelGone(uint32_t index);
 void OnOffer(uint32_t channel, const ControlMessage& message, Ticket* ticket);
 void OnJoin(uint32_t channel, const ControlMessage& message, Ticket* ticket);
 void OnRefuse(uint32_t channel, const ControlMessage& message);
@@ -100,6 +102,12 @@ void FallBackEverything(const char* reason);
 // Gives the memory of idle FIFOs back. Milliseconds until the next look is due; -1: there is
 // nothing to look at.
 int ReclaimIdleMemory();
+
+// agent_service.cc: attached sides, and letting go
+void TellSealed(AgentSide& note, uint32_t slot);
+void ServiceSide(uint32_t slot);
+void ShadowEvent(uint32_t slot, uint32_t generation, uint32_t events);
+void ChannelGone(uint32_t index);
 
 // agent_report.cc: answers a tool's question on a channel.
 void AnswerTool(Channel& channel, const char* question);

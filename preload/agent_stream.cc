@@ -24,6 +24,8 @@ uint32_t buckets[kBuckets];  // first slot + 1 of the published sides whose tupl
 
 uint32_t& BucketOf(const Tuple& tuple) { return buckets[HashOf(tuple) % kBuckets]; }
 
+}  // namespace
+
 void Unlist(uint32_t slot) {
   AgentSide& note = agent.sides[slot];
   if (!note.in_map) return;
@@ -36,6 +38,8 @@ void Unlist(uint32_t slot) {
   }
   note.in_map = false;
 }
+
+namespace {
 
 void List(uint32_t slot) {
   AgentSide& note = agent.sides[slot];
@@ -57,6 +61,8 @@ uint32_t Find(const Tuple& tuple) {
   }
   return kMaxSides;
 }
+
+}  // namespace
 
 void DropFifos(AgentSide& note) {
   LocalTransport().release_fifo(&note.mine);
@@ -80,6 +86,8 @@ void Abandon(uint32_t slot, const char* reason) {
   note.stage = Stage::kPublished;
   if (reason != nullptr) SideAt(slot)->reason.store(reason, std::memory_order_relaxed);
 }
+
+namespace {
 
 bool Option(int fd, int level, int name, void* value, socklen_t length) {
   return sys::Call(SYS_getsockopt, fd, level, name, reinterpret_cast<long>(value),
@@ -261,37 +269,6 @@ void Refuse(uint32_t channel, const ControlMessage& offer, RefusalReason reason)
   SendControl(agent.channels[channel], answer, nullptr, 0);
 }
 
-void TellSealed(AgentSide& note, uint32_t slot) {
-  if (note.channel == kNoChannel || agent.channels[note.channel].fd < 0) return;
-  ControlMessage message;
-  message.type = ControlType::kSealed;
-  message.sender_slot = slot;
-  message.sender_generation = note.generation;
-  message.receiver_slot = note.peer_slot;
-  message.receiver_generation = note.peer_generation;
-  SendControl(agent.channels[note.channel], message, nullptr, 0);
-}
-
-// Lets go of a side whose both directions are on TCP again.
-void Detach(uint32_t slot) {
-  AgentSide& note = agent.sides[slot];
-  Side* side = SideAt(slot);
-  const int fd = side->fd.load(std::memory_order_acquire);
-  RestoreRegistrations(side);
-  {
-    const uint32_t tid = CurrentTid();
-    LockScope send(side->send.lock, tid);
-    LockScope receive(side->receive.lock, tid);
-    if (FindSide(fd) == side) sys::Call(SYS_epoll_ctl, agent.epoll_fd, EPOLL_CTL_DEL, fd, 0);
-    DropFifos(note);
-    side->send.fifo = Fifo{};
-    side->receive.fifo = Fifo{};
-    side->attached.store(0, std::memory_order_release);
-  }
-  LeaveChannel(note);
-  note.stage = Stage::kPublished;
-}
-
 }  // namespace
 
 void ConsiderSide(uint32_t slot) {
@@ -439,191 +416,6 @@ void OnSealed(uint32_t channel, const ControlMessage& message) {
   ServiceSide(slot);
 }
 
-void ServiceSide(uint32_t slot) {
-  Side* side = SideAt(slot);
-  AgentSide& note = agent.sides[slot];
-  const uint32_t generation = side->generation.load(std::memory_order_acquire);
-  if (note.stage != Stage::kAttached || note.generation != generation) {
-    // Closed before it was ever attached, or a late request.
-    if (side->in_use.load() != 0 && side->references.load() == 0 && side->attached.load() == 0)
-      FreeSide(side);
-    return;
-  }
-  const bool closed = side->references.load(std::memory_order_acquire) == 0;
-  const int fd =
-      note.lingering_fd >= 0 ? note.lingering_fd : side->fd.load(std::memory_order_acquire);
-  SocketShadow shadow(fd, side);
-  const uint32_t tid = CurrentTid();
-  bool send_done;
-  bool receive_done;
-  bool ended = false;
-  {
-    LockScope scope(side->send.lock, tid);
-    const bool usable = note.lingering_fd >= 0 || FindSide(fd) == side;
-    const SendRoute route = side->send.route.load(std::memory_order_relaxed);
-    if ((route == SendRoute::kOffered || route == SendRoute::kFifo) && usable &&
-        note.mine.fifo.Sealed()) {
-      side->send.BeginFlush(shadow);
-      ended = true;
-    }
-    if (usable && side->send.PumpResidue(shadow) == 0 && side->shutdown_pending.exchange(0) != 0) {
-      sys::Call(SYS_shutdown, fd, SHUT_WR);
-    }
-    send_done = side->send.route.load(std::memory_order_relaxed) == SendRoute::kTcp;
-    if (closed && !usable) send_done = true;  // the socket is gone, and with it what it owed
-  }
-  {
-    LockScope scope(side->receive.lock, tid);
-    if (side->receive.route.load(std::memory_order_relaxed) != ReceiveRoute::kTcp &&
-        (closed || note.theirs.fifo.Sealed())) {
-      side->receive.EndFifo(shadow);
-      ended = true;
-    }
-    receive_done = side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kTcp;
-  }
-  tcp_info info;
-  // A peer that closes ends its FIFOs too; that is no fallback.
-  if (ended && !closed && side->reason.load()[0] == '\0' && TcpInfoOf(fd, &info) == 0 &&
-      info.tcpi_state == SocketShadow::kTcpEstablished) {
-    side->reason.store("peer fell back", std::memory_order_relaxed);
-    side->fallbacks.fetch_add(1, std::memory_order_relaxed);
-    CountFallback("peer fell back");
-  }
-  const bool send_sealed = side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo &&
-                           side->send.route.load(std::memory_order_relaxed) != SendRoute::kOffered;
-  if ((send_sealed && !note.told_send) || (receive_done && !note.told_receive)) {
-    note.told_send = note.told_send || send_sealed;
-    note.told_receive = note.told_receive || receive_done;
-    TellSealed(note, slot);
-  }
-  if (!send_done || !receive_done) return;
-  Detach(slot);
-  if (note.lingering_fd >= 0) {
-    sys::Call(SYS_shutdown, note.lingering_fd, SHUT_WR);
-    ClosePrivate(note.lingering_fd);
-    note.lingering_fd = -1;
-  }
-  if (closed) {
-    Unlist(slot);
-    note.stage = Stage::kNone;
-    FreeSide(side);
-  } else if (GetConfig().test_points && strcmp(side->reason.load(), kDisconnected) == 0) {
-    ConsiderSide(slot);  // connected anew, under another tuple
-  }
-}
-
-void ShadowEvent(uint32_t slot, uint32_t generation, uint32_t events) {
-  if (slot >= kMaxSides) return;
-  AgentSide& note = agent.sides[slot];
-  Side* side = SideAt(slot);
-  if (note.stage != Stage::kAttached || note.generation != generation) return;
-  const uint32_t tid = CurrentTid();
-  {
-    LockScope scope(side->receive.lock, tid);
-    if (note.theirs.fifo) WakeSleepers(note.theirs.fifo.header->consumer_waiting);
-  }
-  bool peer_died = false;
-  {
-    LockScope scope(side->send.lock, tid);
-    if (note.mine.fifo) {
-      WakeSleepers(note.mine.fifo.header->producer_waiting);
-      // A peer that ends its direction seals its FIFO first. An end without a seal is a death: what
-      // we still hold for it goes to TCP, whose answer (a reset) is then the kernel's own.
-      peer_died = (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0 && !note.theirs.fifo.Sealed();
-      if (peer_died) {
-        // Unread bytes: TCP would have been reset. The first of our calls that meets the end says
-        // so.
-        if (note.mine.fifo.AvailableBytes() > 0)
-          side->send.pending_error.store(-ECONNRESET, std::memory_order_relaxed);
-        note.mine.fifo.Seal();
-      }
-    }
-  }
-  if (peer_died) side->reason.store("peer has gone", std::memory_order_relaxed);
-  if (note.mine.fifo.Sealed()) ServiceSide(slot);
-}
-
-void ChannelGone(uint32_t index) {
-  Channel& channel = agent.channels[index];
-  if (channel.fd >= 0) ClosePrivate(channel.fd);
-  channel.fd = -1;
-  for (uint32_t slot = 0; slot < kMaxSides && channel.sides > 0; ++slot) {
-    AgentSide& note = agent.sides[slot];
-    if (note.stage == Stage::kNone || note.channel != index) continue;
-    if (note.stage != Stage::kAttached) {
-      Abandon(slot, "peer's agent does not answer");
-      continue;
-    }
-    // We stop writing into the FIFO; what the peer has published stays readable until its FIN or
-    // its seal.
-    Side* side = SideAt(slot);
-    side->reason.store("peer's agent has gone", std::memory_order_relaxed);
-    tcp_info info;
-    const int fd = side->fd.load(std::memory_order_acquire);
-    if (FindSide(fd) == side && TcpInfoOf(fd, &info) == 0 &&
-        info.tcpi_state == SocketShadow::kTcpCloseWait && !note.theirs.fifo.Sealed() &&
-        note.mine.fifo.AvailableBytes() > 0) {
-      side->send.pending_error.store(
-          -ECONNRESET, std::memory_order_relaxed);  // killed, with bytes of ours unread
-    }
-    note.mine.fifo.Seal();
-    ServiceSide(slot);
-  }
-  ReleaseChannelIfUnused(index);
-}
-
-int ReclaimIdleMemory() {
-  constexpr int kFirstLookMs = 2000;
-  constexpr int kLongestMs = 60000;
-  constexpr uint64_t kWorthBytes = 32768;  // less than this stays where it is
-  static int pause_ms = kFirstLookMs;
-  bool any = false;
-  bool busy = false;
-  for (uint32_t slot = 0; slot < kMaxSides; ++slot) {
-    if (slot % 64 == 0 && Arena()->used.words[slot / 64].load(std::memory_order_relaxed) == 0) {
-      slot += 63;
-      continue;
-    }
-    AgentSide& note = agent.sides[slot];
-    if (note.stage != Stage::kAttached || !note.mine.fifo) continue;
-    any = true;
-    const uint64_t index = IndexOf(note.mine.fifo.header->producer.load(std::memory_order_relaxed));
-    if (index != note.seen_index) {
-      busy = true;
-      note.discarded = note.discarded && index < kWorthBytes;
-      note.seen_index = index;
-      continue;
-    }
-    if (note.discarded) continue;
-    // Quiet since the last look. Under the send lock nothing is produced, and an empty FIFO has no
-    // reader in its data.
-    Side* side = SideAt(slot);
-    LockScope scope(side->send.lock, CurrentTid());
-    if (side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo ||
-        note.mine.fifo.FreeBytes() != note.mine.fifo.capacity_bytes) {
-      continue;
-    }
-    LocalTransport().discard_data(note.mine);
-    note.discarded = true;
-  }
-  pause_ms = busy ? kFirstLookMs : (pause_ms < kLongestMs / 2 ? pause_ms * 2 : kLongestMs);
-  return any ? pause_ms : -1;
-}
-
 void ForgetPublished() { memset(buckets, 0, sizeof buckets); }
-
-void FallBackEverything(const char* reason) {
-  if (Arena() == nullptr) return;
-  for (uint32_t slot = 0; slot < kMaxSides; ++slot) {
-    if (slot % 64 == 0 && Arena()->used.words[slot / 64].load(std::memory_order_relaxed) == 0) {
-      slot += 63;
-      continue;
-    }
-    Side* side = SideAt(slot);
-    if (side->attached.load(std::memory_order_acquire) != 0 && IsOurs(side)) {
-      FallBack(side->fd.load(std::memory_order_acquire), side, reason);
-    }
-  }
-}
 
 }  // namespace xenloop

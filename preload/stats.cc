@@ -30,6 +30,7 @@ std::atomic<uint32_t> written;
 char program[32];
 
 void AppendLine(const char* file, const char* text, size_t length) {
+  if (!sys::MayWriteFileOf(1 << 30)) return;
   const long fd = sys::Call(SYS_openat, AT_FDCWD, reinterpret_cast<long>(file),
                             O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0644);
   if (fd < 0) return;

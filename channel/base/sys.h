@@ -82,6 +82,15 @@ inline int FutexWakeAll(const volatile void* word) {
   return static_cast<int>(Call(SYS_futex, reinterpret_cast<long>(word), FUTEX_WAKE, 0x7fffffff));
 }
 
+// May a file of ours be so long? Beyond RLIMIT_FSIZE the kernel would kill the program with
+// SIGXFSZ.
+inline bool MayWriteFileOf(uint64_t bytes) {
+  uint64_t limit[2] = {0, 0};
+  constexpr long kFileSize = 1;  // RLIMIT_FSIZE
+  return Call(SYS_prlimit64, 0, kFileSize, 0, reinterpret_cast<long>(limit)) == 0 &&
+         limit[0] >= bytes;
+}
+
 inline uint64_t MonotonicNs() {
   timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);  // vDSO; not one of our hooks, async-signal-safe

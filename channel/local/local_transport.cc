@@ -29,6 +29,7 @@ void CloseTicket(Ticket* ticket) {
 
 // A memfd of exactly `bytes` that can neither shrink (a SIGBUS for the other end) nor grow.
 int CreateSealed(const char* name, size_t bytes, int extra_seals, void** memory) {
+  if (!sys::MayWriteFileOf(bytes)) return -EFBIG;
   const long fd = sys::Call(SYS_memfd_create, AsLong(name), MFD_CLOEXEC | MFD_ALLOW_SEALING);
   if (fd < 0) return static_cast<int>(fd);
   long result = sys::Call(SYS_ftruncate, fd, static_cast<long>(bytes));

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -249,6 +250,14 @@ void ConsiderUpgrade(Side* side) {
     if (agent.started.load(std::memory_order_relaxed) == kFailed && start_failure != nullptr) {
       side->reason.store(start_failure, std::memory_order_relaxed);
     }
+    return;
+  }
+  if (GetConfig().test_points && side->attached.load(std::memory_order_relaxed) == 0 &&
+      (!IsOurs(side) || strcmp(side->reason.load(), kSharedByProcesses) == 0)) {
+    // Tests upgrade at marked points only, also what a child has taken over: it must be known for
+    // that.
+    side->next_attempt.store(n + 1, std::memory_order_relaxed);
+    WantUpgrade(side);
     return;
   }
   const uint64_t first = GetConfig().upgrade_after;

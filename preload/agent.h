@@ -11,6 +11,8 @@
 
 namespace xenloop {
 
+inline constexpr const char* kSharedByProcesses = "shared with another process";
+
 // Asks for an upgrade of this side, soon. Starts the agent if need be. Cheap when repeated.
 void WantUpgrade(Side* side);
 // Something of this side was sealed, or its flush is not finished: the agent tells the peer and

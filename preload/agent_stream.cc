@@ -293,7 +293,7 @@ void ConsiderSide(uint32_t slot) {
   Tuple tuple;
   const char* obstacle = side->holders.load(std::memory_order_relaxed) == 1
                              ? Probe(fd, side, &tuple)
-                             : "shared with another process";
+                             : kSharedByProcesses;
   // The number may have been closed and used again meanwhile; then what we read is not about this
   // side.
   if (FindSide(fd) != side || side->generation.load(std::memory_order_acquire) != generation)

@@ -5,6 +5,7 @@
 
 #include "preload/agent.h"
 #include "preload/agent_state.h"
+#include "preload/config.h"
 #include "preload/epoll.h"
 #include "preload/fd_table.h"
 #include "preload/init.h"
@@ -46,6 +47,8 @@ void InChild() {
   EpollForkedChild();
   PollForkedChild();
   ForgetStats();
+  if (!GetConfig().test_points) return;
+  EachDescriptor([](int, Side* side) { side->next_attempt.store(0, std::memory_order_relaxed); });
 }
 
 }  // namespace

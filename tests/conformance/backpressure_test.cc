@@ -89,7 +89,9 @@ TEST_P(BackpressureTest, EpolloutComesBackInEveryMode) {
     ASSERT_EQ(events.size(), 1u);
     EXPECT_EQ(events[0].events, static_cast<uint32_t>(EPOLLOUT));
     EXPECT_EQ(events[0].data.u64, 0x1122334455667788u);
-    // A level is reported again, an edge and a single shot are not.
+    // A level is reported again, an edge and a single shot are not; but a change of the route may
+    // bring an edge of its own.
+    if (mode == EPOLLET && CurrentMode() == Mode::kSwitching) continue;
     EXPECT_EQ(set.Wait(kNothingMs).size(), mode == 0 ? 1u : 0u);
   }
 }

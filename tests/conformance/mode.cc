@@ -20,6 +20,11 @@ constexpr int kUpgradeNow = 2;
 
 SwitchCounts* counts = nullptr;
 
+// By descriptor: an upgrade has timed out. It may be impossible in the state of that connection
+// (half closed, inherited, ...), and then must not cost its time-out at every marked point.
+constexpr int kRememberedFds = 1024;
+std::atomic<bool> timed_out[kRememberedFds];
+
 Mode ReadMode() {
   const char* name = getenv("XENLOOP_CONFORMANCE_MODE");
   if (name == nullptr || strcmp(name, "native") == 0) return Mode::kNative;
@@ -43,6 +48,7 @@ bool RequestUpgrade(int fd) {
   if (errno == ENOPROTOOPT) counts->library_missing++;
   if (errno == ETIMEDOUT) {
     counts->upgrades_timed_out++;
+    if (fd < kRememberedFds) timed_out[fd].store(true);
   } else {
     counts->upgrades_declined++;
   }
@@ -69,6 +75,7 @@ int Routes(int fd) {
 }
 
 bool UpgradeIfWanted(int fd) {
+  if (fd >= 0 && fd < kRememberedFds) timed_out[fd].store(false);
   switch (CurrentMode()) {
     case Mode::kNative:
     case Mode::kRefused:
@@ -88,7 +95,7 @@ void MarkedPoint(int fd) {
   if (routes > 0) {
     if (RequestRoute(fd, kFallBackNow) == 0) counts->fallbacks++;
   } else if (routes == 0) {
-    RequestUpgrade(fd);
+    if (fd >= kRememberedFds || !timed_out[fd].load()) RequestUpgrade(fd);
   } else if (errno == ENOPROTOOPT) {
     counts->library_missing++;
   }

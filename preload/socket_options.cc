@@ -92,7 +92,7 @@ ssize_t UpgradeNow(Side* side) {
       attached_since = 0;
     } else if (attached_since == 0) {
       attached_since = sys::MonotonicNs();
-    } else if (sys::MonotonicNs() - attached_since > 100000000u) {
+    } else if (sys::MonotonicNs() - attached_since > 5000000u) {
       return 0;
     }
     const timespec nap{0, 100000};

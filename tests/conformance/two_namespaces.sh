@@ -1,7 +1,7 @@
 #!/bin/bash
 # Two network namespaces joined by a veth pair, as two containers are, put into one realm by a
-# shared runtime directory: a transfer between them must be upgraded. Needs root and `ip netns`; exits
-# 77 with the reason where these are missing.
+# shared runtime directory: a transfer between them must be upgraded. Needs root and `ip netns`;
+# exits 77 with the reason where these are missing.
 #
 # usage: two_namespaces.sh CONFORMANCE_BINARY LIBXENLOOP_SO
 

@@ -25,13 +25,15 @@ scenario() {
   pick_port second
   local one=(--tcp -i 127.0.0.1 -p "$port") way
   printf 'T:127.0.0.1:%d\nT:127.0.0.1:%d\n' "$port" "$second" >"$work/feed"
-  measure "${one[@]}" -- ping-pong "${one[@]}" --data-integrity
+  # sockperf plans for 600,000 messages a second and ends with "_seqN > m_maxSequenceNo" beyond that.
+  local paced=(--mps 100000)
+  measure "${one[@]}" -- ping-pong "${one[@]}" "${paced[@]}" --data-integrity
   measure "${one[@]}" -- ping-pong "${one[@]}" -m 20000 -r 10000 --data-integrity
   measure "${one[@]}" -- under-load "${one[@]}" --mps 20000
   measure "${one[@]}" --nonblocked -- under-load "${one[@]}" --mps 20000 --nonblocked
   measure "${one[@]}" -- throughput "${one[@]}" -m 1400
   for way in e p s; do
-    measure -f "$work/feed" -F $way -- ping-pong -f "$work/feed" -F $way
+    measure -f "$work/feed" -F $way -- ping-pong -f "$work/feed" -F $way "${paced[@]}"
   done
   measure -f "$work/feed" -F e -- under-load -f "$work/feed" -F e --mps 10000
 }

@@ -48,8 +48,9 @@ inline ssize_t ReceiveOr(int fd, const iovec* iov, size_t iov_count, int flags, 
                          KernelCall kernel) {
   while (Side* const side = FindSide(fd)) {
     if (EnterKernelReceive(side)) {
-      const ssize_t received = kernel();
-      return LeaveKernelReceive(side, received);
+      ssize_t received = kernel();
+      if (LeaveKernelReceive(fd, side, &received)) return received;
+      continue;
     }
     const ssize_t received = Receive(fd, side, iov, iov_count, flags, message_flags);
     if (received != kUseKernel) return ReturnToLibc(received);

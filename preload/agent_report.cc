@@ -86,7 +86,9 @@ bool ReportSide(Channel& channel, int fd, Side* side) {
     states[1] = static_cast<uint32_t>(side->receive.route.load());
     if (side->receive.route.load() == ReceiveRoute::kDraining)
       draining = side->receive.tcp_remaining;
-    if (side->receive.route.load() == ReceiveRoute::kFifo) receive_route = LocalTransport().name;
+    if (side->receive.route.load() == ReceiveRoute::kFifo ||
+        side->receive.route.load() == ReceiveRoute::kInherited)
+      receive_route = LocalTransport().name;
   }
   const AgentSide& note = agent.sides[SlotOf(side)];
   const int32_t peer_pid = note.channel != kNoChannel && note.stage == Stage::kAttached &&

@@ -66,6 +66,7 @@ void ServiceSide(uint32_t slot) {
   SocketShadow shadow(fd, side);
   const uint32_t tid = CurrentTid();
   bool send_done;
+  bool receive_sealed;
   bool receive_done;
   bool ended = false;
   {
@@ -90,13 +91,16 @@ void ServiceSide(uint32_t slot) {
       side->receive.EndFifo(shadow);
       ended = true;
     }
-    receive_done = side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kTcp;
+    if (closed) side->receive.DropResidue();
+    receive_sealed = side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kTcp;
+    // The FIFO stays until TCP has what it still held: its sender may die before.
+    receive_done = receive_sealed && side->receive.ResidueHasCome(shadow);
   }
   const bool send_sealed = side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo &&
                            side->send.route.load(std::memory_order_relaxed) != SendRoute::kOffered;
-  if ((send_sealed && !note.told_send) || (receive_done && !note.told_receive)) {
+  if ((send_sealed && !note.told_send) || (receive_sealed && !note.told_receive)) {
     note.told_send = note.told_send || send_sealed;
-    note.told_receive = note.told_receive || receive_done;
+    note.told_receive = note.told_receive || receive_sealed;
     TellSealed(note, slot);
   }
   tcp_info info;

@@ -21,6 +21,13 @@ FifoReadiness ReadinessOf(int fd, Side* side, bool want_room, Self self) {
       const uint64_t most = fifo.capacity_bytes / 2;
       ready.in = fifo.AvailableBytes() >= (low < most ? low : most);
       ready.published = fifo.header->producer.load(std::memory_order_relaxed);
+    } else if (route == ReceiveRoute::kDraining &&
+               side->receive_low_water.load(std::memory_order_relaxed) > 1) {
+      // The kernel sees its part of the queue only.
+      int tcp = 0;
+      sys::Call(SYS_ioctl, fd, SIOCINQ, reinterpret_cast<long>(&tcp));
+      ready.in = side->receive.ReadableBytes(static_cast<uint64_t>(tcp)) >=
+                 side->receive_low_water.load(std::memory_order_relaxed);
     }
   }
   if (!want_room) return ready;

@@ -78,10 +78,29 @@ class SocketShadow {
       if (before.tcpi_bytes_received != after.tcpi_bytes_received ||
           before.tcpi_state != after.tcpi_state)
         continue;
-      const bool fin = after.tcpi_state != kTcpEstablished && after.tcpi_state != kTcpFinWait1 &&
-                       after.tcpi_state != kTcpFinWait2;
-      return static_cast<int64_t>(after.tcpi_bytes_received) - queued - (fin ? 1 : 0);
+      return static_cast<int64_t>(after.tcpi_bytes_received) - queued - FinBytes(after);
     }
+  }
+  // Payload bytes that have arrived, read or not. A connection that is closed does not tell whether
+  // a FIN is among them: then these are two numbers.
+  int64_t ReceivedAtLeast() const {
+    tcp_info info;
+    if (const int error = TcpInfoOf(fd_, &info)) return error;
+    return static_cast<int64_t>(info.tcpi_bytes_received) - FinBytes(info);
+  }
+  int64_t ReceivedAtMost() const {
+    tcp_info info;
+    if (const int error = TcpInfoOf(fd_, &info)) return error;
+    return static_cast<int64_t>(info.tcpi_bytes_received) -
+           (info.tcpi_state == kTcpClose ? 0 : FinBytes(info));
+  }
+  // The queue is empty and will stay so.
+  bool Ended() const {
+    tcp_info info;
+    int queued = 0;
+    return TcpInfoOf(fd_, &info) != 0 ||
+           (FinBytes(info) != 0 &&
+            sys::Call(SYS_ioctl, fd_, SIOCINQ, reinterpret_cast<long>(&queued)) == 0 && queued == 0);
   }
   bool Readable() const {
     pollfd entry{fd_, POLLIN | POLLRDHUP, 0};
@@ -99,9 +118,18 @@ class SocketShadow {
   static constexpr int kTcpEstablished = 1;
   static constexpr int kTcpFinWait1 = 4;
   static constexpr int kTcpFinWait2 = 5;
+  static constexpr int kTcpClose = 7;
   static constexpr int kTcpCloseWait = 8;
 
  private:
+  // A FIN that has come counts as one byte received.
+  static int64_t FinBytes(const tcp_info& info) {
+    return info.tcpi_state != kTcpEstablished && info.tcpi_state != kTcpFinWait1 &&
+                   info.tcpi_state != kTcpFinWait2
+               ? 1
+               : 0;
+  }
+
   int fd_;
   Side* side_;
 };

@@ -52,6 +52,7 @@ Side* AllocateSide() {
       side->receive.route.store(ReceiveRoute::kTcp, std::memory_order_relaxed);
       side->receive.finished_bytes = 0;
       side->receive.owed.store(0, std::memory_order_relaxed);
+      side->receive.residue_due.store(0, std::memory_order_relaxed);
       side->shutdown_pending.store(0, std::memory_order_relaxed);
       side->nonblocking.store(0, std::memory_order_relaxed);
       side->receive_low_water.store(1, std::memory_order_relaxed);

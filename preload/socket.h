@@ -32,9 +32,9 @@ Side* FindSide(int fd);
 // its result (errno is preserved). False: the direction is (being) accelerated; call Receive/Send,
 // and start over on kUseKernel.
 bool EnterKernelReceive(Side* side);
-// The result of the call: `result`, unless an error that the agent met belongs to this call (then
-// -1 and errno).
-ssize_t LeaveKernelReceive(Side* side, ssize_t result);
+// False: start over, what the call is to receive is not in the kernel. `*result` changes where an
+// error that the agent met belongs to this call (then -1 and errno).
+bool LeaveKernelReceive(int fd, Side* side, ssize_t* result);
 bool EnterKernelSend(Side* side);
 void LeaveKernelSend(Side* side, ssize_t result);
 

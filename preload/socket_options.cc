@@ -220,11 +220,15 @@ ssize_t BeforeIoctl(int fd, Side* side, unsigned long request, void* argument) {
     return 0;
   }
   if (request != FIONREAD) return kUseKernel;
-  int tcp = 0;
-  const long result = sys::Call(SYS_ioctl, fd, FIONREAD, reinterpret_cast<long>(&tcp));
-  if (result < 0) return kUseKernel;
   LockScope scope(side->receive.lock, CurrentTid());
-  if (side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kTcp) return kUseKernel;
+  SocketShadow shadow(fd, side);
+  if (!shadow.StillOurs()) return kUseKernel;
+  side->receive.Advance(shadow);
+  int tcp = 0;
+  if (side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kTcp ||
+      sys::Call(SYS_ioctl, fd, FIONREAD, reinterpret_cast<long>(&tcp)) < 0) {
+    return kUseKernel;
+  }
   const uint64_t readable = side->receive.ReadableBytes(static_cast<uint64_t>(tcp));
   const int answer = readable < 0x7fffffff ? static_cast<int>(readable) : 0x7fffffff;
   if (argument == nullptr) return -EFAULT;

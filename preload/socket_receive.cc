@@ -47,18 +47,59 @@ bool ResetByDeadPeer(int fd, Side* side) {
   return true;
 }
 
-// The rest of a MSG_WAITALL receive whose route went back to TCP in the middle.
-ssize_t ReceiveRestFromKernel(int fd, const IovCursor& cursor, size_t limit, int flags) {
-  iovec rest[64];
-  msghdr message = {};
-  message.msg_iov = rest;
-  message.msg_iovlen = cursor.Rest(rest, 64, limit);
-  const int saved = errno;
-  const ssize_t received = real::recvmsg(fd, &message, flags);
-  if (received >= 0) return received;
-  const int error = errno;
-  errno = saved;
-  return -error;
+// What a receive whose route went back to TCP in the middle still takes from there: at least
+// `target` bytes if it may wait, at most `limit`.
+ssize_t ReceiveRestFromKernel(int fd, const IovCursor& cursor, size_t target, size_t limit,
+                              int flags) {
+  IovCursor left = cursor;
+  size_t total = 0;
+  while (total < limit) {
+    const bool enough = total >= target;
+    iovec rest[64];
+    msghdr message = {};
+    message.msg_iov = rest;
+    message.msg_iovlen = left.Rest(rest, 64, (enough ? limit : target) - total);
+    size_t asked = 0;
+    for (size_t i = 0; i < message.msg_iovlen; ++i) asked += rest[i].iov_len;
+    const int saved = errno;
+    const ssize_t received =
+        real::recvmsg(fd, &message, flags | (enough ? MSG_DONTWAIT : MSG_WAITALL));
+    if (received < 0) {
+      const int error = errno;
+      errno = saved;
+      return total > 0 ? static_cast<ssize_t>(total) : -error;
+    }
+    total += static_cast<size_t>(received);
+    if (static_cast<size_t>(received) < asked || (flags & MSG_PEEK) != 0) break;
+    if ((flags & MSG_TRUNC) == 0) left.Skip(static_cast<size_t>(received));
+  }
+  return static_cast<ssize_t>(total);
+}
+
+size_t LowWaterMark(Side* side) {
+  const size_t low = side->receive_low_water.load(std::memory_order_relaxed);
+  if (low <= 1) return low;
+  LockScope scope(side->receive.lock, CurrentTid());
+  // More than the FIFO holds would never come.
+  const size_t most = side->receive.fifo ? side->receive.fifo.capacity_bytes / 2 : low;
+  return low < most ? low : most;
+}
+
+ssize_t ReceiveOn(int& fd, Side* side, const iovec* iov, size_t iov_count, int flags,
+                  int* message_flags);
+
+// With a low-water mark a blocking receive takes nothing until there is enough (or the end, or no
+// time left): what the route changes meanwhile is all on the new one then, and the kernel's own mark
+// counts it.
+ssize_t ReceiveAtLeast(int& fd, Side* side, const iovec* iov, size_t iov_count, int flags,
+                       int* message_flags) {
+  for (;;) {
+    const ssize_t there =
+        ReceiveOn(fd, side, iov, iov_count, flags | MSG_PEEK | MSG_TRUNC, message_flags);
+    if (there == kUseKernel) return there;
+    const ssize_t taken = ReceiveOn(fd, side, iov, iov_count, flags | MSG_DONTWAIT, message_flags);
+    if (taken != -EAGAIN || there < 0) return taken != -EAGAIN ? taken : there;
+  }
 }
 
 // `fd` changes when the program closes the descriptor while this call sleeps; the call then goes on
@@ -67,17 +108,17 @@ ssize_t ReceiveOn(int& fd, Side* side, const iovec* iov, size_t iov_count, int f
                   int* message_flags) {
   pthread_testcancel();  // these calls are cancellation points even when they need not wait
   if (message_flags != nullptr) *message_flags = 0;
-  if (!IsOurs(side)) {
-    FallBack(fd, side, "used by a forked process");
-    return kUseKernel;
-  }
-  if ((flags & ~kUnderstoodFlags) != 0) {
-    FallBack(fd, side, "receive with unusual flags");
-    return kUseKernel;
-  }
-  if (SwitchDue(side)) {
-    FallBack(fd, side, "switch_every is set");
-    return kUseKernel;
+  const bool inherited =
+      side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kInherited;
+  if (!inherited) {
+    const char* const obstacle = !IsOurs(side)                          ? "used by a forked process"
+                                 : (flags & ~kUnderstoodFlags) != 0 ? "receive with unusual flags"
+                                 : SwitchDue(side)                  ? "switch_every is set"
+                                                                    : nullptr;
+    if (obstacle != nullptr) {
+      FallBack(fd, side, obstacle);
+      return kUseKernel;
+    }
   }
   for (size_t i = 0; i < iov_count; ++i) {
     if (iov[i].iov_len > 0 &&
@@ -100,12 +141,11 @@ ssize_t ReceiveOn(int& fd, Side* side, const iovec* iov, size_t iov_count, int f
   const bool peek = (flags & MSG_PEEK) != 0;
   const bool blocking =
       (flags & MSG_DONTWAIT) == 0 && side->nonblocking.load(std::memory_order_relaxed) == 0;
-  size_t target = 1;
-  if ((flags & MSG_WAITALL) != 0) {
-    target = length;
-  } else if (const uint32_t low = side->receive_low_water.load(std::memory_order_relaxed);
-             low > 1) {
+  size_t target = (flags & MSG_WAITALL) != 0 ? length : 1;
+  if (const size_t low = LowWaterMark(side); low > 1 && (flags & MSG_WAITALL) == 0) {
     target = low < length ? low : length;
+    if (blocking && !peek)
+      return ReceiveAtLeast(fd, side, iov, iov_count, flags, message_flags);
   }
   const int stream_flags = flags & (MSG_PEEK | MSG_TRUNC);
   const Self self = CurrentSelf();
@@ -127,6 +167,7 @@ ssize_t ReceiveOn(int& fd, Side* side, const iovec* iov, size_t iov_count, int f
       cursor = IovCursor(iov, iov_count);
     } else if (received > 0) {
       total += static_cast<size_t>(received);
+      if (inherited) RequestService(side);  // it may be the last of what a dead peer left
       if (total >= target) return static_cast<ssize_t>(total);
       if (!blocking && (flags & MSG_WAITALL) == 0) return static_cast<ssize_t>(total);
       request.word = nullptr;
@@ -144,8 +185,12 @@ ssize_t ReceiveOn(int& fd, Side* side, const iovec* iov, size_t iov_count, int f
                   0, 8);
       }
       if (total == 0) return kUseKernel;
-      if ((flags & MSG_WAITALL) == 0 || discard) return static_cast<ssize_t>(total);
-      const ssize_t rest = ReceiveRestFromKernel(fd, cursor, length - total, flags);
+      if (total >= target) return static_cast<ssize_t>(total);
+      // Nobody goes over to a FIFO while we wait there.
+      if (!side->receive.EnterKernel(self)) continue;
+      const ssize_t rest =
+          ReceiveRestFromKernel(fd, cursor, target - total, length - total, flags);
+      side->receive.LeaveKernel(self);
       return static_cast<ssize_t>(total) + (rest > 0 ? rest : 0);
     } else if (received != -EAGAIN) {
       return total > 0 ? static_cast<ssize_t>(total) : received;
@@ -182,14 +227,36 @@ bool EnterKernelReceive(Side* side) {
   CountOperation(side);
   return side->receive.EnterKernel(CurrentSelf());
 }
-ssize_t LeaveKernelReceive(Side* side, ssize_t result) {
+bool LeaveKernelReceive(int fd, Side* side, ssize_t* result) {
   side->receive.LeaveKernel(CurrentSelf());
-  if (result != 0 || side->send.pending_error.load(std::memory_order_relaxed) == 0) return result;
+  if (*result > 0) return true;
+  std::atomic<int32_t>& pending = side->send.pending_error;
+  if (side->receive.residue_due.load(std::memory_order_relaxed) != 0 ||
+      side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kInherited) {
+    const int error = errno;
+    if (*result == 0 || (error != EAGAIN && error != EINTR)) {
+      sys::SignalsBlocked blocked;
+      LockScope scope(side->receive.lock, CurrentTid());
+      SocketShadow shadow(fd, side);
+      const Inheritance found =
+          shadow.StillOurs() ? side->receive.InheritResidue(shadow) : Inheritance::kNone;
+      if (found == Inheritance::kRead) {
+        // The error comes behind the bytes, as it does from the kernel's own queue.
+        if (*result < 0) pending.store(-error, std::memory_order_relaxed);
+        return false;
+      }
+      if (found == Inheritance::kLost && *result == 0)
+        pending.store(-ECONNRESET, std::memory_order_relaxed);
+    }
+    errno = error;
+  }
+  if (*result != 0 || pending.load(std::memory_order_relaxed) == 0) return true;
   // The agent met the connection's error while it flushed; the kernel tells it once only.
-  const int32_t error = side->send.pending_error.exchange(0, std::memory_order_relaxed);
-  if (error == 0) return result;
+  const int32_t error = pending.exchange(0, std::memory_order_relaxed);
+  if (error == 0) return true;
   errno = -error;
-  return -1;
+  *result = -1;
+  return true;
 }
 
 ssize_t Receive(int fd, Side* side, const iovec* iov, size_t iov_count, int flags,
@@ -201,8 +268,9 @@ ssize_t Receive(int fd, Side* side, const iovec* iov, size_t iov_count, int flag
   // connection.
   ssize_t result = received;
   if (result == kUseKernel) {
-    IovCursor cursor(iov, iov_count);
-    result = ReceiveRestFromKernel(number, cursor, cursor.remaining(), flags);
+    const IovCursor cursor(iov, iov_count);
+    const size_t most = cursor.remaining();
+    result = ReceiveRestFromKernel(number, cursor, (flags & MSG_WAITALL) != 0 ? most : 1, most, flags);
   }
   FinishOrphan(number, side);
   return result;

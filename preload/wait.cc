@@ -56,6 +56,7 @@ bool WorthATry(Side* side, Wanted wanted, Self self) {
     const ReceiveStream& stream = side->receive;
     switch (stream.route.load(std::memory_order_relaxed)) {
       case ReceiveRoute::kTcp:
+      case ReceiveRoute::kInherited:
         return true;
       case ReceiveRoute::kAware:
         return stream.fifo.header->up.load(std::memory_order_acquire) != 0 || stream.fifo.Sealed();

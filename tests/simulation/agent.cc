@@ -89,7 +89,9 @@ void World::Service(int e) {
         (end.closed || end.theirs->fifo.Sealed())) {
       end.receive.EndFifo(shadow);
     }
-    receive_done = end.receive.route.load() == ReceiveRoute::kTcp;
+    if (end.closed) end.receive.DropResidue();
+    receive_done = end.receive.route.load() == ReceiveRoute::kTcp &&
+                   (mutant_ == Mutant::kForgetResidue || end.receive.ResidueHasCome(shadow));
   }
   end.receive_lock_held = false;
   if (!send_done || !receive_done) return;
@@ -118,8 +120,6 @@ void World::ShadowEvent(int e) {
 void World::FallBack(int e) {
   End& end = At(e);
   if (!end.Alive() || end.send_lock_held || end.receive_lock_held) return;
-  // A dead peer's FIFO is read to its end: nobody is left to send its residue (see Crash).
-  const bool peer_died = At(1 - e).crashed;
   Record("fall back", e);
   VectorShadow shadow(*this, e);
   end.send_lock_held = true;
@@ -129,7 +129,6 @@ void World::FallBack(int e) {
     end.send.PumpResidue(shadow);
   }
   end.send_lock_held = false;
-  if (peer_died) return;
   end.receive_lock_held = true;
   if (end.receive.route.load() != ReceiveRoute::kTcp) {
     LockScope scope(end.receive.lock, AgentTid(e) + 10);

@@ -128,10 +128,32 @@ ssize_t World::KernelReceive(int e, size_t length, int flags) {
   Record("kernel receive", e, received);
   if (received > 0) {
     Arrived(e, buffer, static_cast<size_t>(received), (flags & MSG_PEEK) != 0, discard);
-  } else if (received != -EAGAIN) {
+  } else if (received != -EAGAIN && At(e).receive_lock_held) {
+    return -EAGAIN;  // LeaveKernelReceive would wait for the lock
+  } else if (received != -EAGAIN && !Inherits(e)) {
     EndOfStream(e, received);
   }
   return received;
+}
+
+// As LeaveKernelReceive does it.
+bool World::Inherits(int e) {
+  End& end = At(e);
+  VectorShadow shadow(*this, e);
+  const bool was_held = end.receive_lock_held;
+  end.receive_lock_held = true;
+  bool inherits = false;
+  if (end.Alive()) {
+    LockScope scope(end.receive.lock, SelfOf(e, 2).tid);
+    const bool before = end.receive.route.load() == ReceiveRoute::kInherited;
+    inherits = end.receive.InheritResidue(shadow) == Inheritance::kRead;
+    if (inherits && !before) {
+      Record("inherits a residue", e);
+      ++coverage_->inherited_residues;
+    }
+  }
+  end.receive_lock_held = was_held;
+  return inherits;
 }
 
 void World::AppReceive(int e, size_t thread) {
@@ -207,7 +229,7 @@ void World::Shutdown(int e) {
   Record("shutdown, pending", e, pending);
   if (pending != 0) ++coverage_->pending_residues;
   ++coverage_->shutdowns;
-  if (pending == 0 || mutant_ == Mutant::kFinBeforeResidue) Out(e).Finish();
+  if (pending == 0) Out(e).Finish();
 }
 
 // close of the last descriptor, as CloseAttached does it.

@@ -3,16 +3,9 @@
 
 namespace xenloop::simulation {
 
-// Bytes of `from` may be missing at the other end: the connection was reset, or `from` was killed
-// while it owed a residue to TCP (a FIFO that nobody has sealed is read to its end).
-bool World::MayBeCut(int from) const {
-  if (reset_) return true;
-  const End& end = ends_[static_cast<size_t>(from)];
-  if (!end.crashed || end.at_death == nullptr) return false;
-  const FifoHeader* header = end.at_death->fifo.header;
-  const uint64_t consumer = header->consumer.load();
-  return IsSealed(consumer) && IndexOf(consumer) < IndexOf(header->producer.load());
-}
+// Bytes may be missing at the other end only if the connection was reset: what an end that is killed
+// has published stays readable, whoever seals its FIFO.
+bool World::MayBeCut(int) const { return reset_; }
 
 void World::CheckFifo(const SharedFifo& memory) {
   if (memory == nullptr) return;
@@ -43,7 +36,13 @@ void World::CheckReadiness(int e) {
   IovCursor destination(&iov, 1);
   ssize_t found =
       end.receive.TryReceive(shadow, &destination, 1, MSG_PEEK, /*look=*/true, Self{301, 0});
-  if (found == kStreamUsesTcp) found = shadow.TryReceive(&iov, 1, MSG_PEEK);
+  if (found == kStreamUsesTcp) {
+    found = shadow.TryReceive(&iov, 1, MSG_PEEK);
+    if (found <= 0 && found != -EAGAIN && Inherits(e)) {
+      found =
+          end.receive.TryReceive(shadow, &destination, 1, MSG_PEEK, /*look=*/true, Self{301, 0});
+    }
+  }
   if (found > 0) {
     Arrived(e, {byte}, 1, true, false);
   } else if (found != -EAGAIN) {

@@ -70,6 +70,7 @@ bool Print(const Coverage& coverage, uint64_t steps) {
               {"closes", coverage.closes},
               {"crashes", coverage.crashes},
               {"crashes with bytes in the FIFO", coverage.crashes_with_fifo},
+              {"residues read from a dead end's FIFO", coverage.inherited_residues},
               {"threads that died in a flush", coverage.dead_threads},
               {"resets", coverage.resets}};
   bool all = true;

@@ -26,10 +26,10 @@ const char* NameOf(Mutant mutant) {
       return "end-without-seal";
     case Mutant::kForgetFlush:
       return "forget-flush";
-    case Mutant::kFinBeforeResidue:
-      return "fin-before-residue";
     case Mutant::kReadinessWithoutAdvance:
       return "readiness-without-advance";
+    case Mutant::kForgetResidue:
+      return "forget-residue";
     case Mutant::kRecoverNothing:
       return "recover-nothing";
     case Mutant::kCount:
@@ -93,12 +93,10 @@ void World::Misbehave(int e) {
     case Mutant::kForgetFlush:
       if (route == SendRoute::kFlushing) send.route.store(SendRoute::kTcp);
       break;
-    case Mutant::kFinBeforeResidue:
-      if (route == SendRoute::kFlushing || random_.OneIn(20)) Shutdown(e);
-      break;
     case Mutant::kRecoverNothing:
       DieInFlush(e);
       break;
+    case Mutant::kForgetResidue:
     case Mutant::kReadinessWithoutAdvance:
     case Mutant::kNone:
     case Mutant::kCount:

@@ -185,6 +185,16 @@ int64_t VectorShadow::Read() {
   world_.Interrupt(end_, false);
   return read;
 }
+int64_t VectorShadow::ReceivedAtLeast() {
+  world_.Interrupt(end_, true);
+  const auto received = static_cast<int64_t>(world_.In(end_).delivered());
+  world_.Interrupt(end_, false);
+  return received;
+}
+bool VectorShadow::Ended() {
+  const TcpPipe& pipe = world_.In(end_);
+  return pipe.read() == pipe.delivered() && (pipe.FinDelivered() || pipe.reset());
+}
 bool VectorShadow::Readable() {
   world_.Interrupt(end_, true);
   const bool readable = world_.In(end_).Readable();

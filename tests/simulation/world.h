@@ -29,8 +29,8 @@ enum class Mutant {
   kReaderSkipsTcp,           // the reader takes the FIFO before N bytes of TCP
   kEndWithoutSeal,           // the reader leaves the FIFO without sealing it
   kForgetFlush,              // a FIFO is let go while its residue is still owed
-  kFinBeforeResidue,         // shutdown that does not wait for the flush
   kReadinessWithoutAdvance,  // readiness that does not notice the peer's switch
+  kForgetResidue,  // a sealed FIFO is let go before TCP has what it held
   kRecoverNothing,  // a lock taken over from a dead thread is used as if nothing had happened
   kCount
 };
@@ -49,6 +49,7 @@ struct Coverage {
   uint64_t closes = 0;
   uint64_t crashes = 0;
   uint64_t crashes_with_fifo = 0;  // the dead end left published bytes behind
+  uint64_t inherited_residues = 0;  // read from the FIFO of an end that died before it had sent them
   uint64_t dead_threads = 0;
   uint64_t resets = 0;
 };
@@ -118,6 +119,9 @@ class VectorShadow {
   ssize_t TryReceive(const iovec* iov, size_t count, int flags);
   int64_t Written();
   int64_t Read();
+  int64_t ReceivedAtLeast();
+  int64_t ReceivedAtMost() { return ReceivedAtLeast(); }
+  bool Ended();
   bool Readable();
   void Ring();
   void RingAll() { Ring(); }
@@ -164,6 +168,7 @@ class World {
   void LeaveKernel(int e);
   void Arrived(int e, const std::vector<uint8_t>& bytes, size_t n, bool peek, bool discard);
   void EndOfStream(int e, ssize_t result);
+  bool Inherits(int e);
   void Shutdown(int e);
   void Close(int e);
   void KernelClose(int e, bool with_reset);

@@ -18,6 +18,7 @@ struct ScriptedShadow {
   size_t room = 1 << 20;
   ssize_t send_error = 0;
   bool ended = false;
+  bool fin_is_doubtful = false;  // reset: the kernel's count may hold a FIN
   bool ours = true;
   int64_t written_before = 0;  // by this connection, before the test
   int64_t read_so_far = 0;
@@ -53,6 +54,11 @@ struct ScriptedShadow {
   }
   int64_t Written() const { return written_before + static_cast<int64_t>(sent.size()); }
   int64_t Read() const { return read_so_far; }
+  int64_t ReceivedAtLeast() const {
+    return read_so_far + static_cast<int64_t>(arriving.size()) - (fin_is_doubtful ? 1 : 0);
+  }
+  int64_t ReceivedAtMost() const { return read_so_far + static_cast<int64_t>(arriving.size()); }
+  bool Ended() const { return ended && arriving.empty(); }
   bool Readable() const { return ended || !arriving.empty(); }
   void Ring() { ++rings; }
   void RingAll() { ++rings; }

@@ -180,9 +180,76 @@ TEST_F(StreamTest, ReaderTakesExactlyTheBytesBeforeTheOffsetFromTcp) {
   memory_.header()->up.store(1);
   EXPECT_EQ(ReceiveText(receive_, shadow_, 2), "tc");
   EXPECT_EQ(receive_.ReadableBytes(1), 5u);
-  EXPECT_EQ(ReceiveText(receive_, shadow_, 99), "p");
-  EXPECT_EQ(ReceiveText(receive_, shadow_, 99), "fifo");
+  EXPECT_EQ(ReceiveText(receive_, shadow_, 99), "pfifo");  // one queue, as with TCP alone
   EXPECT_EQ(receive_.FifoBytes(), 4u);
+}
+
+TEST_F(StreamTest, PeekSeesTheRestOfTcpAndTheFifo) {
+  receive_.BecomeAware(memory_.fifo);
+  shadow_.read_so_far = 100;
+  shadow_.arriving = "tcp";
+  memory_.Put("fifo");
+  memory_.header()->switch_offset.store(103);
+  memory_.header()->up.store(1);
+  for (int i = 0; i < 2; ++i) {
+    std::string text(6, '?');
+    const iovec iov{text.data(), text.size()};
+    IovCursor destination(&iov, 1);
+    EXPECT_EQ(receive_.TryReceive(shadow_, &destination, 6, MSG_PEEK, true, kSelf), 6);
+    EXPECT_EQ(text, "tcpfif");
+  }
+  EXPECT_EQ(ReceiveText(receive_, shadow_, 99), "tcpfifo");
+}
+
+// A reader whose FIFO held "residue" when it was sealed; the peer dies when TCP has `by_tcp` of it.
+class DeadPeerTest : public StreamTest {
+ protected:
+  Inheritance DieAfter(const std::string& by_tcp) {
+    receive_.BecomeAware(memory_.fifo);
+    shadow_.read_so_far = 100;
+    memory_.Put("taken,residue");
+    memory_.header()->switch_offset.store(100);
+    memory_.header()->up.store(1);
+    EXPECT_EQ(ReceiveText(receive_, shadow_, 6), "taken,");
+    receive_.EndFifo(shadow_);
+    EXPECT_EQ(ReceiveText(receive_, shadow_, 99, &result_), "");
+    EXPECT_EQ(result_, kStreamUsesTcp);
+    EXPECT_FALSE(receive_.ResidueHasCome(shadow_));
+    EXPECT_EQ(receive_.InheritResidue(shadow_), Inheritance::kNone);  // it may still come
+    shadow_.read_so_far += static_cast<int64_t>(by_tcp.size());       // and the program has read it
+    shadow_.ended = true;
+    return receive_.InheritResidue(shadow_);
+  }
+  ssize_t result_ = 0;
+};
+
+TEST_F(DeadPeerTest, BytesThatTcpNeverGotAreReadFromTheFifo) {
+  ASSERT_EQ(DieAfter("res"), Inheritance::kRead);
+  EXPECT_FALSE(receive_.EnterKernel(kSelf));
+  EXPECT_EQ(receive_.ReadableBytes(0), 4u);
+  EXPECT_EQ(ReceiveText(receive_, shadow_, 1), "i");
+  EXPECT_EQ(ReceiveText(receive_, shadow_, 99), "due");
+  EXPECT_EQ(ReceiveText(receive_, shadow_, 99, &result_), "");
+  EXPECT_EQ(result_, kStreamUsesTcp);  // where the end is
+  EXPECT_EQ(receive_.InheritResidue(shadow_), Inheritance::kNone);
+  EXPECT_EQ(receive_.FifoBytes(), 10u);
+}
+
+TEST_F(DeadPeerTest, NothingIsMissing) {
+  EXPECT_EQ(DieAfter("residue"), Inheritance::kNone);
+  EXPECT_TRUE(receive_.ResidueHasCome(shadow_));
+}
+
+TEST_F(DeadPeerTest, ResetBeforeAnythingCameIsCertain) {
+  shadow_.fin_is_doubtful = true;
+  EXPECT_EQ(DieAfter(""), Inheritance::kRead);
+  EXPECT_EQ(ReceiveText(receive_, shadow_, 99), "residue");
+}
+
+TEST_F(DeadPeerTest, DoubtIsAnErrorAndNotAGuess) {
+  shadow_.fin_is_doubtful = true;
+  EXPECT_EQ(DieAfter("res"), Inheritance::kLost);
+  EXPECT_TRUE(receive_.EnterKernel(kSelf));
 }
 
 TEST_F(StreamTest, OffsetThatIsALieSendsTheReaderBackToTcp) {

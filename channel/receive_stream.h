@@ -1,0 +1,348 @@
+// The receiving half of a connection: TCP up to the switch offset, then the peer's FIFO, then TCP
+// again; to the program one queue. See stream.h for the rules.
+#pragma once
+
+#include "channel/route.h"
+
+namespace xenloop {
+
+enum class ReceiveRoute : uint32_t {
+  kTcp,
+  kAware,     // a FIFO is offered; the peer may go over to it
+  kDraining,  // the switch offset is known and not reached yet
+  kFifo,
+  kInherited,  // the peer died before TCP had the residue of its FIFO: it is read from there
+};
+
+// What a dead peer's FIFO still holds of a residue that TCP never got.
+enum class Inheritance : uint8_t {
+  kNone,  // nothing is missing: the end of the stream is the end
+  kRead,  // try again: the rest is read from the FIFO now
+  kLost,  // something is missing, and nobody knows where it begins: the connection is broken
+};
+
+struct ReceiveStream {
+  RecoverableLock lock;
+  std::atomic<ReceiveRoute> route{ReceiveRoute::kTcp};
+  KernelUsers<ReceiveRoute> kernel_users;
+  Fifo fifo;  // the peer's: we are the consumer
+  uint64_t tcp_remaining =
+      0;  // TCP bytes still to be read before the FIFO begins; valid while kDraining
+  uint64_t finished_bytes = 0;
+  std::atomic<uint64_t> owed{
+      0};  // bytes that the last FIFO still held when it ended: they come by TCP
+  std::atomic<uint32_t> residue_due{0};  // 1: not all of these have been seen to come
+  uint64_t switch_offset = 0;            // of the last FIFO, once we know it
+  uint64_t residue_begin = 0;            // FIFO indices of what it owed; valid while residue_due
+  uint64_t residue_end = 0;
+
+  static bool IsKernelRoute(ReceiveRoute r) { return r == ReceiveRoute::kTcp; }
+
+  bool EnterKernel(Self self) {
+    if (kernel_users.Enter(route, IsKernelRoute)) return true;
+    if (route.load(std::memory_order_relaxed) == ReceiveRoute::kAware) MarkReadyIfQuiet(self);
+    return false;
+  }
+  void LeaveKernel(Self self) {
+    kernel_users.Leave();
+    if (route.load(std::memory_order_seq_cst) == ReceiveRoute::kAware) MarkReadyIfQuiet(self);
+  }
+
+  // Under the lock. From now on nobody enters the kernel unaware; those who are in there keep the
+  // switch waiting.
+  void BecomeAware(const Fifo& theirs) {
+    fifo = theirs;
+    RequestDoorbell(fifo.header->consumer_waiting);
+    route.store(ReceiveRoute::kAware,
+                std::memory_order_seq_cst);  // before the look at the users (Dekker)
+    if (!kernel_users.Any()) fifo.header->consumer_ready.store(1, std::memory_order_release);
+  }
+  void MarkReadyIfQuiet(Self self) {
+    LockScope scope(lock, self.tid);
+    if (route.load(std::memory_order_relaxed) != ReceiveRoute::kAware || kernel_users.Any()) return;
+    // release: everything we did before is done; pairs with SwitchUp.
+    if (fifo.header->consumer_ready.load(std::memory_order_relaxed) == 0) {
+      fifo.header->consumer_ready.store(1, std::memory_order_release);
+    }
+  }
+
+  // Under the lock. The FIFO is behind us: what it still held comes by TCP.
+  template <typename Shadow>
+  void EndFifo(Shadow& shadow) {
+    const ReceiveRoute was = route.load(std::memory_order_relaxed);
+    if (was == ReceiveRoute::kTcp || was == ReceiveRoute::kInherited) return;
+    fifo.Seal();
+    WakeEverybody(fifo, shadow);
+    const uint64_t consumed = IndexOf(fifo.header->consumer.load(std::memory_order_relaxed));
+    finished_bytes += consumed;
+    if (was == ReceiveRoute::kFifo) owed.store(fifo.AvailableBytes(), std::memory_order_relaxed);
+    const bool begun =
+        was != ReceiveRoute::kAware || fifo.header->up.load(std::memory_order_acquire) != 0;
+    if (begun && fifo.AvailableBytes() > 0) {
+      if (was == ReceiveRoute::kAware)
+        switch_offset = fifo.header->switch_offset.load(std::memory_order_relaxed);
+      residue_begin = consumed;
+      residue_end = consumed + fifo.AvailableBytes();
+      residue_due.store(1, std::memory_order_relaxed);
+    }
+    route.store(ReceiveRoute::kTcp, std::memory_order_seq_cst);
+  }
+
+  // Under the lock. All that the last FIFO owed has come by TCP: it may be let go.
+  template <typename Shadow>
+  bool ResidueHasCome(Shadow& shadow) {
+    if (route.load(std::memory_order_relaxed) == ReceiveRoute::kInherited) return false;
+    if (residue_due.load(std::memory_order_relaxed) == 0) return true;
+    const int64_t received = shadow.ReceivedAtLeast();
+    // By TCP came `switch_offset` bytes before the FIFO, and behind them the residue.
+    const uint64_t come = static_cast<uint64_t>(received) - switch_offset;
+    if (received >= 0 && (come > kNever || come < residue_end - residue_begin)) return false;
+    residue_due.store(0, std::memory_order_relaxed);
+    return true;
+  }
+
+  // Under the lock, after a receive from TCP that found the end of the stream (or its reset).
+  template <typename Shadow>
+  Inheritance InheritResidue(Shadow& shadow) {
+    if (route.load(std::memory_order_relaxed) == ReceiveRoute::kInherited)
+      return Inheritance::kRead;
+    if (route.load(std::memory_order_relaxed) != ReceiveRoute::kTcp || ResidueHasCome(shadow) ||
+        !fifo || !shadow.Ended()) {
+      return Inheritance::kNone;
+    }
+    residue_due.store(0, std::memory_order_relaxed);
+    const uint64_t most = static_cast<uint64_t>(shadow.ReceivedAtMost()) - switch_offset;
+    const uint64_t least = static_cast<uint64_t>(shadow.ReceivedAtLeast()) - switch_offset;
+    // None of the residue, not even a FIN: certain. Else both counts must agree.
+    if (most > kNever || (most != 0 && most != least)) return Inheritance::kLost;
+    residue_begin += most;
+    route.store(ReceiveRoute::kInherited, std::memory_order_seq_cst);
+    return Inheritance::kRead;
+  }
+  // Under the lock. Nobody will read what was inherited, or wait for what is due.
+  void DropResidue() {
+    residue_due.store(0, std::memory_order_relaxed);
+    if (route.load(std::memory_order_relaxed) == ReceiveRoute::kInherited)
+      route.store(ReceiveRoute::kTcp, std::memory_order_seq_cst);
+  }
+
+  // One attempt at `limit` bytes into `destination` (null with MSG_TRUNC: discard). `flags`:
+  // MSG_PEEK, MSG_TRUNC. `look`: ask the shadow socket too when the FIFO is empty (end of stream,
+  // errors). Bytes, 0 at the end of the stream, -EAGAIN, kStreamUsesTcp, or a connection error.
+  template <typename Shadow>
+  ssize_t TryReceive(Shadow& shadow, IovCursor* destination, size_t limit, int flags, bool look,
+                     Self self) {
+    LockScope scope(lock, self.tid);
+    if (!shadow.StillOurs()) return kStreamUsesTcp;
+    for (;;) {
+      switch (route.load(std::memory_order_relaxed)) {
+        case ReceiveRoute::kTcp:
+          return kStreamUsesTcp;
+        case ReceiveRoute::kInherited:
+          return TakeInherited(destination, limit, flags);
+        case ReceiveRoute::kFifo: {
+          const FifoResult result = fifo.Consume(destination, limit, (flags & MSG_PEEK) != 0);
+          if (result.bytes > 0) {
+            WakeProducer(shadow, flags);
+            return static_cast<ssize_t>(result.bytes);
+          }
+          if (result.state != FifoState::kOpen) {
+            EndFifo(shadow);
+            return kStreamUsesTcp;
+          }
+          return look ? LookAtShadow(shadow, destination, limit, flags) : -EAGAIN;
+        }
+        case ReceiveRoute::kAware:
+        case ReceiveRoute::kDraining: {
+          // A handler that interrupted the bookkeeping below cannot be: signals are blocked there.
+          sys::SignalsBlocked blocked;
+          ssize_t received = 0;
+          if (!TryReceiveTcpPart(shadow, destination, limit, flags, &received)) break;
+          if (received <= 0 || static_cast<size_t>(received) >= limit) return received;
+          return received + GoOnWithFifo(shadow, destination, static_cast<size_t>(received),
+                                         limit - static_cast<size_t>(received), flags);
+        }
+      }
+    }
+  }
+
+  // Under the lock. For readiness: goes over to the FIFO if the peer has, and nothing of TCP stands
+  // before it; and leaves a FIFO that has ended, for what it still held comes by TCP and is not
+  // there yet.
+  template <typename Shadow>
+  void Advance(Shadow& shadow) {
+    const ReceiveRoute now = route.load(std::memory_order_relaxed);
+    if (now == ReceiveRoute::kFifo && fifo.Ended()) {
+      sys::SignalsBlocked blocked;
+      EndFifo(shadow);
+    }
+    if (now != ReceiveRoute::kAware) return;
+    sys::SignalsBlocked blocked;
+    // acquire: pairs with SwitchUp; the offset is there before the flag.
+    if (fifo.header->up.load(std::memory_order_acquire) != 0) {
+      EnterDraining(shadow);
+    } else if (fifo.Sealed()) {
+      EndFifo(shadow);
+    }
+  }
+
+  uint64_t FifoBytes() const {
+    const ReceiveRoute now = route.load(std::memory_order_relaxed);
+    if (now == ReceiveRoute::kTcp || now == ReceiveRoute::kInherited) return finished_bytes;
+    return finished_bytes + IndexOf(fifo.header->consumer.load(std::memory_order_relaxed));
+  }
+  // Bytes that a receive could take without waiting; `tcp_bytes` is what the shadow socket holds
+  // (SIOCINQ).
+  uint64_t ReadableBytes(uint64_t tcp_bytes) const {
+    switch (route.load(std::memory_order_relaxed)) {
+      case ReceiveRoute::kTcp:
+      case ReceiveRoute::kAware:
+        return tcp_bytes;
+      case ReceiveRoute::kDraining:  // what TCP still owes stands before the FIFO
+        return tcp_bytes < tcp_remaining ? tcp_bytes : tcp_remaining + fifo.AvailableBytes();
+      case ReceiveRoute::kFifo:
+        return fifo.AvailableBytes();
+      case ReceiveRoute::kInherited:
+        return residue_end - residue_begin;
+    }
+    return tcp_bytes;
+  }
+
+ private:
+  static constexpr uint64_t kNever = 1ull << 48;  // more bytes than any connection carries
+
+  // From a FIFO whose producer is dead. Behind it comes what TCP has to say.
+  ssize_t TakeInherited(IovCursor* destination, size_t limit, int flags) {
+    const uint64_t left = residue_end - residue_begin;
+    const size_t n = limit < left ? limit : left;
+    IovCursor to = destination != nullptr ? *destination : IovCursor(nullptr, 0);
+    if (destination != nullptr) {
+      const uint64_t offset = residue_begin & (fifo.capacity_bytes - 1);
+      const size_t first = n < fifo.capacity_bytes - offset ? n : fifo.capacity_bytes - offset;
+      to.CopyIn(fifo.data + offset, first);
+      if (n > first) to.CopyIn(fifo.data, n - first);
+    }
+    if ((flags & MSG_PEEK) != 0) return static_cast<ssize_t>(n);
+    if (destination != nullptr) *destination = to;
+    residue_begin += n;
+    finished_bytes += n;
+    if (residue_begin == residue_end) route.store(ReceiveRoute::kTcp, std::memory_order_seq_cst);
+    return static_cast<ssize_t>(n);
+  }
+
+  // A producer that waits for room is woken when there is enough of it to be worth the trip.
+  template <typename Shadow>
+  void WakeProducer(Shadow& shadow, int flags) {
+    if ((flags & MSG_PEEK) != 0 ||
+        fifo.header->producer_waiting.load(std::memory_order_seq_cst) == 0)
+      return;
+    if (fifo.FreeBytes() < fifo.WakeThresholdBytes()) return;
+    if (WakeSleepers(fifo.header->producer_waiting, /*once=*/true)) shadow.Ring();
+  }
+
+  // What the FIFO adds to `taken` bytes of TCP in the same call: to the program both are one queue.
+  template <typename Shadow>
+  ssize_t GoOnWithFifo(Shadow& shadow, IovCursor* destination, size_t taken, size_t limit,
+                       int flags) {
+    const bool peek = (flags & MSG_PEEK) != 0;
+    // acquire: pairs with SwitchUp; the offset is there before the flag.
+    if (!peek && route.load(std::memory_order_relaxed) == ReceiveRoute::kAware &&
+        fifo.header->up.load(std::memory_order_acquire) != 0) {
+      EnterDraining(shadow);
+    }
+    const bool reached = peek ? route.load(std::memory_order_relaxed) == ReceiveRoute::kDraining &&
+                                    taken == tcp_remaining
+                              : route.load(std::memory_order_relaxed) == ReceiveRoute::kFifo;
+    if (!reached) return 0;
+    IovCursor beyond = destination != nullptr ? *destination : IovCursor(nullptr, 0);
+    if (peek && destination != nullptr) beyond.Skip(taken);  // a peek has left it where it was
+    const FifoResult result =
+        fifo.Consume(destination != nullptr ? &beyond : nullptr, limit, peek);
+    if (result.bytes == 0) return 0;
+    if (destination != nullptr && !peek) *destination = beyond;
+    WakeProducer(shadow, flags);
+    return static_cast<ssize_t>(result.bytes);
+  }
+
+  // The bytes before the switch offset. False: the route has changed, start over.
+  template <typename Shadow>
+  bool TryReceiveTcpPart(Shadow& shadow, IovCursor* destination, size_t limit, int flags,
+                         ssize_t* received) {
+    if (route.load(std::memory_order_relaxed) == ReceiveRoute::kAware) {
+      // acquire: pairs with SwitchUp; the offset is there before the flag.
+      if (fifo.header->up.load(std::memory_order_acquire) != 0) return EnterDraining(shadow);
+      if (fifo.Sealed()) {
+        EndFifo(shadow);
+        return false;
+      }
+      *received = Take(shadow, destination, limit, flags);
+      // The peer may have switched, filled the FIFO and even closed since we looked.
+      const bool got = *received > 0;
+      return got || fifo.header->up.load(std::memory_order_acquire) == 0;
+    }
+    *received = Take(shadow, destination, limit < tcp_remaining ? limit : tcp_remaining, flags);
+    if (*received > 0 && (flags & MSG_PEEK) == 0) {
+      tcp_remaining -= static_cast<uint64_t>(*received);
+      if (tcp_remaining == 0) route.store(ReceiveRoute::kFifo, std::memory_order_release);
+    }
+    if (*received == 0)
+      EndFifo(shadow);  // the stream ends before the offset that was named: the peer lied or died
+    return true;
+  }
+
+  template <typename Shadow>
+  bool EnterDraining(Shadow& shadow) {
+    switch_offset = fifo.header->switch_offset.load(std::memory_order_relaxed);
+    const int64_t read = shadow.Read();
+    const uint64_t remaining = switch_offset - static_cast<uint64_t>(read);
+    // A seal at C = 0 may have sent the residue by TCP before we looked: then all is TCP, whatever
+    // the offset says.
+    if (read < 0 || remaining > kNever ||
+        IsSealed(fifo.header->consumer.load(std::memory_order_acquire))) {
+      EndFifo(shadow);
+      return false;
+    }
+    tcp_remaining = remaining;
+    route.store(remaining == 0 ? ReceiveRoute::kFifo : ReceiveRoute::kDraining,
+                std::memory_order_release);
+    return false;
+  }
+
+  template <typename Shadow>
+  ssize_t LookAtShadow(Shadow& shadow, IovCursor* destination, size_t limit, int flags) {
+    if (!shadow.Readable()) return -EAGAIN;
+    // Whatever the peer published before its FIN, its reset or its seal is visible now: look again,
+    // in this order.
+    const FifoResult result = fifo.Consume(destination, limit, (flags & MSG_PEEK) != 0);
+    if (result.bytes > 0) {
+      WakeProducer(shadow, flags);
+      return static_cast<ssize_t>(result.bytes);
+    }
+    if (result.state == FifoState::kOpen && !fifo.Sealed()) {
+      uint8_t byte;
+      const iovec probe{&byte, 1};
+      const ssize_t there = shadow.TryReceive(&probe, 1, MSG_PEEK);
+      if (there <= 0)
+        return there;  // end of stream, or the connection's error (taken by this look)
+      // Bytes beside the FIFO: somebody wrote to the socket without us. The FIFO is empty; go on
+      // with TCP.
+    }
+    EndFifo(shadow);
+    return kStreamUsesTcp;
+  }
+
+  template <typename Shadow>
+  static ssize_t Take(Shadow& shadow, IovCursor* destination, size_t limit, int flags) {
+    if (destination == nullptr) {  // discard: MSG_TRUNC takes a length and no memory
+      const iovec nowhere{nullptr, limit};
+      return shadow.TryReceive(&nowhere, 1, MSG_TRUNC | flags);
+    }
+    iovec pieces[16];
+    const size_t n = destination->Rest(pieces, 16, limit);
+    const ssize_t received = shadow.TryReceive(pieces, n, flags);
+    if (received > 0 && (flags & MSG_PEEK) == 0) destination->Skip(static_cast<size_t>(received));
+    return received;
+  }
+};
+
+}  // namespace xenloop

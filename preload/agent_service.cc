@@ -17,6 +17,12 @@
 namespace xenloop {
 namespace {
 
+// The peer has ended its direction, and the connection has not been reset.
+bool HasSeenFin(int fd) {
+  tcp_info info;
+  return TcpInfoOf(fd, &info) == 0 && info.tcpi_state == SocketShadow::kTcpCloseWait;
+}
+
 // Lets go of a side whose both directions are on TCP again.
 void Detach(uint32_t slot) {
   AgentSide& note = agent.sides[slot];
@@ -147,8 +153,9 @@ void ShadowEvent(uint32_t slot, uint32_t generation, uint32_t events) {
       peer_died = (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0 && !note.theirs.fifo.Sealed();
       if (peer_died) {
         // Unread bytes: TCP would have been reset. The first of our calls that meets the end says
-        // so.
-        if (note.mine.fifo.AvailableBytes() > 0)
+        // so, unless TCP has been reset indeed and the kernel says it.
+        if (note.mine.fifo.AvailableBytes() > 0 &&
+            HasSeenFin(side->fd.load(std::memory_order_acquire)))
           side->send.pending_error.store(-ECONNRESET, std::memory_order_relaxed);
         note.mine.fifo.Seal();
       }
@@ -173,10 +180,8 @@ void ChannelGone(uint32_t index) {
     // its seal.
     Side* side = SideAt(slot);
     side->reason.store("peer's agent has gone", std::memory_order_relaxed);
-    tcp_info info;
     const int fd = side->fd.load(std::memory_order_acquire);
-    if (FindSide(fd) == side && TcpInfoOf(fd, &info) == 0 &&
-        info.tcpi_state == SocketShadow::kTcpCloseWait && !note.theirs.fifo.Sealed() &&
+    if (FindSide(fd) == side && HasSeenFin(fd) && !note.theirs.fifo.Sealed() &&
         note.mine.fifo.AvailableBytes() > 0) {
       side->send.pending_error.store(
           -ECONNRESET, std::memory_order_relaxed);  // killed, with bytes of ours unread

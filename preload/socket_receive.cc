@@ -38,8 +38,7 @@ bool ResetByDeadPeer(int fd, Side* side) {
   }
   RequestService(side);
   tcp_info info;
-  constexpr int kTcpClose = 7;  // include/net/tcp_states.h
-  if (TcpInfoOf(fd, &info) != 0 || info.tcpi_state != kTcpClose) return false;
+  if (TcpInfoOf(fd, &info) != 0 || info.tcpi_state != SocketShadow::kTcpClose) return false;
   int error = 0;
   socklen_t length = sizeof error;
   sys::Call(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, reinterpret_cast<long>(&error),

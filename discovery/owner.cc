@@ -25,7 +25,7 @@ bool IsTheOneAskedFor(const inet_diag_req_v2& asked, const inet_diag_msg& found)
 }  // namespace
 
 int OwnerOf(const Tuple& tuple, uid_t* uid) {
-  const long fd = sys::Call(SYS_socket, AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+  const long fd = sys::MakeDescriptor(SYS_socket, AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
   if (fd < 0) return static_cast<int>(fd);
   struct {
     nlmsghdr header;

@@ -32,7 +32,7 @@ off_t OffsetOf(uint64_t hash) {
 int OpenDirectory(const char* base, uid_t uid, const char** reason) {
   char path[160];
   snprintf(path, sizeof path, "%s/xenloop-%u", base, uid);
-  const long fd = sys::Call(SYS_openat, AT_FDCWD, AsLong(path),
+  const long fd = sys::MakeDescriptor(SYS_openat, AT_FDCWD, AsLong(path),
                             O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   if (fd < 0) {
     *reason = "runtime directory cannot be opened";
@@ -49,7 +49,7 @@ int OpenDirectory(const char* base, uid_t uid, const char** reason) {
 }
 
 int OpenHints(int directory, uid_t uid, int flags, const char** reason) {
-  const long fd = sys::Call(SYS_openat, directory, AsLong("hints"),
+  const long fd = sys::MakeDescriptor(SYS_openat, directory, AsLong("hints"),
                             flags | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0644);
   if (fd < 0) {
     *reason = "hints file cannot be opened";

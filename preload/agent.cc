@@ -8,7 +8,6 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include "preload/agent_state.h"
@@ -49,6 +48,7 @@ void* AgentMain(void*) {
   agent.tid.store(CurrentTid(), std::memory_order_relaxed);
   epoll_event events[64];
   int timeout_ms = -1;
+  int reclaim_ms = -1;
   uint64_t look_at_ns = 0;
   for (;;) {
     const long n = sys::Call(SYS_epoll_pwait, agent.epoll_fd, reinterpret_cast<long>(events), 64,
@@ -85,9 +85,11 @@ void* AgentMain(void*) {
     TakeOurs(Arena()->wanted, ConsiderSide);
     const uint64_t now = sys::MonotonicNs();
     if (now >= look_at_ns) {
-      timeout_ms = ReclaimIdleMemory();
-      look_at_ns = timeout_ms < 0 ? 0 : now + static_cast<uint64_t>(timeout_ms) * 1000000u;
+      reclaim_ms = ReclaimIdleMemory();
+      look_at_ns = reclaim_ms < 0 ? 0 : now + static_cast<uint64_t>(reclaim_ms) * 1000000u;
     }
+    const int retry_ms = RetryPostponed();
+    timeout_ms = retry_ms < 0 || (reclaim_ms >= 0 && reclaim_ms < retry_ms) ? reclaim_ms : retry_ms;
   }
 }
 
@@ -103,7 +105,7 @@ uint64_t RandomNumber() {
 
 int OpenListener() {
   const Config& config = GetConfig();
-  const long fd = sys::Call(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  const long fd = sys::MakeDescriptor(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return static_cast<int>(fd);
   sockaddr_un address;
   const socklen_t length =
@@ -116,7 +118,7 @@ int OpenListener() {
     return static_cast<int>(result);
   }
   socklen_t size = sizeof agent.netns_cookie;
-  const long tcp = sys::Call(SYS_socket, AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const long tcp = sys::MakeDescriptor(SYS_socket, AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (tcp >= 0) {
     constexpr int kNetnsCookie = 71;  // SO_NETNS_COOKIE, Linux 5.14
     sys::Call(SYS_getsockopt, tcp, SOL_SOCKET, kNetnsCookie,
@@ -146,10 +148,10 @@ const char* Prepare() {
     agent.sides = reinterpret_cast<AgentSide*>(memory);
   }
   const char* const no_descriptors = "no descriptors left";
-  agent.epoll_fd = MakePrivate(static_cast<int>(sys::Call(SYS_epoll_create1, EPOLL_CLOEXEC)));
+  agent.epoll_fd = MakePrivate(static_cast<int>(sys::MakeDescriptor(SYS_epoll_create1, EPOLL_CLOEXEC)));
   if (agent.epoll_fd < 0) return no_descriptors;
   const int poke =
-      MakePrivate(static_cast<int>(sys::Call(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK)));
+      MakePrivate(static_cast<int>(sys::MakeDescriptor(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK)));
   if (poke < 0) return no_descriptors;
   agent.poke_fd.store(poke, std::memory_order_release);
   agent.listen_fd = MakePrivate(OpenListener());
@@ -216,12 +218,7 @@ int agent_page_fd = -1;
 
 int MakePrivate(int fd) {
   if (fd < 0) return fd;
-  rlimit limit{1024, 1024};
-  sys::Call(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, reinterpret_cast<long>(&limit));
-  // Out of the way of small numbers, not so high that the kernel's table grows.
-  const long base = limit.rlim_cur >= 4096 ? 1024 : static_cast<long>(limit.rlim_cur) * 3 / 4;
-  const long moved = sys::Call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, base);
-  sys::Close(fd);
+  const long moved = sys::MoveUp(fd, sys::DescriptorBase());
   if (moved >= 0) FdTable::SetPrivate(static_cast<int>(moved));
   return static_cast<int>(moved);
 }
@@ -252,7 +249,7 @@ void ConsiderUpgrade(Side* side) {
     }
     return;
   }
-  if (GetConfig().test_points && side->attached.load(std::memory_order_relaxed) == 0 &&
+  if (GetConfig().test_points &&
       (!IsOurs(side) || strcmp(side->reason.load(), kSharedByProcesses) == 0)) {
     // Tests upgrade at marked points only, also what a child has taken over: it must be known for
     // that.
@@ -273,7 +270,13 @@ void ConsiderUpgrade(Side* side) {
 
 void WantUpgrade(Side* side) {
   if (!EnsureAgent() || agent.refused_for_now.load(std::memory_order_relaxed) != 0) return;
-  if (side->attached.load(std::memory_order_acquire) != 0) return;
+  if (side->attached.load(std::memory_order_acquire) != 0) {
+    if (!IsOurs(side)) {  // by the process that we were forked from; it lets go soon
+      Postpone(SlotOf(side));
+      Poke(process_state.pid);
+    }
+    return;
+  }
   side->owner_pid.store(process_state.pid, std::memory_order_release);
   Arena()->wanted.Add(SlotOf(side));
   Poke(process_state.pid);
@@ -417,6 +420,8 @@ void AgentDrain(int milliseconds) {
 
 void AgentRelease(Side* side, int lingering_fd) {
   if (lingering_fd >= 0) agent.sides[SlotOf(side)].lingering_fd = lingering_fd;
+  side->holders.store(0, std::memory_order_release);
+  side->references.store(0, std::memory_order_release);
   RequestService(side);
 }
 

@@ -89,6 +89,7 @@ ssize_t ReceivePacket(int fd, void* buffer, size_t capacity, Ticket* ticket) {
   const long n =
       sys::Call(SYS_recvmsg, fd, reinterpret_cast<long>(&message), MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   if (n < 0) return n;
+  const long base = sys::DescriptorBase();
   size_t taken = 0;
   for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
        header = CMSG_NXTHDR(&message, header)) {
@@ -98,7 +99,7 @@ ssize_t ReceivePacket(int fd, void* buffer, size_t capacity, Ticket* ticket) {
       int passed;
       memcpy(&passed, CMSG_DATA(header) + i * sizeof(int), sizeof passed);
       if (taken < 2) {
-        ticket->fds[taken++] = passed;
+        ticket->fds[taken++] = static_cast<int>(sys::MoveUp(passed, base));
       } else {
         sys::Close(passed);
       }
@@ -166,7 +167,7 @@ int SendControl(Channel& channel, const ControlMessage& message, const int* fds,
 
 void AcceptChannels() {
   for (int i = 0; i < 64; ++i) {
-    const long fd = sys::Call(SYS_accept4, agent.listen_fd, 0, 0, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    const long fd = sys::MakeDescriptor(SYS_accept4, agent.listen_fd, 0, 0, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0) return;
     AdoptChannel(static_cast<int>(fd));
     // The other end speaks first: a HELLO of an agent, or a tool's question.
@@ -179,7 +180,7 @@ uint32_t ChannelTo(uint64_t agent_id, uint32_t uid) {
     if (channel.in_use && channel.agent_id == agent_id && channel.fd >= 0) return i;
   }
   const Config& config = GetConfig();
-  const long fd = sys::Call(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  const long fd = sys::MakeDescriptor(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return kNoChannel;
   sockaddr_un address;
   const socklen_t length =

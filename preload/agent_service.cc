@@ -23,6 +23,19 @@ bool HasSeenFin(int fd) {
   return TcpInfoOf(fd, &info) == 0 && info.tcpi_state == SocketShadow::kTcpCloseWait;
 }
 
+// A process that dies lets go of its sockets in no order that we could rely on: the end of its agent
+// may be seen before the end of its connections.
+void AwaitFin(int fd) {
+  constexpr uint64_t kPatienceNs = 5000000;
+  const uint64_t end = sys::MonotonicNs() + kPatienceNs;
+  tcp_info info;
+  while (TcpInfoOf(fd, &info) == 0 && info.tcpi_state == SocketShadow::kTcpEstablished &&
+         sys::MonotonicNs() < end) {
+    const timespec nap{0, 100000};
+    sys::Call(SYS_nanosleep, reinterpret_cast<long>(&nap), 0);
+  }
+}
+
 // Lets go of a side whose both directions are on TCP again.
 void Detach(uint32_t slot) {
   AgentSide& note = agent.sides[slot];
@@ -181,10 +194,12 @@ void ChannelGone(uint32_t index) {
     Side* side = SideAt(slot);
     side->reason.store("peer's agent has gone", std::memory_order_relaxed);
     const int fd = side->fd.load(std::memory_order_acquire);
-    if (FindSide(fd) == side && HasSeenFin(fd) && !note.theirs.fifo.Sealed() &&
+    if (FindSide(fd) == side && !note.theirs.fifo.Sealed() &&
         note.mine.fifo.AvailableBytes() > 0) {
-      side->send.pending_error.store(
-          -ECONNRESET, std::memory_order_relaxed);  // killed, with bytes of ours unread
+      AwaitFin(fd);
+      if (HasSeenFin(fd)) {  // killed, with bytes of ours unread
+        side->send.pending_error.store(-ECONNRESET, std::memory_order_relaxed);
+      }
     }
     note.mine.fifo.Seal();
     ServiceSide(slot);

@@ -91,6 +91,10 @@ void LeaveChannel(AgentSide& note);
 void Abandon(uint32_t slot,
              const char* reason);  // an attempt that is not attached: back to "published"
 void ConsiderSide(uint32_t slot);
+// An upgrade that has to wait for another process; any thread.
+void Postpone(uint32_t slot);
+// Considers again what was postponed. Milliseconds until the next time; -1: nothing.
+int RetryPostponed();
 void ChannelReady(uint32_t index);
 void OnOffer(uint32_t channel, const ControlMessage& message, Ticket* ticket);
 void OnJoin(uint32_t channel, const ControlMessage& message, Ticket* ticket);

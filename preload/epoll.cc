@@ -105,6 +105,7 @@ void LinkConverted(EpollSet* set, Registration* registration) {
   if (set->first_converted != 0) registrations[set->first_converted - 1].previous_in_set = self;
   set->first_converted = self;
   set->converted.fetch_add(1, std::memory_order_relaxed);
+  set->conversions.fetch_add(1, std::memory_order_relaxed);
 }
 void UnlinkConverted(EpollSet* set, Registration* registration) {
   if (registration->previous_in_set != 0) {
@@ -393,6 +394,11 @@ void EpollSetIsWatched(EpollSet* set) {
   } while (count == 64);
 }
 
-void EpollForkedChild() { registrations_lock.Release(); }
+void EpollForkedChild() {
+  // A thread of the parent may have held them; in the child there is no such thread.
+  registrations_lock.Release();
+  for (uint32_t i = 0; sets != nullptr && i < kMaxEpollSets && sets[i].epfd != 0; ++i)
+    sets[i].lock.Release();
+}
 
 }  // namespace xenloop

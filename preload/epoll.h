@@ -52,7 +52,8 @@ struct alignas(64) EpollSet {  // aligned: the descriptor table keeps a tag in a
                    // the tags
   int epfd;
   uint32_t turn;
-  std::atomic<uint32_t> converted;  // how many
+  std::atomic<uint32_t> converted;    // how many
+  std::atomic<uint32_t> conversions;  // so far
   uint32_t first_converted;         // index + 1
 };
 

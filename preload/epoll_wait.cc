@@ -24,8 +24,8 @@ std::atomic<uint64_t> next_token{1};  // tells one look at a set from another
 // What to report for a converted registration, given what the kernel says. Under the set's lock.
 uint32_t Evaluate(uint32_t index, uint32_t from_kernel, Self self) {
   Registration* registration = RegistrationAt(index);
-  if (registration->disabled) return 0;
-  if (!registration->converted) return from_kernel & (registration->events | kAlways);
+  // One that has just been given back to the kernel is reported anew, by its own data.
+  if (registration->disabled || !registration->converted) return 0;
   Side* side = registration->side;
   const uint32_t wanted = registration->events;
   const bool edge = (wanted & EPOLLET) != 0;
@@ -73,12 +73,11 @@ void Fired(EpollSet* set, uint32_t index, Registration* registration) {
   UpdateKernel(set, index, registration);
 }
 
-// Adds the ready converted registrations to events[count...]; returns the new count.
+// Adds the ready converted registrations to events[count...]; returns the new count. Under the set's
+// lock.
 int Collect(EpollSet* set, epoll_event* events, int count, int max_events, uint64_t token,
             Self self) {
   if (set->converted.load(std::memory_order_relaxed) == 0 || count >= max_events) return count;
-  LockScope scope(set->lock, self.tid);
-  if (scope.result() == LockResult::kReentered) return count;
   uint32_t link = set->first_converted;
   while (link != 0 && count < max_events) {
     Registration* registration = RegistrationAt(link - 1);
@@ -122,7 +121,7 @@ int Collect(EpollSet* set, epoll_event* events, int count, int max_events, uint6
 
 // Turns what the kernel returned at events[first, first + count) into what the program registered,
 // in place; returns how many events there are now. What this look has reported already is merged:
-// one descriptor, one event.
+// one descriptor, one event. Under the set's lock.
 int Translate(EpollSet* set, epoll_event* events, int first, int count, uint64_t token, Self self) {
   int kept = first;
   for (int i = first; i < first + count; ++i) {
@@ -132,7 +131,6 @@ int Translate(EpollSet* set, epoll_event* events, int first, int count, uint64_t
       continue;
     }
     if (index == kDoorbellIndex) continue;
-    LockScope scope(set->lock, self.tid);
     Registration* registration = RegistrationAt(index);
     if (registration == nullptr || !registration->in_use || registration->set != set) continue;
     if (registration->token == token && registration->position >= 0) {
@@ -173,87 +171,97 @@ bool Remaining(const timespec* timeout, uint64_t deadline_ns, timespec* left) {
 
 }  // namespace
 
+// One look at everything, without waiting: what the kernel has ready and what FIFOs hold, in one
+// answer, as the kernel would give it; each goes first in turn so that neither starves the other
+// when the program takes few at a time. Under the set's lock from beginning to end, so that no
+// registration is converted or given back in between and told twice.
+int Look(EpollSet* set, int epfd, epoll_event* events, int max_events, bool ask_kernel, Self self) {
+  static constexpr timespec kNow{0, 0};
+  const LockScope scope(set->lock, self.tid);
+  const bool alone = scope.result() != LockResult::kReentered;  // else in a signal handler
+  const uint64_t token = next_token.fetch_add(1, std::memory_order_relaxed);
+  const bool kernel_first = ask_kernel && (++set->turn & 1) != 0;
+  int count = 0;
+  if (!kernel_first && alone) count = Collect(set, events, 0, max_events, token, self);
+  while (ask_kernel && count < max_events) {
+    const int more = KernelWait(epfd, events + count, max_events - count, &kNow, nullptr);
+    if (more < 0 && count == 0) return more;
+    if (more <= 0) break;
+    const int before = count;
+    count = Translate(set, events, count, more, token, self);
+    if (count > before || more < max_events - before)
+      break;  // else our doorbell took the last place: ask again
+  }
+  if (kernel_first && alone) count = Collect(set, events, count, max_events, token, self);
+  return count;
+}
+
+// What a sleep in the kernel has brought, and what FIFOs hold.
+int Digest(EpollSet* set, epoll_event* events, int woken, int max_events, uint32_t conversions,
+           Self self) {
+  const LockScope scope(set->lock, self.tid);
+  const uint64_t token = next_token.fetch_add(1, std::memory_order_relaxed);
+  const int count = Translate(set, events, 0, woken, token, self);
+  // A registration that was converted meanwhile may be among them under its own data.
+  const bool stable = set->conversions == conversions;
+  if (scope.result() == LockResult::kReentered || (count > 0 && !stable)) return count;
+  return Collect(set, events, count, max_events, token, self);
+}
+
+int Spin(EpollSet* set, int epfd, epoll_event* events, int max_events, Self self) {
+  const uint32_t budget = SharedSpinBudgetUs();
+  uint64_t start = 0;
+  uint32_t turns = 0;
+  int count = 0;
+  while (count == 0 && budget != 0 && SpinTurn(&start, budget, &turns))
+    count = Look(set, epfd, events, max_events, /*ask_kernel=*/(turns & 31) == 0, self);
+  SharedSpinEnded(count > 0);
+  return count;
+}
+
 int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, const timespec* timeout,
               const sigset_t* mask) {
   pthread_testcancel();  // these calls are cancellation points even when they need not wait
   if (max_events <= 0) return KernelWait(epfd, events, max_events, timeout, mask);
   const Self self = CurrentSelf();
-  static constexpr timespec kNow{0, 0};
   const uint64_t deadline = timeout == nullptr
                                 ? 0
                                 : sys::MonotonicNs() +
                                       static_cast<uint64_t>(timeout->tv_sec) * 1000000000u +
                                       static_cast<uint64_t>(timeout->tv_nsec);
-  bool may_spin = true;
+  bool may_spin = GetConfig().spin_us != 0;
   for (;;) {
-    const uint64_t token = next_token.fetch_add(1, std::memory_order_relaxed);
-    timespec left = kNow;
+    timespec left{0, 0};
     const bool can_wait = Remaining(timeout, deadline, &left);
+    const timespec* const wait = timeout == nullptr ? nullptr : &left;
+    const uint32_t conversions = set->conversions.load(std::memory_order_relaxed);
     if (set->converted.load(std::memory_order_acquire) == 0) {
       // A conversion meanwhile puts the doorbell into the set and rings it: we come round and look
       // at FIFOs.
-      const int count =
-          KernelWait(epfd, events, max_events, timeout == nullptr ? nullptr : &left, mask);
-      if (count <= 0) return count;
-      const int kept = Translate(set, events, 0, count, token, self);
-      if (kept > 0) return kept;
+      const int woken = KernelWait(epfd, events, max_events, wait, mask);
+      if (woken <= 0) return woken;
+      const int count = Digest(set, events, woken, max_events, conversions, self);
+      if (count > 0) return count;
       continue;
     }
-    // What the kernel has ready and what FIFOs hold, in one answer, as the kernel would give it;
-    // each goes first in turn so that neither starves the other when the program takes few at a
-    // time.
-    const bool kernel_first = (++set->turn & 1) != 0;
-    int count = 0;
-    if (!kernel_first) count = Collect(set, events, 0, max_events, token, self);
-    while (count < max_events) {
-      const int more = KernelWait(epfd, events + count, max_events - count, &kNow, nullptr);
-      if (more < 0 && count == 0) return more;
-      if (more <= 0) break;
-      const int before = count;
-      count = Translate(set, events, count, more, token, self);
-      if (count > before || more < max_events - before)
-        break;  // else our doorbell took the last place: ask again
-    }
-    if (kernel_first) count = Collect(set, events, count, max_events, token, self);
-    if (count == 0 && can_wait && may_spin && GetConfig().spin_us != 0) {
-      const uint32_t budget = SharedSpinBudgetUs();
-      uint64_t start = 0;
-      uint32_t turns = 0;
-      bool from_kernel = false;
-      while (budget != 0 && SpinTurn(&start, budget, &turns)) {
-        count = Collect(set, events, 0, max_events,
-                        next_token.fetch_add(1, std::memory_order_relaxed), self);
-        if (count > 0) break;
-        if ((turns & 31) == 0) {
-          count = KernelWait(epfd, events, max_events, &kNow, mask);
-          from_kernel = count > 0;
-          if (count != 0) break;
-        }
-      }
-      if (count < 0) return count;
-      if (from_kernel)
-        count = Translate(set, events, 0, count, next_token.fetch_add(1, std::memory_order_relaxed),
-                          self);
-      SharedSpinEnded(count > 0);
+    int count = Look(set, epfd, events, max_events, /*ask_kernel=*/true, self);
+    if (count == 0 && can_wait && may_spin) {
       may_spin = false;
+      count = Spin(set, epfd, events, max_events, self);
     }
-    if (count > 0) return count;
+    if (count != 0) return count;
     AddSleeper();
-    count = Collect(set, events, 0, max_events, next_token.fetch_add(1, std::memory_order_relaxed),
-                    self);
-    if (count > 0) {
+    count = Look(set, epfd, events, max_events, /*ask_kernel=*/false, self);
+    if (count != 0) {
       RemoveSleeper();
       return count;
     }
-    const bool for_ever = timeout == nullptr;
-    const int woken = KernelWait(epfd, events, max_events, for_ever ? nullptr : &left, mask);
+    const int woken = KernelWait(epfd, events, max_events, wait, mask);
     RemoveSleeper();
     if (woken < 0) return woken;
-    const uint64_t last = next_token.fetch_add(1, std::memory_order_relaxed);
-    count = Translate(set, events, 0, woken, last, self);
-    count = Collect(set, events, count, max_events, last, self);
+    count = Digest(set, events, woken, max_events, conversions, self);
     if (count > 0) return count;
-    if (woken == 0 && !for_ever) return 0;
+    if (woken == 0 && timeout != nullptr) return 0;
   }
 }
 

@@ -169,11 +169,13 @@ int BeforeClose(int fd) {
     attached = side->attached.load(std::memory_order_acquire) != 0;
   }
   EpollForgets(fd, side, true);
-  side->references.store(0, std::memory_order_release);
-  side->holders.store(0, std::memory_order_release);
   if (attached) {
+    // Counts as closed (references == 0) only when both directions are on TCP: the agent lets go of
+    // the FIFOs of what is closed.
     CloseAttached(fd, side);
   } else {
+    side->references.store(0, std::memory_order_release);
+    side->holders.store(0, std::memory_order_release);
     FreeSide(side);
   }
   return 0;

@@ -7,6 +7,7 @@
 
 #include "preload/agent.h"
 #include "preload/config.h"
+#include "preload/control.h"
 #include "preload/fd_table.h"
 #include "preload/shadow.h"
 #include "preload/socket.h"
@@ -78,13 +79,25 @@ int RoutesOf(Side* side) {
   return routes;
 }
 
-ssize_t UpgradeNow(Side* side) {
-  const uint64_t end = sys::MonotonicNs() + 2000000000u;
+ssize_t UpgradeNow(int fd, Side* side) {
+  constexpr uint64_t kLongestNs = 2000000000;
+  constexpr uint64_t kPatienceNs = 700000000;  // with what hardly ever changes: others hold it too
+  const uint64_t start = sys::MonotonicNs();
+  const uint64_t end = start + kLongestNs;
   uint64_t attached_since = 0;
   side->forced.store(1, std::memory_order_relaxed);
   for (uint32_t turn = 0; RoutesOf(side) != 3; ++turn) {
     if (side->pinned.load(std::memory_order_relaxed) != 0 || sys::MonotonicNs() > end)
       return -ETIMEDOUT;
+    tcp_info info;
+    const bool open =
+        TcpInfoOf(fd, &info) == 0 && info.tcpi_state == SocketShadow::kTcpEstablished;
+    const char* const reason = side->reason.load(std::memory_order_relaxed);
+    if (!open || (sys::MonotonicNs() > start + kPatienceNs &&
+                  (strcmp(reason, kSharedByProcesses) == 0 ||
+                   strcmp(reason, RefusalText(static_cast<uint32_t>(RefusalReason::kBusy))) == 0))) {
+      return -EOPNOTSUPP;
+    }
     if (turn % 16 == 0) WantUpgrade(side);
     // A peer that sleeps in the kernel's recv is ready only after the next byte that comes by TCP:
     // no use in waiting.
@@ -148,7 +161,7 @@ ssize_t BeforeSetOption(int fd, Side* side, int level, int name, const void* val
     if (!GetConfig().test_points || length != sizeof(int)) return kUseKernel;
     int wish;
     memcpy(&wish, value, sizeof wish);
-    if (wish == 2) return UpgradeNow(side);
+    if (wish == 2) return UpgradeNow(fd, side);
     FallBack(fd, side, "marked point");
     return 0;
   }
@@ -186,6 +199,16 @@ ssize_t BeforeGetOption(int fd, Side* side, int level, int name, void* value, so
 }
 
 void AfterGetOption(int, Side* side, int level, int name, void* value, socklen_t* length) {
+  if (level == SOL_SOCKET && name == SO_ERROR && value != nullptr && length != nullptr &&
+      *length >= sizeof(int)) {
+    int error;
+    memcpy(&error, value, sizeof error);
+    const int32_t met = side->send.pending_error.exchange(0, std::memory_order_relaxed);
+    if (error == 0 && met != 0) {
+      error = -met;
+      memcpy(value, &error, sizeof error);
+    }
+  }
   if (level != IPPROTO_TCP || name != TCP_INFO || value == nullptr || length == nullptr) return;
   // The counters tell of the stream, by whatever route it went.
   uint64_t sent;

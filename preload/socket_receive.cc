@@ -37,8 +37,7 @@ bool ResetByDeadPeer(int fd, Side* side) {
     side->send.PumpResidue(shadow);
   }
   RequestService(side);
-  tcp_info info;
-  if (TcpInfoOf(fd, &info) != 0 || info.tcpi_state != SocketShadow::kTcpClose) return false;
+  // What the kernel says of the flush (a broken pipe) is not news for the program.
   int error = 0;
   socklen_t length = sizeof error;
   sys::Call(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, reinterpret_cast<long>(&error),
@@ -88,14 +87,27 @@ ssize_t ReceiveOn(int& fd, Side* side, const iovec* iov, size_t iov_count, int f
                   int* message_flags);
 
 // With a low-water mark a blocking receive takes nothing until there is enough (or the end, or no
-// time left): what the route changes meanwhile is all on the new one then, and the kernel's own mark
-// counts it.
+// time left): if the route changes meanwhile, all of it is on the new one then.
 ssize_t ReceiveAtLeast(int& fd, Side* side, const iovec* iov, size_t iov_count, int flags,
                        int* message_flags) {
+  const uint64_t deadline =
+      DeadlineAfter(side->receive_timeout_us.load(std::memory_order_relaxed));
   for (;;) {
     const ssize_t there =
         ReceiveOn(fd, side, iov, iov_count, flags | MSG_PEEK | MSG_TRUNC, message_flags);
-    if (there == kUseKernel) return there;
+    if (there == kUseKernel) {
+      // Not by a blocking receive of the kernel: it would take what is there and then not be woken
+      // by fewer bytes than the mark. Its poll knows the mark.
+      if (!side->receive.EnterKernel(CurrentSelf())) continue;
+      const int error = SleepUntilReadable(fd, deadline);
+      const IovCursor cursor(iov, iov_count);
+      const ssize_t taken = ReceiveRestFromKernel(fd, cursor, 0, cursor.remaining(), flags);
+      side->receive.LeaveKernel(CurrentSelf());
+      if (taken == 0 && side->receive.residue_due.load(std::memory_order_relaxed) != 0)
+        return kUseKernel;  // LeaveKernelReceive has a look at what a dead peer left
+      if (taken != -EAGAIN || error != 0) return taken != -EAGAIN ? taken : error;
+      continue;
+    }
     const ssize_t taken = ReceiveOn(fd, side, iov, iov_count, flags | MSG_DONTWAIT, message_flags);
     if (taken != -EAGAIN || there < 0) return taken != -EAGAIN ? taken : there;
   }

@@ -216,10 +216,11 @@ int Sleep(const WakeRequest& request, uint64_t deadline_ns, bool partial) {
   return result == -EINTR ? -EINTR : result == -ETIMEDOUT ? -EAGAIN : 0;
 }
 
-int SleepUntilWritable(int fd, uint64_t deadline_ns) {
+namespace {
+int SleepUntil(int fd, short events, uint64_t deadline_ns) {
   timespec left;
   if (deadline_ns != kNoDeadline && !Left(deadline_ns, &left)) return -EAGAIN;
-  pollfd entry{fd, POLLOUT, 0};
+  pollfd entry{fd, events, 0};
   long result;
   {
     AsynchronousCancellation cancellable;
@@ -228,5 +229,11 @@ int SleepUntilWritable(int fd, uint64_t deadline_ns) {
   }
   return result == -EINTR ? -EINTR : result == 0 ? -EAGAIN : 0;
 }
+}  // namespace
+
+int SleepUntilWritable(int fd, uint64_t deadline_ns) {
+  return SleepUntil(fd, POLLOUT, deadline_ns);
+}
+int SleepUntilReadable(int fd, uint64_t deadline_ns) { return SleepUntil(fd, POLLIN, deadline_ns); }
 
 }  // namespace xenloop

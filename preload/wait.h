@@ -53,8 +53,10 @@ class BlockedCall {
 // only.
 void FinishOrphan(int fd, Side* side);
 
-// Sleeps until the shadow socket takes bytes again (a residue is being flushed). Same results.
+// Sleeps until the shadow socket takes bytes again (a residue is being flushed), or has bytes (its
+// low-water mark counts). Same results.
 int SleepUntilWritable(int fd, uint64_t deadline_ns);
+int SleepUntilReadable(int fd, uint64_t deadline_ns);
 
 // Spin bookkeeping for waits on several descriptors (poll, epoll): how long to spin, and whether it
 // paid.

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <errno.h>
+#include <sys/uio.h>
 
 #include <atomic>
 
@@ -35,6 +36,16 @@ class RecoverableLock {
   bool HeldBy(uint32_t tid) const { return owner_.load(std::memory_order_relaxed) == tid; }
 
  private:
+  // A thread that is gone answers ESRCH to a signal; a zombie does not, but it has no memory any
+  // more. (No permission to read the memory of a living one is another error.)
+  static bool IsDead(uint32_t tid) {
+    if (sys::Call(SYS_tkill, static_cast<long>(tid), 0) == -ESRCH) return true;
+    char byte;
+    const iovec here{&byte, 1};
+    const iovec there{&byte, 1};
+    return sys::Call(SYS_process_vm_readv, static_cast<long>(tid), reinterpret_cast<long>(&here), 1,
+                     reinterpret_cast<long>(&there), 1, 0) == -ESRCH;
+  }
   LockResult AcquireContended(uint32_t tid) {
     uint32_t rounds = 0;
     for (;;) {
@@ -53,8 +64,7 @@ class RecoverableLock {
       } else {
         timespec nap{0, rounds < 512 ? 20000 : 1000000};
         sys::Call(SYS_nanosleep, reinterpret_cast<long>(&nap), 0);
-        // A thread that is gone answers ESRCH; only then is the lock taken from it.
-        if (rounds % 32 == 0 && sys::Call(SYS_tkill, static_cast<long>(owner), 0) == -ESRCH &&
+        if (rounds % 32 == 0 && IsDead(owner) &&
             owner_.compare_exchange_strong(owner, tid, std::memory_order_acquire)) {
           return LockResult::kTakenOver;
         }

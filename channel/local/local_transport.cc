@@ -30,7 +30,7 @@ void CloseTicket(Ticket* ticket) {
 // A memfd of exactly `bytes` that can neither shrink (a SIGBUS for the other end) nor grow.
 int CreateSealed(const char* name, size_t bytes, int extra_seals, void** memory) {
   if (!sys::MayWriteFileOf(bytes)) return -EFBIG;
-  const long fd = sys::Call(SYS_memfd_create, AsLong(name), MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  const long fd = sys::MakeDescriptor(SYS_memfd_create, AsLong(name), MFD_CLOEXEC | MFD_ALLOW_SEALING);
   if (fd < 0) return static_cast<int>(fd);
   long result = sys::Call(SYS_ftruncate, fd, static_cast<long>(bytes));
   if (result == 0) {
@@ -103,7 +103,7 @@ void DiscardData(const FifoMapping& mapping) {
 }
 
 int CreateDoorbell(Doorbell* doorbell, Ticket* ticket) {
-  const long fd = sys::Call(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK);
+  const long fd = sys::MakeDescriptor(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (fd < 0) return static_cast<int>(fd);
   void* memory = nullptr;
   // FUTURE_WRITE: peers can map the page for reading only.

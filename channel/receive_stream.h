@@ -256,8 +256,7 @@ struct ReceiveStream {
     if (!reached) return 0;
     IovCursor beyond = destination != nullptr ? *destination : IovCursor(nullptr, 0);
     if (peek && destination != nullptr) beyond.Skip(taken);  // a peek has left it where it was
-    const FifoResult result =
-        fifo.Consume(destination != nullptr ? &beyond : nullptr, limit, peek);
+    const FifoResult result = fifo.Consume(destination != nullptr ? &beyond : nullptr, limit, peek);
     if (result.bytes == 0) return 0;
     if (destination != nullptr && !peek) *destination = beyond;
     WakeProducer(shadow, flags);

@@ -1,5 +1,5 @@
-// What both streams share: who asks, who is inside the kernel on a direction's behalf, and the waking
-// of everybody when a route ends.
+// What both streams share: who asks, who is inside the kernel on a direction's behalf, and the
+// waking of everybody when a route ends.
 #pragma once
 
 #include <errno.h>

@@ -6,8 +6,9 @@
 // Rules (each named in the model): (1) a fallback seals both words, then sends the residue [C, P)
 // before anything newer; (2) a failed publication means: not sent / not received, go by TCP; (3) a
 // new FIFO begins only after the old residue is flushed, at N = TCP bytes written by then; (4) the
-// reader takes from the FIFO only when it has read exactly N; (5) a reader keeps a sealed FIFO until
-// its residue has come by TCP: if the sender dies before that, the reader takes it from there.
+// reader takes from the FIFO only when it has read exactly N; (5) a reader keeps a sealed FIFO
+// until its residue has come by TCP: if the sender dies before that, the reader takes it from
+// there.
 //
 // What a Shadow must offer:
 //
@@ -18,11 +19,13 @@
 //   bool Readable()                                data, end of stream or an error is pending
 //   bool Ended()                                   nothing is left to read, and nothing will come
 //   bool StillOurs()                               under the lock: still the stream we looked up
-//   void Ring()                                    the peer's doorbell: somebody waits for this FIFO
-//   void RingAll()                                 a route ended: the peer's doorbell and our own
+//   void Ring()                                    the peer's doorbell: somebody waits for this
+//   FIFO void RingAll()                                 a route ended: the peer's doorbell and our
+//   own
 //
-// Both structs live in memory shared by a process and its forked children; they hold no pointers but
-// the mapping of the FIFO, which fork preserves. Zero-initialised memory is a valid stream on TCP.
+// Both structs live in memory shared by a process and its forked children; they hold no pointers
+// but the mapping of the FIFO, which fork preserves. Zero-initialised memory is a valid stream on
+// TCP.
 #pragma once
 
 #include "channel/receive_stream.h"

@@ -64,7 +64,8 @@ XENLOOP_EXPORT int clone(int (*function)(void*), void* stack, int flags, void* a
 XENLOOP_ALIAS(__clone, clone);
 
 // The spawned program gets the descriptor under another number, close-on-exec or not.
-XENLOOP_EXPORT int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t* actions, int from, int to) {
+XENLOOP_EXPORT int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t* actions, int from,
+                                                    int to) {
   DuplicatedForAnotherProgram(from);
   return real::posix_spawn_file_actions_adddup2(actions, from, to);
 }

@@ -105,7 +105,8 @@ uint64_t RandomNumber() {
 
 int OpenListener() {
   const Config& config = GetConfig();
-  const long fd = sys::MakeDescriptor(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  const long fd =
+      sys::MakeDescriptor(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return static_cast<int>(fd);
   sockaddr_un address;
   const socklen_t length =
@@ -148,10 +149,11 @@ const char* Prepare() {
     agent.sides = reinterpret_cast<AgentSide*>(memory);
   }
   const char* const no_descriptors = "no descriptors left";
-  agent.epoll_fd = MakePrivate(static_cast<int>(sys::MakeDescriptor(SYS_epoll_create1, EPOLL_CLOEXEC)));
+  agent.epoll_fd =
+      MakePrivate(static_cast<int>(sys::MakeDescriptor(SYS_epoll_create1, EPOLL_CLOEXEC)));
   if (agent.epoll_fd < 0) return no_descriptors;
-  const int poke =
-      MakePrivate(static_cast<int>(sys::MakeDescriptor(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK)));
+  const int poke = MakePrivate(
+      static_cast<int>(sys::MakeDescriptor(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK)));
   if (poke < 0) return no_descriptors;
   agent.poke_fd.store(poke, std::memory_order_release);
   agent.listen_fd = MakePrivate(OpenListener());

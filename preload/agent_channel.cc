@@ -167,7 +167,8 @@ int SendControl(Channel& channel, const ControlMessage& message, const int* fds,
 
 void AcceptChannels() {
   for (int i = 0; i < 64; ++i) {
-    const long fd = sys::MakeDescriptor(SYS_accept4, agent.listen_fd, 0, 0, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    const long fd =
+        sys::MakeDescriptor(SYS_accept4, agent.listen_fd, 0, 0, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0) return;
     AdoptChannel(static_cast<int>(fd));
     // The other end speaks first: a HELLO of an agent, or a tool's question.
@@ -180,7 +181,8 @@ uint32_t ChannelTo(uint64_t agent_id, uint32_t uid) {
     if (channel.in_use && channel.agent_id == agent_id && channel.fd >= 0) return i;
   }
   const Config& config = GetConfig();
-  const long fd = sys::MakeDescriptor(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  const long fd =
+      sys::MakeDescriptor(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return kNoChannel;
   sockaddr_un address;
   const socklen_t length =

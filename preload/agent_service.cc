@@ -23,8 +23,8 @@ bool HasSeenFin(int fd) {
   return TcpInfoOf(fd, &info) == 0 && info.tcpi_state == SocketShadow::kTcpCloseWait;
 }
 
-// A process that dies lets go of its sockets in no order that we could rely on: the end of its agent
-// may be seen before the end of its connections.
+// A process that dies lets go of its sockets in no order that we could rely on: the end of its
+// agent may be seen before the end of its connections.
 void AwaitFin(int fd) {
   constexpr uint64_t kPatienceNs = 5000000;
   const uint64_t end = sys::MonotonicNs() + kPatienceNs;
@@ -194,8 +194,7 @@ void ChannelGone(uint32_t index) {
     Side* side = SideAt(slot);
     side->reason.store("peer's agent has gone", std::memory_order_relaxed);
     const int fd = side->fd.load(std::memory_order_acquire);
-    if (FindSide(fd) == side && !note.theirs.fifo.Sealed() &&
-        note.mine.fifo.AvailableBytes() > 0) {
+    if (FindSide(fd) == side && !note.theirs.fifo.Sealed() && note.mine.fifo.AvailableBytes() > 0) {
       AwaitFin(fd);
       if (HasSeenFin(fd)) {  // killed, with bytes of ours unread
         side->send.pending_error.store(-ECONNRESET, std::memory_order_relaxed);

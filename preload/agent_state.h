@@ -91,10 +91,6 @@ void LeaveChannel(AgentSide& note);
 void Abandon(uint32_t slot,
              const char* reason);  // an attempt that is not attached: back to "published"
 void ConsiderSide(uint32_t slot);
-// An upgrade that has to wait for another process; any thread.
-void Postpone(uint32_t slot);
-// Considers again what was postponed. Milliseconds until the next time; -1: nothing.
-int RetryPostponed();
 void ChannelReady(uint32_t index);
 void OnOffer(uint32_t channel, const ControlMessage& message, Ticket* ticket);
 void OnJoin(uint32_t channel, const ControlMessage& message, Ticket* ticket);
@@ -106,6 +102,13 @@ void FallBackEverything(const char* reason);
 // Gives the memory of idle FIFOs back. Milliseconds until the next look is due; -1: there is
 // nothing to look at.
 int ReclaimIdleMemory();
+
+// agent_retry.cc
+// An upgrade that has to wait for another process; any thread.
+void Postpone(uint32_t slot);
+// Considers again what was postponed. Milliseconds until the next time; -1: nothing.
+int RetryPostponed();
+void ForgetPostponed();  // in a forked child
 
 // agent_service.cc: attached sides, and letting go
 void TellSealed(AgentSide& note, uint32_t slot);

@@ -54,7 +54,7 @@ struct alignas(64) EpollSet {  // aligned: the descriptor table keeps a tag in a
   uint32_t turn;
   std::atomic<uint32_t> converted;    // how many
   std::atomic<uint32_t> conversions;  // so far
-  uint32_t first_converted;         // index + 1
+  uint32_t first_converted;           // index + 1
 };
 
 // For the agent: converts all registrations of a side, before it is attached. False: one of them

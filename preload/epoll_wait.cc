@@ -73,8 +73,8 @@ void Fired(EpollSet* set, uint32_t index, Registration* registration) {
   UpdateKernel(set, index, registration);
 }
 
-// Adds the ready converted registrations to events[count...]; returns the new count. Under the set's
-// lock.
+// Adds the ready converted registrations to events[count...]; returns the new count. Under the
+// set's lock.
 int Collect(EpollSet* set, epoll_event* events, int count, int max_events, uint64_t token,
             Self self) {
   if (set->converted.load(std::memory_order_relaxed) == 0 || count >= max_events) return count;

@@ -48,7 +48,8 @@ class LentBell {
       }
       bell_ = &bell;
       if (bell.epfd > 0 && bell.bell_fd == doorbell && FdTable::IsPrivate(bell.epfd)) return;
-      const int fd = MakePrivate(static_cast<int>(sys::MakeDescriptor(SYS_epoll_create1, EPOLL_CLOEXEC)));
+      const int fd =
+          MakePrivate(static_cast<int>(sys::MakeDescriptor(SYS_epoll_create1, EPOLL_CLOEXEC)));
       epoll_event event{};
       event.events = EPOLLIN | EPOLLET;
       if (fd >= 0)

@@ -100,7 +100,8 @@ class SocketShadow {
     int queued = 0;
     return TcpInfoOf(fd_, &info) != 0 ||
            (FinBytes(info) != 0 &&
-            sys::Call(SYS_ioctl, fd_, SIOCINQ, reinterpret_cast<long>(&queued)) == 0 && queued == 0);
+            sys::Call(SYS_ioctl, fd_, SIOCINQ, reinterpret_cast<long>(&queued)) == 0 &&
+            queued == 0);
   }
   bool Readable() const {
     pollfd entry{fd_, POLLIN | POLLRDHUP, 0};

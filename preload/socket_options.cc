@@ -90,12 +90,12 @@ ssize_t UpgradeNow(int fd, Side* side) {
     if (side->pinned.load(std::memory_order_relaxed) != 0 || sys::MonotonicNs() > end)
       return -ETIMEDOUT;
     tcp_info info;
-    const bool open =
-        TcpInfoOf(fd, &info) == 0 && info.tcpi_state == SocketShadow::kTcpEstablished;
+    const bool open = TcpInfoOf(fd, &info) == 0 && info.tcpi_state == SocketShadow::kTcpEstablished;
     const char* const reason = side->reason.load(std::memory_order_relaxed);
-    if (!open || (sys::MonotonicNs() > start + kPatienceNs &&
-                  (strcmp(reason, kSharedByProcesses) == 0 ||
-                   strcmp(reason, RefusalText(static_cast<uint32_t>(RefusalReason::kBusy))) == 0))) {
+    if (!open ||
+        (sys::MonotonicNs() > start + kPatienceNs &&
+         (strcmp(reason, kSharedByProcesses) == 0 ||
+          strcmp(reason, RefusalText(static_cast<uint32_t>(RefusalReason::kBusy))) == 0))) {
       return -EOPNOTSUPP;
     }
     if (turn % 16 == 0) WantUpgrade(side);

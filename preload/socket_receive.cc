@@ -90,8 +90,7 @@ ssize_t ReceiveOn(int& fd, Side* side, const iovec* iov, size_t iov_count, int f
 // time left): if the route changes meanwhile, all of it is on the new one then.
 ssize_t ReceiveAtLeast(int& fd, Side* side, const iovec* iov, size_t iov_count, int flags,
                        int* message_flags) {
-  const uint64_t deadline =
-      DeadlineAfter(side->receive_timeout_us.load(std::memory_order_relaxed));
+  const uint64_t deadline = DeadlineAfter(side->receive_timeout_us.load(std::memory_order_relaxed));
   for (;;) {
     const ssize_t there =
         ReceiveOn(fd, side, iov, iov_count, flags | MSG_PEEK | MSG_TRUNC, message_flags);
@@ -122,7 +121,7 @@ ssize_t ReceiveOn(int& fd, Side* side, const iovec* iov, size_t iov_count, int f
   const bool inherited =
       side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kInherited;
   if (!inherited) {
-    const char* const obstacle = !IsOurs(side)                          ? "used by a forked process"
+    const char* const obstacle = !IsOurs(side)                      ? "used by a forked process"
                                  : (flags & ~kUnderstoodFlags) != 0 ? "receive with unusual flags"
                                  : SwitchDue(side)                  ? "switch_every is set"
                                                                     : nullptr;
@@ -155,8 +154,7 @@ ssize_t ReceiveOn(int& fd, Side* side, const iovec* iov, size_t iov_count, int f
   size_t target = (flags & MSG_WAITALL) != 0 ? length : 1;
   if (const size_t low = LowWaterMark(side); low > 1 && (flags & MSG_WAITALL) == 0) {
     target = low < length ? low : length;
-    if (blocking && !peek)
-      return ReceiveAtLeast(fd, side, iov, iov_count, flags, message_flags);
+    if (blocking && !peek) return ReceiveAtLeast(fd, side, iov, iov_count, flags, message_flags);
   }
   const int stream_flags = flags & (MSG_PEEK | MSG_TRUNC);
   const Self self = CurrentSelf();
@@ -199,8 +197,7 @@ ssize_t ReceiveOn(int& fd, Side* side, const iovec* iov, size_t iov_count, int f
       if (total >= target) return static_cast<ssize_t>(total);
       // Nobody goes over to a FIFO while we wait there.
       if (!side->receive.EnterKernel(self)) continue;
-      const ssize_t rest =
-          ReceiveRestFromKernel(fd, cursor, target - total, length - total, flags);
+      const ssize_t rest = ReceiveRestFromKernel(fd, cursor, target - total, length - total, flags);
       side->receive.LeaveKernel(self);
       return static_cast<ssize_t>(total) + (rest > 0 ? rest : 0);
     } else if (received != -EAGAIN) {
@@ -281,7 +278,8 @@ ssize_t Receive(int fd, Side* side, const iovec* iov, size_t iov_count, int flag
   if (result == kUseKernel) {
     const IovCursor cursor(iov, iov_count);
     const size_t most = cursor.remaining();
-    result = ReceiveRestFromKernel(number, cursor, (flags & MSG_WAITALL) != 0 ? most : 1, most, flags);
+    result =
+        ReceiveRestFromKernel(number, cursor, (flags & MSG_WAITALL) != 0 ? most : 1, most, flags);
   }
   FinishOrphan(number, side);
   return result;

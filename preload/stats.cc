@@ -32,7 +32,7 @@ char program[32];
 void AppendLine(const char* file, const char* text, size_t length) {
   if (!sys::MayWriteFileOf(1 << 30)) return;
   const long fd = sys::MakeDescriptor(SYS_openat, AT_FDCWD, reinterpret_cast<long>(file),
-                            O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0644);
+                                      O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0644);
   if (fd < 0) return;
   sys::Write(static_cast<int>(fd), text, length);
   sys::Close(static_cast<int>(fd));
@@ -107,8 +107,8 @@ size_t FormatFallbacks(char* text, size_t capacity) {
 
 const char* ProgramName() {
   if (program[0] == '\0') {
-    const long fd = sys::MakeDescriptor(SYS_openat, AT_FDCWD, reinterpret_cast<long>("/proc/self/comm"),
-                              O_RDONLY | O_CLOEXEC);
+    const long fd = sys::MakeDescriptor(
+        SYS_openat, AT_FDCWD, reinterpret_cast<long>("/proc/self/comm"), O_RDONLY | O_CLOEXEC);
     if (fd >= 0) {
       const ssize_t n = sys::Read(static_cast<int>(fd), program, sizeof program - 1);
       sys::Close(static_cast<int>(fd));

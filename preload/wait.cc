@@ -20,8 +20,8 @@ constexpr uint32_t kYieldsOnOneCpu =
 
 std::atomic<uint32_t> shared_budget_us{0};
 
-// Others want our processor: a yield has cost a time slice. For so many waits we neither yield nor spin, but sleep, which
-// gets us the processor back sooner.
+// Others want our processor: a yield has cost a time slice. For so many waits we neither yield nor
+// spin, but sleep, which gets us the processor back sooner.
 constexpr uint32_t kCrowdedWaits = 200;
 constexpr uint64_t kLongYieldNs = 25000;
 std::atomic<uint32_t> crowded_waits{0};

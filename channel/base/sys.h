@@ -82,8 +82,8 @@ inline int FutexWakeAll(const volatile void* word) {
   return static_cast<int>(Call(SYS_futex, reinterpret_cast<long>(word), FUTEX_WAKE, 0x7fffffff));
 }
 
-// Where descriptors of ours begin: out of the way of small numbers, on which programs rely (close(0),
-// then open()), and not so high that the kernel's table grows.
+// Where descriptors of ours begin: out of the way of small numbers, on which programs rely
+// (close(0), then open()), and not so high that the kernel's table grows.
 inline long DescriptorBase() {
   uint64_t limit[2] = {1024, 1024};
   constexpr long kDescriptors = 7;  // RLIMIT_NOFILE

@@ -3,8 +3,8 @@
 
 namespace xenloop::simulation {
 
-// Bytes may be missing at the other end only if the connection was reset: what an end that is killed
-// has published stays readable, whoever seals its FIFO.
+// Bytes may be missing at the other end only if the connection was reset: what an end that is
+// killed has published stays readable, whoever seals its FIFO.
 bool World::MayBeCut(int) const { return reset_; }
 
 void World::CheckFifo(const SharedFifo& memory) {

@@ -30,7 +30,7 @@ enum class Mutant {
   kEndWithoutSeal,           // the reader leaves the FIFO without sealing it
   kForgetFlush,              // a FIFO is let go while its residue is still owed
   kReadinessWithoutAdvance,  // readiness that does not notice the peer's switch
-  kForgetResidue,  // a sealed FIFO is let go before TCP has what it held
+  kForgetResidue,            // a sealed FIFO is let go before TCP has what it held
   kRecoverNothing,  // a lock taken over from a dead thread is used as if nothing had happened
   kCount
 };
@@ -49,7 +49,8 @@ struct Coverage {
   uint64_t closes = 0;
   uint64_t crashes = 0;
   uint64_t crashes_with_fifo = 0;  // the dead end left published bytes behind
-  uint64_t inherited_residues = 0;  // read from the FIFO of an end that died before it had sent them
+  uint64_t inherited_residues =
+      0;  // read from the FIFO of an end that died before it had sent them
   uint64_t dead_threads = 0;
   uint64_t resets = 0;
 };

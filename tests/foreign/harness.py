@@ -14,7 +14,11 @@ import time
 
 PASSED, SKIPPED, FAILED, HUNG, CRASHED = "passed", "skipped", "failed", "hung", "crashed"
 BAD = {FAILED, HUNG, CRASHED}
-SETTINGS = {"eager": {"XENLOOP_UPGRADE_AFTER": "0"}, "default": {}}
+SETTINGS = {
+    "default": {},
+    "eager": {"XENLOOP_UPGRADE_AFTER": "0"},
+    "forced": {"XENLOOP_TEST_POINTS": "on"},  # and force_upgrade.c in front of the library
+}
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
@@ -87,7 +91,18 @@ class Bench:
         if name not in SETTINGS:
             raise CannotRun(f"no setting {name}; there are: {', '.join(SETTINGS)}")
         stats = os.path.join(self.folder(name), "stats")
-        return Way(name, {"LD_PRELOAD": self.library, "XENLOOP_STATS": stats, **SETTINGS[name]}, stats)
+        with open(stats, "w", encoding="ascii"):
+            os.chmod(stats, 0o666)  # for tests that run as another user
+        preload = self.library if name != "forced" else f"{self.force_upgrade()} {self.library}"
+        return Way(name, {"LD_PRELOAD": preload, "XENLOOP_STATS": stats, **SETTINGS[name]}, stats)
+
+    def force_upgrade(self):
+        built = os.path.join(self.work, "force_upgrade.so")
+        if not os.path.exists(built):
+            source = os.path.join(SOURCE, "tests", "foreign", "force_upgrade.c")
+            if subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", built, source]).returncode != 0:
+                raise CannotRun("force_upgrade.c cannot be compiled: install build-essential")
+        return built
 
     def execute(self, way, command, log, limit_s, cwd=None, **environment):
         """Runs a command in a session of its own; its output goes to the file `log`. Returns its exit
@@ -107,6 +122,11 @@ class Bench:
                 except ProcessLookupError:
                     pass
                 child.wait()
+
+
+def as_user(name):
+    """The beginning of a command that runs as this user, if we may choose."""
+    return ["setpriv", f"--reuid={name}", "--regid=nogroup", "--clear-groups"] if os.geteuid() == 0 else []
 
 
 def read(path):

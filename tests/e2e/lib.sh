@@ -43,7 +43,7 @@ fail() {
   done
   [[ -s $stats ]] && { echo "--- stats"; tail -n 20 "$stats"; }
   echo "FAIL $case_name ($mode): $*"
-  echo "reproduce: XENLOOP_BUILD=$build E2E_KEEP=1 bash tests/e2e/$case_name.sh"
+  echo "reproduce: XENLOOP_BUILD=$build E2E_KEEP=1 bash ${0#"$source_dir"/}"
   exit 1
 }
 

@@ -27,9 +27,10 @@ class CannotRun(Exception):
 
 
 class Unit:
-    def __init__(self, name, run):
+    def __init__(self, name, run, settings=None):
         self.name = name
         self.run = run
+        self.settings = settings  # None: those that were asked for
 
 
 class Way:
@@ -88,11 +89,13 @@ class Bench:
     def way(self, name):
         if name == "native":
             return Way(name, {}, os.devnull)
-        if name not in SETTINGS:
+        if name not in SETTINGS and name != "own":
             raise CannotRun(f"no setting {name}; there are: {', '.join(SETTINGS)}")
         stats = os.path.join(self.folder(name), "stats")
         with open(stats, "w", encoding="ascii"):
             os.chmod(stats, 0o666)  # for tests that run as another user
+        if name == "own":  # the unit itself preloads the library
+            return Way(name, {}, stats)
         preload = self.library if name != "forced" else f"{self.force_upgrade()} {self.library}"
         return Way(name, {"LD_PRELOAD": preload, "XENLOOP_STATS": stats, **SETTINGS[name]}, stats)
 
@@ -221,7 +224,7 @@ def compare(bench, suite, unit, settings, repeat):
     """One row a setting. What differs is repeated, so that a flaky test is not taken for a finding."""
     native = Tally()
     once(bench, unit, "native", native)
-    for setting in settings:
+    for setting in unit.settings or settings:
         ours = Tally()
         once(bench, unit, setting, ours)
         for _ in range(repeat):

@@ -44,6 +44,6 @@ END
 }
 
 both scenario
-expect_fifo haproxy
+expect_fifo curl
 both scenario XENLOOP_UPGRADE_AFTER=0
-expect_fifo haproxy
+expect_fifo curl

@@ -27,5 +27,5 @@ def run(bench, way, name):
     status = bench.execute(way, ["bash", os.path.join(FOLDER, name + ".sh")], log, LIMIT_S,
                            XENLOOP_BUILD=bench.build, **only_native)
     if status not in (0, 77):
-        print(read(log), end="")
+        print(*read(log).splitlines()[-60:], sep="\n")
     return {name: HUNG if status is None else {0: PASSED, 77: SKIPPED}.get(status, FAILED)}

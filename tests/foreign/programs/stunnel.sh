@@ -20,6 +20,8 @@ if len(sys.argv) > 3:
     connection = context.wrap_socket(connection)
 sender = threading.Thread(target=connection.sendall, args=(data,))
 sender.start()
+if len(sys.argv) > 3:
+    sender.join()  # one thread at a time may use a TLS connection
 digest, left = hashlib.sha256(), len(data)
 while left > 0 and (piece := connection.recv(50000)):
     digest.update(piece)

@@ -121,11 +121,14 @@ inline uint64_t MonotonicNs() {
   return static_cast<uint64_t>(now.tv_sec) * 1000000000u + static_cast<uint64_t>(now.tv_nsec);
 }
 
-// Blocks every signal for a slow critical section; the kernel's sigset is 8 bytes.
+// Blocks every signal for a slow critical section; the kernel's sigset is 8 bytes. All but the one by
+// which glibc has every thread change its user and group: setuid() waits for an answer, and a thread
+// started under this mask (the agent) would never give it. Its handler makes one system call.
 class SignalsBlocked {
  public:
   SignalsBlocked() {
-    const uint64_t all = ~0ull;
+    constexpr int kSetXid = 33;  // SIGSETXID in nptl
+    const uint64_t all = ~(1ull << (kSetXid - 1));
     Call(SYS_rt_sigprocmask, SIG_SETMASK, reinterpret_cast<long>(&all),
          reinterpret_cast<long>(&saved_), 8);
   }

@@ -2,7 +2,10 @@
 // what it can satisfy; the end of the stream wakes all.
 
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <array>
 #include <atomic>
@@ -188,6 +191,36 @@ TEST_P(ThreadTest, PollersAndReceiversTogether) {
   EXPECT_EQ(receiving.get(), Done(5));
   EXPECT_TRUE(pair().received.Take(buffer, 5));
   pair().Receive(5);
+}
+
+// glibc has every thread change its identity, the library's too, and waits for all. In a child, since
+// the first thread of a process is started under another signal mask than the later ones.
+TEST(IdentityTest, ChangesWhileAConnectionIsUsed) {
+  std::thread([] {}).join();
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    alarm(10);
+    const int listener = socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    auto* name = reinterpret_cast<sockaddr*>(&address);
+    socklen_t length = sizeof address;
+    const int client = socket(AF_INET, SOCK_STREAM, 0);
+    char byte = 'x';
+    bool good = bind(listener, name, length) == 0 && listen(listener, 1) == 0 &&
+                getsockname(listener, name, &length) == 0 && connect(client, name, length) == 0;
+    const int server = accept(listener, nullptr, nullptr);
+    good = good && UpgradeIfWanted(server) && send(client, &byte, 1, 0) == 1 &&
+           recv(server, &byte, 1, 0) == 1;
+    good = good && setgid(getgid()) == 0 && setuid(getuid()) == 0;
+    _exit(good ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status)) << "killed by signal " << WTERMSIG(status);
+  EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
 }  // namespace

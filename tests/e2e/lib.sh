@@ -7,6 +7,7 @@
 #   XENLOOP_CI=1       a skip is a failure
 #   E2E_NATIVE=1       run only the native half
 #   E2E_KEEP=1         keep the scratch folder
+#   E2E_STATS=FILE     append what XENLOOP_STATS has collected
 set -Eeuo pipefail
 
 case_name=$(basename "$0" .sh)
@@ -24,6 +25,7 @@ unset LD_PRELOAD "${!XENLOOP_@}" 2>/dev/null || true
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/xenloop-e2e-$case_name.XXXXXX")
 stats=$work/stats.json
+rounds=0                  # of `both` whose statistics have been put aside
 library=$work/xenloop/lib/libxenloop.so
 tool=$work/xenloop/bin/xenloop
 python=$(command -v /usr/bin/python3 || command -v python3 || true)
@@ -43,7 +45,7 @@ fail() {
   done
   [[ -s $stats ]] && { echo "--- stats"; tail -n 20 "$stats"; }
   echo "FAIL $case_name ($mode): $*"
-  echo "reproduce: XENLOOP_BUILD=$build E2E_KEEP=1 bash tests/e2e/$case_name.sh"
+  echo "reproduce: XENLOOP_BUILD=$build E2E_KEEP=1 bash ${0#"$source_dir"/}"
   exit 1
 }
 
@@ -65,6 +67,7 @@ cleanup() {
   done
   for ((i = ${#cleanups[@]} - 1; i >= 0; i--)); do eval "${cleanups[i]}" 2>/dev/null; done
   kill "$watchdog" 2>/dev/null
+  [[ -z ${E2E_STATS:-} ]] || cat "$work"/stats*.json >>"$E2E_STATS" 2>/dev/null
   if [[ ${E2E_KEEP:-} == 1 ]]; then echo "kept: $work"; else rm -rf "$work" || rm -rf "$work"; fi
   exit $status
 }
@@ -176,6 +179,7 @@ both() {
     echo "native result of $scenario:"; sed 's/^/  /' "$work/native.result"; return
   fi
   copy_library
+  [[ ! -s $stats ]] || mv "$stats" "$work/stats-$((++rounds)).json"
   : >"$stats"; chmod 666 "$stats"
   with_library "$@"
   "$scenario" >"$work/xenloop.result"

@@ -234,12 +234,13 @@ bool Attach(uint32_t slot) {
         side->generation.load(std::memory_order_relaxed) == note.generation &&
         side->pinned.load(std::memory_order_relaxed) == 0 &&
         side->holders.load(std::memory_order_relaxed) == 1 &&
+        side->attached.load(std::memory_order_relaxed) == 0 &&
         side->send.route.load(std::memory_order_relaxed) == SendRoute::kTcp &&
         side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kTcp &&
         Watch(fd, WatchKind::kShadow, slot, note.generation,
               EPOLLIN | EPOLLRDHUP | EPOLLOUT | EPOLLET, false) == 0) {
       side->channel.store(note.channel, std::memory_order_relaxed);
-      side->spin_budget_us.store(0, std::memory_order_relaxed);
+      side->spin_history.store(0, std::memory_order_relaxed);
       note.told_send = note.told_receive = false;
       note.seen_index = 0;
       note.discarded = true;

@@ -70,7 +70,7 @@ Side* AllocateSide() {
       side->upgrades.store(0, std::memory_order_relaxed);
       side->fallbacks.store(0, std::memory_order_relaxed);
       side->channel.store(0, std::memory_order_relaxed);
-      side->spin_budget_us.store(0, std::memory_order_relaxed);
+      side->spin_history.store(0, std::memory_order_relaxed);
       side->generation.store(generation, std::memory_order_relaxed);
       side->references.store(1, std::memory_order_relaxed);
       side->holders.store(1, std::memory_order_relaxed);

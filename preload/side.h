@@ -48,7 +48,7 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
   std::atomic<uint32_t> upgrades;
   std::atomic<uint32_t> fallbacks;
   std::atomic<uint32_t> channel;  // index in the owner's table of channels, valid while attached
-  std::atomic<uint32_t> spin_budget_us;
+  std::atomic<uint32_t> spin_history;
 };
 
 inline constexpr uint32_t kMaxSides = 32768;

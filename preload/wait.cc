@@ -18,7 +18,7 @@ constexpr uint32_t kPureSpinUs = 3;  // before the processor is offered to other
 constexpr uint32_t kYieldsOnOneCpu =
     2;  // when the peer runs on our processor: let it, instead of spinning
 
-std::atomic<uint32_t> shared_budget_us{0};
+std::atomic<uint32_t> shared_history{0};  // of waits on several descriptors
 
 // Others want our processor: a yield has cost a time slice. For so many waits we neither yield nor
 // spin, but sleep, which gets us the processor back sooner.
@@ -42,11 +42,33 @@ bool YieldBriefly() {
   return false;
 }
 
-uint32_t Adapted(uint32_t budget_us, bool paid) {
+// How long to spin, learnt from what became of the last waits: a word with the budget in
+// microseconds below and the number of waits that have not paid since the last one that did above.
+constexpr uint32_t kBudgetBits = 16;
+constexpr uint32_t kFirstProbe = 16;
+constexpr uint32_t kMostMisses = 4096;
+
+// Two ends that both sleep answer late because they sleep. So now and then, ever more seldom, a
+// wait spins for as long as it may: when both spin, answers come in time.
+bool IsProbe(uint32_t misses) { return misses >= kFirstProbe && (misses & (misses - 1)) == 0; }
+
+uint32_t BudgetUs(uint32_t history) {
   const uint32_t most = GetConfig().spin_us;
-  if (paid) return budget_us * 2 < most ? budget_us * 2 : most;
-  const uint32_t less = budget_us - budget_us / 4;
-  return less > kLeastSpinUs ? less : kLeastSpinUs;
+  const uint32_t budget = history & ((1u << kBudgetBits) - 1);
+  if (budget == 0 || budget > most || IsProbe(history >> kBudgetBits)) return most;
+  return budget;
+}
+
+uint32_t Learnt(uint32_t history, bool paid) {
+  constexpr uint32_t kLargest = (1u << kBudgetBits) - 1;
+  const uint32_t most = GetConfig().spin_us < kLargest ? GetConfig().spin_us : kLargest;
+  const uint32_t misses = history >> kBudgetBits;
+  const uint32_t budget = BudgetUs(history);
+  if (paid) return IsProbe(misses) || budget * 2 > most ? most : budget * 2;
+  const uint32_t spent = IsProbe(misses) ? kLeastSpinUs : budget - budget / 4;
+  const uint32_t less = spent > kLeastSpinUs ? spent : kLeastSpinUs;
+  return (less < most ? less : most) | (misses < kMostMisses ? misses + 1 : kFirstProbe + 1)
+                                           << kBudgetBits;
 }
 
 // One look under the lock: is there anything to try again for?
@@ -109,16 +131,13 @@ uint64_t DeadlineAfter(int64_t timeout_us) {
 }
 
 uint32_t SharedSpinBudgetUs() {
-  const uint32_t budget = shared_budget_us.load(std::memory_order_relaxed);
-  const uint32_t most = GetConfig().spin_us;
   if (process_state.processors < 2 || IsCrowded()) return 0;
-  return budget == 0 || budget > most ? most : budget;
+  return BudgetUs(shared_history.load(std::memory_order_relaxed));
 }
 void SharedSpinEnded(bool paid) {
-  const uint32_t most = GetConfig().spin_us;
-  uint32_t budget = shared_budget_us.load(std::memory_order_relaxed);
-  if (budget == 0 || budget > most) budget = most;
-  if (budget != 0) shared_budget_us.store(Adapted(budget, paid), std::memory_order_relaxed);
+  if (GetConfig().spin_us == 0) return;
+  shared_history.store(Learnt(shared_history.load(std::memory_order_relaxed), paid),
+                       std::memory_order_relaxed);
 }
 
 bool SpinTurn(uint64_t* start_ns, uint32_t budget_us, uint32_t* turns) {
@@ -146,8 +165,8 @@ bool SpinFor(Side* side, Wanted wanted, Self self) {
     }
     return false;
   }
-  uint32_t budget = side->spin_budget_us.load(std::memory_order_relaxed);
-  if (budget == 0 || budget > most) budget = most;
+  const uint32_t history = side->spin_history.load(std::memory_order_relaxed);
+  const uint32_t budget = BudgetUs(history);
   uint64_t start = 0;
   uint32_t turns = 0;
   bool paid = false;
@@ -155,7 +174,7 @@ bool SpinFor(Side* side, Wanted wanted, Self self) {
     paid = WorthATry(side, wanted, self);
   } while (!paid && SpinTurn(&start, budget, &turns));
   if (!paid || turns >= 16)
-    side->spin_budget_us.store(Adapted(budget, paid), std::memory_order_relaxed);
+    side->spin_history.store(Learnt(history, paid), std::memory_order_relaxed);
   return paid;
 }
 

@@ -198,10 +198,12 @@ struct Fifo {
   // ---- consumer (safe with several at once: the CAS decides) ----
 
   // Copies at most `limit` bytes into `destination` (null: discards them). With `peek` nothing is
-  // consumed.
+  // consumed. Ends whatever the peer writes meanwhile: a word that never stands still is nonsense.
   FifoResult Consume(IovCursor* destination, size_t limit, bool peek) const {
     size_t total = 0;
+    uint32_t overtaken = 0;
     while (total < limit) {
+      if (overtaken == kMostOvertaken) return {FifoState::kCorrupt, total};
       // acquire: pairs with the CAS of another consumer of our family.
       uint64_t word = header->consumer.load(std::memory_order_acquire);
       if (IsSealed(word)) return {FifoState::kSealed, total};
@@ -225,14 +227,19 @@ struct Fifo {
         // Unchanged: nobody took (or sealed) the bytes while we copied, so what we copied was
         // theirs. A CAS of the word with itself and not a fence and a load: the thread sanitizer
         // knows no fences.
-        if (!header->consumer.compare_exchange_strong(word, word, std::memory_order_seq_cst))
+        if (!header->consumer.compare_exchange_strong(word, word, std::memory_order_seq_cst)) {
+          ++overtaken;
           continue;
+        }
         return {FifoState::kOpen, n};
       }
       // release: our reads of the ring are done before the producer may overwrite; fails if sealed
       // or overtaken.
-      if (!header->consumer.compare_exchange_strong(word, (c + n) << 1, std::memory_order_seq_cst))
+      if (!header->consumer.compare_exchange_strong(word, (c + n) << 1,
+                                                    std::memory_order_seq_cst)) {
+        ++overtaken;
         continue;
+      }
       if (destination) *destination = attempt;
       total += n;
     }
@@ -241,6 +248,9 @@ struct Fifo {
 
  private:
   static constexpr size_t kSliceBytes = 16384;
+  // Failed attempts of one call; consumers of our family take turns under a lock and need one or
+  // two.
+  static constexpr uint32_t kMostOvertaken = 100;
 
   static Fifo At(void* memory, uint64_t capacity_bytes) {
     Fifo fifo;

@@ -68,6 +68,25 @@ TEST(HostileFifo, AllOnesMeansSealed) {  // a foreign mapping that has gone away
   EXPECT_EQ(end.Put("x").state, FifoState::kSealed);
 }
 
+TEST(HostileFifo, ConsumerIndexThatNeverStandsStillIsCorrupt) {
+  PlainFifo end(kCapacity);
+  end.header()->producer.store(kCapacity << 1);
+  for (const bool peek : {false, true}) {
+    // A peer that writes between every copy and its publication, made repeatable: the consumer's
+    // word is among the vectors. At index 0 the ring says 8, at 8 it says 0.
+    end.header()->consumer.store(0);
+    for (uint64_t at = 0; at < kCapacity; at += 8) {
+      const uint64_t word = (at % 16 == 0 ? 8 : 0) << 1;
+      memcpy(end.fifo.data + at, &word, sizeof word);
+    }
+    const iovec iov{&end.header()->consumer, 8};
+    IovCursor destination(&iov, 1);
+    const FifoResult result = end.fifo.Consume(&destination, 8, peek);
+    EXPECT_EQ(result.state, FifoState::kCorrupt);
+    EXPECT_EQ(result.bytes, 0u);
+  }
+}
+
 TEST(HostileFifo, RandomWordsNeverReachBeyondTheRing) {
   std::mt19937_64 random(42);
   for (int round = 0; round < 200000; ++round) {

@@ -11,7 +11,7 @@
 namespace xenloop {
 namespace {
 
-Config config;
+Config current;
 
 bool IsOn(const char* value) {
   return strcmp(value, "on") == 0 || strcmp(value, "1") == 0 || strcmp(value, "yes") == 0 ||
@@ -40,7 +40,7 @@ void CopyText(char (&to)[N], const char* from) {
 
 // A value that does not parse leaves the default: a typing error must not break a program. `xenloop
 // doctor` tells.
-void Set(const char* key, const char* value) {
+void Set(const char* key, const char* value, Config& config) {
   uint64_t number = 0;
   if (strcmp(key, "enabled") == 0) {
     if (IsOff(value)) config.enabled = false;
@@ -73,6 +73,16 @@ void Set(const char* key, const char* value) {
   }
 }
 
+char* Trimmed(char* text) {
+  while (*text == ' ' || *text == '\t') ++text;
+  size_t length = strlen(text);
+  while (length > 0 &&
+         (text[length - 1] == ' ' || text[length - 1] == '\t' || text[length - 1] == '\r')) {
+    text[--length] = '\0';
+  }
+  return text;
+}
+
 void LoadFile() {
   const long fd = sys::Call(SYS_openat, AT_FDCWD, reinterpret_cast<long>("/etc/xenloop.conf"),
                             O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -82,6 +92,14 @@ void LoadFile() {
   sys::Close(static_cast<int>(fd));
   if (n <= 0) return;
   text[n] = '\0';
+  ParseConfig(text, &current);
+}
+
+}  // namespace
+
+const Config& GetConfig() { return current; }
+
+void ParseConfig(char* text, Config* config) {
   char* line = text;
   while (line != nullptr && *line != '\0') {
     char* next = strchr(line, '\n');
@@ -89,32 +107,18 @@ void LoadFile() {
     if (char* comment = strchr(line, '#')) *comment = '\0';
     if (char* equals = strchr(line, '=')) {
       *equals = '\0';
-      const auto trim = [](char* s) {
-        while (*s == ' ' || *s == '\t') ++s;
-        size_t length = strlen(s);
-        while (length > 0 &&
-               (s[length - 1] == ' ' || s[length - 1] == '\t' || s[length - 1] == '\r'))
-          s[--length] = '\0';
-        return s;
-      };
-      Set(trim(line), trim(equals + 1));
+      Set(Trimmed(line), Trimmed(equals + 1), *config);
     }
     line = next;
   }
 }
 
-}  // namespace
-
-const Config& GetConfig() { return config; }
-
-void LoadConfig(char** environment, bool secure) {
-  LoadFile();
-  if (secure || environment == nullptr) return;
+void ParseEnvironment(char** environment, Config* config) {
   for (char** entry = environment; *entry != nullptr; ++entry) {
     if (strncmp(*entry, "XENLOOP", 7) != 0) continue;
     const char* rest = *entry + 7;
     if (rest[0] == '=') {
-      Set("enabled", rest + 1);
+      Set("enabled", rest + 1, *config);
       continue;
     }
     const char* equals = strchr(rest, '=');
@@ -125,8 +129,13 @@ void LoadConfig(char** environment, bool secure) {
       key[length++] = *c >= 'A' && *c <= 'Z' ? static_cast<char>(*c + 32) : *c;
     }
     key[length] = '\0';
-    Set(key, equals + 1);
+    Set(key, equals + 1, *config);
   }
+}
+
+void LoadConfig(char** environment, bool secure) {
+  LoadFile();
+  if (!secure && environment != nullptr) ParseEnvironment(environment, &current);
 }
 
 }  // namespace xenloop

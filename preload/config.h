@@ -24,4 +24,8 @@ const Config& GetConfig();
 // Reads file and environment; no allocation, no output. `secure`: ignore the environment.
 void LoadConfig(char** environment, bool secure);
 
+// Its two halves: the file's text, which is cut up, and the environment. What is wrong is left out.
+void ParseConfig(char* text, Config* config);
+void ParseEnvironment(char** environment, Config* config);
+
 }  // namespace xenloop

@@ -58,23 +58,33 @@ bool HasControlCharacter(absl::string_view text) {
   return false;
 }
 
+// Without the blanks that the library skips, and no others.
+absl::string_view Trimmed(absl::string_view text) {
+  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
+  while (!text.empty() && (text.back() == ' ' || text.back() == '\t' || text.back() == '\r')) {
+    text.remove_suffix(1);
+  }
+  return text;
+}
+
 void ParseLine(int number, absl::string_view line, ConfigFile* config) {
   const auto problem = [&](std::string text) {
     config->problems.push_back({number, std::move(text)});
   };
-  line = absl::StripAsciiWhitespace(line.substr(0, line.find('#')));
-  if (line.empty()) return;
-  if (HasControlCharacter(line)) {
+  // In a comment as well: the library reads no further than to the first NUL.
+  if (HasControlCharacter(Trimmed(line))) {
     problem("holds control characters");
     return;
   }
+  line = Trimmed(line.substr(0, line.find('#')));
+  if (line.empty()) return;
   const size_t equals = line.find('=');
   if (equals == absl::string_view::npos) {
     problem(absl::StrCat(Quoted(line), " is not of the form `key = value`"));
     return;
   }
-  const absl::string_view key = absl::StripAsciiWhitespace(line.substr(0, equals));
-  const absl::string_view value = absl::StripAsciiWhitespace(line.substr(equals + 1));
+  const absl::string_view key = Trimmed(line.substr(0, equals));
+  const absl::string_view value = Trimmed(line.substr(equals + 1));
   if (!IsKnownKey(key)) {
     const std::string lower = absl::AsciiStrToLower(key);
     const std::optional<std::string> meant = KeyOfVariable(absl::AsciiStrToUpper(key));

@@ -69,7 +69,14 @@ INSTANTIATE_TEST_SUITE_P(
                     BadLine{"offers = maybe", "neither"}, BadLine{"test_points = 2", "neither"},
                     BadLine{"log = here", "not an absolute path"},
                     BadLine{"log = /a\x1b[31m", "control characters"},
-                    BadLine{"offers = acc\rept", "control characters"}));
+                    BadLine{"offers = acc\rept", "control characters"},
+                    BadLine{"spin_us = 3\f", "control characters"},
+                    BadLine{"\vspin_us = 3", "control characters"}));
+
+TEST(ConfigCheck, NulInACommentIsReportedForTheLibraryReadsNoFurther) {
+  using namespace std::string_literals;
+  EXPECT_EQ(ParseConfig("# \0\nspin_us = 3\n"s).problems.size(), 1u);
+}
 
 TEST(ConfigCheck, SettingTwiceIsAProblemAndTheLastCounts) {
   const ConfigFile config = ParseConfig("enabled = on\nenabled = off\n");

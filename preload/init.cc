@@ -12,6 +12,7 @@
 
 extern "C" {
 // glibc 2.35 and later; absent elsewhere, then the processor is simply unknown.
+// NOLINTNEXTLINE(readability-identifier-naming)
 extern const ptrdiff_t __rseq_offset __attribute__((weak));
 }
 

@@ -69,6 +69,7 @@ struct Function {
 // they should.
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wignored-attributes"
+// NOLINTNEXTLINE(bugprone-macro-parentheses): a name is no expression
 #define INTERPOSE(name) inline constexpr Function<k_##name, decltype(&::name)> name{};
 #define ALIAS(name, function)
 #include "preload/interposed_functions.def"

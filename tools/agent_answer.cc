@@ -73,7 +73,7 @@ ProcessReport DecodeStat(const AgentAnswer& answer) {
   ProcessReport process;
   for (const std::string& packet : answer.packets) {
     const json object = ParseObject(packet);
-    if (object.is_discarded()) {
+    if (object.is_discarded()) {  // NOLINT(bugprone-branch-clone)
       ++process.garbled_packets;
     } else if (TrueAt(object, "end")) {
       process.complete = true;

@@ -46,7 +46,7 @@ class Conversation {
         latest_end_(now + Milliseconds(limits.agent_ms)) {
     answer_->outcome = AskOutcome::kSilent;
     Heard(now);
-    Advance(now, /*readable=*/false, /*budget=*/nullptr);
+    Advance(now, /*readable=*/false, /*budget_bytes=*/nullptr);
   }
   Conversation(const Conversation&) = delete;
   Conversation& operator=(const Conversation&) = delete;

@@ -14,6 +14,7 @@ namespace {
 
 std::vector<char*> Pointers(const std::vector<std::string>& program) {
   std::vector<char*> pointers;
+  pointers.reserve(program.size() + 1);
   for (const std::string& word : program) pointers.push_back(const_cast<char*>(word.c_str()));
   pointers.push_back(nullptr);
   return pointers;

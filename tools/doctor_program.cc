@@ -119,7 +119,7 @@ std::string FindProgram(const std::string& program, absl::string_view search_pat
   if (absl::StrContains(program, "/")) return IsExecutableFile(program) ? program : "";
   if (search_path.empty()) search_path = "/bin:/usr/bin";  // as execvp has it
   for (const absl::string_view directory : absl::StrSplit(search_path, ':')) {
-    const std::string path =
+    std::string path =
         directory.empty() ? absl::StrCat("./", program) : absl::StrCat(directory, "/", program);
     if (IsExecutableFile(path)) return path;
   }

@@ -19,7 +19,6 @@ namespace xenloop::tools {
 namespace {
 
 using testing::HasSubstr;
-using testing::Not;
 
 // A machine in order, in a directory of its own.
 class DoctorTest : public testing::Test {

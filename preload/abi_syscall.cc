@@ -35,7 +35,8 @@ class SignalMask {
  public:
   SignalMask(const void* kernel_mask, size_t size) : given_(kernel_mask != nullptr) {
     sigemptyset(&mask_);
-    if (kernel_mask != nullptr) memcpy(&mask_, kernel_mask, size < sizeof mask_ ? size : sizeof mask_);
+    if (kernel_mask != nullptr)
+      memcpy(&mask_, kernel_mask, size < sizeof mask_ ? size : sizeof mask_);
   }
   const sigset_t* get() const { return given_ ? &mask_ : nullptr; }
 

@@ -34,8 +34,10 @@ class World {
   bool ours() const { return ours_; }
 
  private:
+  void OtherThreads();
   void Send();
   void Receive();
+  void LookForResidue(ssize_t result);
   void Attach();
   void HoldSendLock();
   void HoldReceiveLock();
@@ -49,6 +51,7 @@ class World {
   bool ours_ = true;
   bool honest_ = true;
   bool interrupting_ = false;
+  bool sender_died_ = false;
   uint64_t sent_ = 0;
   uint64_t received_ = 0;
 };
@@ -76,6 +79,16 @@ struct Shadow {
     world.Interrupt();
     return world.Count(world.tcp().read());
   }
+  int64_t ReceivedAtLeast() const {
+    world.Interrupt();
+    return world.Count(world.tcp().delivered());
+  }
+  int64_t ReceivedAtMost() const { return ReceivedAtLeast(); }
+  bool Ended() const {
+    world.Interrupt();
+    const simulation::TcpPipe& tcp = world.tcp();
+    return tcp.read() == tcp.delivered() && (tcp.FinDelivered() || tcp.reset());
+  }
   bool Readable() const {
     world.Interrupt();
     return world.tcp().Readable();
@@ -98,10 +111,26 @@ void World::Interrupt() {
     case 3:
       fifo_.Seal();
       break;
+    case 4:
+      OtherThreads();
+      break;
     default:
       break;
   }
   interrupting_ = false;
+}
+
+// At both ends, in the kernel, each as its route allows; and then perhaps the sender's end.
+void World::OtherThreads() {
+  honest_ = false;  // nobody checks their bytes
+  uint8_t bytes[1000] = {};
+  const iovec iov{bytes, 1 + input_.Short() % sizeof bytes};
+  if (input_.OneIn(2) && send_.route.load() == SendRoute::kTcp) tcp_.Send(&iov, 1);
+  if (input_.OneIn(2)) tcp_.Finish();
+  tcp_.Deliver(input_.Short());
+  if (receive_.route.load() != ReceiveRoute::kTcp) return;
+  while (tcp_.Receive(&iov, 1, 0) > 0 && input_.OneIn(2)) {
+  }
 }
 
 int64_t World::Count(uint64_t count) {
@@ -147,8 +176,7 @@ void World::Receive() {
     if (!receive_.EnterKernel(kReceiver)) return;
     received = tcp_.Receive(iov, 2, flags);
     receive_.LeaveKernel(kReceiver);
-    if (received > 0 && discard) received_ += (flags & MSG_PEEK) != 0 ? 0 : received;
-    if (received <= 0 || discard) return;
+    if (received <= 0) return LookForResidue(received);
   }
   if (received <= 0) return;
   for (ssize_t i = 0; i < received && honest_ && !discard; ++i) {
@@ -158,13 +186,26 @@ void World::Receive() {
   XENLOOP_REQUIRE(!honest_ || received_ <= sent_);
 }
 
-// As the agents do: only when both ends are on TCP and it is established, with fresh memory.
+// After a receive from TCP without bytes, as LeaveKernelReceive does it. A receive of length 0 gets
+// here too, in the middle of a stream.
+void World::LookForResidue(ssize_t result) {
+  if (result == -EAGAIN && !input_.OneIn(4)) return;
+  LockScope scope(receive_.lock, kReceiver.tid);
+  Shadow shadow{*this};
+  if (receive_.InheritResidue(shadow) == Inheritance::kLost) honest_ = false;
+}
+
+// As the agents do: only when both ends are on TCP, it is established, and nothing is owed.
 void World::Attach() {
   if (honest_ && tcp_.finished()) return;
+  Shadow shadow{*this};
   if (send_.route.load() != SendRoute::kTcp || receive_.route.load() != ReceiveRoute::kTcp) return;
+  {
+    LockScope scope(receive_.lock, kReceiver.tid);
+    if (!receive_.ResidueHasCome(shadow)) return;
+  }
   fifo_ = memory_.Clear();
-  const uint64_t limit = honest_ ? 0 : input_.Below(2);
-  if (limit != 0) {
+  if (!honest_ && input_.OneIn(2)) {
     for (uint32_t i = input_.Below(8); i > 0; --i) HostileWrite(input_, fifo_.header, kCapacity);
   }
   LockScope send(send_.lock, kSender.tid);
@@ -204,10 +245,19 @@ void World::HoldSendLock() {
 void World::HoldReceiveLock() {
   LockScope scope(receive_.lock, kReceiver.tid);
   Shadow shadow{*this};
-  if (input_.OneIn(4)) {
-    receive_.EndFifo(shadow);
-  } else {
-    receive_.Advance(shadow);
+  switch (input_.Below(8)) {
+    case 0:
+      receive_.EndFifo(shadow);
+      break;
+    case 1:
+      receive_.ResidueHasCome(shadow);
+      break;
+    case 2:
+      honest_ = false;  // the program has closed: nobody reads what is owed
+      receive_.DropResidue();
+      break;
+    default:
+      receive_.Advance(shadow);
   }
 }
 
@@ -216,7 +266,7 @@ void World::Step() {
     case 0:
     case 1:
     case 2:
-      Send();
+      if (!sender_died_) Send();
       break;
     case 3:
     case 4:
@@ -224,10 +274,10 @@ void World::Step() {
       Receive();
       break;
     case 6:
-      Attach();
+      if (!sender_died_) Attach();
       break;
     case 7:
-      HoldSendLock();
+      if (!sender_died_) HoldSendLock();
       break;
     case 8:
       HoldReceiveLock();
@@ -259,6 +309,8 @@ void World::Step() {
       send_.FifoBytes();
       receive_.FifoBytes();
   }
+  XENLOOP_REQUIRE(receive_.route.load() != ReceiveRoute::kInherited ||
+                  receive_.residue_end - receive_.residue_begin <= kCapacity);
   XENLOOP_REQUIRE(memory_.PatternsIntact());
   XENLOOP_REQUIRE(!send_.lock.HeldBy(kSender.tid) && !receive_.lock.HeldBy(kReceiver.tid));
   XENLOOP_REQUIRE(!send_.kernel_users.Any() && !receive_.kernel_users.Any());

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "channel/transport.h"
+#include "tests/fuzz/descriptors.h"
 #include "tests/fuzz/guarded_fifo.h"
 
 namespace xenloop::fuzz {
@@ -70,19 +71,6 @@ int HostileDescriptor(Input& input) {
   return pair[kept];
 }
 
-// The next two numbers to be given out: they move if a descriptor is lost, or one of ours closed.
-struct NextNumbers {
-  int first = dup(1);
-  int second = dup(1);
-  NextNumbers() {
-    close(first);
-    close(second);
-  }
-  bool operator==(const NextNumbers& other) const {
-    return first == other.first && second == other.second;
-  }
-};
-
 void MapFifo(Input& input, Ticket ticket) {
   FifoMapping mapping;
   const int error = LocalTransport().map_fifo(&ticket, &mapping);
@@ -127,7 +115,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
   using namespace xenloop;
   using namespace xenloop::fuzz;
   Input input(bytes, size);
-  const NextNumbers before;
+  const int open_before = OpenDescriptors();
   for (int i = 0; i < 8 && !input.Empty(); ++i) {
     Ticket ticket;
     const bool doorbell = input.OneIn(2);
@@ -137,7 +125,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
     } else {
       MapFifo(input, ticket);
     }
-    XENLOOP_REQUIRE(NextNumbers() == before);
+    XENLOOP_REQUIRE(OpenDescriptors() == open_before);
   }
   return 0;
 }

@@ -115,6 +115,7 @@ struct ReceiveStream {
     const uint64_t least = static_cast<uint64_t>(shadow.ReceivedAtLeast()) - switch_offset;
     // None of the residue, not even a FIN: certain. Else both counts must agree.
     if (most > kNever || (most != 0 && most != least)) return Inheritance::kLost;
+    if (most >= residue_end - residue_begin) return Inheritance::kNone;  // the rest has come since
     residue_begin += most;
     route.store(ReceiveRoute::kInherited, std::memory_order_seq_cst);
     return Inheritance::kRead;

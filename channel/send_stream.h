@@ -22,7 +22,7 @@ struct SendStream {
   uint64_t residue_begin = 0;  // FIFO indices of the residue; valid while kFlushing
   uint64_t residue_end = 0;
   uint64_t residue_in_doubt = 0;  // a thread is, or died, giving residue to the kernel
-  int64_t flush_base = 0;         // TCP bytes written when the flush began
+  uint64_t flush_base = 0;         // TCP bytes written when the flush began
   uint64_t finished_bytes = 0;    // carried by FIFOs before this one
 
   static bool IsKernelRoute(SendRoute r) { return r == SendRoute::kTcp; }
@@ -80,7 +80,8 @@ struct SendStream {
     if (residue_end - residue_begin > fifo.capacity_bytes) residue_begin = residue_end;
     finished_bytes += residue_begin;
     residue_in_doubt = 0;
-    flush_base = shadow.Written() - static_cast<int64_t>(residue_begin);
+    // Modulo 2^64: the index may be anything that a hostile consumer has written.
+    flush_base = static_cast<uint64_t>(shadow.Written()) - residue_begin;
     route.store(SendRoute::kFlushing, std::memory_order_release);
   }
 
@@ -125,7 +126,7 @@ struct SendStream {
     // The kernel is the witness of how much of the residue it has been given.
     const int64_t written = shadow.Written();
     if (written < 0) return;
-    const uint64_t begin = static_cast<uint64_t>(written - flush_base);
+    const uint64_t begin = static_cast<uint64_t>(written) - flush_base;
     if (residue_end - begin <= residue_end - residue_begin) residue_begin = begin;
     residue_in_doubt = 0;
   }

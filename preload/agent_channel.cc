@@ -178,7 +178,8 @@ void AcceptChannels() {
 uint32_t ChannelTo(uint64_t agent_id, uint32_t uid) {
   for (uint32_t i = 0; i < kMaxChannels; ++i) {
     const Channel& channel = agent.channels[i];
-    if (channel.in_use && channel.agent_id == agent_id && channel.fd >= 0) return i;
+    if (channel.in_use && channel.agent_id == agent_id && channel.uid == uid && channel.fd >= 0)
+      return i;
   }
   const Config& config = GetConfig();
   const long fd =

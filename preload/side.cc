@@ -12,7 +12,18 @@ namespace {
 
 std::atomic<SideArena*> arena{nullptr};
 
+// The tables and FIFOs together stay below this share of a limited address space: the program must
+// not run out of what it counts on.
+bool AddressSpaceIsAmple() {
+  constexpr uint64_t kAmple = 2ull << 30;
+  uint64_t limit[2] = {0, 0};
+  constexpr long kAddressSpace = 9;  // RLIMIT_AS
+  return sys::Call(SYS_prlimit64, 0, kAddressSpace, 0, reinterpret_cast<long>(limit)) != 0 ||
+         limit[0] >= kAmple;
+}
+
 SideArena* MakeArena() {
+  if (!AddressSpaceIsAmple()) return nullptr;
   const long memory = sys::Call(SYS_mmap, 0, sizeof(SideArena), PROT_READ | PROT_WRITE,
                                 MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory < 0 && memory > -4096) return nullptr;

@@ -104,7 +104,7 @@ void LinkConverted(EpollSet* set, Registration* registration) {
   registration->next_in_set = set->first_converted;
   if (set->first_converted != 0) registrations[set->first_converted - 1].previous_in_set = self;
   set->first_converted = self;
-  set->converted.fetch_add(1, std::memory_order_relaxed);
+  set->converted.fetch_add(1, std::memory_order_seq_cst);
   set->conversions.fetch_add(1, std::memory_order_relaxed);
 }
 void UnlinkConverted(EpollSet* set, Registration* registration) {
@@ -128,10 +128,24 @@ void AddDoorbell(EpollSet* set) {
   }
 }
 
-// Ends every sleep that the doorbell can end, counted or not.
-void WakeSleepersOf() {
+// After a conversion, under both locks. Who sleeps in this set, as one without FIFOs or as one with,
+// must look at FIFOs now.
+void WakeSleepersOf(EpollSet* set) {
+  // seq_cst: pairs with the sleeper, who counts itself and then looks at `converted` (Dekker).
+  if (set->plain_sleepers.load(std::memory_order_seq_cst) == 0) return RingOwnDoorbell();
   const uint64_t one = 1;
   sys::Write(OwnDoorbellFd(), &one, sizeof one);
+}
+
+bool MayConvert(const EpollSet* set, const Registration* registration) {
+  return (registration->events & EPOLLEXCLUSIVE) == 0 && !set->watched &&
+         set->owner_pid == process_state.pid;
+}
+
+// Under both locks. The kernel's set has the registration as converted.
+void EnterConverted(EpollSet* set, Registration* registration) {
+  AddDoorbell(set);
+  LinkConverted(set, registration);
 }
 
 // Under both locks.
@@ -140,9 +154,7 @@ bool Convert(EpollSet* set, Registration* registration) {
     registration->reported = ~0ull;  // a new FIFO counts from zero
     return true;
   }
-  if ((registration->events & EPOLLEXCLUSIVE) != 0 || set->watched ||
-      set->owner_pid != process_state.pid)
-    return false;
+  if (!MayConvert(set, registration)) return false;
   registration->converted = true;
   registration->out_reported = false;
   registration->kernel_out = false;
@@ -151,8 +163,7 @@ bool Convert(EpollSet* set, Registration* registration) {
     registration->converted = false;  // not registered there as we believe
     return false;
   }
-  AddDoorbell(set);
-  LinkConverted(set, registration);
+  EnterConverted(set, registration);
   return true;
 }
 
@@ -170,10 +181,9 @@ void Restore(EpollSet* set, Registration* registration) {
                 registration->data);
 }
 
-// Under registrations_lock.
-void Remove(Registration* registration) {
+// Under both locks.
+void RemoveLocked(Registration* registration) {
   EpollSet* set = registration->set;
-  LockScope scope(set->lock, CurrentTid());
   if (registration->converted) UnlinkConverted(set, registration);
   const uint32_t self = IndexOfRegistration(registration) + 1;
   SideRegistrations& list = of_side[SlotOf(registration->side)];
@@ -189,6 +199,11 @@ void Remove(Registration* registration) {
   registration->next_free = first_free;
   first_free = self;
 }
+// Under registrations_lock.
+void Remove(Registration* registration) {
+  LockScope scope(registration->set->lock, CurrentTid());
+  RemoveLocked(registration);
+}
 
 }  // namespace
 
@@ -202,12 +217,65 @@ bool IsTag(uint64_t data, uint32_t* index) {
   return true;
 }
 
-int UpdateKernel(EpollSet* set, uint32_t index, Registration* registration) {
+namespace {
+int TellKernel(EpollSet* set, int operation, uint32_t index, const Registration* registration) {
   const uint32_t events =
       registration->disabled ? static_cast<uint32_t>(EPOLLET)
                              : (registration->events & ~kKeptFromKernel) |
                                    (registration->kernel_out ? static_cast<uint32_t>(EPOLLOUT) : 0);
-  return KernelControl(set->epfd, EPOLL_CTL_MOD, registration->fd, events, TagOf(index));
+  return KernelControl(set->epfd, operation, registration->fd, events, TagOf(index));
+}
+
+// Adds what the program adds to a set. Under both locks. The kernel's answer.
+int Add(EpollSet* set, int fd, Side* side, epoll_event* event) {
+  const bool converted = Of(side).converted;
+  Registration draft{};
+  draft.fd = fd;
+  draft.events = event->events;
+  draft.data = event->data.u64;
+  draft.side = side;
+  draft.set = set;
+  draft.reported = ~0ull;
+  draft.converted = converted && MayConvert(set, &draft);
+  if (Registration* old = Find(set, fd, side); old != nullptr) {
+    // Left from a descriptor that was closed unseen, or the kernel says EEXIST.
+    const int result = KernelControl(set->epfd, EPOLL_CTL_ADD, fd, event->events, event->data.u64);
+    if (result != 0) return result;
+    KernelControl(set->epfd, EPOLL_CTL_DEL, fd, 0, 0);
+    Remove(old);
+  }
+  Registration* registration = NewRegistration();
+  if (registration == nullptr) {
+    side->pinned.store(1, std::memory_order_relaxed);
+    return KernelControl(set->epfd, EPOLL_CTL_ADD, fd, event->events, event->data.u64);
+  }
+  const uint32_t index = IndexOfRegistration(registration);
+  const int result =
+      draft.converted
+          ? TellKernel(set, EPOLL_CTL_ADD, index, &draft)
+          : KernelControl(set->epfd, EPOLL_CTL_ADD, fd, event->events, event->data.u64);
+  if (result != 0) {
+    registration->in_use = false;
+    registration->next_free = first_free;
+    first_free = index + 1;
+    return result;
+  }
+  draft.in_use = true;
+  draft.next_of_side = Of(side).first;
+  *registration = draft;
+  Of(side).first = index + 1;
+  if (draft.converted) {
+    EnterConverted(set, registration);
+    WakeSleepersOf(set);
+  } else if (converted) {
+    side->pinned.store(1, std::memory_order_relaxed);
+  }
+  return 0;
+}
+}  // namespace
+
+int UpdateKernel(EpollSet* set, uint32_t index, Registration* registration) {
+  return TellKernel(set, EPOLL_CTL_MOD, index, registration);
 }
 
 void EpollCreated(int epfd) {
@@ -226,10 +294,55 @@ void EpollCreated(int epfd) {
     sets[i].epfd = epfd;
     sets[i].converted.store(0, std::memory_order_relaxed);
     sets[i].first_converted = 0;
+    sets[i].plain_sleepers.store(0, std::memory_order_relaxed);
     FdTable::SetEpollSet(epfd, &sets[i]);
     return;
   }
 }
+
+namespace {
+// Under both locks.
+int ControlSide(EpollSet* set, int operation, int fd, Side* side, epoll_event* event) {
+  if (operation == EPOLL_CTL_ADD) return Add(set, fd, side, event);
+  const auto kernel = [&] {
+    return static_cast<int>(
+        sys::Call(SYS_epoll_ctl, set->epfd, operation, fd, reinterpret_cast<long>(event)));
+  };
+  Registration* registration = Find(set, fd, side);
+  if (operation == EPOLL_CTL_DEL) {
+    const int result = kernel();
+    if (result == 0 && registration != nullptr) RemoveLocked(registration);
+    return result;
+  }
+  if (registration == nullptr || !registration->converted || !Of(side).converted) {
+    if (registration != nullptr && registration->converted &&
+        (event->events & EPOLLEXCLUSIVE) != 0) {
+      return -EINVAL;
+    }
+    const int result = kernel();
+    if (result != 0 || registration == nullptr) return result;
+    if (registration->converted) {  // edge-triggered, and on TCP again: plain from now on
+      UnlinkConverted(set, registration);
+      registration->converted = false;
+    }
+    registration->events = event->events;
+    registration->data = event->data.u64;
+    registration->disabled = false;
+    return 0;
+  }
+  if ((event->events & EPOLLEXCLUSIVE) != 0) return -EINVAL;
+  registration->events = event->events;
+  registration->data = event->data.u64;
+  registration->disabled = false;
+  registration->out_reported = false;
+  registration->kernel_out = false;
+  registration->reported = ~0ull;
+  const int result = UpdateKernel(set, IndexOfRegistration(registration), registration);
+  // Another thread may be asleep in this set, and what it waits for may be in the FIFO already.
+  RingOwnDoorbell();
+  return result;
+}
+}  // namespace
 
 int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* event) {
   Side* side = FindSide(fd);
@@ -243,71 +356,26 @@ int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* ev
       operation < EPOLL_CTL_ADD || operation > EPOLL_CTL_MOD) {
     return kernel();
   }
-  sys::SignalsBlocked blocked;
-  LockScope scope(registrations_lock, CurrentTid());
-  Registration* registration = Find(set, fd, side);
-  if (operation == EPOLL_CTL_DEL) {
-    const int result = kernel();
-    if (result == 0 && registration != nullptr) Remove(registration);
-    return result;
-  }
-  if (operation == EPOLL_CTL_ADD) {
-    const int result = kernel();
-    if (result != 0) return result;
-    if (registration != nullptr)
-      Remove(registration);  // left from a descriptor that was closed unseen
-    registration = NewRegistration();
-    if (registration == nullptr) {
+  const char* obstacle = nullptr;
+  int result;
+  {
+    const uint32_t tid = CurrentTid();
+    const LockScope scope(registrations_lock, tid);
+    const LockScope inner(set->lock, tid);
+    if (scope.result() == LockResult::kReentered || inner.result() == LockResult::kReentered) {
+      // A signal handler that interrupted one of our own looks at this set: our lists are not to be
+      // touched. The kernel alone looks after this socket from now on.
       side->pinned.store(1, std::memory_order_relaxed);
-      FallBack(fd, side, "too many epoll registrations");
-      return 0;
+      obstacle = "epoll_ctl in a signal handler";
+      result = kernel();
+    } else {
+      const bool was_pinned = side->pinned.load(std::memory_order_relaxed) != 0;
+      result = ControlSide(set, operation, fd, side, event);
+      if (!was_pinned && side->pinned.load(std::memory_order_relaxed) != 0)
+        obstacle = "registered in an epoll set that cannot be followed";
     }
-    registration->fd = fd;
-    registration->events = event->events;
-    registration->data = event->data.u64;
-    registration->side = side;
-    registration->set = set;
-    registration->next_of_side = Of(side).first;
-    Of(side).first = IndexOfRegistration(registration) + 1;
-    LockScope inner(set->lock, CurrentTid());
-    if (Of(side).converted && !Convert(set, registration)) {
-      side->pinned.store(1, std::memory_order_relaxed);
-      FallBack(fd, side, "registered in an epoll set that cannot be followed");
-    } else if (registration->converted) {
-      WakeSleepersOf();  // who sleeps in this set may not look at FIFOs yet
-    }
-    return 0;
   }
-  if (registration == nullptr || !registration->converted) {
-    const int result = kernel();
-    if (result == 0 && registration != nullptr) {
-      registration->events = event->events;
-      registration->data = event->data.u64;
-      registration->disabled = false;
-    }
-    return result;
-  }
-  if ((event->events & EPOLLEXCLUSIVE) != 0) return -EINVAL;
-  LockScope inner(set->lock, CurrentTid());
-  if (!Of(side).converted) {
-    const int result = kernel();
-    if (result != 0) return result;
-    UnlinkConverted(set, registration);
-    registration->converted = false;
-    registration->events = event->events;
-    registration->data = event->data.u64;
-    registration->disabled = false;
-    return 0;
-  }
-  registration->events = event->events;
-  registration->data = event->data.u64;
-  registration->disabled = false;
-  registration->out_reported = false;
-  registration->kernel_out = false;
-  registration->reported = ~0ull;
-  const int result = UpdateKernel(set, IndexOfRegistration(registration), registration);
-  // Another thread may be asleep in this set, and what it waits for may be in the FIFO already.
-  RingOwnDoorbell();
+  if (obstacle != nullptr) FallBack(fd, side, obstacle);
   return result;
 }
 
@@ -315,16 +383,13 @@ bool PrepareRegistrations(Side* side) {
   LockScope scope(registrations_lock, CurrentTid());
   bool all = true;
   Of(side).converted = true;
-  bool wake = false;
   for (uint32_t link = Of(side).first; link != 0 && all;
        link = registrations[link - 1].next_of_side) {
     Registration& registration = registrations[link - 1];
     LockScope inner(registration.set->lock, CurrentTid());
     all = Convert(registration.set, &registration);
-    wake = true;
+    WakeSleepersOf(registration.set);
   }
-  if (wake)
-    WakeSleepersOf();  // who went to sleep before the conversion must look at FIFOs from now on
   return all;
 }
 

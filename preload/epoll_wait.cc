@@ -237,8 +237,12 @@ int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
     const uint32_t conversions = set->conversions.load(std::memory_order_relaxed);
     if (set->converted.load(std::memory_order_acquire) == 0) {
       // A conversion meanwhile puts the doorbell into the set and rings it: we come round and look
-      // at FIFOs.
-      const int woken = KernelWait(epfd, events, max_events, wait, mask);
+      // at FIFOs. seq_cst: counted before our last look at `converted`; pairs with WakeSleepersOf.
+      set->plain_sleepers.fetch_add(1, std::memory_order_seq_cst);
+      const bool plain = set->converted.load(std::memory_order_seq_cst) == 0;
+      const int woken = plain ? KernelWait(epfd, events, max_events, wait, mask) : 0;
+      set->plain_sleepers.fetch_sub(1, std::memory_order_relaxed);
+      if (!plain) continue;
       if (woken <= 0) return woken;
       const int count = Digest(set, events, woken, max_events, conversions, self);
       if (count > 0) return count;

@@ -131,7 +131,7 @@ struct IdleCases {
 void ObserveIdle(const Setup& setup, const Carrier& carrier, const WorkerConfig& config,
                  const IdleCases& cases, const SampleSink& sink) {
   const bool wants_cpu = *cases.cpu != '\0';
-  IdleObserver observer(setup.smoke || !wants_cpu ? absl::Milliseconds(100) : absl::Seconds(5));
+  IdleObserver observer(setup.smoke ? absl::Milliseconds(100) : absl::Seconds(5));
   const absl::StatusOr<PairResult> result =
       RunPair(setup, carrier, TwoCores(setup), config, std::ref(observer));
   Sample sample;

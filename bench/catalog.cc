@@ -118,7 +118,7 @@ std::vector<CaseInfo> MakeCatalog() {
        {Below(kMust, "below 64 KiB", 64), Below(kAim, "below 16 KiB", 16)},
        false},
       {"idle-memory-heavy",
-       "Idle connection after 400 KiB each way: memory of both ends",
+       "Idle connection 6 s after 400 KiB each way: memory of both ends",
        "KiB",
        true,
        true,

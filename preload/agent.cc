@@ -48,8 +48,6 @@ void* AgentMain(void*) {
   agent.tid.store(CurrentTid(), std::memory_order_relaxed);
   epoll_event events[64];
   int timeout_ms = -1;
-  int reclaim_ms = -1;
-  uint64_t look_at_ns = 0;
   for (;;) {
     const long n = sys::Call(SYS_epoll_pwait, agent.epoll_fd, reinterpret_cast<long>(events), 64,
                              timeout_ms, 0, 8);
@@ -83,11 +81,7 @@ void* AgentMain(void*) {
     }
     TakeOurs(Arena()->service, ServiceSide);
     TakeOurs(Arena()->wanted, ConsiderSide);
-    const uint64_t now = sys::MonotonicNs();
-    if (now >= look_at_ns) {
-      reclaim_ms = ReclaimIdleMemory();
-      look_at_ns = reclaim_ms < 0 ? 0 : now + static_cast<uint64_t>(reclaim_ms) * 1000000u;
-    }
+    const int reclaim_ms = ReclaimIdleMemory();
     const int retry_ms = RetryPostponed();
     timeout_ms = retry_ms < 0 || (reclaim_ms >= 0 && reclaim_ms < retry_ms) ? reclaim_ms : retry_ms;
   }

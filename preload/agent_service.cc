@@ -206,44 +206,6 @@ void ChannelGone(uint32_t index) {
   ReleaseChannelIfUnused(index);
 }
 
-int ReclaimIdleMemory() {
-  constexpr int kFirstLookMs = 2000;
-  constexpr int kLongestMs = 60000;
-  constexpr uint64_t kWorthBytes = 32768;  // less than this stays where it is
-  static int pause_ms = kFirstLookMs;
-  bool any = false;
-  bool busy = false;
-  for (uint32_t slot = 0; slot < kMaxSides; ++slot) {
-    if (slot % 64 == 0 && Arena()->used.words[slot / 64].load(std::memory_order_relaxed) == 0) {
-      slot += 63;
-      continue;
-    }
-    AgentSide& note = agent.sides[slot];
-    if (note.stage != Stage::kAttached || !note.mine.fifo) continue;
-    any = true;
-    const uint64_t index = IndexOf(note.mine.fifo.header->producer.load(std::memory_order_relaxed));
-    if (index != note.seen_index) {
-      busy = true;
-      note.discarded = note.discarded && index < kWorthBytes;
-      note.seen_index = index;
-      continue;
-    }
-    if (note.discarded) continue;
-    // Quiet since the last look. Under the send lock nothing is produced, and an empty FIFO has no
-    // reader in its data.
-    Side* side = SideAt(slot);
-    LockScope scope(side->send.lock, CurrentTid());
-    if (side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo ||
-        note.mine.fifo.FreeBytes() != note.mine.fifo.capacity_bytes) {
-      continue;
-    }
-    LocalTransport().discard_data(note.mine);
-    note.discarded = true;
-  }
-  pause_ms = busy ? kFirstLookMs : (pause_ms < kLongestMs / 2 ? pause_ms * 2 : kLongestMs);
-  return any ? pause_ms : -1;
-}
-
 void FallBackEverything(const char* reason) {
   if (Arena() == nullptr) return;
   for (uint32_t slot = 0; slot < kMaxSides; ++slot) {

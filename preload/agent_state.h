@@ -99,8 +99,9 @@ void OnSealed(uint32_t channel, const ControlMessage& message);
 void ForgetPublished();  // in a forked child: the parent's list is not ours
 void FallBackEverything(const char* reason);
 
-// Gives the memory of idle FIFOs back. Milliseconds until the next look is due; -1: there is
-// nothing to look at.
+// agent_reclaim.cc
+void ReclaimLater();  // a FIFO has been made
+// Milliseconds until the next look is due; -1: there is nothing to look at.
 int ReclaimIdleMemory();
 
 // agent_retry.cc

@@ -245,6 +245,7 @@ bool Attach(uint32_t slot) {
       note.seen_index = 0;
       note.discarded = true;
       note.stage = Stage::kAttached;
+      ReclaimLater();
       side->reason.store("", std::memory_order_relaxed);
       side->attached.store(1, std::memory_order_release);
       side->receive.BecomeAware(note.theirs.fifo);

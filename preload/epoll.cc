@@ -128,8 +128,8 @@ void AddDoorbell(EpollSet* set) {
   }
 }
 
-// After a conversion, under both locks. Who sleeps in this set, as one without FIFOs or as one with,
-// must look at FIFOs now.
+// After a conversion, under both locks. Who sleeps in this set, as one without FIFOs or as one
+// with, must look at FIFOs now.
 void WakeSleepersOf(EpollSet* set) {
   // seq_cst: pairs with the sleeper, who counts itself and then looks at `converted` (Dekker).
   if (set->plain_sleepers.load(std::memory_order_seq_cst) == 0) return RingOwnDoorbell();
@@ -251,9 +251,8 @@ int Add(EpollSet* set, int fd, Side* side, epoll_event* event) {
   }
   const uint32_t index = IndexOfRegistration(registration);
   const int result =
-      draft.converted
-          ? TellKernel(set, EPOLL_CTL_ADD, index, &draft)
-          : KernelControl(set->epfd, EPOLL_CTL_ADD, fd, event->events, event->data.u64);
+      draft.converted ? TellKernel(set, EPOLL_CTL_ADD, index, &draft)
+                      : KernelControl(set->epfd, EPOLL_CTL_ADD, fd, event->events, event->data.u64);
   if (result != 0) {
     registration->in_use = false;
     registration->next_free = first_free;

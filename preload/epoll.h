@@ -52,10 +52,10 @@ struct alignas(64) EpollSet {  // aligned: the descriptor table keeps a tag in a
                    // the tags
   int epfd;
   uint32_t turn;
-  std::atomic<uint32_t> converted;    // how many
+  std::atomic<uint32_t> converted;       // how many
   std::atomic<uint32_t> plain_sleepers;  // threads asleep in it that do not look at FIFOs
-  std::atomic<uint32_t> conversions;  // so far
-  uint32_t first_converted;           // index + 1
+  std::atomic<uint32_t> conversions;     // so far
+  uint32_t first_converted;              // index + 1
 };
 
 // For the agent: converts all registrations of a side, before it is attached. False: one of them

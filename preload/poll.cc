@@ -139,6 +139,14 @@ struct Waited {
       counted[i] = nullptr;
     }
   }
+  // The kernel's answer in fds[].revents came at a moment that a doorbell has chosen.
+  void Complete() {
+    for (nfds_t i = 0; i < count; ++i) {
+      if (fds[i].revents != 0 && counted[i] != nullptr)
+        fds[i].revents =
+            static_cast<short>(fds[i].revents | KernelEvents(fds[i].fd, fds[i].events));
+    }
+  }
   // Fills fds[].revents from the kernel's answer and the FIFOs; how many are ready.
   int Evaluate(Self self) {
     int ready = 0;
@@ -146,6 +154,8 @@ struct Waited {
       short found = kernel[i].revents;
       Side* side = FindSide(fds[i].fd);
       if (side != nullptr && (found & POLLNVAL) == 0) {
+        if (found != 0)
+          found = static_cast<short>(found | KernelEvents(fds[i].fd, kernel[i].events));
         const bool want_room = (fds[i].events & kWrite) != 0 && (kernel[i].events & kWrite) == 0;
         const FifoReadiness fifo = ReadinessOf(fds[i].fd, side, want_room, self);
         if (fifo.in) found = static_cast<short>(found | (fds[i].events & kRead));
@@ -199,10 +209,11 @@ int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mas
                                    : static_cast<uint64_t>(timeout->tv_sec) * 1000000000u +
                                          static_cast<uint64_t>(timeout->tv_nsec);
   bool may_spin = true;
-  for (;;) {
+  for (bool woken = false;; woken = true) {
     waited.Enter(self);
     if (!waited.accelerated) {
       const int ready = KernelPoll(fds, count, timeout, mask);
+      if (woken && ready > 0) waited.Complete();
       waited.Leave(self);
       return ready;
     }

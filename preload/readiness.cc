@@ -6,6 +6,17 @@
 #include "preload/shadow.h"
 
 namespace xenloop {
+namespace {
+
+short PollNow(int fd, short events) {
+  pollfd entry{fd, events, 0};
+  const timespec now{0, 0};
+  const long ready =
+      sys::Call(SYS_ppoll, reinterpret_cast<long>(&entry), 1, reinterpret_cast<long>(&now), 0, 8);
+  return ready > 0 ? entry.revents : static_cast<short>(0);
+}
+
+}  // namespace
 
 FifoReadiness ReadinessOf(int fd, Side* side, bool want_room, Self self) {
   FifoReadiness ready{};
@@ -48,12 +59,14 @@ FifoReadiness ReadinessOf(int fd, Side* side, bool want_room, Self self) {
   return ready;
 }
 
-bool KernelWritable(int fd) {
-  pollfd entry{fd, POLLOUT, 0};
-  const timespec now{0, 0};
-  return sys::Call(SYS_ppoll, reinterpret_cast<long>(&entry), 1, reinterpret_cast<long>(&now), 0,
-                   8) > 0 &&
-         (entry.revents & POLLOUT) != 0;
+short KernelEvents(int fd, short events) {
+  // poll takes no lock of the socket; TCP_INFO does, and so waits until the segment that is being
+  // worked on has had all its effects.
+  tcp_info info;
+  TcpInfoOf(fd, &info);
+  return PollNow(fd, events);
 }
+
+bool KernelWritable(int fd) { return (PollNow(fd, POLLOUT) & POLLOUT) != 0; }
 
 }  // namespace xenloop

@@ -22,4 +22,10 @@ FifoReadiness ReadinessOf(int fd, Side* side, bool want_room, Self self);
 // Room in the shadow socket's send buffer now?
 bool KernelWritable(int fd);
 
+// What poll(2) says of the shadow socket now. For one that is accelerated and has something to say:
+// we are woken by the doorbell at the very moment when the kernel ends the connection, and may see
+// it half-way (a FIN that is readable and not yet an end of stream), as no sleeper in the kernel
+// would.
+short KernelEvents(int fd, short events);
+
 }  // namespace xenloop

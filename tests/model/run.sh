@@ -44,6 +44,7 @@ case ${1:-small} in
     right "two writers, one FIFO" -DREADERS=1 -DWRITERS=2 -DBYTES=1 -DEPISODES=1
     right "two readers, going over only" -DREADERS=2 -DBYTES=2 -DEPISODES=1 -DSEALS=0
     right "two writers, going over only" -DREADERS=1 -DWRITERS=2 -DBYTES=2 -DEPISODES=1 -DSEALS=0
+    right "the sender is killed" -DREADERS=1 -DBYTES=2 -DEPISODES=1 -DDEATH
     ;;
   wrong)
     wrong "flush does not seal the consumer's word" -DREADERS=1 -DWRONG_NO_CONSUMER_SEAL
@@ -53,11 +54,15 @@ case ${1:-small} in
     wrong "switch beneath a thread in the kernel" -DREADERS=1 -DWRITERS=2 -DWRONG_NO_USERS
     wrong "no second look when entering the kernel" -DREADERS=1 -DWRITERS=2 -DWRONG_NO_SECOND_LOOK
     wrong "switch beneath a reader in the kernel" -DREADERS=2 -DWRONG_NO_READY
+    wrong "FIFO of a dead sender is let go" -DREADERS=1 -DBYTES=3 -DEPISODES=1 -DDEATH -DWRONG_FORGET_RESIDUE
+    wrong "dead sender's residue read from its start" -DREADERS=1 -DBYTES=3 -DEPISODES=1 -DDEATH -DWRONG_INHERIT
     ;;
   large)
     right "two readers, one FIFO" -DREADERS=2 -DBYTES=2 -DEPISODES=1
     right "two writers, one FIFO" -DREADERS=1 -DWRITERS=2 -DBYTES=2 -DEPISODES=1
     right "two readers, two FIFOs" -DREADERS=2 -DBYTES=2
+    right "the sender is killed" -DREADERS=1 -DBYTES=3 -DEPISODES=1 -DDEATH
+    right "the sender is killed, two FIFOs" -DREADERS=1 -DBYTES=2 -DDEATH
     ;;
   *)
     echo "usage: run.sh [small | wrong | large]" >&2

@@ -1,13 +1,17 @@
-/* switch.pml: channel/stream.h as a spin model: one direction A -> B of a connection that goes over to a FIFO, falls back
+/* switch.pml: channel/{send,receive}_stream.h as a spin model: one direction A -> B of a connection that goes over to a FIFO, falls back
    and goes over to another FIFO, at any interleaving of two writers, two readers, both agents and a third party that
    seals either word at any moment. Names are those of stream.h. Bytes are numbered; the readers assert their order.
 
-   Not modelled: weak memory (every access here is sequentially consistent), death, FIN, wake-ups (a process waits for
-   what its wake-up would tell it), peeking. A state in which nobody can go on although bytes are owed is an error, too.
-   Rules, as numbered in stream.h: (1) BeginFlush and PumpResidue, (2) Produce and Consume, (3) Offer, (4) EnterDraining.
+   With -DDEATH end A may be killed between any two of its steps; the kernel then delivers what TCP has, and the end.
+
+   Not modelled: weak memory (every access here is sequentially consistent), a FIN of a living end, wake-ups (a process
+   waits for what its wake-up would tell it), peeking. A state in which nobody can go on although bytes are owed is an
+   error, too.
+   Rules, as numbered in stream.h: (1) BeginFlush and PumpResidue, (2) Produce and Consume, (3) Offer, (4) EnterDraining,
+   (5) InheritResidue.
 
    Wrong variants that pan must reject (run.sh): -DWRONG_NO_CONSUMER_SEAL, -DWRONG_NEWER_FIRST, -DWRONG_NO_USERS,
-   -DWRONG_NO_SECOND_LOOK, -DWRONG_NO_READY, -DWRONG_NO_DRAIN, -DWRONG_RESIDUE. */
+   -DWRONG_NO_SECOND_LOOK, -DWRONG_NO_READY, -DWRONG_NO_DRAIN, -DWRONG_RESIDUE; with -DDEATH -DWRONG_FORGET_RESIDUE, -DWRONG_INHERIT. */
 
 #ifndef BYTES
 #define BYTES 3     /* to be carried */
@@ -37,6 +41,7 @@
 #define R_AWARE 1
 #define R_DRAINING 2
 #define R_FIFO 3
+#define R_INHERITED 4
 
 #define SEALED(w) ((w) & 1)
 #define INDEX(w) ((w) >> 1)
@@ -65,6 +70,11 @@ bool r_lock;
 byte r_fifo;
 byte remaining; /* tcp_remaining */
 byte next_r;    /* ghost: the byte that must come next */
+byte owed_begin;  /* residue_begin and residue_end of the last FIFO; valid while residue_due */
+byte owed_end;
+bool residue_due;
+
+bool dead;      /* A has been killed */
 
 /* The agents. */
 byte episodes;  /* FIFOs made so far */
@@ -78,7 +88,8 @@ chan tcp = [TCP_ROOM] of { byte };
 byte written;
 byte read;
 
-#define QUIET (next_r == BYTES)
+#define QUIET (!dead && next_r == BYTES)
+#define ENDED (dead && read == written)  /* a receive from TCP finds the end of the stream */
 #define SLOT(e, i) data[(e) * CAPACITY + ((i) % CAPACITY)]
 #define FIFO_SEALED(e) (SEALED(producer[e]) || SEALED(consumer[e]))
 
@@ -96,7 +107,45 @@ inline seal(e) {
 }
 
 /* Under r_lock. */
-inline end_fifo() { seal(r_fifo); r_route = R_TCP }
+inline end_fifo() {
+  seal(r_fifo);
+  if
+  :: (r_route != R_AWARE || up[r_fifo]) && INDEX(producer[r_fifo]) > INDEX(consumer[r_fifo]) ->
+     owed_begin = INDEX(consumer[r_fifo]);
+     owed_end = INDEX(producer[r_fifo]);
+     residue_due = true
+  :: else
+  fi;
+  r_route = R_TCP
+}
+/* Under r_lock. What is on its way in TCP will be delivered, whoever dies. */
+inline look_for_residue() {
+  if
+#ifdef WRONG_FORGET_RESIDUE
+  :: true -> residue_due = false
+#else
+  :: residue_due && written >= switch_offset[r_fifo] + (owed_end - owed_begin) -> residue_due = false
+  :: else
+#endif
+  fi
+}
+/* Under r_lock, at the end of the stream. */
+inline inherit_residue() {
+  if
+  :: r_route == R_TCP && residue_due && ENDED ->
+#ifdef WRONG_INHERIT
+     owed_begin = owed_begin;
+#else
+     owed_begin = owed_begin + (read - switch_offset[r_fifo]);
+#endif
+     residue_due = false;
+     if
+     :: owed_begin < owed_end -> r_route = R_INHERITED
+     :: else
+     fi
+  :: else
+  fi
+}
 
 /* Under s_lock. */
 inline begin_flush() {
@@ -155,6 +204,7 @@ inline switch_up() {
 /* One send of one byte: EnterKernel, else TrySend, as preload/ does; again until the byte is gone or there is no room. */
 proctype Writer() {
   byte n; byte w; bool inside; bool deferred;
+  {
   do
   :: next_w == BYTES -> break
   /* Waiting in the kernel for room, or in the FIFO's or the flush's sleep: woken when one of these holds. */
@@ -215,10 +265,12 @@ proctype Writer() {
         unlock(s_lock)
      fi
   od
+  } unless { dead }
 }
 
 /* The agent of A: attaches, answers seals, finishes flushes, lets go. */
 proctype AgentA() {
+  {
   do
   :: QUIET -> break
   :: !s_attached && s_done < episodes ->  /* the JOIN has come */
@@ -241,13 +293,14 @@ proctype AgentA() {
      fi;
      unlock(s_lock)
   od
+  } unless { dead }
 }
 
 /* The agent of B: joins an offer, leaves a FIFO that has been sealed, lets go. */
 proctype AgentB() {
   do
-  :: QUIET -> break
-  :: !r_attached && episodes < EPISODES && s_done == episodes && r_done == episodes ->
+  :: QUIET || ENDED -> break
+  :: !r_attached && !dead && episodes < EPISODES && s_done == episodes && r_done == episodes ->
      lock(r_lock);
      r_fifo = episodes;
      r_route = R_AWARE;
@@ -257,18 +310,23 @@ proctype AgentB() {
      fi;
      atomic { r_attached = true; episodes++ };
      unlock(r_lock)
-  :: r_attached && (r_route == R_TCP || FIFO_SEALED(r_fifo)) ->
+  :: r_attached && ((r_route == R_TCP && (!residue_due || read != written)) ||
+                    (r_route != R_TCP && r_route != R_INHERITED && FIFO_SEALED(r_fifo))) ->
      lock(r_lock);
      if
-     :: r_route != R_TCP -> end_fifo()
+     :: r_route != R_TCP && r_route != R_INHERITED -> end_fifo()
      :: else
      fi;
-     atomic { r_attached = false; r_done++ };
+     look_for_residue();
+     if
+     :: r_route == R_TCP && !residue_due -> atomic { r_attached = false; r_done++ }
+     :: else
+     fi;
      unlock(r_lock)
   od
 }
 
-#define SOMETHING_TO_READ (nempty(tcp) || \
+#define SOMETHING_TO_READ (nempty(tcp) || ENDED || r_route == R_INHERITED || \
   (r_route == R_FIFO && (INDEX(producer[r_fifo]) > INDEX(consumer[r_fifo]) || FIFO_SEALED(r_fifo))) || \
   (r_route == R_AWARE && (up[r_fifo] || FIFO_SEALED(r_fifo) || (!consumer_ready[r_fifo] && r_users == 0))))
 
@@ -286,9 +344,16 @@ proctype Reader() {
   byte v; byte w; byte p;
   do
   :: QUIET -> break
+  /* The end: the kernel's, with nothing behind it that the FIFO could still give. */
+  :: atomic { ENDED && !r_lock && ((r_route == R_TCP && !residue_due) ||
+                (r_route == R_AWARE && !up[r_fifo] && !FIFO_SEALED(r_fifo)) ||
+                (r_route == R_FIFO && !FIFO_SEALED(r_fifo) &&
+                 INDEX(producer[r_fifo]) == INDEX(consumer[r_fifo]))) ->
+              assert(next_r == next_w); break }
   :: !QUIET && SOMETHING_TO_READ ->
      if
-     :: r_route == R_TCP ->
+     :: r_route == R_TCP && ENDED -> lock(r_lock); inherit_residue(); unlock(r_lock)
+     :: r_route == R_TCP && !ENDED ->
         r_users++;
         if
         :: r_route == R_TCP ->  /* in the kernel, for as long as it takes */
@@ -344,6 +409,13 @@ proctype Reader() {
               fi
            :: empty(tcp)
            fi
+        :: r_route == R_INHERITED ->
+           v = SLOT(r_fifo, owed_begin);
+           atomic { take(v); owed_begin++ };
+           if
+           :: owed_begin == owed_end -> r_route = R_TCP
+           :: else
+           fi
         :: r_route == R_FIFO ->
            w = consumer[r_fifo];
            if
@@ -372,7 +444,7 @@ proctype Reader() {
 proctype Sealer() {
   byte seals;
   do
-  :: seals == SEALS || QUIET -> break
+  :: seals == SEALS || QUIET || ENDED -> break
   :: seals < SEALS && episodes > 0 && !QUIET ->
      atomic {
        if
@@ -384,8 +456,15 @@ proctype Sealer() {
   od
 }
 
+#ifdef DEATH
+proctype Killer() { dead = true }
+#endif
+
 init {
   atomic {
+#ifdef DEATH
+    run Killer();
+#endif
     byte i;
     for (i : 1 .. WRITERS) { run Writer() }
     for (i : 1 .. READERS) { run Reader() }

@@ -222,6 +222,7 @@ bool Attach(uint32_t slot) {
   if (!PrepareRegistrations(side)) {
     side->reason.store("registered with EPOLLEXCLUSIVE or in a foreign epoll set",
                        std::memory_order_relaxed);
+    RestoreRegistrations(side);  // those that could be
     return false;
   }
   bool attached = false;

@@ -166,6 +166,13 @@ int KernelWait(int epfd, epoll_event* events, int max_events, const timespec* ti
   return -error;
 }
 
+// The same without waiting, and without libc: a cancellation point must not be met with a lock
+// held.
+int KernelLook(int epfd, epoll_event* events, int max_events) {
+  return static_cast<int>(
+      sys::Call(SYS_epoll_pwait, epfd, reinterpret_cast<long>(events), max_events, 0, 0, 8));
+}
+
 bool Remaining(const timespec* timeout, uint64_t deadline_ns, timespec* left) {
   if (timeout == nullptr) return true;
   const uint64_t now = sys::MonotonicNs();
@@ -182,15 +189,15 @@ bool Remaining(const timespec* timeout, uint64_t deadline_ns, timespec* left) {
 // when the program takes few at a time. Under the set's lock from beginning to end, so that no
 // registration is converted or given back in between and told twice.
 int Look(EpollSet* set, int epfd, epoll_event* events, int max_events, bool ask_kernel, Self self) {
-  static constexpr timespec kNow{0, 0};
+  constexpr int kMostQuestions = 3;
   const LockScope scope(set->lock, self.tid);
   const bool alone = scope.result() != LockResult::kReentered;  // else in a signal handler
   const uint64_t token = next_token.fetch_add(1, std::memory_order_relaxed);
   const bool kernel_first = ask_kernel && (++set->turn & 1) != 0;
   int count = 0;
   if (!kernel_first && alone) count = Collect(set, events, 0, max_events, token, self);
-  while (ask_kernel && count < max_events) {
-    const int more = KernelWait(epfd, events + count, max_events - count, &kNow, nullptr);
+  for (int i = 0; ask_kernel && i < kMostQuestions && count < max_events; ++i) {
+    const int more = KernelLook(epfd, events + count, max_events - count);
     if (more < 0 && count == 0) return more;
     if (more <= 0) break;
     const int before = count;

@@ -132,7 +132,8 @@ TEST_P(EpollTest, StatesOfTheEnd) {
 TEST_P(EpollTest, Reset) {
   ASSERT_EQ(set_.Add(fd(), kEverything), Done(0));
   peer().Reset();
-  EXPECT_EQ(set_.NextWith(EPOLLERR),
+  // Level-triggered room makes this a busy look, which may see a reset half-way.
+  EXPECT_EQ(set_.NextWith(EPOLLERR | EPOLLHUP),
             static_cast<uint32_t>(EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLHUP | EPOLLERR));
 }
 

@@ -42,7 +42,8 @@ int OtherDescriptor(const Side* side, int except) {
 // open file after the close, and end the connection when the call returns; so does this: the side
 // lives on under a private number.
 bool LeaveToBlockedCalls(int fd, Side* side) {
-  const int duplicate = static_cast<int>(sys::Call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 1024));
+  const int duplicate =
+      static_cast<int>(sys::Call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, sys::DescriptorBase()));
   if (duplicate < 0 || !FdTable::InRange(duplicate)) return false;
   LockScope send(side->send.lock, CurrentTid());
   LockScope receive(side->receive.lock, CurrentTid());
@@ -79,8 +80,16 @@ void CloseAttached(int fd, Side* side) {
       unread ? "yes" : "no");
   int lingering = -1;
   if (pending) {
-    lingering = static_cast<int>(sys::Call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 1024));
-    if (lingering >= 0) FdTable::SetPrivate(lingering);
+    lingering = static_cast<int>(sys::Call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, sys::DescriptorBase()));
+    if (lingering >= 0) {
+      FdTable::SetPrivate(lingering);
+    } else {  // no descriptor left for the agent to go on with: this close waits
+      const uint64_t end = sys::MonotonicNs() + static_cast<uint64_t>(kLongestFlushMs) * 1000000u;
+      while (pending && SleepUntilWritable(fd, end) == 0) {
+        LockScope scope(side->send.lock, tid);
+        pending = side->send.PumpResidue(shadow) != 0;
+      }
+    }
   } else if (unread) {
     const linger reset{1, 0};
     sys::Call(SYS_setsockopt, fd, SOL_SOCKET, SO_LINGER, reinterpret_cast<long>(&reset),

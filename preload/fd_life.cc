@@ -20,6 +20,11 @@ namespace {
 
 constexpr int kLongestFlushMs = 5000;
 
+// Another number of the socket, out of the program's way, or -errno.
+int DuplicateForUs(int fd) {
+  return static_cast<int>(sys::Call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, sys::DescriptorBase()));
+}
+
 void Follow(int fd) {
   if (!FdTable::InRange(fd)) return;
   if (!FdTable::IsEmpty(fd)) BeforeClose(fd);  // closed behind our back: what we knew is void
@@ -42,8 +47,7 @@ int OtherDescriptor(const Side* side, int except) {
 // open file after the close, and end the connection when the call returns; so does this: the side
 // lives on under a private number.
 bool LeaveToBlockedCalls(int fd, Side* side) {
-  const int duplicate =
-      static_cast<int>(sys::Call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, sys::DescriptorBase()));
+  const int duplicate = DuplicateForUs(fd);
   if (duplicate < 0 || !FdTable::InRange(duplicate)) return false;
   LockScope send(side->send.lock, CurrentTid());
   LockScope receive(side->receive.lock, CurrentTid());
@@ -80,7 +84,7 @@ void CloseAttached(int fd, Side* side) {
       unread ? "yes" : "no");
   int lingering = -1;
   if (pending) {
-    lingering = static_cast<int>(sys::Call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, sys::DescriptorBase()));
+    lingering = DuplicateForUs(fd);
     if (lingering >= 0) {
       FdTable::SetPrivate(lingering);
     } else {  // no descriptor left for the agent to go on with: this close waits

@@ -111,7 +111,7 @@ void World::EndOfStream(int e, ssize_t result) {
   if (result == 0) {
     end.saw_end = true;
     if (!In(e).finished() && !reset_) Fail("end of stream although the peer has not finished");
-    if (end.received != At(1 - e).sent && !MayBeCut(1 - e)) {
+    if (end.received != At(1 - e).sent && !reset_) {
       Fail("end of stream at " + std::to_string(end.received) + " of " +
            std::to_string(At(1 - e).sent) + " bytes");
     }

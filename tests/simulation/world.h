@@ -192,7 +192,6 @@ class World {
   void Check();
   void CheckFifo(const SharedFifo& memory);
   void CheckReadiness(int e);
-  bool MayBeCut(int from) const;
 
   // mutants.cc
   void Misbehave(int e);
@@ -212,6 +211,8 @@ class World {
   int depth_ = 0;  // of steps inside steps
   bool quiet_ = false;
   bool die_in_flush_ = false;
+  // Only then may bytes be missing: what an end that is killed has published stays readable,
+  // whoever seals its FIFO.
   bool reset_ = false;
   uint32_t size_bits_;
   uint32_t violence_;

@@ -76,14 +76,28 @@ void CloseAll(Ticket* ticket) {
   }
 }
 
+// A descriptor that comes with a packet is for a moment the smallest free number, which the program
+// may just have closed. So one that is not wanted is never taken: the packet is looked at first.
+bool BringsNothingWanted(uint32_t index) {
+  ControlMessage message;
+  const long n = sys::Call(SYS_recvfrom, agent.channels[index].fd, reinterpret_cast<long>(&message),
+                           sizeof message, MSG_DONTWAIT | MSG_PEEK, 0, 0);
+  return n == static_cast<long>(sizeof message) && message.type == ControlType::kOffer &&
+         ObjectionTo(index, message) != RefusalReason::kCount;
+}
+
 // One packet. Its length (0: the other end is gone), or -errno. Descriptors beyond a ticket's two
-// are closed.
+// are closed; without a ticket the kernel drops them all.
 ssize_t ReceivePacket(int fd, void* buffer, size_t capacity, Ticket* ticket) {
   alignas(cmsghdr) uint8_t control[CMSG_SPACE(sizeof(int) * kMostDescriptors)];
   iovec iov{buffer, capacity};
   msghdr message = {};
   message.msg_iov = &iov;
   message.msg_iovlen = 1;
+  if (ticket == nullptr) {
+    return sys::Call(SYS_recvmsg, fd, reinterpret_cast<long>(&message),
+                     MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  }
   message.msg_control = control;
   message.msg_controllen = sizeof control;
   const long n =
@@ -210,7 +224,8 @@ void ChannelEvent(uint32_t index, uint32_t events) {
     alignas(ControlMessage) uint8_t packet[sizeof(ControlMessage) + 1];
     Ticket ticket;
     const bool was_ready = channel.ready;
-    const ssize_t n = ReceivePacket(channel.fd, packet, sizeof packet, &ticket);
+    const ssize_t n = ReceivePacket(channel.fd, packet, sizeof packet,
+                                    BringsNothingWanted(index) ? nullptr : &ticket);
     if (n == -EAGAIN || n == -EINTR) return;
     bool good = false;
     if (n == static_cast<ssize_t>(sizeof(ControlMessage))) {

@@ -92,6 +92,8 @@ void Abandon(uint32_t slot,
              const char* reason);  // an attempt that is not attached: back to "published"
 void ConsiderSide(uint32_t slot);
 void ChannelReady(uint32_t index);
+// Why this offer will be refused, whatever it brings; kCount: it may be accepted.
+RefusalReason ObjectionTo(uint32_t channel, const ControlMessage& offer);
 void OnOffer(uint32_t channel, const ControlMessage& message, Ticket* ticket);
 void OnJoin(uint32_t channel, const ControlMessage& message, Ticket* ticket);
 void OnRefuse(uint32_t channel, const ControlMessage& message);

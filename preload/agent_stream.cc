@@ -330,31 +330,37 @@ void ChannelReady(uint32_t index) {
   }
 }
 
+RefusalReason ObjectionTo(uint32_t channel, const ControlMessage& offer) {
+  if (!GetConfig().accept_offers || agent.refused_for_now.load(std::memory_order_relaxed) != 0)
+    return RefusalReason::kByConfiguration;
+  const uint32_t slot = Find(offer.tuple);
+  if (slot == kMaxSides) return RefusalReason::kUnknownConnection;
+  const AgentSide& note = agent.sides[slot];
+  if (!PeerMayHold(agent.channels[channel], note.tuple)) return RefusalReason::kNotAllowed;
+  const Side* side = SideAt(slot);
+  // Our copy may be closed; the process that goes on with the connection publishes it anew.
+  if (FindSide(side->fd.load(std::memory_order_acquire)) != side)
+    return RefusalReason::kUnknownConnection;
+  // Where both ends have made an offer, that of the end which is meant to make it stands.
+  const bool ours_out = note.stage == Stage::kOffered || note.stage == Stage::kWaiting;
+  if (ours_out ? MakesTheOffer(note.tuple) : note.stage != Stage::kPublished)
+    return RefusalReason::kBusy;
+  return RefusalReason::kCount;
+}
+
 void OnOffer(uint32_t channel, const ControlMessage& message, Ticket* ticket) {
-  if (!GetConfig().accept_offers || agent.refused_for_now.load(std::memory_order_relaxed) != 0) {
-    return Refuse(channel, message, RefusalReason::kByConfiguration);
-  }
+  const RefusalReason objection = ObjectionTo(channel, message);
   const uint32_t slot = Find(message.tuple);
-  if (slot == kMaxSides) return Refuse(channel, message, RefusalReason::kUnknownConnection);
+  if (objection != RefusalReason::kCount) {
+    if (objection == RefusalReason::kUnknownConnection && slot != kMaxSides) Unlist(slot);
+    return Refuse(channel, message, objection);
+  }
   AgentSide& note = agent.sides[slot];
   Side* side = SideAt(slot);
-  if (!PeerMayHold(agent.channels[channel], note.tuple))
-    return Refuse(channel, message, RefusalReason::kNotAllowed);
-  if (FindSide(side->fd.load(std::memory_order_acquire)) != side) {
-    // Our copy is closed; the process that goes on with the connection publishes it anew.
-    Unlist(slot);
-    return Refuse(channel, message, RefusalReason::kUnknownConnection);
-  }
-  if (note.stage == Stage::kOffered || note.stage == Stage::kWaiting) {
-    // Both ends have made an offer: the one of the end that is meant to make it stands.
-    if (MakesTheOffer(note.tuple)) return Refuse(channel, message, RefusalReason::kBusy);
-    Abandon(slot, nullptr);
-  }
+  if (note.stage != Stage::kPublished) Abandon(slot, nullptr);
   Tuple now;
-  if (note.stage != Stage::kPublished || Probe(side->fd.load(), side, &now) != nullptr ||
-      !SameTuple(now, note.tuple)) {
+  if (Probe(side->fd.load(), side, &now) != nullptr || !SameTuple(now, note.tuple))
     return Refuse(channel, message, RefusalReason::kBusy);
-  }
   Ticket mine;
   int error = LocalTransport().map_fifo(ticket, &note.theirs);
   if (error == 0) error = LocalTransport().create_fifo(GetConfig().fifo_bytes, &note.mine, &mine);

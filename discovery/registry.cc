@@ -5,9 +5,9 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "channel/base/sys.h"
+#include "discovery/runtime_directory.h"
 
 namespace xenloop {
 namespace {
@@ -27,44 +27,6 @@ off_t OffsetOf(uint64_t hash) {
   return static_cast<off_t>((hash % kBuckets) * kEntriesPerBucket * sizeof(Entry));
 }
 
-// Opens DIR/xenloop-UID if it is what it must be: a directory of that user that no other user can
-// write.
-int OpenDirectory(const char* base, uid_t uid, const char** reason) {
-  char path[160];
-  snprintf(path, sizeof path, "%s/xenloop-%u", base, uid);
-  const long fd = sys::MakeDescriptor(SYS_openat, AT_FDCWD, AsLong(path),
-                            O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-  if (fd < 0) {
-    *reason = "runtime directory cannot be opened";
-    return static_cast<int>(fd);
-  }
-  struct stat status;
-  const long result = sys::Call(SYS_fstat, fd, AsLong(&status));
-  if (result < 0 || status.st_uid != uid || (status.st_mode & 022) != 0) {
-    *reason = "runtime directory belongs to somebody else";
-    sys::Close(static_cast<int>(fd));
-    return -EPERM;
-  }
-  return static_cast<int>(fd);
-}
-
-int OpenHints(int directory, uid_t uid, int flags, const char** reason) {
-  const long fd = sys::MakeDescriptor(SYS_openat, directory, AsLong("hints"),
-                            flags | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0644);
-  if (fd < 0) {
-    *reason = "hints file cannot be opened";
-    return static_cast<int>(fd);
-  }
-  struct stat status;
-  const long result = sys::Call(SYS_fstat, fd, AsLong(&status));
-  if (result < 0 || !S_ISREG(status.st_mode) || status.st_uid != uid) {
-    *reason = "hints file is not ours";
-    sys::Close(static_cast<int>(fd));
-    return -EPERM;
-  }
-  return static_cast<int>(fd);
-}
-
 }  // namespace
 
 int Registry::Open(const char* base, uid_t uid, const char** reason) {
@@ -75,17 +37,9 @@ int Registry::Open(const char* base, uid_t uid, const char** reason) {
   }
   strcpy(base_, base);
   uid_ = uid;
-  char path[160];
-  snprintf(path, sizeof path, "%s/xenloop-%u", base, uid);
-  const long made = sys::Call(SYS_mkdirat, AT_FDCWD, AsLong(path), 0755);
-  if (made < 0 && made != -EEXIST) {
-    *reason = "runtime directory cannot be made";
-    return static_cast<int>(made);
-  }
-  const int directory = OpenDirectory(base, uid, reason);
-  if (directory < 0) return directory;
-  hints_fd_ = OpenHints(directory, uid, O_RDWR | O_CREAT, reason);
-  sys::Close(directory);
+  const int made = MakeRuntimeDirectory(base, uid, reason);
+  if (made < 0) return made;
+  hints_fd_ = OpenRuntimeFile(base, uid, "hints", O_RDWR | O_CREAT, 0644, reason);
   return hints_fd_ < 0 ? hints_fd_ : 0;
 }
 
@@ -118,10 +72,7 @@ size_t Registry::Lookup(uid_t uid, uint64_t hash, uint64_t* out, size_t capacity
   int fd = hints_fd_;
   if (uid != uid_ || fd < 0) {
     const char* reason = nullptr;
-    const int directory = OpenDirectory(base_, uid, &reason);
-    if (directory < 0) return 0;
-    fd = OpenHints(directory, uid, O_RDONLY, &reason);
-    sys::Close(directory);
+    fd = OpenRuntimeFile(base_, uid, "hints", O_RDONLY, 0, &reason);
     if (fd < 0) return 0;
   }
   Entry bucket[kEntriesPerBucket] = {};

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <limits.h>
 
+#include "preload/inheritance.h"
 #include "preload/real.h"
 #include "preload/socket.h"
 
@@ -111,9 +112,9 @@ inline auto CloseOr(int fd, KernelCall kernel) -> decltype(kernel()) {
 }
 
 template <class KernelCall>
-inline auto ExecBy(KernelCall kernel) -> decltype(kernel()) {
+inline auto ExecBy(const ProgramFile& program, KernelCall kernel) -> decltype(kernel()) {
   const bool memory_is_ours = !InBorrowedMemory();
-  if (memory_is_ours) BeforeExec();
+  if (memory_is_ours) BeforeExec(program);
   const auto result = kernel();
   const KeepErrno keep_errno;
   if (memory_is_ours) AfterFailedExec();

@@ -98,28 +98,28 @@ XENLOOP_EXPORT FILE* popen(const char* command, const char* type) {
 XENLOOP_ALIAS(_IO_popen, popen);
 
 XENLOOP_EXPORT int execve(const char* path, char* const argv[], char* const environment[]) {
-  return ExecBy([=] { return real::execve(path, argv, environment); });
+  return ExecBy(ProgramAt(AT_FDCWD, path, 0), [=] { return real::execve(path, argv, environment); });
 }
 
 XENLOOP_EXPORT int execv(const char* path, char* const argv[]) {
-  return ExecBy([=] { return real::execv(path, argv); });
+  return ExecBy(ProgramAt(AT_FDCWD, path, 0), [=] { return real::execv(path, argv); });
 }
 
 XENLOOP_EXPORT int execvp(const char* file, char* const argv[]) {
-  return ExecBy([=] { return real::execvp(file, argv); });
+  return ExecBy(ProgramInPath(file), [=] { return real::execvp(file, argv); });
 }
 
 XENLOOP_EXPORT int execvpe(const char* file, char* const argv[], char* const environment[]) {
-  return ExecBy([=] { return real::execvpe(file, argv, environment); });
+  return ExecBy(ProgramInPath(file), [=] { return real::execvpe(file, argv, environment); });
 }
 
 XENLOOP_EXPORT int fexecve(int fd, char* const argv[], char* const environment[]) {
-  return ExecBy([=] { return real::fexecve(fd, argv, environment); });
+  return ExecBy(ProgramAt(fd, "", AT_EMPTY_PATH), [=] { return real::fexecve(fd, argv, environment); });
 }
 
 XENLOOP_EXPORT int execveat(int directory, const char* path, char* const argv[],
                             char* const environment[], int flags) {
-  return ExecBy([=] { return real::execveat(directory, path, argv, environment, flags); });
+  return ExecBy(ProgramAt(directory, path, flags), [=] { return real::execveat(directory, path, argv, environment, flags); });
 }
 
 XENLOOP_EXPORT int execl(const char* path, const char* first, ...) {

@@ -173,8 +173,9 @@ XENLOOP_EXPORT long syscall(long number, ...) {
       return ForkBy(kernel(), request != nullptr ? request->flags : 0);
     }
     case SYS_execve:
+      return ExecBy(ProgramAt(AT_FDCWD, a, 0), kernel);
     case SYS_execveat:
-      return ExecBy(kernel);
+      return ExecBy(ProgramAt(a, b, e), kernel);
     case SYS_exit_group:
       SayFarewell();
       return kernel();

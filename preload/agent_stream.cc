@@ -11,6 +11,7 @@
 #include "preload/config.h"
 #include "preload/epoll.h"
 #include "preload/fd_table.h"
+#include "preload/inheritance.h"
 #include "preload/log.h"
 #include "preload/self.h"
 #include "preload/shadow.h"
@@ -129,6 +130,7 @@ const char* Probe(int fd, Side* side, Tuple* tuple) {
   side->receive_timeout_us.store(TimeoutUs(fd, SO_RCVTIMEO), std::memory_order_relaxed);
   side->send_timeout_us.store(TimeoutUs(fd, SO_SNDTIMEO), std::memory_order_relaxed);
   if (flags >= 0 && (flags & O_ASYNC) != 0) return "O_ASYNC is set";
+  if (IsStandardStream(side)) return kStandardStream;
   return nullptr;
 }
 
@@ -233,7 +235,7 @@ bool Attach(uint32_t slot) {
     // Under the locks no close can get past BeforeClose: the number still means our socket.
     if (FindSide(fd) == side &&
         side->generation.load(std::memory_order_relaxed) == note.generation &&
-        side->pinned.load(std::memory_order_relaxed) == 0 &&
+        side->pinned.load(std::memory_order_relaxed) == 0 && !IsStandardStream(side) &&
         side->holders.load(std::memory_order_relaxed) == 1 &&
         side->attached.load(std::memory_order_relaxed) == 0 &&
         side->send.route.load(std::memory_order_relaxed) == SendRoute::kTcp &&
@@ -291,9 +293,10 @@ void ConsiderSide(uint32_t slot) {
     note.generation = generation;
   }
   if (note.stage > Stage::kPublished || side->attached.load(std::memory_order_relaxed) != 0) return;
-  const int fd = side->fd.load(std::memory_order_acquire);
-  if (side->pinned.load(std::memory_order_relaxed) != 0 || FindSide(fd) != side) return;
+  const int fd = DescriptorOf(side);
+  if (side->pinned.load(std::memory_order_relaxed) != 0 || fd < 0) return;
   Tuple tuple;
+  UpdateInherited(side);
   const char* obstacle = side->holders.load(std::memory_order_relaxed) == 1
                              ? Probe(fd, side, &tuple)
                              : kSharedByProcesses;

@@ -9,6 +9,7 @@
 #include "preload/epoll.h"
 #include "preload/fd_table.h"
 #include "preload/hot.h"
+#include "preload/inheritance.h"
 #include "preload/log.h"
 #include "preload/shadow.h"
 #include "preload/socket.h"
@@ -127,6 +128,15 @@ void SocketConnected(int fd) {
 
 void SocketListens(int) {}
 
+void SocketAdopted(int fd) {
+  Follow(fd);
+  Side* side = FindSide(fd);
+  if (side == nullptr) return;
+  side->connected.store(1, std::memory_order_relaxed);
+  CountConnection();
+  if (GetConfig().test_points) side->next_attempt.store(0, std::memory_order_relaxed);
+}
+
 void SocketAccepted(int listener, int fd) {
   if (!process_state.ready) return;
   if (FindSide(listener) == nullptr) {
@@ -146,6 +156,15 @@ void SocketAccepted(int listener, int fd) {
   if (GetConfig().test_points || GetConfig().upgrade_after == 0) WantUpgrade(side);
 }
 
+int DescriptorOf(Side* side) {
+  const int fd = side->fd.load(std::memory_order_acquire);
+  if (FindSide(fd) == side) return fd;
+  // Another process of the family knows it by a number that means nothing here.
+  const int here = OtherDescriptor(side, -1);
+  if (here >= 0 && side->holders.load(std::memory_order_acquire) == 1) side->fd.store(here);
+  return here;
+}
+
 bool CloseConcernsUs(int fd) { return process_state.ready && !FdTable::IsEmpty(fd); }
 
 int BeforeClose(int fd) {
@@ -159,15 +178,13 @@ int BeforeClose(int fd) {
   if (side == nullptr) return 0;
   if (side->references.load(std::memory_order_acquire) > 1) {
     const int other = OtherDescriptor(side, fd);
-    if (other < 0) {
-      // Other processes go on with it. Ours will not look after it any longer.
-      if (IsOurs(side)) FallBack(fd, side, "handed over to another process");
-      side->holders.fetch_sub(1, std::memory_order_acq_rel);
-    }
+    // Other processes go on with it? Ours will not look after it any longer.
+    if (other < 0 && IsOurs(side)) FallBack(fd, side, "handed over to another process");
     if (!FdTable::Take(fd, side)) return 0;
     if (other >= 0 && side->fd.load(std::memory_order_relaxed) == fd)
       side->fd.store(other, std::memory_order_release);
     side->references.fetch_sub(1, std::memory_order_acq_rel);
+    if (other < 0) LetGo(side);
     return 0;
   }
   if (side->blocked_calls.load(std::memory_order_acquire) > 0 && LeaveToBlockedCalls(fd, side))
@@ -214,6 +231,7 @@ void Duplicated(int from, int to) {
   if (Side* side = FindSide(from)) {
     side->references.fetch_add(1, std::memory_order_acq_rel);
     FdTable::SetSide(to, side);
+    if (to < 3) FallBackToTcp(to, kStandardStream, false);
   } else if (EpollSet* set = FindEpollSet(from)) {
     EpollSetDuplicated(set);
     FdTable::SetEpollSet(to, set);

@@ -7,6 +7,7 @@
 #include <sys/auxv.h>
 
 #include "preload/config.h"
+#include "preload/inheritance.h"
 #include "preload/self.h"
 #include "preload/socket.h"
 
@@ -36,6 +37,7 @@ __attribute__((constructor)) void Start(int, char**, char** environment) {
   process_state.pid = sys::GetPid();
   InstallForkHandlers();
   process_state.ready = true;
+  if (getauxval(AT_SECURE) == 0) AdoptFromFormerProgram();
 }
 
 __attribute__((destructor)) void End() { BeforeExit(); }

@@ -1,6 +1,5 @@
 // fork, exec, spawn and exit: what becomes of followed sockets when the process changes. A forked
 // child shares the sides it inherits; a program that we do not see start gets them on TCP.
-#include <fcntl.h>
 #include <pthread.h>
 
 #include "preload/agent.h"
@@ -8,6 +7,7 @@
 #include "preload/config.h"
 #include "preload/epoll.h"
 #include "preload/fd_table.h"
+#include "preload/inheritance.h"
 #include "preload/init.h"
 #include "preload/self.h"
 #include "preload/socket.h"
@@ -18,26 +18,12 @@ namespace {
 
 constexpr int kLongestDrainMs = 3000;
 
-bool ClosesOnExec(int fd) {
-  const long flags = sys::Call(SYS_fcntl, fd, F_GETFD);
-  return flags < 0 || (flags & FD_CLOEXEC) != 0;
-}
-
-template <typename Visit>
-void EachDescriptor(Visit visit) {
-  for (int fd = 0; fd < FdTable::End(); ++fd) {
-    if (Side* side = FdTable::FindSide(fd)) visit(fd, side);
-  }
-}
-
 // The child will hold everything that we hold. Done in the parent, so that a close here cannot be
 // the last one.
 void BeforeFork() {
-  EachDescriptor([](int fd, Side* side) {
-    side->references.fetch_add(1, std::memory_order_acq_rel);
-    if (side->fd.load(std::memory_order_relaxed) == fd)
-      side->holders.fetch_add(1, std::memory_order_acq_rel);
-  });
+  EachDescriptor(
+      [](int, Side* side) { side->references.fetch_add(1, std::memory_order_acq_rel); });
+  EachSide([](int, Side* side) { side->holders.fetch_add(1, std::memory_order_acq_rel); });
 }
 
 void InChild() {
@@ -67,35 +53,24 @@ void BeforeSpawn() {
   if (!process_state.ready || InBorrowedMemory()) return;
   EachDescriptor([](int fd, Side* side) {
     if (side->connected.load(std::memory_order_relaxed) != 0 &&
-        side->pinned.load(std::memory_order_relaxed) == 0 && !ClosesOnExec(fd)) {
+        side->pinned.load(std::memory_order_relaxed) == 0 && SurvivesExec(fd)) {
       FallBackToTcp(fd, "descriptor inherited by a spawned program", true);
     }
   });
 }
 
-void BeforeExec() {
+void BeforeExec(const ProgramFile& program) {
   if (!process_state.ready || InBorrowedMemory()) return;
   EachDescriptor([](int fd, Side* side) {
     if (side->attached.load(std::memory_order_acquire) != 0) FallBackToTcp(fd, "exec", false);
-    if (side->holders.load(std::memory_order_relaxed) > 1 && ClosesOnExec(fd)) {
-      side->references.fetch_sub(1, std::memory_order_acq_rel);
-      if (side->fd.load(std::memory_order_relaxed) == fd)
-        side->holders.fetch_sub(1, std::memory_order_acq_rel);
-    }
   });
+  LeaveForNextProgram(program);
   AgentDrain(kLongestDrainMs);
 }
 
 void AfterFailedExec() {
   if (!process_state.ready || InBorrowedMemory()) return;
-  EachDescriptor([](int fd, Side* side) {
-    if (side->holders.load(std::memory_order_relaxed) >= 1 && side->references.load() > 0 &&
-        ClosesOnExec(fd) && side->holders.load(std::memory_order_relaxed) > 1) {
-      side->references.fetch_add(1, std::memory_order_acq_rel);
-      if (side->fd.load(std::memory_order_relaxed) == fd)
-        side->holders.fetch_add(1, std::memory_order_acq_rel);
-    }
-  });
+  TakeBackFromNextProgram();
 }
 
 void BeforeExit() {
@@ -103,12 +78,8 @@ void BeforeExit() {
   WriteStats();
   AgentDrain(kLongestDrainMs);
   // A child's share in what it inherited ends with it.
-  EachDescriptor([](int fd, Side* side) {
-    if (side->holders.load(std::memory_order_relaxed) > 1 && FdTable::Take(fd, side)) {
-      side->references.fetch_sub(1, std::memory_order_acq_rel);
-      if (side->fd.load(std::memory_order_relaxed) == fd)
-        side->holders.fetch_sub(1, std::memory_order_acq_rel);
-    }
+  EachSide([](int, Side* side) {
+    if (side->holders.load(std::memory_order_relaxed) > 1) EndShare(side);
   });
 }
 

@@ -82,6 +82,9 @@ Side* AllocateSide() {
       side->fallbacks.store(0, std::memory_order_relaxed);
       side->channel.store(0, std::memory_order_relaxed);
       side->spin_history.store(0, std::memory_order_relaxed);
+      side->outside.store(0, std::memory_order_relaxed);
+      side->handed_pid.store(0, std::memory_order_relaxed);
+      side->inherited.store(0, std::memory_order_relaxed);
       side->generation.store(generation, std::memory_order_relaxed);
       side->references.store(1, std::memory_order_relaxed);
       side->holders.store(1, std::memory_order_relaxed);

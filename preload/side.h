@@ -20,6 +20,7 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
   std::atomic<uint32_t> generation;
   std::atomic<int32_t> references;  // descriptors, in all processes that share the arena
   std::atomic<int32_t> holders;     // processes that have such a descriptor
+  std::atomic<int32_t> outside;     // of these, programs that came by exec and do not share the arena
   std::atomic<int32_t> fd;          // one descriptor, valid in the process `owner_pid`
   std::atomic<int32_t> owner_pid;   // the process whose agent looks after this side; 0: none yet
 
@@ -49,6 +50,13 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
   std::atomic<uint32_t> fallbacks;
   std::atomic<uint32_t> channel;  // index in the owner's table of channels, valid while attached
   std::atomic<uint32_t> spin_history;
+
+  // Exec (inheritance.cc). `handed_pid` has taken the socket along, or is our own pid where it is
+  // we who have it from a former program; `inherited`: others of that program's family hold it.
+  std::atomic<int32_t> handed_pid;
+  std::atomic<uint32_t> handed_uid;
+  std::atomic<uint32_t> inherited;
+  std::atomic<uint64_t> cookie;
 };
 
 inline constexpr uint32_t kMaxSides = 32768;

@@ -21,6 +21,7 @@ namespace xenloop {
 // "Make the real call": no errno has this value (the kernel's stop at 4095).
 inline constexpr ssize_t kUseKernel = -100000;
 
+struct ProgramFile;  // see discovery/handover.h
 struct Side;  // one end of one TCP connection; see side.h
 
 // The side behind `fd`, or nullptr if `fd` is not a TCP socket that we follow. One load; safe at
@@ -73,8 +74,11 @@ void SocketCreated(int fd, int domain, int type, int protocol);  // after a succ
 void SocketConnected(int fd);               // after connect() returned 0 or EINPROGRESS
 void SocketAccepted(int listener, int fd);  // after accept*() returned fd
 void SocketListens(int fd);                 // after listen() returned 0
+void SocketAdopted(int fd);                 // connected, and inherited over exec
 // True if closing `fd` needs BeforeClose (is a side, an epoll set or one of our own descriptors).
 bool CloseConcernsUs(int fd);
+// A descriptor of the side in this process, or -1.
+int DescriptorOf(Side* side);
 // Before a close (or before dup2/dup3 silently closes `fd`): lets go of the side; does everything
 // but the close itself. Returns 0: go on with the real close; -EBADF: `fd` is a private descriptor
 // of ours, say EBADF to the program.
@@ -116,7 +120,9 @@ void AfterSetFlags(int fd, Side* side, int flags);                           // 
 // ---- processes (process.cc) ----
 void BeforeSpawn();  // posix_spawn, system, popen, vfork: children we do not see may inherit
                      // descriptors
-void BeforeExec();   // before exec*: everything that survives the exec goes back to TCP
+// Before exec*: everything that survives goes back to TCP; notes for the next program, whose file
+// (device 0, inode 0: unknown) is `program`.
+void BeforeExec(const ProgramFile& program);
 void AfterFailedExec();
 void BeforeExit();  // _exit/_Exit/quick_exit and our destructor: statistics, last bytes
 void AfterRawFork(

@@ -9,6 +9,7 @@
 #include "preload/config.h"
 #include "preload/control.h"
 #include "preload/fd_table.h"
+#include "preload/inheritance.h"
 #include "preload/shadow.h"
 #include "preload/socket.h"
 #include "preload/stats.h"
@@ -94,7 +95,7 @@ ssize_t UpgradeNow(int fd, Side* side) {
     const char* const reason = side->reason.load(std::memory_order_relaxed);
     if (!open ||
         (sys::MonotonicNs() > start + kPatienceNs &&
-         (strcmp(reason, kSharedByProcesses) == 0 ||
+         (strcmp(reason, kSharedByProcesses) == 0 || strcmp(reason, kStandardStream) == 0 ||
           strcmp(reason, RefusalText(static_cast<uint32_t>(RefusalReason::kBusy))) == 0))) {
       return -EOPNOTSUPP;
     }

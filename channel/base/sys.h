@@ -54,7 +54,7 @@ inline void Pause() { __asm__ volatile("yield"); }
 template <typename T>
 inline long Word(T value) {
   if constexpr (sizeof(T) > 4) {
-    return reinterpret_cast<long>(reinterpret_cast<void*>(value));
+    return reinterpret_cast<long>(reinterpret_cast<const volatile void*>(value));
   } else {
     return static_cast<long>(value);
   }

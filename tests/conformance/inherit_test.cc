@@ -86,6 +86,74 @@ TEST_P(InheritTest, ForkAndExec) {
   peer().ReceiveText("");
 }
 
+// The program after the exec is this one, and has the library if we have it: where nobody else holds
+// the connection, it goes on by FIFO.
+void BecomeHeir(int fd, size_t from, size_t bytes, bool shared = false) {
+  const std::string first = "--from=" + std::to_string(from);
+  const std::string number = "--fd=" + std::to_string(fd);
+  const std::string count = "--bytes=" + std::to_string(bytes);
+  fcntl(fd, F_SETFD, 0);
+  execl("/proc/self/exe", "heir", "--role=heir", number.c_str(), first.c_str(), count.c_str(),
+        shared ? "--shared=1" : "--shared=0", nullptr);
+  _exit(127);
+}
+
+TEST_P(InheritTest, ExecedProgramGoesOn) {
+  constexpr size_t kBytes = 400;
+  peer().Start(Op::kEcho, kBytes, 0, 0);
+  const pid_t heir = fork();
+  if (heir == 0) BecomeHeir(fd(), pair().sent.offset(), kBytes);
+  EXPECT_EQ(pair().Close(), 0);
+  ExpectEnds(heir);
+  peer().ExpectMoved(kBytes);
+  peer().ReceiveEndOfStream();
+}
+
+TEST_P(InheritTest, ExecedProgramGoesOnUnderAnotherNumber) {
+  constexpr size_t kBytes = 400;
+  peer().Start(Op::kEcho, kBytes, 0, 0);
+  const pid_t heir = fork();
+  if (heir == 0) {
+    const int other = dup(fd());
+    close(fd());
+    BecomeHeir(other, pair().sent.offset(), kBytes);
+  }
+  EXPECT_EQ(pair().Close(), 0);
+  ExpectEnds(heir);
+  peer().ExpectMoved(kBytes);
+  peer().ReceiveEndOfStream();
+}
+
+// As long as we hold it too, both may use it in turn, and neither by FIFO.
+TEST_P(InheritTest, ExecedProgramSharesItWithUs) {
+  constexpr size_t kBytes = 40;
+  peer().Start(Op::kEcho, kBytes, 0, 0);
+  const pid_t heir = fork();
+  if (heir == 0) BecomeHeir(fd(), pair().sent.offset(), kBytes, true);
+  ExpectEnds(heir);
+  peer().ExpectMoved(kBytes);
+  pair().sent.Advance(kBytes);
+  pair().received.Advance(kBytes);
+  pair().ExpectBothWaysWork();
+}
+
+TEST_P(InheritTest, FailedExecChangesNothing) {
+  for (int round = 0; round < 3; ++round) {
+    EXPECT_EQ(Call(execl("/nonexistent", "nonexistent", nullptr)), Failed(ENOENT));
+    pair().ExpectBothWaysWork();
+    Mark();
+  }
+  const pid_t child = fork();
+  if (child == 0) {
+    execl("/nonexistent", "nonexistent", nullptr);
+    _exit(SendBytes(fd(), &pair().sent, 100).bytes == 100 ? 0 : 1);
+  }
+  ExpectEnds(child);
+  pair().sent.Advance(100);
+  peer().Receive(100);
+  pair().ExpectBothWaysWork();
+}
+
 TEST_P(InheritTest, ShellReadsALineAndLeavesTheRest) {
   peer().SendText("first line\nsecond line\n");
   ASSERT_TRUE(WaitForBytes(fd(), 23));

@@ -143,6 +143,32 @@ TEST_P(StdioTest, FreopenClosesTheConnection) {
   fclose(file);
 }
 
+// Nobody opens a stream here: stdin and stdout are there already.
+TEST_P(StdioTest, TheSocketBecomesStandardInputAndOutput) {
+  fflush(stdout);
+  const FileDescriptor input(dup(STDIN_FILENO)), output(dup(STDOUT_FILENO));
+  ASSERT_EQ(dup2(fd(), STDIN_FILENO), STDIN_FILENO);
+  ASSERT_EQ(dup2(fd(), STDOUT_FILENO), STDOUT_FILENO);
+  std::string failure;
+  for (int i = 0; i < 5 && failure.empty(); ++i) {
+    char line[100];
+    const std::string question = "question " + std::to_string(i) + "\n";
+    peer().SendText(question);
+    if (fgets(line, sizeof(line), stdin) == nullptr || line != question) failure = "fgets";
+    if (send(fd(), "an", 2, 0) != 2) failure = "send";
+    printf("swer %d", i);
+    if (fflush(stdout) != 0) failure = "printf";
+    if (write(STDOUT_FILENO, ".\n", 2) != 2) failure = "write";
+    peer().ReceiveText("answer " + std::to_string(i) + ".\n");
+    MarkedPoint(fd());
+  }
+  EXPECT_EQ(dup2(output.get(), STDOUT_FILENO), STDOUT_FILENO);
+  EXPECT_EQ(dup2(input.get(), STDIN_FILENO), STDIN_FILENO);
+  clearerr(stdin);
+  EXPECT_EQ(failure, "");
+  pair().ExpectBothWaysWork();
+}
+
 TEST_P(StdioTest, Dprintf) {
   EXPECT_EQ(dprintf(fd(), "number %d\n", 17), 10);
   peer().ReceiveText("number 17\n");

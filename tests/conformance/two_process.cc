@@ -58,6 +58,30 @@ FileDescriptor Connect(const addrinfo& address) {
   return FileDescriptor();
 }
 
+// The program after an exec: goes on with a connection of the former one, whose peer echoes. In mode
+// local it must be on FIFOs again before the last half, unless the former program shares it.
+int Inherit(int fd, size_t from, size_t bytes, bool shared) {
+  ByteStream sent(kSeedToPeer);
+  ByteStream received(kSeedFromPeer);
+  sent.Advance(from);
+  received.Advance(from);
+  const auto echoes = [&](size_t count) {
+    for (size_t done = 0; done < count; done += 10) {
+      if (SendBytes(fd, &sent, 10).bytes != 10 || ReceiveBytes(fd, &received, 10).bytes != 10)
+        return false;
+      MarkedPoint(fd);
+    }
+    return true;
+  };
+  if (!echoes(bytes / 2)) return Fail("heir", "bytes differ or end early");
+  if (UpgradeIfWanted(fd) == (shared && CurrentMode() == Mode::kLocal)) return Fail("heir", shared ? "upgraded what is shared" : "no upgrade");
+  if (!echoes(bytes / 2)) return Fail("heir", "bytes differ or end early");
+  if (CurrentMode() == Mode::kLocal && !shared &&
+      Routes(fd) != (kSendsByFifo | kReceivesFromFifo))
+    return Fail("heir", "not on FIFOs");
+  return 0;
+}
+
 }  // namespace
 
 int RunRole(int argc, char** argv) {
@@ -65,6 +89,12 @@ int RunRole(int argc, char** argv) {
   const std::string host = Argument(argc, argv, "address", "127.0.0.1");
   const std::string port = Argument(argc, argv, "port", "5999");
   const size_t bytes = strtoul(Argument(argc, argv, "bytes", "20000000").c_str(), nullptr, 10);
+  if (role == "heir") {
+    alarm(kLimitSeconds);
+    return Inherit(atoi(Argument(argc, argv, "fd", "-1").c_str()),
+                   strtoul(Argument(argc, argv, "from", "0").c_str(), nullptr, 10), bytes,
+                   Argument(argc, argv, "shared", "") == "1");
+  }
   const bool server = role == "server";
   if (!server && role != "client") {
     fprintf(stderr, "usage: %s %s\n", argv[0], kRoleUsage);

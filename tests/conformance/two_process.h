@@ -6,7 +6,8 @@
 
 namespace conformance {
 
-constexpr const char* kRoleUsage = "--role=server|client --address=ADDRESS --port=PORT [--bytes=N]";
+constexpr const char* kRoleUsage =
+    "--role=server|client --address=ADDRESS --port=PORT [--bytes=N] | --role=heir --fd=N --from=N --bytes=N [--shared=1]";
 
 int RunRole(int argc, char** argv);
 

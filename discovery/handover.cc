@@ -1,0 +1,131 @@
+// See handover.h.
+#include "discovery/handover.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+#include "channel/base/sys.h"
+#include "discovery/runtime_directory.h"
+
+namespace xenloop {
+namespace {
+
+constexpr uint64_t kBuckets = 512;
+constexpr uint64_t kPatienceNs = 10000000000;  // from exec to the new program's first instruction
+constexpr size_t kEntries = kMostHandovers;
+
+struct Bucket {
+  Handover entries[kEntries];
+};
+
+off_t OffsetOf(pid_t pid) {
+  return static_cast<off_t>(static_cast<uint64_t>(pid) % kBuckets * sizeof(Bucket));
+}
+
+uint64_t CheckOf(const Handover& note) {
+  uint64_t hash = 0xcbf29ce484222325ull;
+  const auto* bytes = reinterpret_cast<const uint8_t*>(&note);
+  for (size_t i = sizeof note.check; i < sizeof note; ++i)
+    hash = (hash ^ bytes[i]) * 0x100000001b3ull;
+  return hash;
+}
+
+bool IsFor(const Handover& note, pid_t pid) {
+  return note.pid == pid && note.check == CheckOf(note);
+}
+
+int Open(const char* base, uid_t uid, int flags) {
+  const char* reason = nullptr;
+  return OpenRuntimeFile(base, uid, "handovers", flags, 0600, &reason);
+}
+
+// A short or torn bucket has no valid notes where it is so.
+bool ReadBucket(int fd, pid_t pid, Bucket* bucket) {
+  return sys::Call(SYS_pread64, fd, sys::Word(bucket), sizeof *bucket, OffsetOf(pid)) >= 0;
+}
+
+int WriteEntry(int fd, pid_t pid, size_t index, Handover note) {
+  note.check = CheckOf(note);
+  const long put =
+      sys::Call(SYS_pwrite64, fd, sys::Word(&note), sizeof note,
+                OffsetOf(pid) + static_cast<off_t>(index * sizeof note));
+  return put == sizeof note ? 0 : put < 0 ? static_cast<int>(put) : -ENOSPC;
+}
+
+}  // namespace
+
+int LeaveHandovers(const char* base, uid_t uid, pid_t pid, Handover* notes, size_t count) {
+  if (!sys::MayWriteFileOf(kBuckets * sizeof(Bucket))) return -EFBIG;
+  const char* reason = nullptr;
+  if (const int error = MakeRuntimeDirectory(base, uid, &reason)) return error;
+  const int fd = Open(base, uid, O_RDWR | O_CREAT);
+  if (fd < 0) return fd;
+  Bucket bucket;
+  const uint64_t now = sys::MonotonicNs();
+  int error = ReadBucket(fd, pid, &bucket) ? 0 : -EIO;
+  size_t left = 0;
+  for (size_t i = 0; i < kEntries && error == 0; ++i) {
+    const Handover& there = bucket.entries[i];
+    const bool in_use = there.pid != 0 && there.check == CheckOf(there);
+    if (in_use && there.pid != pid && now - there.left_ns < kPatienceNs) continue;
+    if (left < count) {
+      Handover note = notes[left++];
+      note.pid = pid;
+      note.left_ns = now;
+      error = WriteEntry(fd, pid, i, note);
+    } else if (in_use && there.pid == pid) {
+      error = WriteEntry(fd, pid, i, Handover{});
+    }
+  }
+  sys::Close(fd);
+  return error == 0 && left < count ? -ENOSPC : error;
+}
+
+size_t TakeHandovers(const char* base, uid_t uid, pid_t pid, Handover* notes, size_t capacity) {
+  const int fd = Open(base, uid, O_RDWR);
+  if (fd < 0) return 0;
+  Bucket bucket;
+  size_t taken = 0;
+  if (ReadBucket(fd, pid, &bucket)) {
+    const uint64_t now = sys::MonotonicNs();
+    for (size_t i = 0; i < kEntries; ++i) {
+      const Handover& note = bucket.entries[i];
+      if (!IsFor(note, pid)) continue;
+      const bool wanted = now - note.left_ns < kPatienceNs && taken < capacity;
+      if (wanted) notes[taken++] = note;
+      if (!wanted || note.shared == 0) WriteEntry(fd, pid, i, Handover{});
+    }
+  }
+  sys::Close(fd);
+  return taken;
+}
+
+int SayNoLongerShared(const char* base, uid_t uid, pid_t pid, uint64_t cookie) {
+  const int fd = Open(base, uid, O_RDWR);
+  if (fd < 0) return fd;
+  Bucket bucket;
+  int error = ReadBucket(fd, pid, &bucket) ? -ENOENT : -EIO;
+  for (size_t i = 0; i < kEntries && error != -EIO; ++i) {
+    Handover note = bucket.entries[i];
+    if (!IsFor(note, pid) || note.cookie != cookie) continue;
+    note.shared = 0;
+    error = WriteEntry(fd, pid, i, note);
+  }
+  sys::Close(fd);
+  return error;
+}
+
+bool IsStillShared(const char* base, uid_t uid, pid_t pid, uint64_t cookie) {
+  const int fd = Open(base, uid, O_RDONLY);
+  if (fd < 0) return true;
+  Bucket bucket;
+  bool shared = true;
+  if (ReadBucket(fd, pid, &bucket)) {
+    for (const Handover& note : bucket.entries)
+      if (IsFor(note, pid) && note.cookie == cookie) shared = note.shared != 0;
+  }
+  sys::Close(fd);
+  return shared;
+}
+
+}  // namespace xenloop

@@ -1,0 +1,44 @@
+// Connections that outlive an exec. What the old program knew of them (nobody else holds the socket,
+// or who does) would be lost with its memory; it leaves a note for the program that comes after it
+// under the same pid. A file DIR/xenloop-UID/handovers, a table of 512 buckets by pid with 8 notes of
+// 56 bytes; read and written with pread and pwrite, never mapped. A note that is missing, old, of
+// another connection or for another program file means: not known, the socket stays on TCP.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace xenloop {
+
+struct ProgramFile {
+  uint64_t device = 0;
+  uint64_t inode = 0;
+};
+
+struct Handover {
+  uint64_t check = 0;   // over the rest
+  uint64_t cookie = 0;  // SO_COOKIE of the socket: no other has it until the machine restarts
+  uint64_t left_ns = 0;  // CLOCK_MONOTONIC
+  ProgramFile program;   // that is to take it
+  int32_t pid = 0;       // 0: a free place
+  int32_t fd = -1;
+  uint32_t shared = 0;  // other processes hold the socket
+  uint32_t reserved = 0;
+};
+static_assert(sizeof(Handover) == 56);
+
+inline constexpr size_t kMostHandovers = 8;
+
+// All by the runtime directory of `uid` below `base`; descriptors are closed again. 0 or -errno.
+int LeaveHandovers(const char* base, uid_t uid, pid_t pid, Handover* notes, size_t count);
+// The notes for `pid`, which are then gone (those of shared sockets stay, for IsStillShared). How
+// many.
+size_t TakeHandovers(const char* base, uid_t uid, pid_t pid, Handover* notes, size_t capacity);
+// Says to the process that took the socket that nobody else of ours holds it any longer.
+int SayNoLongerShared(const char* base, uid_t uid, pid_t pid, uint64_t cookie);
+// True unless that has been said.
+bool IsStillShared(const char* base, uid_t uid, pid_t pid, uint64_t cookie);
+
+}  // namespace xenloop

@@ -1,0 +1,17 @@
+// A user's runtime directory, DIR/xenloop-UID, and the files in it: trusted only if they are what
+// they must be, the user's own and writable by nobody else.
+#pragma once
+
+#include <sys/types.h>
+
+namespace xenloop {
+
+// Makes it unless it is there. 0, or -errno with *reason set (a literal).
+int MakeRuntimeDirectory(const char* base, uid_t uid, const char** reason);
+
+// Opens (flags as open(2); `mode` for O_CREAT) a regular file in it. A descriptor out of the
+// program's way, or -errno with *reason set; never through a symbolic link, never blocks.
+int OpenRuntimeFile(const char* base, uid_t uid, const char* name, int flags, unsigned mode,
+                    const char** reason);
+
+}  // namespace xenloop

@@ -213,7 +213,7 @@ class World {
   } offer_;
   int depth_ = 0;  // of steps inside steps
   bool quiet_ = false;
-  bool die_in_flush_ = false;
+  int dying_ = -1;  // the end whose thread dies at its next piece of residue
   // Only then may bytes be missing: what an end that is killed has published stays readable,
   // whoever seals its FIFO.
   bool reset_ = false;

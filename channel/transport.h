@@ -1,4 +1,4 @@
-// The seam below streams: what a transport (local: memfd and eventfd; xen: grants and event
+// The seam below streams: what a transport (local: memfd and a socket; xen: grants and event
 // channels) must offer. A transport is on no data path except the doorbell. It never sees streams,
 // sockets or the program's descriptors.
 //
@@ -33,7 +33,7 @@ struct DoorbellPage {
   std::atomic<uint32_t> sleepers;  // threads of the owner asleep in a wait that the doorbell ends
 };
 struct Doorbell {
-  int fd = -1;  // readable when rung (edge-triggered use only; nobody ever drains it)
+  int fd = -1;  // readable at all times; a ring is an edge (EPOLLET), and there is nothing to drain
   DoorbellPage* page = nullptr;
 };
 
@@ -58,6 +58,8 @@ struct Transport {
 
 // Rings if the owner has sleepers. Any thread; never blocks; async-signal-safe.
 void RingDoorbell(const Doorbell& doorbell);
+// The same for sleepers that the page does not count.
+void RingAnyway(const Doorbell& doorbell);
 
 const Transport& LocalTransport();
 

@@ -351,6 +351,7 @@ void RingPeerOf(const Side* side) {
   if (channel < kMaxChannels) RingDoorbell(agent.channels[channel].doorbell);
 }
 void RingOwnDoorbell() { RingDoorbell(agent.doorbell); }
+void RingOwnDoorbellAnyway() { RingAnyway(agent.doorbell); }
 
 int OwnDoorbellFd() {
   return agent.started.load(std::memory_order_acquire) == 2 ? agent.doorbell.fd : -1;

@@ -30,6 +30,7 @@ bool IsOurs(const Side* side);
 // The doorbell of this process; fd -1 while there is none.
 int OwnDoorbellFd();
 void RingOwnDoorbell();
+void RingOwnDoorbellAnyway();  // for sleepers that have not counted themselves
 void AddSleeper();  // before the last look at the FIFOs
 void RemoveSleeper();
 

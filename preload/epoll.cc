@@ -133,8 +133,7 @@ void AddDoorbell(EpollSet* set) {
 void WakeSleepersOf(EpollSet* set) {
   // seq_cst: pairs with the sleeper, who counts itself and then looks at `converted` (Dekker).
   if (set->plain_sleepers.load(std::memory_order_seq_cst) == 0) return RingOwnDoorbell();
-  const uint64_t one = 1;
-  sys::Write(OwnDoorbellFd(), &one, sizeof one);
+  RingOwnDoorbellAnyway();
 }
 
 bool MayConvert(const EpollSet* set, const Registration* registration) {

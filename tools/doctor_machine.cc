@@ -6,7 +6,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -346,14 +345,21 @@ void CheckKernelObjects(Findings* findings) {
         "vm.memfd_noexec, and seccomp filters of the container");
   }
   if (memory >= 0) close(memory);
-  const int doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (doorbell < 0) {
-    findings->Problem(absl::StrCat("no doorbell from the kernel (eventfd): ", std::strerror(errno)),
-                      "look at `ulimit -n`, fs.file-max and seccomp filters of the container");
+  int doorbell[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, doorbell) != 0) {
+    findings->Problem(
+        absl::StrCat("no doorbell from the kernel (socketpair): ", std::strerror(errno)),
+        "look at `ulimit -n`, fs.file-max and seccomp filters of the container");
     return;
   }
-  close(doorbell);
-  if (works) findings->Fine("the kernel gives shared memory (memfd) and doorbells (eventfd)");
+  const bool rings = shutdown(doorbell[0], SHUT_RD) == 0;
+  for (const int fd : doorbell) close(fd);
+  if (!rings) {
+    findings->Problem(absl::StrCat("a doorbell cannot be rung (shutdown): ", std::strerror(errno)),
+                      "look at seccomp filters and security modules of the container");
+    return;
+  }
+  if (works) findings->Fine("the kernel gives shared memory (memfd) and doorbells (socketpair)");
 }
 
 void CheckDescriptorLimit(uint64_t soft_limit, Findings* findings) {

@@ -222,7 +222,7 @@ std::optional<Process> LookAt(const DoctorPlaces& places, pid_t pid, Findings* f
   if (!seccomp.empty() && seccomp[0] != "0") {
     findings->Note("a filter of system calls (seccomp) is on it",
                    "if its connections stay on TCP: the filter must allow memfd_create, eventfd2, "
-                   "mmap and unix sockets");
+                   "mmap, socketpair, shutdown and unix sockets");
   }
   return process;
 }

@@ -1,10 +1,18 @@
-// Transport between processes and containers of one kernel: a FIFO is a sealed memfd, a doorbell an
-// eventfd beside a page that says whether anybody sleeps.
+// Transport between processes and containers of one kernel: a FIFO is a sealed memfd, a doorbell a
+// spent socket beside a page that says whether anybody sleeps.
+//
+// The doorbell is held by peers that do not trust each other, so nobody who holds it may be able to
+// silence it, or to stop those who ring it. With an eventfd each of them could: O_NONBLOCK belongs to
+// all holders, so that a full counter blocks a writer, and a counter that is read or full makes no
+// edge. A stream socket whose other end is closed has no state left to change, no queue to fill and
+// nothing to read; to shut it down once more wakes all who wait for it, and never blocks.
 #include <errno.h>
 #include <linux/memfd.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+
+#include <utility>
 
 #include "channel/base/sys.h"
 #include "channel/transport.h"
@@ -103,7 +111,12 @@ void DiscardData(const FifoMapping& mapping) {
 }
 
 int CreateDoorbell(Doorbell* doorbell, Ticket* ticket) {
-  const long fd = sys::MakeDescriptor(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK);
+  int pair[2];
+  const long made =
+      sys::Call(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, AsLong(pair));
+  if (made < 0) return static_cast<int>(made);
+  sys::Close(pair[1]);
+  const long fd = sys::MoveUp(pair[0], sys::DescriptorBase());
   if (fd < 0) return static_cast<int>(fd);
   void* memory = nullptr;
   // FUTURE_WRITE: peers can map the page for reading only.
@@ -119,12 +132,19 @@ int CreateDoorbell(Doorbell* doorbell, Ticket* ticket) {
   return 0;
 }
 
-// Ringing must neither block nor raise SIGPIPE: an anonymous inode (no file type), non-blocking.
+long Ring(int fd) { return sys::Call(SYS_shutdown, fd, SHUT_RD); }
+
+// Ringing must neither block nor fail, be it for a filter of system calls: tried once. Asked of the
+// socket layer only; what a file system answers (fstat) may take its time.
 bool IsDoorbell(int fd) {
-  struct stat status;
-  if (sys::Call(SYS_fstat, fd, AsLong(&status)) < 0 || (status.st_mode & S_IFMT) != 0) return false;
-  const long flags = sys::Call(SYS_fcntl, fd, F_GETFL);
-  return flags >= 0 && (flags & O_NONBLOCK) != 0;
+  int domain = 0;
+  int type = 0;
+  for (const auto& [name, value] : {std::pair{SO_DOMAIN, &domain}, std::pair{SO_TYPE, &type}}) {
+    socklen_t length = sizeof *value;
+    if (sys::Call(SYS_getsockopt, fd, SOL_SOCKET, name, AsLong(value), AsLong(&length)) < 0)
+      return false;
+  }
+  return domain == AF_UNIX && type == SOCK_STREAM && Ring(fd) == 0;
 }
 
 int MapDoorbell(Ticket* ticket, Doorbell* doorbell) {
@@ -161,8 +181,11 @@ void RingDoorbell(const Doorbell& doorbell) {
   // seq_cst: pairs with the sleeper's count before its last look at the FIFOs.
   if (doorbell.page == nullptr || doorbell.page->sleepers.load(std::memory_order_seq_cst) == 0)
     return;
-  const uint64_t one = 1;
-  sys::Write(doorbell.fd, &one, sizeof one);
+  RingAnyway(doorbell);
+}
+
+void RingAnyway(const Doorbell& doorbell) {
+  if (doorbell.fd >= 0) Ring(doorbell.fd);
 }
 
 }  // namespace xenloop

@@ -3,11 +3,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/memfd.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <filesystem>
+#include <functional>
+#include <initializer_list>
 #include <iterator>
 
 #include "channel/transport.h"
@@ -98,23 +103,91 @@ TEST_F(LocalTicketTest, OtherKindsOfDescriptorAreRefused) {
   EXPECT_EQ(MapFifo(1 << 20), -EPERM);
 }
 
+int Socket(int domain = AF_UNIX, int type = SOCK_STREAM) { return socket(domain, type, 0); }
+
 TEST_F(LocalTicketTest, DoorbellPageMustBeOnePageThatStays) {
-  EXPECT_EQ(MapDoorbell(eventfd(0, EFD_NONBLOCK), Memfd(kPage, 0)), -EPERM);
-  EXPECT_EQ(MapDoorbell(eventfd(0, EFD_NONBLOCK), Memfd(2 * kPage, kSeals)), -EPROTO);
-  EXPECT_EQ(MapDoorbell(eventfd(0, EFD_NONBLOCK), Memfd(0, kSeals)), -EPROTO);
-  EXPECT_EQ(MapDoorbell(eventfd(0, EFD_NONBLOCK), eventfd(0, 0)), -EPERM);
+  EXPECT_EQ(MapDoorbell(Socket(), Memfd(kPage, kSeals)), 0);
+  EXPECT_EQ(MapDoorbell(Socket(), Memfd(kPage, 0)), -EPERM);
+  EXPECT_EQ(MapDoorbell(Socket(), Memfd(2 * kPage, kSeals)), -EPROTO);
+  EXPECT_EQ(MapDoorbell(Socket(), Memfd(0, kSeals)), -EPROTO);
+  EXPECT_EQ(MapDoorbell(Socket(), eventfd(0, 0)), -EPERM);
   EXPECT_EQ(MapDoorbell(-1, -1), -EPERM);
 }
 
 // A doorbell that blocks, or that is something else, must not stop or harm whoever rings it.
-TEST_F(LocalTicketTest, DoorbellThatIsNoNonblockingEventfdIsRefused) {
-  EXPECT_LT(MapDoorbell(eventfd(0, EFD_CLOEXEC), Memfd(kPage, kSeals)), 0);
+TEST_F(LocalTicketTest, DoorbellThatIsNoUnixStreamSocketIsRefused) {
+  EXPECT_LT(MapDoorbell(eventfd(0, EFD_NONBLOCK), Memfd(kPage, kSeals)), 0);
+  EXPECT_LT(MapDoorbell(Socket(AF_INET), Memfd(kPage, kSeals)), 0);
+  EXPECT_LT(MapDoorbell(Socket(AF_UNIX, SOCK_DGRAM), Memfd(kPage, kSeals)), 0);
   int pipes[2];
   ASSERT_EQ(pipe(pipes), 0);
   EXPECT_LT(MapDoorbell(pipes[1], Memfd(kPage, kSeals)), 0);
   close(pipes[0]);
   EXPECT_LT(MapDoorbell(-1, Memfd(kPage, kSeals)), 0);
   EXPECT_LT(MapDoorbell(Memfd(kPage, 0), Memfd(kPage, kSeals)), 0);
+}
+
+// Every peer of a process holds its doorbell. One of them does all it can with it: for the others it
+// rings as before, and ringing never blocks.
+TEST_F(LocalTicketTest, NoHolderOfADoorbellCanSilenceIt) {
+  Doorbell doorbell;
+  Ticket ticket;
+  ASSERT_EQ(LocalTransport().create_doorbell(&doorbell, &ticket), 0);
+  doorbell.page->sleepers.store(1);
+  const int epoll = epoll_create1(EPOLL_CLOEXEC);
+  epoll_event event{EPOLLIN | EPOLLET, {}};
+  ASSERT_EQ(epoll_ctl(epoll, EPOLL_CTL_ADD, doorbell.fd, &event), 0);
+  epoll_wait(epoll, &event, 1, 0);  // the edge that a registration begins with
+
+  const int hostile = dup(ticket.fds[0]);
+  const auto attacks = std::initializer_list<std::function<void()>>{
+      [&] { fcntl(hostile, F_SETFL, 0); },  // blocking from here on
+      [&] {
+        const uint64_t most = ~0ull - 1;
+        send(hostile, &most, sizeof most, MSG_NOSIGNAL | MSG_DONTWAIT);
+      },
+      [&] {
+        char bytes[64];
+        recv(hostile, bytes, sizeof bytes, MSG_DONTWAIT);
+      },
+      [&] { shutdown(hostile, SHUT_WR); },
+      [&] { shutdown(hostile, SHUT_RDWR); },
+      [&] { listen(hostile, 0); },
+      [&] {
+        sockaddr_un own = {};
+        own.sun_family = AF_UNIX;
+        bind(hostile, reinterpret_cast<sockaddr*>(&own), sizeof own.sun_family);
+        listen(hostile, 0);
+        connect(hostile, reinterpret_cast<sockaddr*>(&own), sizeof own.sun_family);
+      },
+      [&] {
+        sockaddr nowhere = {};
+        nowhere.sa_family = AF_UNSPEC;
+        connect(hostile, &nowhere, sizeof nowhere);
+      },
+      [&] {
+        const int small = 0;
+        for (const int option : {SO_RCVBUF, SO_SNDBUF, SO_RCVLOWAT, SO_PASSCRED})
+          setsockopt(hostile, SOL_SOCKET, option, &small, sizeof small);
+      },
+      [&] {
+        fcntl(hostile, F_SETOWN, getpid());
+        fcntl(hostile, F_SETFL, O_ASYNC);
+      },
+      [&] { close(hostile); },
+  };
+  for (const auto& attack : attacks) {
+    attack();
+    while (epoll_wait(epoll, &event, 1, 0) > 0) {
+    }
+    const Doorbell theirs{ticket.fds[0], doorbell.page};
+    RingDoorbell(theirs);
+    EXPECT_EQ(epoll_wait(epoll, &event, 1, 1000), 1) << "attack " << &attack - attacks.begin();
+    EXPECT_EQ(epoll_wait(epoll, &event, 1, 0), 0);
+  }
+  close(epoll);
+  close(ticket.fds[1]);
+  LocalTransport().release_doorbell(&doorbell);
 }
 
 TEST_F(LocalTicketTest, PeerCannotWriteTheDoorbellPage) {

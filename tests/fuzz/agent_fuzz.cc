@@ -193,7 +193,7 @@ void Run::SendPacket() {
       fds[count++] = HostileMemory();
       break;
     case 2: {  // what a HELLO brings
-      fds[count++] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+      fds[count++] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
       fds[count++] = memfd_create("page", MFD_ALLOW_SEALING | MFD_CLOEXEC);
       XENLOOP_REQUIRE(ftruncate(fds[1], 4096) == 0);
       fcntl(fds[1], F_ADD_SEALS, F_SEAL_SHRINK);

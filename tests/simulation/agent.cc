@@ -156,12 +156,12 @@ void World::DieInFlush(int e) {
   if (route != SendRoute::kFifo && route != SendRoute::kFlushing) return;
   VectorShadow shadow(*this, e);
   end.send_lock_held = true;
-  die_in_flush_ = true;
+  dying_ = e;
   try {
     LockScope scope(end.send.lock, AgentTid(e) + 20);
     end.send.BeginFlush(shadow);
     end.send.PumpResidue(shadow);
-    die_in_flush_ = false;
+    dying_ = -1;
   } catch (const ThreadDied&) {
     Record("a thread dies in a flush", e);
     ++coverage_->dead_threads;

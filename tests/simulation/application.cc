@@ -46,6 +46,7 @@ void World::KernelSend(int e, size_t length) {
 
 void World::AppSend(int e, size_t thread) {
   End& end = At(e);
+  if (end.crashed) return;  // its threads, too, wherever they were
   if (end.writer_in_kernel[thread]) {
     if (!end.closing_write) KernelSend(e, RandomSize());
     if (random_.OneIn(2)) {
@@ -158,6 +159,7 @@ bool World::Inherits(int e) {
 
 void World::AppReceive(int e, size_t thread) {
   End& end = At(e);
+  if (end.crashed) return;
   const bool peek = random_.OneIn(6);
   const bool discard = random_.OneIn(6);
   const int flags = (peek ? MSG_PEEK : 0) | (discard ? MSG_TRUNC : 0);

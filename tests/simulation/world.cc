@@ -160,8 +160,8 @@ bool VectorShadow::StillOurs() {
 ssize_t VectorShadow::TrySend(const iovec* iov, size_t count) {
   world_.Interrupt(end_, true);
   const ssize_t sent = world_.Out(end_).Send(iov, count);
-  if (world_.die_in_flush_ && world_.At(end_).send.route.load() == SendRoute::kFlushing) {
-    world_.die_in_flush_ = false;
+  if (world_.dying_ == end_ && world_.At(end_).send.route.load() == SendRoute::kFlushing) {
+    world_.dying_ = -1;
     throw ThreadDied();
   }
   world_.Interrupt(end_, false);

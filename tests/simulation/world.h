@@ -63,17 +63,20 @@ struct ThreadDied {};  // thrown out of the middle of a flush
 
 class Random {
  public:
-  explicit Random(uint64_t seed) : state_(seed * 0x9e3779b97f4a7c15ull + 0x2545f4914f6cdd1dull) {}
-  uint64_t Next() {
-    uint64_t z = (state_ += 0x9e3779b97f4a7c15ull);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-    return z ^ (z >> 31);
-  }
+  // Mixed first: a state that the step's own constant separates from the next seed's would give every
+  // seed the same sequence, begun one draw later.
+  explicit Random(uint64_t seed) : state_(Mix(Mix(seed + 0x2545f4914f6cdd1dull))) {}
+  uint64_t Next() { return Mix(state_ += 0x9e3779b97f4a7c15ull); }
   uint32_t Below(uint32_t n) { return static_cast<uint32_t>((Next() >> 32) * n >> 32); }
   bool OneIn(uint32_t n) { return Below(n) == 0; }
 
  private:
+  static uint64_t Mix(uint64_t z) {
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+    return z ^ (z >> 31);
+  }
+
   uint64_t state_;
 };
 
@@ -210,7 +213,7 @@ class World {
   } offer_;
   int depth_ = 0;  // of steps inside steps
   bool quiet_ = false;
-  bool die_in_flush_ = false;
+  int dying_ = -1;  // the end whose thread dies at its next piece of residue
   // Only then may bytes be missing: what an end that is killed has published stays readable,
   // whoever seals its FIFO.
   bool reset_ = false;

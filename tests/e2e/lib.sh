@@ -217,9 +217,9 @@ expect_fifo() {
   done
 }
 
-# expect_no_fifo WHY: the route must have been TCP throughout.
+# expect_no_fifo WHY [PROGRAM]: the route must have been TCP throughout (for this program).
 expect_no_fifo() {
-  [[ ${E2E_NATIVE:-} == 1 || $(fifo_bytes) == 0 ]] || fail "FIFO bytes where none may be: $1"
+  [[ ${E2E_NATIVE:-} == 1 || $(fifo_bytes "${2:-}") == 0 ]] || fail "FIFO bytes of ${2:-any} where none may be: $1"
 }
 
 trap cleanup EXIT

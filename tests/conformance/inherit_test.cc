@@ -154,6 +154,49 @@ TEST_P(InheritTest, FailedExecChangesNothing) {
   pair().ExpectBothWaysWork();
 }
 
+// The environment is cleared, and with it the library.
+TEST_P(InheritTest, ExecedProgramHasNoLibrary) {
+  peer().SendText("arrived before\n");
+  ASSERT_TRUE(WaitForBytes(fd(), 15));
+  ASSERT_EQ(Call(send(fd(), "sent before\n", 12, 0)), Done(12));
+  const pid_t cat = fork();
+  if (cat == 0) {
+    dup2(fd(), 0);
+    dup2(fd(), 1);
+    char* const none[] = {nullptr};
+    execle("/bin/cat", "cat", nullptr, none);
+    _exit(127);
+  }
+  EXPECT_EQ(pair().Close(), 0);
+  peer().ReceiveText("sent before\narrived before\n");
+  for (int i = 0; i < 10; ++i) {
+    const std::string text = "round " + std::to_string(i) + "\n";
+    peer().SendText(text);
+    peer().ReceiveText(text);
+  }
+  peer().Shutdown(SHUT_WR);
+  ExpectEnds(cat);
+  peer().ReceiveText("");
+}
+
+// An exec in the very process: nobody is left who could go on flushing.
+TEST_P(InheritTest, ExecWithMuchUnread) {
+  constexpr size_t kBytes = 3 * 1000 * 1000;
+  peer().StartReceive(kBytes, {3000, 0});
+  const pid_t writer = fork();
+  if (writer == 0) {
+    fcntl(fd(), F_SETFD, 0);
+    if (SendBytes(fd(), &pair().sent, kBytes).bytes != kBytes) _exit(1);
+    char* const none[] = {nullptr};
+    execle("/bin/true", "true", nullptr, none);
+    _exit(127);
+  }
+  EXPECT_EQ(pair().Close(), 0);
+  ExpectEnds(writer);
+  peer().ExpectMoved(kBytes);
+  peer().ReceiveEndOfStream();
+}
+
 TEST_P(InheritTest, ShellReadsALineAndLeavesTheRest) {
   peer().SendText("first line\nsecond line\n");
   ASSERT_TRUE(WaitForBytes(fd(), 23));

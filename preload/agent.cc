@@ -2,6 +2,7 @@
 #include "preload/agent.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "preload/agent_state.h"
 #include "preload/config.h"
@@ -133,6 +135,7 @@ const char* Prepare() {
   const char* reason = nullptr;
   agent.uid = static_cast<uint32_t>(sys::Call(SYS_geteuid));
   agent.id = RandomNumber();
+  if (const char* rule = RuleAgainstUser(GetConfig().rules, agent.uid)) return rule;
   if (agent.registry.Open(GetConfig().runtime_dir, agent.uid, &reason) != 0) return reason;
   agent.registry.MoveDescriptor(MakePrivate(agent.registry.descriptor()));
   if (agent.sides == nullptr) {
@@ -264,8 +267,25 @@ void ConsiderUpgrade(Side* side) {
   WantUpgrade(side);
 }
 
+namespace {
+// Who has an agent is told. Who has none yet looks whether root has switched the machine off, and
+// who was met by that looks again from time to time.
+bool SwitchedOff(Side* side) {
+  Switch now = agent.refused_for_now.load(std::memory_order_acquire);
+  if (now == Switch::kFoundOff || (now == Switch::kOn && agent.started.load() == 0)) {
+    const bool off =
+        sys::Call(SYS_faccessat, AT_FDCWD, sys::Word(kSwitchedOffFile), F_OK) == 0;
+    const Switch found = off ? Switch::kFoundOff : Switch::kOn;
+    if (agent.refused_for_now.compare_exchange_strong(now, found, std::memory_order_acq_rel))
+      now = found;
+  }
+  if (now != Switch::kOn) side->reason.store("switched off", std::memory_order_relaxed);
+  return now != Switch::kOn;
+}
+}  // namespace
+
 void WantUpgrade(Side* side) {
-  if (!EnsureAgent() || agent.refused_for_now.load(std::memory_order_relaxed) != 0) return;
+  if (SwitchedOff(side) || !EnsureAgent()) return;
   if (side->attached.load(std::memory_order_acquire) != 0) {
     if (!IsOurs(side)) {  // by the process that we were forked from; it lets go soon
       Postpone(SlotOf(side));

@@ -146,7 +146,7 @@ void AnswerTool(Channel& channel, const char* question) {
     Report(channel);
   } else if (strcmp(question, "OFF") == 0 || strcmp(question, "ON") == 0) {
     const bool off = question[1] == 'F';
-    agent.refused_for_now.store(off ? 1 : 0, std::memory_order_release);
+    agent.refused_for_now.store(off ? Switch::kToldOff : Switch::kOn, std::memory_order_release);
     if (off) FallBackEverything("switched off");
     SendText(channel, "{\"ok\":true}", 11);
   } else {

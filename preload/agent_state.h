@@ -29,6 +29,10 @@ struct Channel {
   Doorbell doorbell;
 };
 
+// `xenloop off`: told to this agent, or found in the file that root leaves for the whole machine.
+enum class Switch : uint32_t { kOn, kToldOff, kFoundOff };
+inline constexpr const char* kSwitchedOffFile = "/run/xenloop/off";
+
 enum class Stage : uint8_t { kNone, kPublished, kWaiting, kOffered, kAttached };
 
 // The agent's own notes on a side, by slot.
@@ -53,7 +57,7 @@ struct AgentSide {
 struct AgentState {
   std::atomic<uint32_t> tid;              // of the agent's thread; any thread
   std::atomic<int> started;               // 0 no, 1 being started, 2 runs; any thread
-  std::atomic<uint32_t> refused_for_now;  // `xenloop off`; any thread
+  std::atomic<Switch> refused_for_now;    // any thread
   std::atomic<int> poke_fd;               // any thread
   std::atomic<int> parent_poke_fd;        // of the process that forked us; any thread
   Doorbell doorbell;                      // ours; constant once started

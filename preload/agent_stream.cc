@@ -121,6 +121,7 @@ const char* Probe(int fd, Side* side, Tuple* tuple) {
     return "unknown address family";
   }
   if (SameEndpoint(tuple->local, tuple->peer)) return "connected to itself";
+  if (const char* rule = RuleAgainstConnection(GetConfig().rules, *tuple)) return rule;
   const long flags = sys::Call(SYS_fcntl, fd, F_GETFL);
   int low_water = 1;
   Option(fd, SOL_SOCKET, SO_RCVLOWAT, &low_water, sizeof low_water);
@@ -334,7 +335,7 @@ void ChannelReady(uint32_t index) {
 }
 
 RefusalReason ObjectionTo(uint32_t channel, const ControlMessage& offer) {
-  if (!GetConfig().accept_offers || agent.refused_for_now.load(std::memory_order_relaxed) != 0)
+  if (!GetConfig().accept_offers || agent.refused_for_now.load(std::memory_order_relaxed) != Switch::kOn)
     return RefusalReason::kByConfiguration;
   const uint32_t slot = Find(offer.tuple);
   if (slot == kMaxSides) return RefusalReason::kUnknownConnection;

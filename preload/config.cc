@@ -87,11 +87,13 @@ void LoadFile() {
   const long fd = sys::Call(SYS_openat, AT_FDCWD, reinterpret_cast<long>("/etc/xenloop.conf"),
                             O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return;
-  char text[4096];
-  const ssize_t n = sys::Read(static_cast<int>(fd), text, sizeof text - 1);
+  char text[kLongestConfigBytes + 1];
+  const ssize_t n = sys::Read(static_cast<int>(fd), text, sizeof text);
   sys::Close(static_cast<int>(fd));
   if (n <= 0) return;
-  text[n] = '\0';
+  // What is cut off may be a rule that forbids.
+  if (n > static_cast<ssize_t>(kLongestConfigBytes)) current.rules.problem = "file is too long";
+  text[n < static_cast<ssize_t>(sizeof text) ? n : n - 1] = '\0';
   ParseConfig(text, &current);
 }
 
@@ -107,7 +109,13 @@ void ParseConfig(char* text, Config* config) {
     if (char* comment = strchr(line, '#')) *comment = '\0';
     if (char* equals = strchr(line, '=')) {
       *equals = '\0';
-      Set(Trimmed(line), Trimmed(equals + 1), *config);
+      const char* key = Trimmed(line);
+      const char* value = Trimmed(equals + 1);
+      if (IsRuleKey(key)) {
+        AddRule(&config->rules, key, value);
+      } else {
+        Set(key, value, *config);
+      }
     }
     line = next;
   }
@@ -131,6 +139,17 @@ void ParseEnvironment(char** environment, Config* config) {
     key[length] = '\0';
     Set(key, equals + 1, *config);
   }
+}
+
+const char* RuleAgainstThisProgram() {
+  const Rules& rules = current.rules;
+  if (rules.problem != nullptr) return rules.problem;
+  if (rules.programs[0] == '\0' && rules.except_programs[0] == '\0') return nullptr;
+  char path[4096];
+  const long n = sys::Call(SYS_readlinkat, AT_FDCWD, sys::Word("/proc/self/exe"), sys::Word(path),
+                           sizeof path - 1);
+  path[n < 0 ? 0 : n] = '\0';
+  return RuleAgainstProgram(rules, path);
 }
 
 void LoadConfig(char** environment, bool secure) {

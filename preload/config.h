@@ -2,9 +2,14 @@
 // (which a setuid program ignores). Read once, before the first socket.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
+#include "discovery/rules.h"
+
 namespace xenloop {
+
+inline constexpr size_t kLongestConfigBytes = 16383;  // of the file
 
 struct Config {
   bool enabled = true;
@@ -18,9 +23,12 @@ struct Config {
   bool realm = false;  // runtime_dir was given: several network namespaces share it
   char stats_file[256] = "";
   char log_file[256] = "";
+  Rules rules;  // of the file only: the environment cannot widen them
 };
 
 const Config& GetConfig();
+// Why this program is not to be accelerated by the rules, or null.
+const char* RuleAgainstThisProgram();
 // Reads file and environment; no allocation, no output. `secure`: ignore the environment.
 void LoadConfig(char** environment, bool secure);
 

@@ -17,7 +17,7 @@ namespace xenloop::tools {
 namespace {
 
 // The library reads no more of the file; these limits are its own, too.
-constexpr size_t kLongestFileBytes = 4095;
+constexpr size_t kLongestFileBytes = 16383;
 
 enum class ValueKind { kOnOff, kOffers, kNumber, kPowerOfTwo, kPath };
 
@@ -94,6 +94,13 @@ void ParseLine(int number, absl::string_view line, ConfigFile* config) {
     problem(absl::StrCat("unknown key ", Quoted(key), hint));
     return;
   }
+  if (IsRuleKey(std::string(key).c_str())) {
+    if (const char* wrong =
+            AddRule(&config->rules, std::string(key).c_str(), std::string(value).c_str())) {
+      problem(absl::StrCat(key, ": ", wrong, "; until it is mended, nothing is accelerated"));
+    }
+    return;
+  }
   if (const std::optional<std::string> wrong = ProblemOfValue(key, value)) {
     problem(absl::StrCat(key, ": ", *wrong));
     return;
@@ -111,13 +118,15 @@ std::optional<std::string> ConfigFile::Value(absl::string_view key) const {
   return std::nullopt;
 }
 
-bool IsKnownKey(absl::string_view key) { return FindKey(key) != nullptr; }
+bool IsKnownKey(absl::string_view key) {
+  return FindKey(key) != nullptr || IsRuleKey(std::string(key).c_str());
+}
 
 std::optional<std::string> KeyOfVariable(absl::string_view variable) {
   if (variable == "XENLOOP") return "enabled";
   if (!absl::StartsWith(variable, "XENLOOP_")) return std::nullopt;
   const std::string key = absl::AsciiStrToLower(variable.substr(8));
-  if (!IsKnownKey(key)) return std::nullopt;
+  if (FindKey(key) == nullptr) return std::nullopt;  // rules are the file's alone
   return key;
 }
 

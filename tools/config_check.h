@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
+#include "discovery/rules.h"
 
 namespace xenloop::tools {
 
@@ -27,6 +28,7 @@ struct ConfigFile {
   bool exists = false;
   std::vector<ConfigSetting> settings;  // only the well-formed ones
   std::vector<ConfigProblem> problems;
+  Rules rules;  // who and what is accelerated
 
   // The last well-formed setting of `key`.
   std::optional<std::string> Value(absl::string_view key) const;

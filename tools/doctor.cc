@@ -35,6 +35,7 @@ void CheckMachine(const DoctorPlaces& places, const ProgramSurroundings& program
 void CheckOwnLimit(Findings* findings) {
   rlimit limit = {};
   if (getrlimit(RLIMIT_NOFILE, &limit) == 0) CheckDescriptorLimit(limit.rlim_cur, findings);
+  if (getrlimit(RLIMIT_AS, &limit) == 0) CheckAddressSpace(limit.rlim_cur, findings);
 }
 
 void CheckAgents(const DoctorPlaces& places, Findings* findings) {
@@ -112,7 +113,11 @@ int RunDoctor(const std::string& subject, const DoctorPlaces& places) {
       findings.Problem(absl::StrCat("there is no process ", Printable(subject, 30)), "");
     }
   } else {
-    const ProgramSurroundings surroundings = {geteuid(), EnvironmentEntries(), /*root=*/""};
+    ProgramSurroundings surroundings;
+    surroundings.uid = geteuid();
+    surroundings.environment = EnvironmentEntries();
+    surroundings.executable =
+        FindProgram(subject, FindEntry(surroundings.environment, "PATH").value_or(""));
     CheckMachine(places, surroundings, &findings);
     CheckOwnLimit(&findings);
     if (subject.empty()) {

@@ -48,13 +48,15 @@ class Findings {
 struct ProgramSurroundings {
   uid_t uid = 0;
   std::vector<std::string> environment;  // "NAME=value"
-  std::string root;  // what to put before its paths: "", or /proc/PID/root if it is in a container
+  std::string executable;  // the file that runs, or would; empty: none is known
+  std::string root;        // what to put before its paths: "", or /proc/PID/root if it is in a container
 };
 
 // Where the checks look. The defaults are the real machine; tests put their own.
 struct DoctorPlaces {
   std::vector<std::string> library_candidates;
   std::string config = "/etc/xenloop.conf";
+  std::string switched_off = "/run/xenloop/off";
   std::string preload_file = "/etc/ld.so.preload";
   std::string shared_memory = "/dev/shm";
   std::string proc = "/proc";
@@ -74,6 +76,7 @@ void CheckRuntimeDirectory(const DoctorPlaces& places, const ProgramSurroundings
                            Findings* findings);
 void CheckKernelObjects(Findings* findings);
 void CheckDescriptorLimit(uint64_t soft_limit, Findings* findings);
+void CheckAddressSpace(uint64_t soft_limit, Findings* findings);  // bytes
 
 // doctor_program.cc
 // LD_PRELOAD in the program's environment.

@@ -196,7 +196,39 @@ void CheckSettings(const std::vector<std::string>& environment, const ConfigFile
   }
 }
 
+// The rules of the configuration that a program as a whole meets. (Addresses and ports belong to
+// connections: those say so themselves.)
+void CheckRules(const ConfigFile& config, const std::string& config_path,
+                const ProgramSurroundings& program, Findings* findings) {
+  if (config.rules.problem != nullptr) return;  // said already
+  const auto forbidden = [&](const char* rule) {
+    if (rule == nullptr) return;
+    findings->Problem(absl::StrCat("not accelerated by a rule of ", config_path, ": ", rule),
+                      "nothing, or change `programs`, `except_programs`, `users` or "
+                      "`except_users` there, and restart the program");
+  };
+  if (!program.executable.empty())
+    forbidden(RuleAgainstProgram(config.rules, program.executable.c_str()));
+  forbidden(RuleAgainstUser(config.rules, program.uid, (program.root + "/etc/passwd").c_str()));
+}
+
+// Variables of the project's own tests, which the library does not look at.
+bool BelongsToTests(absl::string_view variable) {
+  for (const char* known : {"XENLOOP_BUILD", "XENLOOP_CI", "XENLOOP_NO_APT"}) {
+    if (variable == known) return true;
+  }
+  return absl::StartsWith(variable, "XENLOOP_CONFORMANCE_");
+}
+
 }  // namespace
+
+void CheckAddressSpace(uint64_t soft_limit, Findings* findings) {
+  if (soft_limit >= uint64_t{2} << 30) return;
+  findings->Problem(
+      absl::StrCat("its address space is limited to ", soft_limit >> 20,
+                   " MiB: below 2048 MiB everything stays on TCP, to leave the room to the program"),
+      "raise the limit: ulimit -v, or LimitAS= in the systemd unit");
+}
 
 void CheckLibrary(const DoctorPlaces& places, Findings* findings) {
   const absl::StatusOr<std::string> library = FindLibrary(places.library_candidates);
@@ -277,6 +309,12 @@ void CheckConfiguration(const DoctorPlaces& places, const ProgramSurroundings& p
     findings->Problem(absl::StrCat(places.config, line, ": ", problem.text),
                       "correct it; until then it counts as not written");
   }
+  std::error_code error;
+  if (fs::exists(program.root + places.switched_off, error)) {
+    findings->Problem(absl::StrCat("switched off for the whole machine (", places.switched_off,
+                                   " is there)"),
+                      "xenloop on, as root");
+  }
   if (config.exists && config.problems.empty()) {
     findings->Fine(absl::StrCat("configuration ", places.config, " (",
                                 Counted(config.settings.size(), "setting"), ")"));
@@ -285,7 +323,7 @@ void CheckConfiguration(const DoctorPlaces& places, const ProgramSurroundings& p
     const std::string variable = entry.substr(0, entry.find('='));
     const std::optional<std::string> key = KeyOfVariable(variable);
     if (!key) {
-      if (absl::StartsWith(variable, "XENLOOP_")) {
+      if (absl::StartsWith(variable, "XENLOOP_") && !BelongsToTests(variable)) {
         findings->Note(absl::StrCat("the variable ", Printable(variable, 60), " means nothing"));
       }
       continue;
@@ -298,6 +336,7 @@ void CheckConfiguration(const DoctorPlaces& places, const ProgramSurroundings& p
     }
   }
   CheckSettings(program.environment, config, places.config, findings);
+  CheckRules(config, places.config, program, findings);
 }
 
 void CheckRuntimeDirectory(const DoctorPlaces& places, const ProgramSurroundings& program,

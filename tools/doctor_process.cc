@@ -83,6 +83,10 @@ void CheckDescriptors(const Process& process, Findings* findings) {
   uint64_t soft_limit = 0;
   if (words.empty() || !absl::SimpleAtoi(words[0], &soft_limit)) return;  // "unlimited"
   CheckDescriptorLimit(soft_limit, findings);
+  const std::vector<std::string> space = WordsAfter(*limits, "Max address space");
+  uint64_t space_limit = 0;
+  if (!space.empty() && absl::SimpleAtoi(space[0], &space_limit))
+    CheckAddressSpace(space_limit, findings);
   uint64_t open_now = 0;
   std::error_code error;
   for (fs::directory_iterator entry(process.directory + "/fd", error), end; !error && entry != end;
@@ -209,6 +213,7 @@ std::optional<Process> LookAt(const DoctorPlaces& places, pid_t pid, Findings* f
                       "run the doctor as root, outside of a container");
     return std::nullopt;
   }
+  process.surroundings.executable = LinkTarget(process.directory + "/exe");
   process.surroundings.environment = absl::StrSplit(*environment, '\0', absl::SkipEmpty());
   const std::string self = places.proc + "/self";
   process.other_network_namespace =
@@ -239,6 +244,7 @@ std::string RemedyForReason(absl::string_view reason) {
       {"waiting for the peer", "nothing: the peer offers when its end has carried some traffic"},
       {"no library", "start the program at the other end with `xenloop run`, too"},
       {"another user", "run both ends as the same user"},
+      {"excluded by configuration", "nothing, or change the rules of /etc/xenloop.conf"},
       {"configuration", "see XENLOOP, XENLOOP_OFFERS and /etc/xenloop.conf"},
       {"switched off", "xenloop on"},
       {"network namespace",
@@ -260,6 +266,7 @@ std::string RemedyForReason(absl::string_view reason) {
       {"inherited", "nothing, or start that program with the library as well"},
       {"another process", "nothing: the descriptor is shared with a process we do not know"},
       {"forked process", "nothing: two processes share the connection"},
+      {"standard input", "nothing: libc reads and writes such a socket where we do not see it"},
   };
   for (const Advice& advice : kAdvice) {
     if (absl::StrContains(reason, advice.part)) return advice.remedy;

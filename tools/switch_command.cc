@@ -5,7 +5,10 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <filesystem>
+#include <fstream>
 #include <set>
+#include <system_error>
 
 #include "absl/strings/str_cat.h"
 #include "tools/agent_answer.h"
@@ -57,8 +60,30 @@ SwitchOutcome SwitchAgents(const std::vector<AgentAddress>& agents, bool on,
   return outcome;
 }
 
+std::string SwitchMachine(bool on, const std::string& file) {
+  std::error_code error;
+  const std::filesystem::path path(file);
+  if (on) {
+    std::filesystem::remove(path, error);
+  } else {
+    // Before the agents are told: a process that gets its agent meanwhile finds the file.
+    std::filesystem::create_directories(path.parent_path(), error);
+    if (!error && !std::ofstream(path)) error = std::make_error_code(std::errc::permission_denied);
+  }
+  if (!error) return "";
+  return absl::StrCat(file, ": ", error.message(),
+                      on ? "; programs started from now on stay on TCP"
+                         : "; programs started from now on are accelerated");
+}
+
 int RunSwitch(bool on, const AgentPlaces& places, const AskLimits& limits) {
   const uid_t uid = geteuid();
+  if (uid == 0) {
+    if (const std::string problem = SwitchMachine(on, kSwitchedOffFile); !problem.empty()) {
+      std::fprintf(stderr, "%s\n", problem.c_str());
+      return 1;
+    }
+  }
   const SwitchOutcome outcome =
       SwitchAgents(AgentsThatObey(FindAgents(places, uid), uid), on, limits);
   std::fputs(outcome.text.c_str(), outcome.all_obeyed ? stdout : stderr);

@@ -24,6 +24,11 @@ struct SwitchOutcome {
 SwitchOutcome SwitchAgents(const std::vector<AgentAddress>& agents, bool on,
                            const AskLimits& limits);
 
+// Root's word is for the whole machine and outlives the processes that hear it: a file that says so
+// is made or removed. Empty, or what went wrong.
+inline constexpr char kSwitchedOffFile[] = "/run/xenloop/off";
+std::string SwitchMachine(bool on, const std::string& file);
+
 // Exit status 0 if every agent obeyed (or there was none), 1 otherwise.
 int RunSwitch(bool on, const AgentPlaces& places, const AskLimits& limits);
 

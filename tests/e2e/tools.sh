@@ -2,12 +2,13 @@
 # `xenloop stat`, `off`, `on` and `doctor` on live programs: a stream is seen from both ends with
 # its route and growing counts, goes to TCP and back on request without losing a byte, and somebody
 # else's programs obey neither. What doctor says of a program without the library is not an error.
-# In a network namespace of its own: `off` must not reach what else runs on this machine.
+# What is started while root has the machine switched off stays on TCP, too, and returns like the rest.
+# In namespaces of its own (network, mounts): `off` must not reach what else runs on this machine.
 if [[ -z ${E2E_INSIDE:-} ]]; then
-  own=(unshare -n)
-  [[ $(id -u) == 0 ]] || own=(unshare -rn)
+  own=(unshare -nm)
+  [[ $(id -u) == 0 ]] || own=(unshare -rnm)
   export E2E_INSIDE=1
-  exec "${own[@]}" bash -c 'PATH=$PATH:/usr/sbin:/sbin; ip link set lo up; exec bash "$0"' "$0"
+  exec "${own[@]}" bash -c 'PATH=$PATH:/usr/sbin:/sbin; ip link set lo up; mount -t tmpfs none /run; exec bash "$0"' "$0"
 fi
 . "$(dirname "$0")/lib.sh"
 check=$build/bin/stream-check
@@ -17,11 +18,12 @@ copy_library
 : >"$stats"; chmod 666 "$stats"
 with_library
 
-# streams JQ-CONDITION COUNT: so many of our two processes' streams in `stat` satisfy it.
+# streams JQ-CONDITION COUNT [RECEIVER SENDER]: so many of these two processes' streams in `stat`
+# satisfy it.
 streams() {
   local found
-  found=$("$tool" stat --json | jq -s --argjson a "${server[receiver]}" \
-    --argjson b "${server[sender]}" \
+  found=$("$tool" stat --json | jq -s --argjson a "${server[${3:-receiver}]}" \
+    --argjson b "${server[${4:-sender}]}" \
     "[.. | objects | select(.fd? and (.pid == \$a or .pid == \$b)) | select($1)] | length")
   [[ $found == "$2" ]]
 }
@@ -45,8 +47,25 @@ fi
 "$tool" off
 eventually streams '.route_send == "tcp" and .route_receive == "tcp"' 2
 streams '.fallbacks > 0 and .reason != ""' 2 || fail "a fallback without a reason"
+pick_port late_port
+start late_receiver "$check" both-receive "$late_port" 6 0
+listening "$late_port"
+start late_sender "$check" both-send "$late_port" 6 0
+pick_port short_port
+start short_receiver "$check" receive "$short_port" 7
+listening "$short_port"
+run "$check" send "$short_port" 7 30000000
+finish short_receiver
+[[ $(fifo_bytes stream-check) == 0 ]] || fail "started while switched off, and used shared memory"
+"$tool" doctor "${server[late_sender]}" >"$work/late.log" && fail "doctor does not see the switch"
+grep -q 'switched off for the whole machine' "$work/late.log" || fail "doctor does not name the switch"
 "$tool" on
 eventually streams '.route_send == "local" and .route_receive == "local"' 2
+eventually streams '.route_send == "local" and .route_receive == "local"' 2 late_receiver late_sender
+kill -KILL "${server[late_sender]}"
+finish late_sender
+finish late_receiver
+((finished == 0 || finished == 3)) || fail "the receiver that was started late ended with $finished"
 kill -KILL "${server[sender]}"
 finish sender
 finish receiver

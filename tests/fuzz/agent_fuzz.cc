@@ -323,7 +323,7 @@ Run::~Run() {
     XENLOOP_REQUIRE(BeforeClose(fd) == 0);
     close(fd);
   }
-  agent.refused_for_now.store(0);
+  agent.refused_for_now.store(Switch::kOn);
   if (agent.channels[kChannel].in_use) ChannelGone(kChannel);
   close(talk_);
   for (int i = 0; i < 4; ++i) WorkOfTheAgent();

@@ -24,6 +24,11 @@ void CheckBounds(const Config& config) {
 }
 
 void CheckAgreement(const Config& config, const tools::ConfigFile& file) {
+  XENLOOP_REQUIRE((config.rules.problem == nullptr) == (file.rules.problem == nullptr));
+  XENLOOP_REQUIRE(config.rules.port_count == file.rules.port_count &&
+                  config.rules.address_count == file.rules.address_count &&
+                  strcmp(config.rules.programs, file.rules.programs) == 0 &&
+                  strcmp(config.rules.except_users, file.rules.except_users) == 0);
   // The last value that the tools accept counts, if they find nothing wrong.
   if (!file.problems.empty()) return;
   if (const auto value = file.Value("enabled")) {
@@ -54,7 +59,7 @@ void CheckAgreement(const Config& config, const tools::ConfigFile& file) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
   using namespace xenloop;
   using namespace xenloop::fuzz;
-  constexpr size_t kLongestFileBytes = 4095;
+  constexpr size_t kLongestFileBytes = 16383;
   const std::string text(reinterpret_cast<const char*>(bytes),
                          size < kLongestFileBytes ? size : kLongestFileBytes);
   // Copies of exactly that size: the address sanitizer guards their ends.

@@ -85,6 +85,16 @@ TEST(ConfigCheck, SettingTwiceIsAProblemAndTheLastCounts) {
   EXPECT_EQ(config.Value("enabled"), "off");
 }
 
+TEST(ConfigCheck, RulesMayStandSeveralTimesAndAreJudgedByLine) {
+  const ConfigFile config =
+      ParseConfig("programs = nginx\nports = 80\nports = 90-70\nprograms = redis-server\n");
+  ASSERT_EQ(config.problems.size(), 1u);
+  EXPECT_EQ(config.problems[0].line, 3);
+  EXPECT_STREQ(config.rules.problem, "not a port, or a range of ports");
+  EXPECT_STREQ(config.rules.programs, "nginx redis-server ");
+  EXPECT_FALSE(KeyOfVariable("XENLOOP_PROGRAMS"));  // the environment cannot widen them
+}
+
 TEST(ConfigCheck, MissingFileIsAnEmptyConfiguration) {
   const TemporaryDirectory directory;
   const ConfigFile config = ReadConfig(directory / "none");

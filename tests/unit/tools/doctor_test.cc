@@ -3,6 +3,7 @@
 #include "tools/doctor.h"
 
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -129,6 +130,35 @@ TEST_F(DoctorTest, GarbledVariable) {
   CheckConfiguration(places_, program_, &findings_);
   EXPECT_PROBLEM("XENLOOP_SPIN_US: \"soon\" is not a whole number");
   EXPECT_THAT(findings_.ToString(), HasSubstr("XENLOOP_COLOUR means nothing"));
+}
+
+TEST_F(DoctorTest, RulesThatTheProgramMeets) {
+  directory_.Write("xenloop.conf", "except_programs = sshd\nexcept_ports = 22\n");
+  program_.executable = "/usr/sbin/nginx";
+  CheckConfiguration(places_, program_, &findings_);
+  EXPECT_NO_PROBLEM();
+  program_.executable = "/usr/sbin/sshd";
+  CheckConfiguration(places_, program_, &findings_);
+  EXPECT_PROBLEM("program excepted by configuration");
+}
+
+TEST_F(DoctorTest, SwitchedOffForTheWholeMachine) {
+  places_.switched_off = directory_.Write("off", "");
+  CheckConfiguration(places_, program_, &findings_);
+  EXPECT_PROBLEM("switched off for the whole machine");
+}
+
+TEST_F(DoctorTest, VariablesOfTheTestsAreNoRiddle) {
+  program_.environment = {"XENLOOP_BUILD=/x", "XENLOOP_CI=1"};
+  CheckConfiguration(places_, program_, &findings_);
+  EXPECT_THAT(findings_.ToString(), Not(HasSubstr("means nothing")));
+}
+
+TEST_F(DoctorTest, SmallAddressSpace) {
+  CheckAddressSpace(RLIM_INFINITY, &findings_);
+  EXPECT_NO_PROBLEM();
+  CheckAddressSpace(uint64_t{1} << 30, &findings_);
+  EXPECT_PROBLEM("limited to 1024 MiB");
 }
 
 TEST_F(DoctorTest, RuntimeDirectoryMissing) {

@@ -5,14 +5,14 @@ import os
 
 from harness import FAILED, HUNG, PASSED, SKIPPED, Unit, read
 
-QUICK = ["ftp", "mosquitto", "netcat", "openssh", "rsync_daemon", "socat", "stunnel", "whois", "zeromq"]
+QUICK = ["ftp", "mosquitto", "netcat", "openssh", "rsync_daemon", "socat", "stunnel", "whois"]
 QUICK_PACKAGES = ["iproute2", "jq", "procps", "python3", "curl", "openssl", "openssh-client",
                   "openssh-server", "rsync", "socat", "stunnel4", "netcat-openbsd", "vsftpd", "tnftp",
-                  "whois", "mosquitto", "mosquitto-clients", "python3-zmq"]
+                  "whois", "mosquitto", "mosquitto-clients"]
 PACKAGES = QUICK_PACKAGES + [
     "haproxy", "systemd", "openbsd-inetd", "git", "apache2", "apache2-utils", "nginx", "php-fpm", "libfcgi-bin",
     "mariadb-server", "sysbench", "openjdk-17-jdk-headless", "openmpi-bin", "libopenmpi-dev", "mpich",
-    "libmpich-dev", "build-essential", "python3-grpcio", "nsd", "dnsperf"]
+    "libmpich-dev", "build-essential", "python3-grpcio", "python3-zmq", "nsd", "dnsperf"]
 HERE = os.path.dirname(os.path.abspath(__file__))
 CASES = {os.path.basename(path)[:-3]: path for path in sorted(glob.glob(os.path.join(HERE, "programs", "*.sh")))}
 CASES["git_daemon"] = os.path.join(os.path.dirname(HERE), "e2e", "git_daemon.sh")

@@ -36,6 +36,7 @@ void TakeArguments(char** argv, const char* first, va_list* rest) {
 }  // namespace
 
 XENLOOP_EXPORT pid_t _Fork() {
+  BeforeRawFork();
   const pid_t child = real::_Fork();
   if (child == 0) AfterRawFork(0);
   return child;
@@ -57,6 +58,7 @@ XENLOOP_EXPORT int clone(int (*function)(void*), void* stack, int flags, void* a
   // Without CLONE_VM the child has a copy of this frame, and of our tables.
   CloneStart start{function, argument};
   if ((flags & CLONE_VM) == 0 && function != nullptr) {
+    BeforeRawFork();
     return real::clone(&StartClone, stack, flags, &start, parent_tid, tls, child_tid);
   }
   return real::clone(function, stack, flags, argument, parent_tid, tls, child_tid);

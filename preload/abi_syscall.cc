@@ -46,8 +46,12 @@ class SignalMask {
 };
 constexpr size_t kKernelMaskSize = 8;
 
-long ForkBy(long child, unsigned long flags) {
-  if (child == 0 && (flags & CLONE_VM) == 0) AfterRawFork(0);
+template <class Kernel>
+long ForkBy(const Kernel& kernel, unsigned long flags) {
+  const bool copies_memory = (flags & CLONE_VM) == 0;
+  if (copies_memory) BeforeRawFork();
+  const long child = kernel();
+  if (child == 0 && copies_memory) AfterRawFork(0);
   return child;
 }
 
@@ -167,10 +171,10 @@ XENLOOP_EXPORT long syscall(long number, ...) {
 
     // Processes.
     case SYS_clone:
-      return ForkBy(kernel(), a);
+      return ForkBy(kernel, a);
     case SYS_clone3: {
       const clone_args* const request = a;
-      return ForkBy(kernel(), request != nullptr ? request->flags : 0);
+      return ForkBy(kernel, request != nullptr ? request->flags : 0);
     }
     case SYS_execve:
       return ExecBy(ProgramAt(AT_FDCWD, a, 0), kernel);
@@ -183,7 +187,7 @@ XENLOOP_EXPORT long syscall(long number, ...) {
       // Older forms, which newer architectures do not have.
 #ifdef SYS_fork
     case SYS_fork:
-      return ForkBy(kernel(), 0);
+      return ForkBy(kernel, 0);
 #endif
 #ifdef SYS_dup2
     case SYS_dup2:

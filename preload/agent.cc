@@ -10,6 +10,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "preload/agent_state.h"
@@ -29,6 +30,7 @@ namespace {
 
 constexpr int kFailed = 3;
 constexpr size_t kStackBytes = 256 * 1024;
+constexpr uint64_t kLongestThreadStartMs = 200;  // on a busy machine; only _Fork and clone(2) wait
 constexpr uint64_t kLongestBackoff = 65536;  // operations between two attempts at the most
 
 // Takes this process's bits out of a set and calls `work` on each.
@@ -191,6 +193,7 @@ bool EnsureAgent() {
     pthread_attr_setstacksize(&attributes, kStackBytes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_t thread;
+    agent.tid.store(0, std::memory_order_relaxed);
     agent.started.store(2, std::memory_order_release);
     if (pthread_create(&thread, &attributes, AgentMain, nullptr) != 0)
       start_failure = "no thread can be made";
@@ -385,6 +388,15 @@ void AddSleeper() {
 void RemoveSleeper() {
   if (agent.doorbell.page != nullptr)
     agent.doorbell.page->sleepers.fetch_sub(1, std::memory_order_seq_cst);
+}
+
+void AgentSettle() {
+  const uint64_t end = sys::MonotonicNs() + kLongestThreadStartMs * 1000000u;
+  while (agent.started.load(std::memory_order_acquire) == 2 &&
+         agent.tid.load(std::memory_order_relaxed) == 0 && sys::MonotonicNs() < end) {
+    const timespec nap{0, 20000};
+    sys::Call(SYS_nanosleep, reinterpret_cast<long>(&nap), 0);
+  }
 }
 
 void AgentForkedChild() {

@@ -34,6 +34,9 @@ void RingOwnDoorbellAnyway();  // for sleepers that have not counted themselves
 void AddSleeper();  // before the last look at the FIFOs
 void RemoveSleeper();
 
+// Before a fork that libc does not see: the child has libc's record of our thread, and setuid() and
+// its like would wait there for a thread that is still being made.
+void AgentSettle();
 // fork: the child drops the parent's agent; it starts its own when it first needs one.
 void AgentForkedChild();
 // Before the process ends or execs: finishes flushes that are under way, for at most

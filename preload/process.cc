@@ -43,6 +43,10 @@ void InstallForkHandlers() { pthread_atfork(BeforeFork, nullptr, InChild); }
 
 bool InBorrowedMemory() { return process_state.pid != 0 && sys::GetPid() != process_state.pid; }
 
+void BeforeRawFork() {
+  if (process_state.ready && !InBorrowedMemory()) AgentSettle();
+}
+
 void AfterRawFork(pid_t child) {
   if (child != 0 || !process_state.ready || !InBorrowedMemory()) return;
   BeforeFork();

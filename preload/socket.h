@@ -125,8 +125,9 @@ void BeforeSpawn();  // posix_spawn, system, popen, vfork: children we do not se
 void BeforeExec(const ProgramFile& program);
 void AfterFailedExec();
 void BeforeExit();  // _exit/_Exit/quick_exit and our destructor: statistics, last bytes
-void AfterRawFork(
-    pid_t child);  // _Fork, clone(2)-style forks without atfork handlers: in the child, child == 0
+// _Fork, clone(2)-style forks without atfork handlers; in the child, child == 0.
+void BeforeRawFork();
+void AfterRawFork(pid_t child);
 
 // True in a vfork child that shares our memory (its pid is not ours): such a child must not touch
 // our tables.

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -231,6 +232,35 @@ TEST_P(ForkTest, VforkChildThatClosesAndDuplicates) {
   pair().ExpectBothWaysWork(100000);
   EXPECT_EQ(SendBytes(copy.get(), &pair().sent, 10).bytes, 10u);
   peer().Receive(10);
+}
+
+// vsftpd makes its sessions by clone(2), unseen by libc, and gives up its rights in them. In libc's
+// books the child then has the threads of its parent, and setuid() waits for one that has just been
+// made: the library's must not be in that state when the child is made.
+TEST(RawForkTest, ChildMadeByCloneRightAfterTheFirstBytesCanChangeItsUser) {
+  for (int i = 0; i < 20; ++i) {
+    // In a process that has had no connection before.
+    ChildProcess fresh([] {
+      const FileDescriptor listener = ListenOn(Loopback(AF_INET));
+      sockaddr_in address{};
+      socklen_t length = sizeof address;
+      CHILD_CHECK(getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &length) == 0);
+      const FileDescriptor client(socket(AF_INET, SOCK_STREAM, 0));
+      CHILD_CHECK(connect(client.get(), reinterpret_cast<sockaddr*>(&address), length) == 0);
+      const FileDescriptor server(accept(listener.get(), nullptr, nullptr));
+      CHILD_CHECK(write(server.get(), "220\n", 4) == 4);
+      const long child = syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+      if (child == 0) {
+        alarm(10);
+        _exit(setuid(getuid()) == 0 ? 0 : 1);
+      }
+      int status = -1;
+      CHILD_CHECK(waitpid(static_cast<pid_t>(child), &status, 0) == child);
+      CHILD_CHECK(status == 0);
+      return true;
+    });
+    ASSERT_TRUE(fresh.Succeeded());
+  }
 }
 
 }  // namespace

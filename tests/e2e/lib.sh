@@ -187,7 +187,7 @@ both() {
     diff -u "$work/native.result" "$work/xenloop.result" >&"$out" || true
     fail "results of $scenario differ (native -, with the library +)"
   }
-  if grep -nE 'ld\.so:|libxenloop|^xenloop|signal (6|11)\b|Segmentation|core dumped' \
+  if grep -snE 'ld\.so:|libxenloop|^xenloop|signal (6|11)\b|Segmentation|core dumped' \
     "$work"/xenloop.*.log >&"$out"; then
     fail "a program crashed, or the library printed something"
   fi

@@ -25,6 +25,8 @@ def prepare(bench):
     """The test programs in a folder that an unprivileged user can read: they refuse to run as root."""
     cache = os.path.join(bench.build, "foreign", "libuv")
     if not os.path.exists(os.path.join(cache, "build", BUILD)):
+        if os.environ.get("XENLOOP_NO_APT") == "1":
+            raise CannotRun("libuv's tests are not built (tests/foreign/run --prepare libuv)")
         build(cache)
     folder = bench.folder("libuv")
     shutil.copy(os.path.join(cache, "build", BUILD), folder)

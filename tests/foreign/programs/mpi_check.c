@@ -1,5 +1,6 @@
 // Messages of all sizes between MPI processes, each byte checked: two and two, all to all, collective,
 // many at once in an order of their own. Prints what was right; any wrong byte ends the run.
+// mpi_check [ROUNDS]: how many for a size.
 #include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,7 +8,7 @@
 
 enum { kLargest = 3 << 20, kMany = 64 };
 
-static int rank, size;
+static int rank, size, rounds = 300;
 
 static unsigned char ByteOf(unsigned seed, size_t at) { return (unsigned char)((seed * 2654435761u + at * 40503u) >> 7); }
 
@@ -26,8 +27,7 @@ static void Check(const unsigned char* bytes, size_t length, unsigned seed, cons
 static void PingPong(unsigned char* out, unsigned char* in) {
   const int partner = rank ^ 1;
   for (size_t length = 0; length <= kLargest; length = length * 3 + 1) {
-    const int rounds = length < 10000 ? 300 : 6;
-    for (int round = 0; round < rounds; ++round) {
+    for (int round = 0; round < (length < 10000 ? rounds : rounds / 50 + 1); ++round) {
       const unsigned seed = (unsigned)(length + round);
       if (rank & 1) {
         MPI_Recv(in, (int)length, MPI_BYTE, partner, round, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
@@ -45,7 +45,7 @@ static void PingPong(unsigned char* out, unsigned char* in) {
 
 static void AllToAll(unsigned char* out, unsigned char* in) {
   for (int length = 1; length <= kLargest / size; length *= 7) {
-    for (int round = 0; round < 10; ++round) {
+    for (int round = 0; round < rounds / 30 + 1; ++round) {
       for (int to = 0; to < size; ++to) Fill(out + (size_t)to * length, (size_t)length, (unsigned)(rank * 64 + to + round));
       MPI_Alltoall(out, length, MPI_BYTE, in, length, MPI_BYTE, MPI_COMM_WORLD);
       for (int from = 0; from < size; ++from)
@@ -61,7 +61,7 @@ static void Collective(unsigned char* bytes) {
     MPI_Bcast(bytes, kLargest, MPI_BYTE, root, MPI_COMM_WORLD);
     Check(bytes, kLargest, (unsigned)root, "broadcast");
   }
-  for (long round = 0; round < 500; ++round) {
+  for (long round = 0; round < rounds; ++round) {
     long mine = rank + round, sum = 0;
     MPI_Allreduce(&mine, &sum, 1, MPI_LONG, MPI_SUM, MPI_COMM_WORLD);
     if (sum != size * (size - 1) / 2 + size * round) MPI_Abort(MPI_COMM_WORLD, 4);
@@ -93,6 +93,7 @@ static void ManyAtOnce(unsigned char* out, unsigned char* in) {
 
 int main(int argc, char** argv) {
   MPI_Init(&argc, &argv);
+  if (argc > 1) rounds = atoi(argv[1]);
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   MPI_Comm_size(MPI_COMM_WORLD, &size);
   unsigned char *out = malloc(kLargest), *in = malloc(kLargest);

@@ -302,7 +302,8 @@ void ChannelEvent(uint32_t index, uint32_t events) {
       // An accepted channel answers the HELLO with its own before anything else.
       const bool introduce =
           !was_ready && channel.agent_id == 0 && message.type == ControlType::kHello;
-      good = (!introduce || SendHello(channel) == 0) && HandlePacket(index, message, &ticket);
+      good = !introduce || (MayBringDescriptors(channel) && SendHello(channel) == 0);
+      good = good && HandlePacket(index, message, &ticket);
     } else if (n > 0 && n < static_cast<ssize_t>(kLongestQuestion) && packet[n - 1] == '\n') {
       packet[n - 1] = '\0';
       good = AnswerTool(channel, reinterpret_cast<const char*>(packet));

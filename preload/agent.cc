@@ -48,6 +48,29 @@ void TakeOurs(SideSet& set, void (*work)(uint32_t)) {
   }
 }
 
+// Of two times to wait; -1 is for ever.
+int Sooner(int a, int b) { return a < 0 || (b >= 0 && b < a) ? b : a; }
+
+const char* start_failure = nullptr;
+
+void CloseRegistry() {
+  if (agent.registry.is_open()) FdTable::Clear(agent.registry.descriptor());
+  agent.registry.Close();
+}
+
+// Every stream goes back to TCP, and nobody reaches us any more; what streams still owe is served.
+void GiveUpAgent(const char* reason) {
+  start_failure = reason;
+  agent.started.store(kFailed, std::memory_order_release);
+  ClosePrivate(agent.listen_fd);
+  agent.listen_fd = -1;
+  CloseRegistry();
+  FallBackEverything(reason);
+  for (uint32_t i = 0; i < kMaxChannels; ++i) {
+    if (agent.channels[i].in_use && agent.channels[i].fd >= 0) ChannelGone(i);
+  }
+}
+
 void* AgentMain(void*) {
   agent.tid.store(CurrentTid(), std::memory_order_relaxed);
   epoll_event events[64];
@@ -55,6 +78,11 @@ void* AgentMain(void*) {
   for (;;) {
     const long n = sys::Call(SYS_epoll_pwait, agent.epoll_fd, reinterpret_cast<long>(events), 64,
                              timeout_ms, 0, 8);
+    // Here at once: glibc has every thread change its user, and that interrupts the wait. What was
+    // made for the old user (a listener that speaks in its name, its hints) must not stay in the
+    // hands of a program that has given it up.
+    if (agent.listen_fd >= 0 && static_cast<uint32_t>(sys::Call(SYS_geteuid)) != agent.uid)
+      GiveUpAgent("the program has changed its user");
     if (n < 0 && n != -EINTR) {
       // Somebody closed our descriptors behind our back: every stream goes back to TCP, and we end.
       FallBackEverything("the program closed our descriptors");
@@ -86,8 +114,7 @@ void* AgentMain(void*) {
     TakeOurs(Arena()->service, ServiceSide);
     TakeOurs(Arena()->wanted, ConsiderSide);
     const int reclaim_ms = ReclaimIdleMemory();
-    const int retry_ms = RetryPostponed();
-    timeout_ms = retry_ms < 0 || (reclaim_ms >= 0 && reclaim_ms < retry_ms) ? reclaim_ms : retry_ms;
+    timeout_ms = Sooner(Sooner(reclaim_ms, RetryPostponed()), AcceptPostponed());
   }
 }
 
@@ -116,20 +143,12 @@ int OpenListener() {
     sys::Close(static_cast<int>(fd));
     return static_cast<int>(result);
   }
-  socklen_t size = sizeof agent.netns_cookie;
   const long tcp = sys::MakeDescriptor(SYS_socket, AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (tcp >= 0) {
-    constexpr int kNetnsCookie = 71;  // SO_NETNS_COOKIE, Linux 5.14
-    sys::Call(SYS_getsockopt, tcp, SOL_SOCKET, kNetnsCookie,
-              reinterpret_cast<long>(&agent.netns_cookie), reinterpret_cast<long>(&size));
+    agent.netns_cookie = NetnsCookieOf(static_cast<int>(tcp));
     sys::Close(static_cast<int>(tcp));
   }
   return static_cast<int>(fd);
-}
-
-void CloseRegistry() {
-  if (agent.registry.is_open()) FdTable::Clear(agent.registry.descriptor());
-  agent.registry.Close();
 }
 
 // Everything the agent needs but its thread. Null, or why not.
@@ -165,7 +184,7 @@ const char* Prepare() {
   agent.doorbell.fd = bell;
   agent_page_fd = page;
   Watch(poke, WatchKind::kPoke, 0, 0, EPOLLIN, false);
-  Watch(agent.listen_fd, WatchKind::kListener, 0, 0, EPOLLIN, false);
+  Watch(agent.listen_fd, WatchKind::kListener, 0, 0, EPOLLIN | EPOLLET, false);
   return nullptr;
 }
 
@@ -178,8 +197,6 @@ void Unprepare() {
   if (poke > 0) ClosePrivate(poke);
   CloseRegistry();
 }
-
-const char* start_failure = nullptr;
 
 bool EnsureAgent() {
   int state = 0;
@@ -217,6 +234,15 @@ void Poke(int32_t owner_pid) {
 }  // namespace
 
 int agent_page_fd = -1;
+
+uint64_t NetnsCookieOf(int fd) {
+  constexpr int kNetnsCookie = 71;  // SO_NETNS_COOKIE, Linux 5.14
+  uint64_t cookie = 0;
+  socklen_t size = sizeof cookie;
+  sys::Call(SYS_getsockopt, fd, SOL_SOCKET, kNetnsCookie, reinterpret_cast<long>(&cookie),
+            reinterpret_cast<long>(&size));
+  return cookie;
+}
 
 int MakePrivate(int fd) {
   if (fd < 0) return fd;

@@ -17,6 +17,45 @@ namespace {
 constexpr size_t kMostDescriptors = 4;
 constexpr size_t kLongestQuestion = 64;
 
+// What peers of other users may take of us. They can come as often as they like; each costs us two
+// descriptors, out of those that a limit leaves us, and work of the one agent thread.
+constexpr uint32_t kMostOfOthers = 256;
+constexpr uint32_t kMostPacketsAtOnce = 16;
+
+constexpr uint64_t kAcceptAgainMs = 250;
+bool accept_again = false;  // connections wait that could not be accepted
+uint64_t accept_at_ns = 0;
+
+bool IsTrustedUser(uint32_t uid) { return uid == agent.uid || uid == 0; }
+
+uint32_t MostOfOthers() {
+  uint64_t limit[2] = {1024, 1024};
+  constexpr long kDescriptors = 7;  // RLIMIT_NOFILE
+  sys::Call(SYS_prlimit64, 0, kDescriptors, 0, reinterpret_cast<long>(limit));
+  const uint64_t most = (limit[0] - static_cast<uint64_t>(sys::DescriptorBase())) / 8;
+  return most < kMostOfOthers ? static_cast<uint32_t>(most) : kMostOfOthers;
+}
+
+// A place for one more peer of that other user: half of what all others may have is the most for one.
+bool HasRoomForOther(uint32_t uid) {
+  const uint32_t most = MostOfOthers();
+  uint32_t all = 0;
+  uint32_t same = 0;
+  uint32_t idle = kNoChannel;
+  for (uint32_t i = 0; i < kMaxChannels; ++i) {
+    const Channel& channel = agent.channels[i];
+    if (!channel.in_use || IsTrusted(channel)) continue;
+    ++all;
+    if (channel.uid != uid) continue;
+    ++same;
+    if (channel.sides == 0) idle = i;
+  }
+  if (all < most && same < (most + 1) / 2) return true;
+  if (idle == kNoChannel) return false;
+  ChannelGone(idle);  // its own older talk makes room, nobody else's
+  return true;
+}
+
 uint32_t FreeChannel() {
   for (uint32_t i = 0; i < kMaxChannels; ++i) {
     if (!agent.channels[i].in_use) return i;
@@ -41,11 +80,12 @@ uint32_t AdoptChannel(int fd) {
     uint32_t gid;
   } credentials;
   socklen_t length = sizeof credentials;
-  const uint32_t index =
-      sys::Call(SYS_getsockopt, moved, SOL_SOCKET, SO_PEERCRED,
-                reinterpret_cast<long>(&credentials), reinterpret_cast<long>(&length)) == 0
-          ? FreeChannel()
-          : kNoChannel;
+  uint32_t index = kNoChannel;
+  if (sys::Call(SYS_getsockopt, moved, SOL_SOCKET, SO_PEERCRED,
+                reinterpret_cast<long>(&credentials), reinterpret_cast<long>(&length)) == 0 &&
+      (IsTrustedUser(credentials.uid) || HasRoomForOther(credentials.uid))) {
+    index = FreeChannel();
+  }
   if (index == kNoChannel || Watch(moved, WatchKind::kChannel, index, 0, EPOLLIN, false) != 0) {
     ClosePrivate(moved);
     return kNoChannel;
@@ -84,6 +124,12 @@ bool BringsNothingWanted(uint32_t index) {
                            sizeof message, MSG_DONTWAIT | MSG_PEEK, 0, 0);
   return n == static_cast<long>(sizeof message) && message.type == ControlType::kOffer &&
          ObjectionTo(index, message) != RefusalReason::kCount;
+}
+
+// To take a descriptor is to have to close it, and a file system of the sender's own (FUSE) lets a
+// close wait for ever, which not even a SIGKILL ends.
+bool MayBringDescriptors(const Channel& channel) {
+  return IsTrusted(channel) || GetConfig().other_users;
 }
 
 // One packet. Its length (0: the other end is gone), or -errno. Descriptors beyond a ticket's two
@@ -180,14 +226,34 @@ int SendControl(Channel& channel, const ControlMessage& message, const int* fds,
 }
 
 void AcceptChannels() {
+  uint64_t pause_ms = 0;
   for (int i = 0; i < 64; ++i) {
     const long fd =
         sys::MakeDescriptor(SYS_accept4, agent.listen_fd, 0, 0, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd < 0) return;
+    if (fd < 0) {
+      accept_again = fd != -EAGAIN;
+      pause_ms = kAcceptAgainMs;
+      break;
+    }
     AdoptChannel(static_cast<int>(fd));
     // The other end speaks first: a HELLO of an agent, or a tool's question.
+    accept_again = i == 63;
   }
+  accept_at_ns = sys::MonotonicNs() + pause_ms * 1000000ull;
 }
+
+// Without a free descriptor the listener would stay readable and keep us running; it is watched for
+// edges, and who waits there is looked at again by the clock.
+int AcceptPostponed() {
+  if (!accept_again) return -1;
+  const uint64_t now = sys::MonotonicNs();
+  if (now < accept_at_ns) return static_cast<int>((accept_at_ns - now) / 1000000u) + 1;
+  accept_again = false;
+  AcceptChannels();
+  return accept_again ? static_cast<int>(kAcceptAgainMs) : -1;
+}
+
+bool IsTrusted(const Channel& channel) { return IsTrustedUser(channel.uid); }
 
 uint32_t ChannelTo(uint64_t agent_id, uint32_t uid) {
   for (uint32_t i = 0; i < kMaxChannels; ++i) {
@@ -218,14 +284,16 @@ uint32_t ChannelTo(uint64_t agent_id, uint32_t uid) {
 
 void ChannelEvent(uint32_t index, uint32_t events) {
   if (index >= kMaxChannels || !agent.channels[index].in_use) return;
-  for (int i = 0; i < 64; ++i) {
+  for (uint32_t i = 0; i < kMostPacketsAtOnce; ++i) {
     Channel& channel = agent.channels[index];
     if (channel.fd < 0 || !FdTable::IsPrivate(channel.fd)) return;
     alignas(ControlMessage) uint8_t packet[sizeof(ControlMessage) + 1];
     Ticket ticket;
     const bool was_ready = channel.ready;
     const ssize_t n = ReceivePacket(channel.fd, packet, sizeof packet,
-                                    BringsNothingWanted(index) ? nullptr : &ticket);
+                                    !MayBringDescriptors(channel) || BringsNothingWanted(index)
+                                        ? nullptr
+                                        : &ticket);
     if (n == -EAGAIN || n == -EINTR) return;
     bool good = false;
     if (n == static_cast<ssize_t>(sizeof(ControlMessage))) {
@@ -234,11 +302,11 @@ void ChannelEvent(uint32_t index, uint32_t events) {
       // An accepted channel answers the HELLO with its own before anything else.
       const bool introduce =
           !was_ready && channel.agent_id == 0 && message.type == ControlType::kHello;
-      good = (!introduce || SendHello(channel) == 0) && HandlePacket(index, message, &ticket);
+      good = !introduce || (MayBringDescriptors(channel) && SendHello(channel) == 0);
+      good = good && HandlePacket(index, message, &ticket);
     } else if (n > 0 && n < static_cast<ssize_t>(kLongestQuestion) && packet[n - 1] == '\n') {
       packet[n - 1] = '\0';
-      AnswerTool(channel, reinterpret_cast<const char*>(packet));
-      good = true;
+      good = AnswerTool(channel, reinterpret_cast<const char*>(packet));
     }
     CloseAll(&ticket);
     if (!good) {

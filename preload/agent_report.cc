@@ -109,7 +109,7 @@ bool ReportSide(Channel& channel, int fd, Side* side) {
   return SendText(channel, text, static_cast<size_t>(n));
 }
 
-void Report(Channel& channel) {
+bool Report(Channel& channel) {
   uint32_t streams = 0;
   for (int fd = 0; fd < FdTable::End(); ++fd) {
     const Side* side = FdTable::FindSide(fd);
@@ -125,34 +125,37 @@ void Report(Channel& channel) {
                "\"connections\":%lu,\"upgraded\":%lu,\"fallbacks\":%s}}",
                process_state.pid, ProgramName(), kVersion, streams, totals.connections,
                totals.upgraded, fallbacks);
-  if (!SendText(channel, text, static_cast<size_t>(n))) return;
+  if (!SendText(channel, text, static_cast<size_t>(n))) return false;
   for (int fd = 0; fd < FdTable::End(); ++fd) {
     Side* side = FdTable::FindSide(fd);
     if (side == nullptr || side->connected.load() == 0 || side->fd.load() != fd) continue;
-    if (!ReportSide(channel, fd, side)) return;
+    if (!ReportSide(channel, fd, side)) return false;
   }
-  SendText(channel, "{\"end\":true}", 12);
+  return SendText(channel, "{\"end\":true}", 12);
 }
 
 }  // namespace
 
-void AnswerTool(Channel& channel, const char* question) {
+bool AnswerTool(Channel& channel, const char* question) {
   const bool may = channel.uid == agent.uid || channel.uid == 0;
   if (!may) {
     static constexpr char kDenied[] =
         "{\"error\":\"not allowed: this process belongs to another user\"}";
-    SendText(channel, kDenied, sizeof kDenied - 1);
-  } else if (strcmp(question, "STAT") == 0) {
-    Report(channel);
-  } else if (strcmp(question, "OFF") == 0 || strcmp(question, "ON") == 0) {
+    sys::Call(SYS_sendto, channel.fd, reinterpret_cast<long>(kDenied), sizeof kDenied - 1,
+              MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0);
+    return false;
+  }
+  if (strcmp(question, "STAT") == 0) {
+    return Report(channel);
+  }
+  if (strcmp(question, "OFF") == 0 || strcmp(question, "ON") == 0) {
     const bool off = question[1] == 'F';
     agent.refused_for_now.store(off ? Switch::kToldOff : Switch::kOn, std::memory_order_release);
     if (off) FallBackEverything("switched off");
-    SendText(channel, "{\"ok\":true}", 11);
-  } else {
-    static constexpr char kUnknown[] = "{\"error\":\"unknown question\"}";
-    SendText(channel, kUnknown, sizeof kUnknown - 1);
+    return SendText(channel, "{\"ok\":true}", 11);
   }
+  static constexpr char kUnknown[] = "{\"error\":\"unknown question\"}";
+  return SendText(channel, kUnknown, sizeof kUnknown - 1);
 }
 
 }  // namespace xenloop

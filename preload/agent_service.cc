@@ -25,9 +25,7 @@ bool HasSeenFin(int fd) {
 
 // A process that dies lets go of its sockets in no order that we could rely on: the end of its
 // agent may be seen before the end of its connections.
-void AwaitFin(int fd) {
-  constexpr uint64_t kPatienceNs = 5000000;
-  const uint64_t end = sys::MonotonicNs() + kPatienceNs;
+void AwaitFin(int fd, uint64_t end) {
   tcp_info info;
   while (TcpInfoOf(fd, &info) == 0 && info.tcpi_state == SocketShadow::kTcpEstablished &&
          sys::MonotonicNs() < end) {
@@ -182,6 +180,8 @@ void ChannelGone(uint32_t index) {
   Channel& channel = agent.channels[index];
   if (channel.fd >= 0) ClosePrivate(channel.fd);
   channel.fd = -1;
+  // For all its connections together: a peer that only ends the talk must not hold us.
+  const uint64_t patience_end = sys::MonotonicNs() + 20000000;
   for (uint32_t slot = 0; slot < kMaxSides && channel.sides > 0; ++slot) {
     AgentSide& note = agent.sides[slot];
     if (note.stage == Stage::kNone || note.channel != index) continue;
@@ -195,7 +195,7 @@ void ChannelGone(uint32_t index) {
     side->reason.store("peer's agent has gone", std::memory_order_relaxed);
     const int fd = side->fd.load(std::memory_order_acquire);
     if (FindSide(fd) == side && !note.theirs.fifo.Sealed() && note.mine.fifo.AvailableBytes() > 0) {
-      AwaitFin(fd);
+      AwaitFin(fd, patience_end);
       if (HasSeenFin(fd)) {  // killed, with bytes of ours unread
         side->send.pending_error.store(-ECONNRESET, std::memory_order_relaxed);
       }

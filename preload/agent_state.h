@@ -77,11 +77,16 @@ extern int agent_page_fd;  // the doorbell's page, for tickets
 int MakePrivate(int fd);   // moves a descriptor of ours up and marks it; the new number, or -errno
 void ClosePrivate(int fd);
 enum class WatchKind : uint32_t { kPoke, kListener, kChannel, kShadow };
+uint64_t NetnsCookieOf(int fd);  // of a socket; 0: the kernel does not know
 int Watch(int fd, WatchKind kind, uint32_t index, uint32_t generation, uint32_t events,
           bool modify);
 
 // agent_channel.cc
 void AcceptChannels();
+// Accepts what could not be accepted yet. Milliseconds until the next look is due; -1: nothing waits.
+int AcceptPostponed();
+// May this peer harm us? Everybody else of our user, and root, can do to us what it likes anyway.
+bool IsTrusted(const Channel& channel);
 void ChannelEvent(uint32_t index, uint32_t events);
 // The channel to that agent, connecting if there is none; kNoChannel if it cannot be reached.
 uint32_t ChannelTo(uint64_t agent_id, uint32_t uid);
@@ -123,7 +128,8 @@ void ServiceSide(uint32_t slot);
 void ShadowEvent(uint32_t slot, uint32_t generation, uint32_t events);
 void ChannelGone(uint32_t index);
 
-// agent_report.cc: answers a tool's question on a channel.
-void AnswerTool(Channel& channel, const char* question);
+// agent_report.cc: answers a tool's question on a channel. False: the talk is to end (it may not ask,
+// or does not read).
+bool AnswerTool(Channel& channel, const char* question);
 
 }  // namespace xenloop

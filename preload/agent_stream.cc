@@ -107,6 +107,8 @@ const char* Probe(int fd, Side* side, Tuple* tuple) {
   tcp_info info;
   if (TcpInfoOf(fd, &info) != 0) return "not a TCP socket";
   if (info.tcpi_state != SocketShadow::kTcpEstablished) return "connection is not established";
+  // A program that has changed its namespace may hold two connections with the same addresses.
+  if (NetnsCookieOf(fd) != agent.netns_cookie) return "socket of another network namespace";
   sockaddr_storage name = {};
   socklen_t length = sizeof name;
   if (sys::Call(SYS_getsockname, fd, reinterpret_cast<long>(&name),
@@ -143,7 +145,9 @@ bool IsLoopback(const Endpoint& end) {
 // May the process behind this channel hold the other end of our connection? See SECURITY in
 // preload/README.md.
 bool PeerMayHold(const Channel& channel, const Tuple& tuple) {
-  if (channel.netns_cookie != agent.netns_cookie) {
+  // An old kernel names no namespaces; only an abstract socket shows then that there is but one.
+  const bool unknown = agent.netns_cookie == 0 && GetConfig().realm;
+  if (channel.netns_cookie != agent.netns_cookie || unknown) {
     // Another network namespace: only where an administrator has joined them, and never for
     // addresses that mean something else there.
     if (!GetConfig().realm || IsLoopback(tuple.local) || IsLoopback(tuple.peer) ||
@@ -154,7 +158,7 @@ bool PeerMayHold(const Channel& channel, const Tuple& tuple) {
   }
   if (channel.uid == agent.uid || channel.uid == 0) return true;
   uid_t owner = 0;
-  return OwnerOf(Reversed(tuple), &owner) == 0 && owner == channel.uid;
+  return GetConfig().other_users && OwnerOf(Reversed(tuple), &owner) == 0 && owner == channel.uid;
 }
 
 bool SendOffer(uint32_t slot) {
@@ -196,6 +200,10 @@ void Seek(uint32_t slot) {
     uid_t owner = 0;
     const int error = OwnerOf(theirs, &owner);
     if (error == 0 && owner != agent.uid) {
+      if (!GetConfig().other_users) {
+        side->reason.store("peer belongs to another user", std::memory_order_relaxed);
+        return;
+      }
       uid = owner;
       found = agent.registry.Lookup(uid, HashOf(theirs), ids, 4);
     } else if (error == -ENOENT) {

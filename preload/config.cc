@@ -49,6 +49,9 @@ void Set(const char* key, const char* value, Config& config) {
     config.accept_offers = strcmp(value, "refuse") != 0;
   } else if (strcmp(key, "test_points") == 0) {
     config.test_points = IsOn(value);
+  } else if (strcmp(key, "other_users") == 0) {
+    if (IsOff(value)) config.other_users = false;
+    if (IsOn(value)) config.other_users = true;
   } else if (strcmp(key, "upgrade_after") == 0) {
     if (ParseNumber(value, &number)) config.upgrade_after = number;
   } else if (strcmp(key, "switch_every") == 0) {

@@ -15,6 +15,7 @@ struct Config {
   bool enabled = true;
   bool accept_offers = true;
   bool test_points = false;
+  bool other_users = false;  // share memory with programs of other users, too (SECURITY.md)
   uint64_t upgrade_after = 16;
   uint64_t switch_every = 0;
   uint32_t spin_us = 50;

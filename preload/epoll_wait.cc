@@ -259,6 +259,7 @@ int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
       if (woken <= 0) return woken;
       const int count = Digest(set, events, woken, max_events, conversions, self);
       if (count > 0) return count;
+      if (timeout != nullptr && !can_wait) return 0;  // however often a peer rings
       continue;
     }
     int count = Look(set, epfd, events, max_events, /*ask_kernel=*/true, self);
@@ -278,7 +279,7 @@ int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
     if (woken < 0) return woken;
     count = Digest(set, events, woken, max_events, conversions, self);
     if (count > 0) return count;
-    if (woken == 0 && timeout != nullptr) return 0;
+    if (timeout != nullptr && (woken == 0 || !can_wait)) return 0;
   }
 }
 

@@ -39,6 +39,7 @@ constexpr KnownKey kKnownKeys[] = {
     {"fifo_bytes", ValueKind::kPowerOfTwo, 4096, uint64_t{64} << 20},
     {"runtime_dir", ValueKind::kPath, 1, 95},
     {"switch_every", ValueKind::kNumber, 0, kAnyNumber},
+    {"other_users", ValueKind::kOnOff, 0, 0},
     {"test_points", ValueKind::kOnOff, 0, 0},
 };
 

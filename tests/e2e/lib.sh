@@ -72,13 +72,13 @@ cleanup() {
   exit $status
 }
 
-# After 110 s the case is told to stop and the command it waits for is killed (ctest's own limit,
+# After 110 s (E2E_SECONDS) the case is told to stop and the command it waits for is killed (ctest's own limit,
 # 120 s, would leave servers behind). A builtin read is the clock: no child to leave behind.
 watch() {
   trap - ERR EXIT
   local clock
   exec {clock}<> <(:)
-  read -r -t 110 -u "$clock" || true
+  read -r -t "${E2E_SECONDS:-110}" -u "$clock" || true
   kill -TERM "$1"
   sleep 0.2
   pkill -KILL -P "$1"

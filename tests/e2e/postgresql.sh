@@ -43,5 +43,5 @@ scenario() {
   stop postgres INT
 }
 
-both scenario
+both scenario XENLOOP_OTHER_USERS=on
 expect_fifo postgres pgbench psql pg_dump

@@ -10,6 +10,9 @@
 // ACCEPTED is a file in which the sender keeps the count of bytes that send() has taken: TCP
 // delivers all of them after the sender's death, so the receiver demands them. Exit status: 0 all
 // well; 3 the peer went away (a correct prefix); 1 wrong or missing bytes; 2 usage.
+//
+// STREAM_CHECK_FORK=N: at its Nth call the program forks; the child holds the socket, does nothing
+// with it and ends with its parent.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -97,6 +100,25 @@ Counter* MapCounter(const char* path) {
   return static_cast<Counter*>(memory);
 }
 
+void MaybeFork() {
+  static const char* const when = getenv("STREAM_CHECK_FORK");
+  static int calls = when != nullptr ? atoi(when) : 0;
+  if (calls == 0 || --calls > 0) return;
+  int alive[2];
+  if (pipe(alive) != 0) Die("pipe");
+  const pid_t child = fork();
+  if (child < 0) Die("fork");
+  if (child > 0) {
+    close(alive[0]);
+    return;
+  }
+  close(alive[1]);
+  char byte;
+  while (read(alive[0], &byte, 1) < 0) {
+  }
+  _exit(0);
+}
+
 sockaddr_in Loopback(int port) {
   sockaddr_in address{};
   address.sin_family = AF_INET;
@@ -135,6 +157,7 @@ int Receive(int fd, uint64_t seed, const Counter* accepted) {
   uint64_t received = 0;
   bool reset = false;
   for (;;) {
+    MaybeFork();
     const ssize_t n = recv(fd, buffer.data(), sizes.Next(), 0);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && !PeerGone(errno)) Die("recv");
@@ -162,6 +185,7 @@ int Send(int fd, uint64_t seed, uint64_t total, Counter* accepted) {
     size_t length = sizes.Next();
     if (total != 0) length = std::min<uint64_t>(length, total - sent);
     Fill(seed, sent, buffer.data(), length);
+    MaybeFork();
     for (size_t done = 0; done < length;) {
       const ssize_t n = send(fd, buffer.data() + done, length - done, MSG_NOSIGNAL);
       if (n < 0 && errno == EINTR) continue;
@@ -189,6 +213,7 @@ int Both(int fd, uint64_t send_seed, uint64_t receive_seed, uint64_t total) {
   bool ended = false, closed = false;
   fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
   while (!ended || !closed) {
+    MaybeFork();
     pollfd watched{fd, static_cast<short>((ended ? 0 : POLLIN) | (closed ? 0 : POLLOUT)), 0};
     if (poll(&watched, 1, -1) < 0 && errno != EINTR) Die("poll");
     if (watched.revents & (POLLIN | POLLHUP | POLLERR) && !ended) {

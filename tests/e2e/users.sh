@@ -61,4 +61,5 @@ scenario() {
 
 both scenario
 both scenario XENLOOP_UPGRADE_AFTER=0
+both scenario XENLOOP_UPGRADE_AFTER=0 XENLOOP_OTHER_USERS=on
 [[ ${E2E_NATIVE:-} == 1 ]] || echo "FIFO bytes: $(fifo_bytes)"

@@ -18,8 +18,11 @@ class Abandonable {
   static void AbandonBelow(uintptr_t limit, Visit visit) {
     while (innermost != nullptr && reinterpret_cast<uintptr_t>(innermost) < limit) {
       Abandonable* const scope = innermost;
+      innermost = nullptr;
+      if (scope->self_ != scope) return;  // its memory is used for something else now
       visit(scope);
       innermost = scope->outer_;
+      scope->self_ = nullptr;
       scope->give_back_(scope);
     }
   }
@@ -34,8 +37,10 @@ class Abandonable {
   void Enter(GiveBack give_back) {
     give_back_ = give_back;
     outer_ = innermost;
-    // Whoever is deeper than a newcomer is no more: it was left by ways that nobody saw.
-    if (reinterpret_cast<uintptr_t>(outer_) <= reinterpret_cast<uintptr_t>(this)) outer_ = nullptr;
+    // What is outside the stack is no more: it was left by ways that nobody saw.
+    if (outer_ == this || reinterpret_cast<uintptr_t>(outer_) + kRedZone < StackPointer())
+      outer_ = nullptr;
+    self_ = this;
     Order();
     innermost = this;
     Order();
@@ -44,6 +49,7 @@ class Abandonable {
   void Leave() {
     Order();
     innermost = outer_;
+    self_ = nullptr;
     Order();
   }
   bool Gives(GiveBack give_back) const { return give_back_ == give_back; }
@@ -51,11 +57,23 @@ class Abandonable {
   ~Abandonable() = default;
 
  private:
+  static constexpr uintptr_t kRedZone = 128;
+
+  static uintptr_t StackPointer() {
+    uintptr_t here = 0;
+#if defined(__x86_64__)
+    __asm__ __volatile__("mov %%rsp, %0" : "=r"(here));
+#elif defined(__aarch64__)
+    __asm__ __volatile__("mov %0, sp" : "=r"(here));
+#endif
+    return here;
+  }
   // A handler of this very thread reads the list.
   static void Order() { __asm__ __volatile__("" ::: "memory"); }
 
   static inline thread_local Abandonable* innermost = nullptr;
 
+  const Abandonable* self_ = nullptr;
   Abandonable* outer_ = nullptr;
   GiveBack give_back_ = nullptr;
 };

@@ -9,6 +9,7 @@
 #include "preload/inheritance.h"
 #include "preload/real.h"
 #include "preload/socket.h"
+#include "preload/wait.h"
 
 #define XENLOOP_EXPORT extern "C" __attribute__((visibility("default")))
 
@@ -49,7 +50,7 @@ inline ssize_t ReceiveOr(int fd, const iovec* iov, size_t iov_count, int flags, 
                          KernelCall kernel) {
   while (Side* const side = FindSide(fd)) {
     if (EnterKernelReceive(side)) {
-      ssize_t received = kernel();
+      ssize_t received = InKernel(&side->receive, kernel);
       if (LeaveKernelReceive(fd, side, &received)) return received;
       continue;
     }
@@ -63,7 +64,7 @@ template <class KernelCall, class OurSend>
 inline ssize_t SendByOr(int fd, OurSend our_send, KernelCall kernel) {
   while (Side* const side = FindSide(fd)) {
     if (EnterKernelSend(side)) {
-      const ssize_t sent = kernel();
+      const ssize_t sent = InKernel(&side->send, kernel);
       LeaveKernelSend(side, sent);
       return sent;
     }

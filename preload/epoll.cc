@@ -19,6 +19,7 @@ constexpr uint32_t kKeptFromKernel =
     EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND | EPOLLONESHOT | EPOLLWAKEUP;
 
 RecoverableLock registrations_lock;
+uint32_t in_doubt;  // index + 1 of what an epoll_ctl is changing, in the kernel and here
 
 // A side's registrations in this process. Not part of Side: that is shared with forked processes,
 // these are not.
@@ -108,6 +109,8 @@ void LinkConverted(EpollSet* set, Registration* registration) {
   set->conversions.fetch_add(1, std::memory_order_relaxed);
 }
 void UnlinkConverted(EpollSet* set, Registration* registration) {
+  if (set->next_look == IndexOfRegistration(registration) + 1)
+    set->next_look = registration->next_in_set;
   if (registration->previous_in_set != 0) {
     registrations[registration->previous_in_set - 1].next_in_set = registration->next_in_set;
   } else {
@@ -183,6 +186,7 @@ void Restore(EpollSet* set, Registration* registration) {
 // Under both locks.
 void RemoveLocked(Registration* registration) {
   EpollSet* set = registration->set;
+  registration->in_use = false;  // first: it is this that Repair goes by
   if (registration->converted) UnlinkConverted(set, registration);
   const uint32_t self = IndexOfRegistration(registration) + 1;
   SideRegistrations& list = of_side[SlotOf(registration->side)];
@@ -194,7 +198,6 @@ void RemoveLocked(Registration* registration) {
       link = registrations[link - 1].next_of_side;
     if (link != 0) registrations[link - 1].next_of_side = registration->next_of_side;
   }
-  registration->in_use = false;
   registration->next_free = first_free;
   first_free = self;
 }
@@ -249,6 +252,9 @@ int Add(EpollSet* set, int fd, Side* side, epoll_event* event) {
     return KernelControl(set->epfd, EPOLL_CTL_ADD, fd, event->events, event->data.u64);
   }
   const uint32_t index = IndexOfRegistration(registration);
+  draft.in_use = true;
+  *registration = draft;
+  in_doubt = index + 1;
   const int result =
       draft.converted ? TellKernel(set, EPOLL_CTL_ADD, index, &draft)
                       : KernelControl(set->epfd, EPOLL_CTL_ADD, fd, event->events, event->data.u64);
@@ -258,9 +264,7 @@ int Add(EpollSet* set, int fd, Side* side, epoll_event* event) {
     first_free = index + 1;
     return result;
   }
-  draft.in_use = true;
-  draft.next_of_side = Of(side).first;
-  *registration = draft;
+  registration->next_of_side = Of(side).first;
   Of(side).first = index + 1;
   if (draft.converted) {
     EnterConverted(set, registration);
@@ -292,6 +296,7 @@ void EpollCreated(int epfd) {
     sets[i].epfd = epfd;
     sets[i].converted.store(0, std::memory_order_relaxed);
     sets[i].first_converted = 0;
+    sets[i].next_look = 0;
     sets[i].plain_sleepers.store(0, std::memory_order_relaxed);
     FdTable::SetEpollSet(epfd, &sets[i]);
     return;
@@ -299,6 +304,66 @@ void EpollCreated(int epfd) {
 }
 
 namespace {
+// Gives up what an epoll_ctl has left half done, and makes all lists anew from what the
+// registrations say. Under registrations_lock. The side that is not followed in its set any more,
+// if there is one.
+Side* Repair() {
+  Side* given_up = nullptr;
+  if (in_doubt != 0) {
+    Registration& half = registrations[in_doubt - 1];
+    in_doubt = 0;
+    if (half.in_use && half.set != nullptr) {
+      // Plain, if the kernel has it at all.
+      half.in_use =
+          KernelControl(half.set->epfd, EPOLL_CTL_MOD, half.fd, half.events, half.data) == 0;
+      half.converted = false;
+      half.disabled = false;
+      if (half.in_use && of_side[SlotOf(half.side)].converted) given_up = half.side;
+    }
+  }
+  first_free = 0;
+  for (uint32_t i = 0; i < used_registrations; ++i) {
+    Registration& registration = registrations[i];
+    if (registration.side != nullptr) of_side[SlotOf(registration.side)].first = 0;
+    if (registration.in_use && registration.set != nullptr) continue;
+    registration.in_use = false;
+    registration.next_free = first_free;
+    first_free = i + 1;
+  }
+  for (uint32_t i = 0; i < used_registrations; ++i) {
+    Registration& registration = registrations[i];
+    if (!registration.in_use) continue;
+    uint32_t& first = of_side[SlotOf(registration.side)].first;
+    registration.next_of_side = first;
+    first = i + 1;
+  }
+  for (uint32_t s = 0; sets != nullptr && s < kMaxEpollSets && sets[s].epfd != 0; ++s) {
+    EpollSet* const set = &sets[s];
+    if (!set->in_use) continue;
+    LockScope scope(set->lock, CurrentTid());
+    uint32_t count = 0;
+    set->first_converted = 0;
+    set->next_look = 0;
+    for (uint32_t i = 0; i < used_registrations; ++i) {
+      Registration& registration = registrations[i];
+      if (!registration.in_use || registration.set != set || !registration.converted) continue;
+      registration.previous_in_set = 0;
+      registration.next_in_set = set->first_converted;
+      if (set->first_converted != 0)
+        registrations[set->first_converted - 1].previous_in_set = i + 1;
+      set->first_converted = i + 1;
+      ++count;
+    }
+    set->converted.store(count, std::memory_order_seq_cst);
+    set->conversions.fetch_add(1, std::memory_order_relaxed);
+    if (count > 0) {
+      AddDoorbell(set);
+      WakeSleepersOf(set);
+    }
+  }
+  return given_up;
+}
+
 // Under both locks.
 int ControlSide(EpollSet* set, int operation, int fd, Side* side, epoll_event* event) {
   if (operation == EPOLL_CTL_ADD) return Add(set, fd, side, event);
@@ -307,6 +372,7 @@ int ControlSide(EpollSet* set, int operation, int fd, Side* side, epoll_event* e
         sys::Call(SYS_epoll_ctl, set->epfd, operation, fd, reinterpret_cast<long>(event)));
   };
   Registration* registration = Find(set, fd, side);
+  if (registration != nullptr) in_doubt = IndexOfRegistration(registration) + 1;
   if (operation == EPOLL_CTL_DEL) {
     const int result = kernel();
     if (result == 0 && registration != nullptr) RemoveLocked(registration);
@@ -369,6 +435,7 @@ int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* ev
     } else {
       const bool was_pinned = side->pinned.load(std::memory_order_relaxed) != 0;
       result = ControlSide(set, operation, fd, side, event);
+      in_doubt = 0;
       if (!was_pinned && side->pinned.load(std::memory_order_relaxed) != 0)
         obstacle = "registered in an epoll set that cannot be followed";
     }
@@ -457,11 +524,28 @@ void EpollSetIsWatched(EpollSet* set) {
   } while (count == 64);
 }
 
+bool IsRegistrationsLock(const RecoverableLock* lock) { return lock == &registrations_lock; }
+
+void RepairRegistrations() {
+  Side* given_up;
+  {
+    sys::SignalsBlocked blocked;
+    LockScope scope(registrations_lock, CurrentTid());
+    given_up = Repair();
+    if (given_up != nullptr) given_up->pinned.store(1, std::memory_order_relaxed);
+  }
+  if (given_up != nullptr)
+    FallBack(given_up->fd.load(std::memory_order_acquire), given_up, "epoll_ctl was not finished");
+}
+
 void EpollForkedChild() {
   // A thread of the parent may have held them; in the child there is no such thread.
+  const bool half_done = registrations_lock.Held();
   registrations_lock.Release();
   for (uint32_t i = 0; sets != nullptr && i < kMaxEpollSets && sets[i].epfd != 0; ++i)
     sets[i].lock.Release();
+  in_doubt = 0;  // the parent's thread will finish it
+  if (half_done) RepairRegistrations();
 }
 
 }  // namespace xenloop

@@ -56,6 +56,7 @@ struct alignas(64) EpollSet {  // aligned: the descriptor table keeps a tag in a
   std::atomic<uint32_t> plain_sleepers;  // threads asleep in it that do not look at FIFOs
   std::atomic<uint32_t> conversions;     // so far
   uint32_t first_converted;              // index + 1
+  uint32_t next_look;                    // where the next look begins; index + 1, 0: at the first
 };
 
 // For the agent: converts all registrations of a side, before it is attached. False: one of them
@@ -69,6 +70,11 @@ void EpollForgets(int fd, Side* side, bool last);
 void EpollSetDuplicated(EpollSet* set);
 void EpollSetClosed(int epfd, EpollSet* set);
 void EpollForkedChild();
+
+// A thread has left its epoll_ctl half done, for good: gives that one registration back to the
+// kernel and puts the rest in order.
+void RepairRegistrations();
+bool IsRegistrationsLock(const RecoverableLock* lock);
 
 // Somebody waits for the set itself: poll, select, or another epoll set.
 void EpollSetIsWatched(EpollSet* set);

@@ -51,8 +51,11 @@ uint32_t Evaluate(uint32_t index, uint32_t from_kernel, Self self) {
   // While sends go by TCP it is the kernel that must wake us when there is room again.
   const bool ask_kernel = want_room && !room && ready.out_from_kernel;
   if (ask_kernel != registration->kernel_out) {
+    // Told first: who is interrupted between the two tells it again.
+    Registration asking = *registration;
+    asking.kernel_out = ask_kernel;
+    UpdateKernel(registration->set, index, &asking);
     registration->kernel_out = ask_kernel;
-    UpdateKernel(registration->set, index, registration);
   }
   if (room) {
     events |= kWrite & wanted;
@@ -84,10 +87,12 @@ void Fired(EpollSet* set, uint32_t index, Registration* registration) {
 int Collect(EpollSet* set, epoll_event* events, int count, int max_events, uint64_t token,
             Self self) {
   if (set->converted.load(std::memory_order_relaxed) == 0 || count >= max_events) return count;
-  uint32_t link = set->first_converted;
-  while (link != 0 && count < max_events) {
+  // Begins where the last look found no more room, and comes round.
+  const uint32_t start = set->next_look != 0 ? set->next_look : set->first_converted;
+  uint32_t link = start;
+  bool all = link == 0;
+  while (!all && count < max_events) {
     Registration* registration = RegistrationAt(link - 1);
-    const uint32_t next = registration->next_in_set;
     // What the kernel reported in this call was evaluated with its FIFO already.
     const bool done = registration->token == token;
     const uint32_t found = done ? 0 : Evaluate(link - 1, 0, self);
@@ -101,27 +106,12 @@ int Collect(EpollSet* set, epoll_event* events, int count, int max_events, uint6
       ++count;
       Fired(set, link - 1, registration);
     }
-    link = next;
+    link = registration->next_in_set != 0 ? registration->next_in_set : set->first_converted;
+    all = link == start;
   }
-  if (link != 0 && count == max_events) {
-    // More may be ready than fits: begin with them next time, and let another sleeper have them
-    // now.
-    const uint32_t first = set->first_converted;
-    Registration* rest = RegistrationAt(link - 1);
-    if (first != link) {
-      // Rotate the list: [first .. before rest) goes behind the last.
-      uint32_t last = link;
-      while (RegistrationAt(last - 1)->next_in_set != 0)
-        last = RegistrationAt(last - 1)->next_in_set;
-      Registration* tail_of_first = RegistrationAt(rest->previous_in_set - 1);
-      tail_of_first->next_in_set = 0;
-      rest->previous_in_set = 0;
-      RegistrationAt(last - 1)->next_in_set = first;
-      RegistrationAt(first - 1)->previous_in_set = last;
-      set->first_converted = link;
-    }
-    RingOwnDoorbell();
-  }
+  set->next_look = all ? 0 : link;
+  // More may be ready than fits: let another sleeper have them now.
+  if (!all) RingOwnDoorbell();
   return count;
 }
 
@@ -144,6 +134,8 @@ int Translate(EpollSet* set, epoll_event* events, int first, int count, uint64_t
           events[i].events & ((registration->events & ~kWrite) | kAlways);
       continue;
     }
+    if (registration->disabled && (events[i].events & ~kAlways) != 0)
+      UpdateKernel(set, index, registration);  // whoever disabled it did not come to say so
     const uint32_t found = Evaluate(index, events[i].events, self);
     registration->token = token;
     registration->position = found != 0 ? kept : -1;
@@ -159,7 +151,8 @@ int Translate(EpollSet* set, epoll_event* events, int first, int count, uint64_t
 int KernelWait(int epfd, epoll_event* events, int max_events, const timespec* timeout,
                const sigset_t* mask) {
   const int saved = errno;
-  const int count = real::epoll_pwait2(epfd, events, max_events, timeout, mask);
+  const int count =
+      Cancellable([=] { return real::epoll_pwait2(epfd, events, max_events, timeout, mask); });
   if (count >= 0) return count;
   const int error = errno;
   errno = saved;
@@ -172,6 +165,26 @@ int KernelLook(int epfd, epoll_event* events, int max_events) {
   return static_cast<int>(
       sys::Call(SYS_epoll_pwait, epfd, reinterpret_cast<long>(events), max_events, 0, 0, 8));
 }
+
+// Counts this thread as one that sleeps in a set without an eye on FIFOs.
+class PlainSleeper : public Abandonable {
+ public:
+  explicit PlainSleeper(EpollSet* set) : set_(set) {
+    // seq_cst: counted before our last look at `converted`; pairs with WakeSleepersOf.
+    set->plain_sleepers.fetch_add(1, std::memory_order_seq_cst);
+    Enter(&GiveBack);
+  }
+  ~PlainSleeper() {
+    Leave();
+    GiveBack(this);
+  }
+
+ private:
+  static void GiveBack(Abandonable* scope) {
+    static_cast<PlainSleeper*>(scope)->set_->plain_sleepers.fetch_sub(1, std::memory_order_relaxed);
+  }
+  EpollSet* const set_;
+};
 
 bool Remaining(const timespec* timeout, uint64_t deadline_ns, timespec* left) {
   if (timeout == nullptr) return true;
@@ -250,12 +263,13 @@ int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
     const uint32_t conversions = set->conversions.load(std::memory_order_relaxed);
     if (set->converted.load(std::memory_order_acquire) == 0) {
       // A conversion meanwhile puts the doorbell into the set and rings it: we come round and look
-      // at FIFOs. seq_cst: counted before our last look at `converted`; pairs with WakeSleepersOf.
-      set->plain_sleepers.fetch_add(1, std::memory_order_seq_cst);
-      const bool plain = set->converted.load(std::memory_order_seq_cst) == 0;
-      const int woken = plain ? KernelWait(epfd, events, max_events, wait, mask) : 0;
-      set->plain_sleepers.fetch_sub(1, std::memory_order_relaxed);
-      if (!plain) continue;
+      // at FIFOs.
+      int woken = 0;
+      {
+        const PlainSleeper sleeper(set);
+        if (set->converted.load(std::memory_order_seq_cst) != 0) continue;
+        woken = KernelWait(epfd, events, max_events, wait, mask);
+      }
       if (woken <= 0) return woken;
       const int count = Digest(set, events, woken, max_events, conversions, self);
       if (count > 0) return count;
@@ -268,14 +282,13 @@ int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
       count = Spin(set, epfd, events, max_events, self);
     }
     if (count != 0) return count;
-    AddSleeper();
-    count = Look(set, epfd, events, max_events, /*ask_kernel=*/false, self);
-    if (count != 0) {
-      RemoveSleeper();
-      return count;
+    int woken = 0;
+    {
+      const SleeperCount sleeper;
+      count = Look(set, epfd, events, max_events, /*ask_kernel=*/false, self);
+      if (count != 0) return count;
+      woken = KernelWait(epfd, events, max_events, wait, mask);
     }
-    const int woken = KernelWait(epfd, events, max_events, wait, mask);
-    RemoveSleeper();
     if (woken < 0) return woken;
     count = Digest(set, events, woken, max_events, conversions, self);
     if (count > 0) return count;

@@ -176,6 +176,7 @@ int BeforeClose(int fd) {
   }
   Side* side = FindSide(fd);
   if (side == nullptr) return 0;
+  sys::SignalsBlocked blocked;  // a handler that jumps out would leave our tables half changed
   if (side->references.load(std::memory_order_acquire) > 1) {
     const int other = OtherDescriptor(side, fd);
     // Other processes go on with it? Ours will not look after it any longer.

@@ -35,7 +35,7 @@ struct SleeperBell {
 };
 SleeperBell bells[64];
 
-class LentBell {
+class LentBell : public Abandonable {
  public:
   LentBell() {
     const int doorbell = OwnDoorbellFd();
@@ -47,6 +47,7 @@ class LentBell {
         continue;
       }
       bell_ = &bell;
+      Enter(&GiveBack);
       if (bell.epfd > 0 && bell.bell_fd == doorbell && FdTable::IsPrivate(bell.epfd)) return;
       const int fd =
           MakePrivate(static_cast<int>(sys::MakeDescriptor(SYS_epoll_create1, EPOLL_CLOEXEC)));
@@ -60,10 +61,10 @@ class LentBell {
     }
   }
   ~LentBell() {
-    if (bell_ != nullptr) bell_->lent.store(0, std::memory_order_release);
+    if (bell_ == nullptr) return;
+    Leave();
+    GiveBack(this);
   }
-  LentBell(const LentBell&) = delete;
-  LentBell& operator=(const LentBell&) = delete;
   int fd() const { return bell_ != nullptr && bell_->epfd > 0 ? bell_->epfd : -1; }
   void Swallow() const {
     epoll_event event;
@@ -71,6 +72,9 @@ class LentBell {
   }
 
  private:
+  static void GiveBack(Abandonable* scope) {
+    static_cast<LentBell*>(scope)->bell_->lent.store(0, std::memory_order_release);
+  }
   SleeperBell* bell_ = nullptr;
 };
 
@@ -101,7 +105,7 @@ class Scratch {
 
 int KernelPoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask) {
   const int saved = errno;
-  const int ready = real::ppoll(fds, count, timeout, mask);
+  const int ready = Cancellable([=] { return real::ppoll(fds, count, timeout, mask); });
   if (ready >= 0) return ready;
   const int error = errno;
   errno = saved;
@@ -109,19 +113,23 @@ int KernelPoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_
 }
 
 // One call's view of its descriptors.
-struct Waited {
-  pollfd* fds;     // the program's
-  pollfd* kernel;  // what we ask the kernel; one entry more for the bell
-  Side** counted;  // sides in whose receive direction this thread counts as a kernel user; null
-                   // elsewhere
-  nfds_t count;
-  bool accelerated;  // at least one side is not on TCP
+struct Waited : Abandonable {
+  Waited(pollfd* programs, pollfd* asked, Side** sides, nfds_t n)
+      : fds(programs), kernel(asked), counted(sides), count(n) {}
 
-  void Enter(Self self) {
+  pollfd* const fds;     // the program's
+  pollfd* const kernel;  // what we ask the kernel; one entry more for the bell
+  Side** const counted;  // sides in whose receive direction this thread counts as a kernel user;
+                         // null elsewhere
+  const nfds_t count;
+  bool accelerated = false;  // at least one side is not on TCP
+
+  void EnterKernel(Self self) {
     accelerated = false;
+    for (nfds_t i = 0; i < count; ++i) counted[i] = nullptr;
+    Enter(&GiveBack);
     for (nfds_t i = 0; i < count; ++i) {
       kernel[i] = pollfd{fds[i].fd, fds[i].events, 0};
-      counted[i] = nullptr;
       Side* side = FindSide(fds[i].fd);
       if (side == nullptr) continue;
       if (side->receive.EnterKernel(self)) counted[i] = side;
@@ -133,7 +141,8 @@ struct Waited {
       }
     }
   }
-  void Leave(Self self) {
+  void LeaveKernel(Self self) {
+    Leave();
     for (nfds_t i = 0; i < count; ++i) {
       if (counted[i] != nullptr) counted[i]->receive.LeaveKernel(self);
       counted[i] = nullptr;
@@ -168,6 +177,14 @@ struct Waited {
     }
     return ready;
   }
+
+ private:
+  static void GiveBack(Abandonable* scope) {
+    const auto* const self = static_cast<Waited*>(scope);
+    for (nfds_t i = 0; i < self->count; ++i) {
+      if (self->counted[i] != nullptr) self->counted[i]->receive.kernel_users.Leave();
+    }
+  }
 };
 
 }  // namespace
@@ -201,7 +218,7 @@ int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mas
   const Scratch<pollfd> kernel(stack_fds, count + 1);
   const Scratch<Side*> counted(stack_sides, count);
   if (kernel.get() == nullptr || counted.get() == nullptr) return -ENOMEM;
-  Waited waited{fds, kernel.get(), counted.get(), count, false};
+  Waited waited(fds, kernel.get(), counted.get(), count);
   const Self self = CurrentSelf();
   const bool for_ever = timeout == nullptr;
   const uint64_t start = for_ever ? 0 : sys::MonotonicNs();
@@ -210,11 +227,11 @@ int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mas
                                          static_cast<uint64_t>(timeout->tv_nsec);
   bool may_spin = true;
   for (bool woken = false;; woken = true) {
-    waited.Enter(self);
+    waited.EnterKernel(self);
     if (!waited.accelerated) {
       const int ready = KernelPoll(fds, count, timeout, mask);
       if (woken && ready > 0) waited.Complete();
-      waited.Leave(self);
+      waited.LeaveKernel(self);
       return ready;
     }
     timespec left = kNow;
@@ -237,25 +254,27 @@ int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mas
       SharedSpinEnded(ready != 0);
     }
     if (ready != 0 || !can_wait) {
-      waited.Leave(self);
+      waited.LeaveKernel(self);
       return ready;
     }
-    const LentBell bell;
-    AddSleeper();
-    ready = waited.Evaluate(self);  // once more, now that the doorbell rings for us
-    if (ready == 0) {
-      waited.kernel[count] = pollfd{bell.fd(), POLLIN, 0};
-      // Without a bell (no descriptor left) look at the FIFOs every millisecond: slow, but it ends.
-      timespec nap{0, 1000000};
-      const bool whole =
-          bell.fd() >= 0 || (!for_ever && left.tv_sec == 0 && left.tv_nsec < nap.tv_nsec);
-      answer =
-          KernelPoll(waited.kernel, count + 1, whole ? (for_ever ? nullptr : &left) : &nap, mask);
-      if (waited.kernel[count].revents != 0) bell.Swallow();
-      ready = answer < 0 ? answer : waited.Evaluate(self);
+    {
+      const LentBell bell;
+      const SleeperCount sleeper;
+      ready = waited.Evaluate(self);  // once more, now that the doorbell rings for us
+      if (ready == 0) {
+        waited.kernel[count] = pollfd{bell.fd(), POLLIN, 0};
+        // Without a bell (no descriptor left) look at the FIFOs every millisecond: slow, but it
+        // ends.
+        timespec nap{0, 1000000};
+        const bool whole =
+            bell.fd() >= 0 || (!for_ever && left.tv_sec == 0 && left.tv_nsec < nap.tv_nsec);
+        answer =
+            KernelPoll(waited.kernel, count + 1, whole ? (for_ever ? nullptr : &left) : &nap, mask);
+        if (waited.kernel[count].revents != 0) bell.Swallow();
+        ready = answer < 0 ? answer : waited.Evaluate(self);
+      }
     }
-    RemoveSleeper();
-    waited.Leave(self);
+    waited.LeaveKernel(self);
     if (ready != 0) return ready;
   }
 }

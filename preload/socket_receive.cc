@@ -98,9 +98,12 @@ ssize_t ReceiveAtLeast(int& fd, Side* side, const iovec* iov, size_t iov_count, 
       // Not by a blocking receive of the kernel: it would take what is there and then not be woken
       // by fewer bytes than the mark. Its poll knows the mark.
       if (!side->receive.EnterKernel(CurrentSelf())) continue;
-      const int error = SleepUntilReadable(fd, deadline);
-      const IovCursor cursor(iov, iov_count);
-      const ssize_t taken = ReceiveRestFromKernel(fd, cursor, 0, cursor.remaining(), flags);
+      int error = 0;
+      const ssize_t taken = InKernel(&side->receive, [&] {
+        error = SleepUntilReadable(fd, deadline);
+        const IovCursor cursor(iov, iov_count);
+        return ReceiveRestFromKernel(fd, cursor, 0, cursor.remaining(), flags);
+      });
       side->receive.LeaveKernel(CurrentSelf());
       if (taken == 0 && side->receive.residue_due.load(std::memory_order_relaxed) != 0)
         return kUseKernel;  // LeaveKernelReceive has a look at what a dead peer left
@@ -197,7 +200,9 @@ ssize_t ReceiveOn(int& fd, Side* side, const iovec* iov, size_t iov_count, int f
       if (total >= target) return static_cast<ssize_t>(total);
       // Nobody goes over to a FIFO while we wait there.
       if (!side->receive.EnterKernel(self)) continue;
-      const ssize_t rest = ReceiveRestFromKernel(fd, cursor, target - total, length - total, flags);
+      const ssize_t rest = InKernel(&side->receive, [&] {
+        return ReceiveRestFromKernel(fd, cursor, target - total, length - total, flags);
+      });
       side->receive.LeaveKernel(self);
       return static_cast<ssize_t>(total) + (rest > 0 ? rest : 0);
     } else if (received != -EAGAIN) {

@@ -126,7 +126,8 @@ ssize_t Send(int fd, Side* side, const iovec* iov, size_t iov_count, int flags) 
       if (total == 0) return kUseKernel;
       if (!blocking) return static_cast<ssize_t>(total);
       if (!side->send.EnterKernel()) continue;
-      const ssize_t rest = SendRestByKernel(fd, cursor, flags);
+      const ssize_t rest =
+          InKernel(&side->send, [&] { return SendRestByKernel(fd, cursor, flags); });
       side->send.LeaveKernel();
       return static_cast<ssize_t>(total) + (rest > 0 ? rest : 0);
     }

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <pthread.h>
 
+#include "preload/agent.h"
 #include "preload/config.h"
 #include "preload/fd_table.h"
 #include "preload/socket.h"
@@ -103,15 +104,22 @@ uint32_t PeerCpu(Side* side, Self self) {
   return side->receive.fifo.header->producer_cpu.load(std::memory_order_relaxed);
 }
 
-class AsynchronousCancellation {
+class AsynchronousCancellation : public Abandonable {
  public:
-  AsynchronousCancellation() { pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &before_); }
-  ~AsynchronousCancellation() { pthread_setcanceltype(before_, nullptr); }
-  AsynchronousCancellation(const AsynchronousCancellation&) = delete;
-  AsynchronousCancellation& operator=(const AsynchronousCancellation&) = delete;
+  AsynchronousCancellation() {
+    Enter(&GiveBack);
+    pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &before_);
+  }
+  ~AsynchronousCancellation() {
+    pthread_setcanceltype(before_, nullptr);
+    Leave();
+  }
 
  private:
-  int before_ = 0;
+  static void GiveBack(Abandonable* scope) {
+    pthread_setcanceltype(static_cast<AsynchronousCancellation*>(scope)->before_, nullptr);
+  }
+  int before_ = PTHREAD_CANCEL_DEFERRED;
 };
 
 // Time left until the deadline. False: none.
@@ -124,6 +132,16 @@ bool Left(uint64_t deadline_ns, timespec* left) {
 }
 
 }  // namespace
+
+SleeperCount::SleeperCount() {
+  AddSleeper();
+  Enter(&GiveBack);
+}
+SleeperCount::~SleeperCount() {
+  Leave();
+  RemoveSleeper();
+}
+void SleeperCount::GiveBack(Abandonable*) { RemoveSleeper(); }
 
 uint64_t DeadlineAfter(int64_t timeout_us) {
   return timeout_us == 0 ? kNoDeadline
@@ -197,7 +215,19 @@ WakeRequest RequestWake(int fd, Side* side, Wanted wanted, Self self) {
   return {&word, ArmFutex(word)};
 }
 
+BlockedCall::BlockedCall(int fd, Side* side) : fd_(fd), side_(side) {
+  side->blocked_calls.fetch_add(1, std::memory_order_acq_rel);
+  Enter(&GiveBack);
+}
+
+void BlockedCall::GiveBack(Abandonable* scope) {
+  Side* const side = static_cast<BlockedCall*>(scope)->side_;
+  side->blocked_calls.fetch_sub(1, std::memory_order_acq_rel);
+  FinishOrphan(side->fd.load(std::memory_order_acquire), side);
+}
+
 bool BlockedCall::Woken(int* fd) {
+  Leave();
   if (FindSide(fd_) == side_) {
     side_->blocked_calls.fetch_sub(1, std::memory_order_acq_rel);
     return true;
@@ -224,12 +254,11 @@ void FinishOrphan(int fd, Side* side) {
 int Sleep(const WakeRequest& request, uint64_t deadline_ns, bool partial) {
   timespec left{1000000, 0};
   if (deadline_ns != kNoDeadline && !Left(deadline_ns, &left)) return -EAGAIN;
-  int result;
-  {
+  const int result = Cancellable([&] {
     AsynchronousCancellation cancellable;
-    result = sys::FutexWait(request.word, request.armed,
-                            deadline_ns == kNoDeadline && !partial ? nullptr : &left);
-  }
+    return sys::FutexWait(request.word, request.armed,
+                          deadline_ns == kNoDeadline && !partial ? nullptr : &left);
+  });
   // -EAGAIN here: the word changed before we slept; -EFAULT: the FIFO is gone. Both mean: look
   // again.
   return result == -EINTR ? -EINTR : result == -ETIMEDOUT ? -EAGAIN : 0;
@@ -240,12 +269,11 @@ int SleepUntil(int fd, short events, uint64_t deadline_ns) {
   timespec left;
   if (deadline_ns != kNoDeadline && !Left(deadline_ns, &left)) return -EAGAIN;
   pollfd entry{fd, events, 0};
-  long result;
-  {
+  const long result = Cancellable([&] {
     AsynchronousCancellation cancellable;
-    result = sys::Call(SYS_ppoll, reinterpret_cast<long>(&entry), 1,
-                       deadline_ns == kNoDeadline ? 0 : reinterpret_cast<long>(&left), 0, 8);
-  }
+    return sys::Call(SYS_ppoll, reinterpret_cast<long>(&entry), 1,
+                     deadline_ns == kNoDeadline ? 0 : reinterpret_cast<long>(&left), 0, 8);
+  });
   return result == -EINTR ? -EINTR : result == 0 ? -EAGAIN : 0;
 }
 }  // namespace

@@ -3,8 +3,11 @@
 // that needs releasing is held across it.
 #pragma once
 
+#include <pthread.h>
+
 #include <cstdint>
 
+#include "channel/base/abandon.h"
 #include "preload/self.h"
 #include "preload/side.h"
 
@@ -30,22 +33,63 @@ struct WakeRequest {
 };
 WakeRequest RequestWake(int fd, Side* side, Wanted wanted, Self self);
 
+// Counts this thread as one that sleeps with FIFOs in view: our doorbell is rung for it.
+class SleeperCount : public Abandonable {
+ public:
+  SleeperCount();
+  ~SleeperCount();
+
+ private:
+  static void GiveBack(Abandonable* scope);
+};
+
+// This thread counts in a direction as one that is inside the kernel.
+template <typename Direction>
+class KernelVisit : public Abandonable {
+ public:
+  explicit KernelVisit(Direction* direction) : direction_(direction) { Enter(&GiveBack); }
+  ~KernelVisit() { Leave(); }
+
+ private:
+  static void GiveBack(Abandonable* scope) {
+    static_cast<KernelVisit*>(scope)->direction_->kernel_users.Leave();
+  }
+  Direction* const direction_;
+};
+
+template <typename Direction, class Call>
+inline auto InKernel(Direction* direction, Call call) -> decltype(call()) {
+  const KernelVisit<Direction> visit(direction);
+  return call();
+}
+
+// Makes a call that is a cancellation point. What the scopes of this thread hold is given back if
+// the thread ends there.
+template <class Call>
+auto Cancellable(Call call) -> decltype(call()) {
+  decltype(call()) result{};
+  pthread_cleanup_push([](void*) { Abandonable::AbandonAll(); }, nullptr);
+  result = call();
+  pthread_cleanup_pop(0);
+  return result;
+}
+
 // Sleeps. 0: try again; -EINTR; -EAGAIN: the deadline has passed. A cancellation point. A signal
 // whose handler has SA_RESTART does not end an untimed sleep, as with recv(2); it does end a timed
 // one, as with SO_RCVTIMEO, and one of a call that has moved some bytes already (`partial`).
 int Sleep(const WakeRequest& request, uint64_t deadline_ns, bool partial);
 
 // Counts a thread asleep in a data call on a side, and finds the side again after the sleep.
-class BlockedCall {
+class BlockedCall : public Abandonable {
  public:
-  BlockedCall(int fd, Side* side) : fd_(fd), side_(side) {
-    side->blocked_calls.fetch_add(1, std::memory_order_acq_rel);
-  }
+  BlockedCall(int fd, Side* side);
   // Ends the count. False: the descriptor leads elsewhere now, and the side with it. `*fd` may
   // change to the private number under which a side that was closed meanwhile lives on for us.
   bool Woken(int* fd);
 
  private:
+  static void GiveBack(Abandonable* scope);
+
   const int fd_;
   Side* const side_;
 };

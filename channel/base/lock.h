@@ -9,6 +9,7 @@
 
 #include <atomic>
 
+#include "channel/base/abandon.h"
 #include "channel/base/sys.h"
 
 namespace xenloop {
@@ -33,6 +34,7 @@ class RecoverableLock {
     return owner_.compare_exchange_strong(expected, tid, std::memory_order_acquire);
   }
   void Release() { owner_.store(0, std::memory_order_release); }
+  bool Held() const { return owner_.load(std::memory_order_relaxed) != 0; }
   bool HeldBy(uint32_t tid) const { return owner_.load(std::memory_order_relaxed) == tid; }
 
  private:
@@ -75,20 +77,42 @@ class RecoverableLock {
   std::atomic<uint32_t> owner_{0};
 };
 
-// Takes the lock for a scope; a re-entered lock is left alone at the end.
-class LockScope {
+// Takes the lock for a scope; a re-entered lock is left alone at the end. A scope that is abandoned
+// (abandon.h) lets go of the lock as it is: whoever holds it publishes by single stores, or has
+// signals blocked.
+class LockScope : public Abandonable {
  public:
-  LockScope(RecoverableLock& lock, uint32_t tid) : lock_(lock), result_(lock.Acquire(tid)) {}
+  LockScope(RecoverableLock& lock, uint32_t tid)
+      : lock_(lock), tid_(tid), outermost_(!lock.HeldBy(tid)) {
+    Enter(&GiveBack);  // before the lock is taken: there must be no moment between
+    result_ = lock.Acquire(tid);
+  }
   ~LockScope() {
     if (result_ != LockResult::kReentered) lock_.Release();
+    Leave();
   }
-  LockScope(const LockScope&) = delete;
-  LockScope& operator=(const LockScope&) = delete;
   LockResult result() const { return result_; }
 
+  // The lock that this scope would give back now; nullptr if there is none.
+  static const RecoverableLock* HeldBy(const Abandonable* scope) {
+    return static_cast<const LockScope*>(scope)->Gives(&GiveBack)
+               ? static_cast<const LockScope*>(scope)->Held()
+               : nullptr;
+  }
+
  private:
+  const RecoverableLock* Held() const {
+    return outermost_ && lock_.HeldBy(tid_) ? &lock_ : nullptr;
+  }
+  static void GiveBack(Abandonable* scope) {
+    auto* const self = static_cast<LockScope*>(scope);
+    if (self->Held() != nullptr) self->lock_.Release();
+  }
+
   RecoverableLock& lock_;
-  const LockResult result_;
+  const uint32_t tid_;
+  const bool outermost_;
+  LockResult result_;
 };
 
 }  // namespace xenloop

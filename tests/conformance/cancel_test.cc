@@ -130,6 +130,29 @@ TEST_P(CancelTest, DataAfterACancelledReceiveIsAllThere) {
   }
 }
 
+// The call that was cancelled no longer keeps the connection open.
+TEST_P(CancelTest, CloseAfterACancelledReceiveIsTheEnd) {
+  const int fd = this->fd();
+  EXPECT_TRUE(CancelledIn([fd] { recv(fd, scratch, 100, 0); }));
+  pair().Close();
+  peer().ReceiveEndOfStream();
+}
+
+// More often than any table of waiters is long.
+TEST_P(CancelTest, ManyCancelledWaits) {
+  const int fd = this->fd();
+  for (int round = 0; round < 70; ++round) {
+    EXPECT_TRUE(CancelledIn([fd] {
+      pollfd entry{fd, POLLIN, 0};
+      poll(&entry, 1, -1);
+    }));
+  }
+  peer().Send(10);
+  EXPECT_TRUE(BecomesReadable(fd));
+  pair().Receive(10);
+  pair().ExpectBothWaysWork();
+}
+
 TEST_P(CancelTest, PendingCancellationTakesNoData) {
   peer().Send(100);
   ASSERT_TRUE(WaitForBytes(fd(), 100));

@@ -168,6 +168,18 @@ XENLOOP_EXPORT void _exit(int status) {
 }
 XENLOOP_ALIAS(_Exit, _exit);
 
+XENLOOP_EXPORT int prctl(int option, ...) {
+  va_list arguments;
+  va_start(arguments, option);
+  const unsigned long a = va_arg(arguments, unsigned long);
+  const unsigned long b = va_arg(arguments, unsigned long);
+  const unsigned long c = va_arg(arguments, unsigned long);
+  const unsigned long d = va_arg(arguments, unsigned long);
+  va_end(arguments);
+  if (option == PR_SET_SECCOMP) BeforeSandbox();
+  return real::prctl(option, a, b, c, d);
+}
+
 XENLOOP_EXPORT void quick_exit(int status) {
   SayFarewell();
   real::quick_exit(status);

@@ -2,8 +2,10 @@
 // this way). Calls that concern us go to our function of that name; all others go on unchanged,
 // with six arguments.
 #include <linux/sched.h>
+#include <linux/seccomp.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #include <type_traits>
@@ -180,6 +182,12 @@ XENLOOP_EXPORT long syscall(long number, ...) {
       return ExecBy(ProgramAt(AT_FDCWD, a, 0), kernel);
     case SYS_execveat:
       return ExecBy(ProgramAt(a, b, e), kernel);
+    case SYS_seccomp:
+      if (a.value == SECCOMP_SET_MODE_STRICT || a.value == SECCOMP_SET_MODE_FILTER) BeforeSandbox();
+      return kernel();
+    case SYS_prctl:
+      if (a.value == PR_SET_SECCOMP) BeforeSandbox();
+      return kernel();
     case SYS_exit_group:
       SayFarewell();
       return kernel();

@@ -199,6 +199,7 @@ void Unprepare() {
 }
 
 bool EnsureAgent() {
+  if (process_state.sandboxed) return false;
   int state = 0;
   if (!agent.started.compare_exchange_strong(state, 1, std::memory_order_acq_rel))
     return state == 1 || state == 2;

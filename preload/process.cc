@@ -47,6 +47,13 @@ void BeforeRawFork() {
   if (process_state.ready && !InBorrowedMemory()) AgentSettle();
 }
 
+void BeforeSandbox() {
+  if (!process_state.ready || InBorrowedMemory()) return;
+  EachSide([](int fd, Side*) { FallBackToTcp(fd, "the program entered a sandbox", true); });
+  WriteStats();
+  process_state.sandboxed = true;
+}
+
 void AfterRawFork(pid_t child) {
   if (child != 0 || !process_state.ready || !InBorrowedMemory()) return;
   BeforeFork();

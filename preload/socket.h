@@ -127,6 +127,9 @@ void AfterFailedExec();
 void BeforeExit();  // _exit/_Exit/quick_exit and our destructor: statistics, last bytes
 // _Fork, clone(2)-style forks without atfork handlers; in the child, child == 0.
 void BeforeRawFork();
+// seccomp: from here on the program's own system calls only. Sockets go back to TCP for good, no
+// agent is started, statistics are written now.
+void BeforeSandbox();
 void AfterRawFork(pid_t child);
 
 // True in a vfork child that shares our memory (its pid is not ours): such a child must not touch

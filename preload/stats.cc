@@ -77,7 +77,8 @@ void TcpBytesOf(int fd, uint64_t* sent, uint64_t* received) {
 void CountClosed(int fd, const Side* side) {
   fifo_sent.fetch_add(side->send.FifoBytes(), std::memory_order_relaxed);
   fifo_received.fetch_add(side->receive.FifoBytes(), std::memory_order_relaxed);
-  if (GetConfig().stats_file[0] == '\0') return;  // a system call that only statistics need
+  // A system call that only statistics need.
+  if (GetConfig().stats_file[0] == '\0' || process_state.sandboxed) return;
   uint64_t sent;
   uint64_t received;
   TcpBytesOf(fd, &sent, &received);
@@ -125,7 +126,9 @@ const char* ProgramName() {
 
 void WriteStats() {
   const Config& config = GetConfig();
-  if (config.stats_file[0] == '\0' || !process_state.ready || written.exchange(1) != 0) return;
+  if (config.stats_file[0] == '\0' || !process_state.ready || process_state.sandboxed ||
+      written.exchange(1) != 0)
+    return;
   for (int fd = 0; fd < FdTable::End(); ++fd) {
     Side* side = FdTable::FindSide(fd);
     if (side != nullptr && side->fd.load(std::memory_order_relaxed) == fd) {

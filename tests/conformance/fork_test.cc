@@ -226,7 +226,8 @@ TEST_P(ForkTest, ChildInASandbox) {
     constexpr int kAllowed[] = {SYS_read,  SYS_write,  SYS_exit_group,     SYS_exit,
                                 SYS_futex, SYS_getpid, SYS_rt_sigprocmask, SYS_clock_gettime,
                                 SYS_close, SYS_mmap,   SYS_munmap,         SYS_brk};
-    std::vector<sock_filter> filter = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr))};
+    std::vector<sock_filter> filter = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr))};
     for (const int number : kAllowed) {
       filter.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<unsigned>(number), 0, 1));
       filter.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));

@@ -192,7 +192,14 @@ XENLOOP_EXPORT long syscall(long number, ...) {
       SayFarewell();
       return kernel();
 
-      // Older forms, which newer architectures do not have.
+    case SYS_io_uring_setup: {
+      const long ring = kernel();
+      const KeepErrno keep_errno;
+      if (ring >= 0) Bypassed("io_uring");
+      return ring;
+    }
+
+    // Older forms, which newer architectures do not have.
 #ifdef SYS_fork
     case SYS_fork:
       return ForkBy(kernel, 0);

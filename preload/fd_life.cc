@@ -29,6 +29,7 @@ int DuplicateForUs(int fd) {
 void Follow(int fd) {
   if (!FdTable::InRange(fd)) return;
   if (!FdTable::IsEmpty(fd)) BeforeClose(fd);  // closed behind our back: what we knew is void
+  if (process_state.bypassed) return;
   Side* side = AllocateSide();
   if (side == nullptr) return;
   side->fd.store(fd, std::memory_order_release);

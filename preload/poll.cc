@@ -142,11 +142,12 @@ struct Waited : Abandonable {
     }
   }
   void LeaveKernel(Self self) {
-    Leave();
     for (nfds_t i = 0; i < count; ++i) {
-      if (counted[i] != nullptr) counted[i]->receive.LeaveKernel(self);
+      Side* const side = counted[i];
       counted[i] = nullptr;
+      if (side != nullptr) side->receive.LeaveKernel(self);
     }
+    Leave();
   }
   // The kernel's answer in fds[].revents came at a moment that a doorbell has chosen.
   void Complete() {

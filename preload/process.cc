@@ -60,6 +60,12 @@ void AfterRawFork(pid_t child) {
   InChild();
 }
 
+void Bypassed(const char* reason) {
+  if (!process_state.ready || InBorrowedMemory() || process_state.bypassed) return;
+  process_state.bypassed = true;
+  EachDescriptor([reason](int fd, Side*) { FallBackToTcp(fd, reason, true); });
+}
+
 void BeforeSpawn() {
   if (!process_state.ready || InBorrowedMemory()) return;
   EachDescriptor([](int fd, Side* side) {

@@ -9,8 +9,9 @@
 namespace xenloop {
 
 struct ProcessState {
-  bool ready = false;  // the constructor has run and acceleration is on
+  bool ready = false;      // the constructor has run and acceleration is on
   bool sandboxed = false;  // seccomp: no system call but those the program itself makes
+  bool bypassed = false;   // the program has ways to its sockets that we cannot see: TCP for all
   int32_t pid =
       0;  // of the process that owns this memory; differs from getpid() in a vfork child only
   long rseq_offset = 0;     // from the thread pointer to glibc's rseq area; 0: none

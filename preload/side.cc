@@ -22,6 +22,12 @@ bool AddressSpaceIsAmple() {
          limit[0] >= kAmple;
 }
 
+// A late comer will end its count; one that was left by a jump in the wrong instant never will.
+bool IsHaunted(const Side& side) {
+  return side.send.kernel_users.Any() || side.receive.kernel_users.Any() || side.send.lock.Held() ||
+         side.receive.lock.Held();
+}
+
 SideArena* MakeArena() {
   if (!AddressSpaceIsAmple()) return nullptr;
   const long memory = sys::Call(SYS_mmap, 0, sizeof(SideArena), PROT_READ | PROT_WRITE,
@@ -44,15 +50,18 @@ Side* AllocateSide() {
   // First fit from the lowest word that may have room: keeps the touched part of the arena small.
   for (uint32_t w = a->first_free_word.load(std::memory_order_relaxed); w < kSideWords; ++w) {
     uint64_t word = a->used.words[w].load(std::memory_order_relaxed);
-    while (word != ~0ull) {
-      const uint32_t bit = static_cast<uint32_t>(__builtin_ctzll(~word));
+    uint64_t haunted = 0;  // still counted or locked by a call of a former life
+    while ((word | haunted) != ~0ull) {
+      const uint32_t bit = static_cast<uint32_t>(__builtin_ctzll(~(word | haunted)));
+      if (IsHaunted(a->sides[w * 64 + bit])) {
+        haunted |= 1ull << bit;
+        continue;
+      }
       if (!a->used.words[w].compare_exchange_weak(word, word | (1ull << bit),
                                                   std::memory_order_acq_rel))
         continue;
       Side* side = &a->sides[w * 64 + bit];
       const uint32_t generation = side->generation.load(std::memory_order_relaxed) + 1;
-      // The kernel-user counts and locks of a former life are left to drain: they are zero or
-      // belong to late comers.
       side->in_use.store(0, std::memory_order_relaxed);
       side->fd.store(-1, std::memory_order_relaxed);
       side->owner_pid.store(0, std::memory_order_relaxed);

@@ -118,6 +118,8 @@ void AfterIoctl(int fd, Side* side, unsigned long request, void* argument);  // 
 void AfterSetFlags(int fd, Side* side, int flags);                           // fcntl F_SETFL
 
 // ---- processes (process.cc) ----
+void Bypassed(const char* reason);  // from now on bytes may move unseen (io_uring): all sockets of
+                                    // this process go by TCP, for good
 void BeforeSpawn();  // posix_spawn, system, popen, vfork: children we do not see may inherit
                      // descriptors
 // Before exec*: everything that survives goes back to TCP; notes for the next program, whose file

@@ -1,5 +1,6 @@
 // Every way to make a process, to become another program, and to leave.
 #include <sched.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/wait.h>
@@ -120,10 +121,39 @@ static void TestSpawns(void) {
   ExpectSharedWorks();
 }
 
+// Out of a handler, and out of the receive that it interrupted: the socket is as before.
+static sigjmp_buf way_out;
+static void (*jump)(sigjmp_buf, int);
+static void JumpOut(int signal) { jump(way_out, signal); }
+
+static void JumpBy(void (*by)(sigjmp_buf, int)) {
+  struct Pair pair = MakePair(kTcp);
+  struct sigaction action = {.sa_handler = JumpOut, .sa_flags = SA_NODEFER}, before;
+  sigaction(SIGALRM, &action, &before);
+  jump = by;
+  const int came = sigsetjmp(way_out, 1);
+  if (came == 0) {
+    char byte;
+    ualarm(20000, 0);
+    recv(pair.fds[0], &byte, 1, 0);
+  }
+  EXPECT(came, SIGALRM);
+  sigaction(SIGALRM, &before, NULL);
+  ExpectConnected(pair.fds[1], pair.fds[0]);
+  ClosePair(&pair);
+}
+
+static void TestJumps(void) {
+  static const char* const kJumps[] = {"longjmp", "_longjmp", "siglongjmp", "__longjmp_chk"};
+  for (size_t i = 0; i < sizeof kJumps / sizeof kJumps[0]; ++i)
+    JumpBy((void (*)(sigjmp_buf, int))Entry(kJumps[i]));
+}
+
 void TestProcesses(void) {
   shared = MakePair(kTcp);
   TestForks();
   TestVforks();
+  TestJumps();
   TestClones();
   TestSpawns();
   ClosePair(&shared);

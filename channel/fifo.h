@@ -79,6 +79,7 @@ struct Fifo {
   FifoHeader* header = nullptr;
   uint8_t* data = nullptr;
   uint64_t capacity_bytes = 0;
+  uint64_t window_bytes = 0;  // the producer's own limit of what is in flight; capacity or less
 
   explicit operator bool() const { return header != nullptr; }
 
@@ -134,11 +135,11 @@ struct Fifo {
     const uint64_t p = IndexOf(header->producer.load(std::memory_order_relaxed));
     const uint64_t c = IndexOf(header->consumer.load(std::memory_order_acquire));
     const uint64_t n = p - c;
-    return n <= capacity_bytes ? capacity_bytes - n : 0;
+    return n < window_bytes ? window_bytes - n : 0;
   }
   // The room below which a waiting producer is left asleep, as the kernel does with its send
   // buffer.
-  uint64_t WakeThresholdBytes() const { return capacity_bytes / 4; }
+  uint64_t WakeThresholdBytes() const { return window_bytes / 4; }
 
   // ---- producer (one at a time: under the send lock) ----
 
@@ -152,7 +153,7 @@ struct Fifo {
       const uint64_t word = header->producer.load(std::memory_order_relaxed);
       if (IsSealed(word)) return {FifoState::kSealed, total};
       const uint64_t p = IndexOf(word);
-      uint64_t free = capacity_bytes - (p - known_consumer);
+      uint64_t free = Room(p, known_consumer);
       size_t want = source.remaining() < kSliceBytes ? source.remaining() : kSliceBytes;
       if (p - known_consumer > capacity_bytes || free < want) {
         // acquire: pairs with the consumer's CAS; its reads of the ring are done before we
@@ -161,7 +162,7 @@ struct Fifo {
         if (IsSealed(consumer)) return {FifoState::kSealed, total};
         if (p - IndexOf(consumer) > capacity_bytes) return {FifoState::kCorrupt, total};
         known_consumer = IndexOf(consumer);
-        free = capacity_bytes - (p - known_consumer);
+        free = Room(p, known_consumer);
       }
       if (want > free) want = free;
       if (want == 0) break;
@@ -185,7 +186,7 @@ struct Fifo {
     if (p - consumer > capacity_bytes) return nullptr;
     known_consumer = consumer;
     const uint64_t offset = p & (capacity_bytes - 1);
-    const uint64_t free = capacity_bytes - (p - consumer);
+    const uint64_t free = Room(p, consumer);
     *length = free < capacity_bytes - offset ? free : capacity_bytes - offset;
     return data + offset;
   }
@@ -257,7 +258,12 @@ struct Fifo {
     fifo.header = static_cast<FifoHeader*>(memory);
     fifo.data = static_cast<uint8_t*>(memory) + kFifoDataOffset;
     fifo.capacity_bytes = capacity_bytes;
+    fifo.window_bytes = capacity_bytes;
     return fifo;
+  }
+  uint64_t Room(uint64_t producer_index, uint64_t consumer_index) const {
+    const uint64_t in_flight = producer_index - consumer_index;
+    return in_flight < window_bytes ? window_bytes - in_flight : 0;
   }
   bool Publish(uint64_t word, uint64_t index, uint32_t cpu) const {
     header->producer_cpu.store(cpu, std::memory_order_relaxed);

@@ -19,6 +19,7 @@ struct SendStream {
   std::atomic<int32_t> pending_error{0};  // met by the agent; belongs to the program's next send
   Fifo fifo;                              // ours: we are the producer
   uint64_t known_consumer = 0;
+  uint64_t window = ~0ull;
   uint64_t residue_begin = 0;  // FIFO indices of the residue; valid while kFlushing
   uint64_t residue_end = 0;
   uint64_t residue_in_doubt = 0;  // a thread is, or died, giving residue to the kernel
@@ -41,7 +42,15 @@ struct SendStream {
   void Offer(const Fifo& mine) {
     fifo = mine;
     known_consumer = 0;
+    SetWindow(window);
     route.store(SendRoute::kOffered, std::memory_order_release);
+  }
+
+  // Under the lock. No more than so many bytes are to be in flight, as in a send buffer of that size.
+  void SetWindow(uint64_t bytes) {
+    window = bytes;
+    if (bytes < kMinFifoBytes) bytes = kMinFifoBytes;
+    fifo.window_bytes = bytes < fifo.capacity_bytes ? bytes : fifo.capacity_bytes;
   }
 
   // Under the lock, signals blocked. Goes over to the FIFO if nobody is in the kernel and the

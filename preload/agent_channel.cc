@@ -129,7 +129,7 @@ bool BringsNothingWanted(uint32_t index) {
 // To take a descriptor is to have to close it, and a file system of the sender's own (FUSE) lets a
 // close wait for ever, which not even a SIGKILL ends.
 bool MayBringDescriptors(const Channel& channel) {
-  return IsTrusted(channel) || GetConfig().other_users;
+  return IsTrusted(channel) || SharesMemoryWith(channel.uid);
 }
 
 // One packet. Its length (0: the other end is gone), or -errno. Descriptors beyond a ticket's two
@@ -251,6 +251,12 @@ int AcceptPostponed() {
   accept_again = false;
   AcceptChannels();
   return accept_again ? static_cast<int>(kAcceptAgainMs) : -1;
+}
+
+bool SharesMemoryWith(uint32_t uid) {
+  const OtherUsers others = GetConfig().other_users;
+  return IsTrustedUser(uid) || others == OtherUsers::kAll ||
+         (others == OtherUsers::kSystem && uid < kFirstHumanUid);
 }
 
 bool IsTrusted(const Channel& channel) { return IsTrustedUser(channel.uid); }

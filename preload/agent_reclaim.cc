@@ -47,7 +47,7 @@ int ReclaimIdleMemory() {
     Side* side = SideAt(slot);
     LockScope scope(side->send.lock, CurrentTid());
     if (side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo ||
-        note.mine.fifo.FreeBytes() != note.mine.fifo.capacity_bytes) {
+        note.mine.fifo.AvailableBytes() != 0) {
       continue;
     }
     LocalTransport().discard_data(note.mine);

@@ -87,6 +87,8 @@ void AcceptChannels();
 int AcceptPostponed();
 // May this peer harm us? Everybody else of our user, and root, can do to us what it likes anyway.
 bool IsTrusted(const Channel& channel);
+// By configuration; whose the other end of a connection is must be asked besides.
+bool SharesMemoryWith(uint32_t uid);
 void ChannelEvent(uint32_t index, uint32_t events);
 // The channel to that agent, connecting if there is none; kNoChannel if it cannot be reached.
 uint32_t ChannelTo(uint64_t agent_id, uint32_t uid);

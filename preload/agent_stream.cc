@@ -158,7 +158,7 @@ bool PeerMayHold(const Channel& channel, const Tuple& tuple) {
   }
   if (channel.uid == agent.uid || channel.uid == 0) return true;
   uid_t owner = 0;
-  return GetConfig().other_users && OwnerOf(Reversed(tuple), &owner) == 0 && owner == channel.uid;
+  return SharesMemoryWith(channel.uid) && OwnerOf(Reversed(tuple), &owner) == 0 && owner == channel.uid;
 }
 
 bool SendOffer(uint32_t slot) {
@@ -200,7 +200,7 @@ void Seek(uint32_t slot) {
     uid_t owner = 0;
     const int error = OwnerOf(theirs, &owner);
     if (error == 0 && owner != agent.uid) {
-      if (!GetConfig().other_users) {
+      if (!SharesMemoryWith(owner)) {
         side->reason.store("peer belongs to another user", std::memory_order_relaxed);
         return;
       }
@@ -261,6 +261,7 @@ bool Attach(uint32_t slot) {
       side->reason.store("", std::memory_order_relaxed);
       side->attached.store(1, std::memory_order_release);
       side->receive.BecomeAware(note.theirs.fifo);
+      side->send.window = SendWindowOf(fd);
       side->send.Offer(note.mine.fifo);
       attached = true;
     }

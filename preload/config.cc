@@ -50,8 +50,9 @@ void Set(const char* key, const char* value, Config& config) {
   } else if (strcmp(key, "test_points") == 0) {
     config.test_points = IsOn(value);
   } else if (strcmp(key, "other_users") == 0) {
-    if (IsOff(value)) config.other_users = false;
-    if (IsOn(value)) config.other_users = true;
+    if (IsOff(value)) config.other_users = OtherUsers::kNone;
+    if (IsOn(value)) config.other_users = OtherUsers::kAll;
+    if (strcmp(value, "system") == 0) config.other_users = OtherUsers::kSystem;
   } else if (strcmp(key, "upgrade_after") == 0) {
     if (ParseNumber(value, &number)) config.upgrade_after = number;
   } else if (strcmp(key, "switch_every") == 0) {

@@ -11,11 +11,15 @@ namespace xenloop {
 
 inline constexpr size_t kLongestConfigBytes = 16383;  // of the file
 
+// With whose programs memory is shared, beside the user's own and root's. See SECURITY.md.
+enum class OtherUsers : uint8_t { kNone, kSystem, kAll };
+inline constexpr uint32_t kFirstHumanUid = 1000;  // UID_MIN of login.defs: below are services
+
 struct Config {
   bool enabled = true;
   bool accept_offers = true;
   bool test_points = false;
-  bool other_users = false;  // share memory with programs of other users, too (SECURITY.md)
+  OtherUsers other_users = OtherUsers::kSystem;
   uint64_t upgrade_after = 16;
   uint64_t switch_every = 0;
   uint32_t spin_us = 50;

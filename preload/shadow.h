@@ -9,6 +9,8 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include <utility>
+
 #include "channel/base/sys.h"
 #include "preload/fd_table.h"
 #include "preload/side.h"
@@ -24,6 +26,23 @@ inline int TcpInfoOf(int fd, tcp_info* info) {
   socklen_t length = sizeof *info;
   return static_cast<int>(sys::Call(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO,
                                     reinterpret_cast<long>(info), reinterpret_cast<long>(&length)));
+}
+
+// What a program that has set a send buffer of its own counts on: not to be able to send much more
+// than that ahead of the reader. No limit where the kernel chooses the size, or does not say (before
+// Linux 5.14).
+inline uint64_t SendWindowOf(int fd) {
+  constexpr int kBufferLocks = 72;  // SO_BUF_LOCK: which sizes the program has set
+  constexpr int kSendLock = 1;
+  int locks = 0;
+  int bytes = 0;  // twice what was asked for: the kernel's own overhead is in it
+  for (const auto& [name, value] :
+       {std::pair{kBufferLocks, &locks}, std::pair{SO_SNDBUF, &bytes}}) {
+    socklen_t length = sizeof *value;
+    if (sys::Call(SYS_getsockopt, fd, SOL_SOCKET, name, sys::Word(value), sys::Word(&length)) != 0)
+      return ~0ull;
+  }
+  return (locks & kSendLock) != 0 ? static_cast<uint64_t>(bytes) / 2 : ~0ull;
 }
 
 class SocketShadow {

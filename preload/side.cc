@@ -69,6 +69,7 @@ Side* AllocateSide() {
       side->send.defer_switch.store(0, std::memory_order_relaxed);
       side->send.pending_error.store(0, std::memory_order_relaxed);
       side->send.finished_bytes = 0;
+      side->send.window = ~0ull;
       side->receive.route.store(ReceiveRoute::kTcp, std::memory_order_relaxed);
       side->receive.finished_bytes = 0;
       side->receive.owed.store(0, std::memory_order_relaxed);

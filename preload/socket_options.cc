@@ -176,6 +176,10 @@ void AfterSetOption(int fd, Side* side, int level, int name, const void*, sockle
     side->receive_timeout_us.store(TimeoutOf(fd, SO_RCVTIMEO), std::memory_order_relaxed);
   } else if (name == SO_SNDTIMEO_OLD || name == SO_SNDTIMEO_NEW) {
     side->send_timeout_us.store(TimeoutOf(fd, SO_SNDTIMEO), std::memory_order_relaxed);
+  } else if (name == SO_SNDBUF || name == SO_SNDBUFFORCE) {
+    const uint64_t window = SendWindowOf(fd);
+    const LockScope scope(side->send.lock, CurrentTid());
+    side->send.SetWindow(window);
   } else if (name == SO_RCVLOWAT) {
     int low = 1;
     socklen_t length = sizeof low;

@@ -19,7 +19,7 @@ namespace {
 // The library reads no more of the file; these limits are its own, too.
 constexpr size_t kLongestFileBytes = 16383;
 
-enum class ValueKind { kOnOff, kOffers, kNumber, kPowerOfTwo, kPath };
+enum class ValueKind { kOnOff, kOtherUsers, kOffers, kNumber, kPowerOfTwo, kPath };
 
 struct KnownKey {
   const char* name;
@@ -39,7 +39,7 @@ constexpr KnownKey kKnownKeys[] = {
     {"fifo_bytes", ValueKind::kPowerOfTwo, 4096, uint64_t{64} << 20},
     {"runtime_dir", ValueKind::kPath, 1, 95},
     {"switch_every", ValueKind::kNumber, 0, kAnyNumber},
-    {"other_users", ValueKind::kOnOff, 0, 0},
+    {"other_users", ValueKind::kOtherUsers, 0, 0},
     {"test_points", ValueKind::kOnOff, 0, 0},
 };
 
@@ -150,6 +150,9 @@ std::optional<std::string> ProblemOfValue(absl::string_view key, absl::string_vi
     case ValueKind::kOnOff:
       if (OnOrOff(value)) return std::nullopt;
       return absl::StrCat(Quoted(value), " is neither `on` nor `off`");
+    case ValueKind::kOtherUsers:
+      if (OnOrOff(value) || value == "system") return std::nullopt;
+      return absl::StrCat(Quoted(value), " is none of `off`, `system` and `on`");
     case ValueKind::kOffers:
       if (value == "accept" || value == "refuse") return std::nullopt;
       return absl::StrCat(Quoted(value), " is neither `accept` nor `refuse`");

@@ -245,7 +245,8 @@ std::string RemedyForReason(absl::string_view reason) {
       {"no library", "start the program at the other end with `xenloop run`, too"},
       {"excluded by configuration", "nothing, or change the rules of /etc/xenloop.conf"},
       {"another user",
-       "run both ends as the same user, or allow it where users trust each other: other_users = on"},
+       "run both ends as the same user or as services (user ids below 1000), or allow it where "
+       "users trust each other: other_users = on"},
       {"configuration", "see XENLOOP, XENLOOP_OFFERS and /etc/xenloop.conf"},
       {"switched off", "xenloop on"},
       {"network namespace",

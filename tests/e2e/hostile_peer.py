@@ -63,7 +63,9 @@ def send(s, data, fds=()):
 
 def answers(s, wait=0.02):
     got = []
-    while select.select([s], [], [], wait)[0]:
+    ready = select.poll()                     # not select(): descriptors may be beyond 1023
+    ready.register(s, select.POLLIN)
+    while ready.poll(wait * 1000):
         try:
             data, ancillary, _, _ = s.recvmsg(4096, 1024)
         except OSError:

@@ -10,7 +10,7 @@ void World::CheckFifo(const SharedFifo& memory) {
   const uint64_t producer = IndexOf(fifo.header->producer.load());
   if (consumer > producer) Fail("the consumer index has passed the producer index");
   if (producer - consumer > fifo.capacity_bytes) Fail("more bytes in the FIFO than it holds");
-  if (fifo.AvailableBytes() + fifo.FreeBytes() != fifo.capacity_bytes)
+  if (fifo.AvailableBytes() + fifo.FreeBytes() != fifo.window_bytes)
     Fail("room and contents do not add up");
 }
 

@@ -28,6 +28,21 @@ TEST(Fifo, TakesWhatFitsAndSaysHowMuch) {
   EXPECT_EQ(end.Take(9999), Text(4096, 1));
 }
 
+TEST(Fifo, WindowLimitsWhatIsInFlight) {
+  PlainFifo end(8192);
+  end.fifo.window_bytes = 5000;
+  EXPECT_EQ(end.Put(Text(8000)).bytes, 5000u);
+  EXPECT_EQ(end.fifo.FreeBytes(), 0u);
+  EXPECT_EQ(end.Take(100), Text(100));
+  EXPECT_EQ(end.fifo.FreeBytes(), 100u);
+  end.fifo.window_bytes = 4096;  // smaller than what is in flight
+  EXPECT_EQ(end.fifo.FreeBytes(), 0u);
+  EXPECT_EQ(end.Put("x").bytes, 0u);
+  end.fifo.window_bytes = 8192;
+  EXPECT_EQ(end.Put(Text(8000, 5000)).bytes, 8192u - 4900u);
+  EXPECT_EQ(end.Take(9999), Text(8192, 100));
+}
+
 TEST(Fifo, BytesWrapAroundTheEndOfTheRing) {
   for (uint64_t start : {uint64_t{4090}, uint64_t{4095}, uint64_t{4096}, uint64_t{1} << 40,
                          (uint64_t{1} << 40) - 3}) {

@@ -62,7 +62,7 @@ scenario() {
   finish receiver
   echo "receiver: $finished"
   if [[ -n $attacker ]]; then
-    wait "$attacker" || fail "the attacker ended with $? (1: he got hold of somebody else's memory)"
+    wait "$attacker" || fail "the attacker ended with $? (9: he got hold of somebody else's memory)"
     eventually idle "$pid"
     after=$(descriptors "$pid")
     ((after <= before + 12)) || fail "redis-server has $after descriptors and had $before"
@@ -91,5 +91,6 @@ for setting in off on; do
   else
     ! grep -q 'introductions accepted' "$work"/attacks-* || fail "an agent took his descriptors"
   fi
-  expect_fifo redis-server stream-check
+  # Not redis-server where he is let in: it counts the bytes of his connection by his indices.
+  if [[ $setting == on ]]; then expect_fifo stream-check; else expect_fifo redis-server stream-check; fi
 done

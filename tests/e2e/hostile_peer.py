@@ -1,6 +1,6 @@
 # Another user of the machine, with the library's sources: attacks the agents of user VICTIM for
 # SECONDS, and with a connection of its own to PORT (redis) also as the lawful peer of that one.
-# Prints what was tried and how often; exit status 1 if somebody else's memory came into its hands.
+# Prints what was tried and how often; exit status 9 if somebody else's memory came into its hands.
 #
 #   hostile_peer.py VICTIM-UID SECONDS PORT
 import array, collections, fcntl, mmap, os, random, re, select, socket, struct, sys, time
@@ -63,9 +63,9 @@ def send(s, data, fds=()):
 
 def answers(s, wait=0.02):
     got = []
-    ready = select.poll()                     # not select(): descriptors may be beyond 1023
-    ready.register(s, select.POLLIN)
-    while ready.poll(wait * 1000):
+    poll = select.poll()  # not select(): we hold many descriptors
+    poll.register(s, select.POLLIN)
+    while poll.poll(wait * 1000):
         try:
             data, ancillary, _, _ = s.recvmsg(4096, 1024)
         except OSError:
@@ -146,21 +146,22 @@ def garbage(fd):
     done['garbage written into mapped memory'] += 50
 
 
-def forge(s, own):
-    """Offers: other people's connections, and our own with hostile memory."""
+def forge(s, own, sound=False):
+    """Offers: other people's connections, and our own with hostile memory, or first with sound."""
     for mine, peer in connections():
         is_own = (mine, peer) == own or (peer, mine) == own
-        fd = random.choice([lambda: memory(512 + CAPACITY), lambda: memory(512 + CAPACITY, GROW),
+        fd = memory(512 + CAPACITY) if sound else random.choice([
+            lambda: memory(512 + CAPACITY), lambda: memory(512 + CAPACITY, GROW),
                             lambda: memory(4096), lambda: os.open('/dev/null', os.O_RDWR)])()
         kept = os.dup(fd)
         send(s, message(OFFER, tuple_of(mine, peer), sender=(random.randrange(64), 1)), [fd])
         done['offers of our own connection' if is_own else 'offers of others\' connections'] += 1
-        for data, fds in answers(s, 0.005):
+        for data, fds in answers(s, 0.3 if sound and is_own else 0.005):
             kind = struct.unpack_from('=I', data, 8)[0] if len(data) == 96 else 0
             if kind == JOIN:
                 if not is_own:
                     print('STOLEN', mine, peer, flush=True)
-                    os._exit(1)
+                    os._exit(9)
                 done['our own connection joined'] += 1
                 for f in fds:
                     if os.fstat(f).st_size > 512:
@@ -204,6 +205,15 @@ def main():
     for _ in range(60):
         lawful.sendall(b'PING\r\n')
         lawful.recv(64)
+    for _ in range(20):
+        for name in agents() if done['our own connection joined'] == 0 else []:
+            try:
+                s = talk(name)
+            except OSError:
+                continue
+            if introduce(s, cookie):
+                forge(s, own, sound=True)
+            s.close()
     crowd = collections.deque()
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -33,7 +33,7 @@ uint32_t Evaluate(uint32_t index, uint32_t from_kernel, Self self) {
     // The bits of poll and epoll are the same.
     constexpr uint32_t kOfPoll = EPOLLIN | EPOLLPRI | EPOLLRDNORM | EPOLLRDBAND | EPOLLRDHUP;
     from_kernel |= static_cast<uint32_t>(static_cast<uint16_t>(
-        KernelEvents(registration->fd, static_cast<short>(wanted & kOfPoll))));
+        KernelEvents(registration->fd, side, static_cast<short>(wanted & kOfPoll))));
   }
   uint32_t events = from_kernel & ((wanted & ~kWrite) | kAlways);
   if (edge && side->send.blocked.load(std::memory_order_relaxed) != 0)

@@ -154,7 +154,7 @@ struct Waited : Abandonable {
     for (nfds_t i = 0; i < count; ++i) {
       if (fds[i].revents != 0 && counted[i] != nullptr)
         fds[i].revents =
-            static_cast<short>(fds[i].revents | KernelEvents(fds[i].fd, fds[i].events));
+            static_cast<short>(fds[i].revents | KernelEvents(fds[i].fd, counted[i], fds[i].events));
     }
   }
   // Fills fds[].revents from the kernel's answer and the FIFOs; how many are ready.
@@ -165,7 +165,7 @@ struct Waited : Abandonable {
       Side* side = FindSide(fds[i].fd);
       if (side != nullptr && (found & POLLNVAL) == 0) {
         if (found != 0)
-          found = static_cast<short>(found | KernelEvents(fds[i].fd, kernel[i].events));
+          found = static_cast<short>(found | KernelEvents(fds[i].fd, side, kernel[i].events));
         const bool want_room = (fds[i].events & kWrite) != 0 && (kernel[i].events & kWrite) == 0;
         const FifoReadiness fifo = ReadinessOf(fds[i].fd, side, want_room, self);
         if (fifo.in) found = static_cast<short>(found | (fds[i].events & kRead));

@@ -3,6 +3,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "tests/abi/calls.h"
@@ -149,11 +150,21 @@ static void TestJumps(void) {
     JumpBy((void (*)(sigjmp_buf, int))Entry(kJumps[i]));
 }
 
+static void TestPrctl(void) {
+  ENTRY(prctl);
+  char name[16] = "";
+  EXPECT(call_prctl(PR_SET_NAME, "calls"), 0);
+  EXPECT(call_prctl(PR_GET_NAME, name), 0);
+  EXPECT_TRUE(strcmp(name, "calls") == 0);
+  EXPECT(call_prctl(-1, 0, 0, 0, 0), -EINVAL);
+}
+
 void TestProcesses(void) {
   shared = MakePair(kTcp);
   TestForks();
   TestVforks();
   TestJumps();
+  TestPrctl();
   TestClones();
   TestSpawns();
   ClosePair(&shared);

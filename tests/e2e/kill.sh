@@ -8,10 +8,10 @@
 #
 # In a network namespace of its own: `xenloop off` must not reach what else runs on this machine.
 if [[ -z ${E2E_INSIDE:-} ]]; then
-  own=(unshare -n)
-  [[ $(id -u) == 0 ]] || own=(unshare -rn)
+  own=(unshare -nm)
+  [[ $(id -u) == 0 ]] || own=(unshare -rnm)
   export E2E_INSIDE=1
-  exec "${own[@]}" bash -c 'PATH=$PATH:/usr/sbin:/sbin; ip link set lo up; exec bash "$0" "$@"' \
+  exec "${own[@]}" bash -c 'PATH=$PATH:/usr/sbin:/sbin; ip link set lo up; mount -t tmpfs none /run; exec bash "$0" "$@"' \
     "$0" "$@"
 fi
 . "$(dirname "$0")/lib.sh"

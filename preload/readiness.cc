@@ -59,13 +59,15 @@ FifoReadiness ReadinessOf(int fd, Side* side, bool want_room, Self self) {
   return ready;
 }
 
-short KernelEvents(int fd, const Side* side, short events) {
+short KernelEvents(int fd, Side* side, short events) {
   // poll takes no lock of the socket; TCP_INFO does, and so waits until the segment that is being
   // worked on has had all its effects.
   tcp_info info;
   TcpInfoOf(fd, &info);
   const short found = PollNow(fd, events);
-  // An error that a flush of ours has met and taken from the socket is still to be told.
+  // An error that a flush of ours has met and taken from the socket is still to be told. One that is
+  // at it says so before it lets go of the lock.
+  if ((found & (POLLHUP | POLLERR)) == POLLHUP) LockScope(side->send.lock, CurrentTid());
   const bool met = side->send.pending_error.load(std::memory_order_relaxed) != 0;
   return static_cast<short>(found | (met ? POLLERR : 0));
 }

@@ -26,6 +26,6 @@ bool KernelWritable(int fd);
 // we are woken by the doorbell at the very moment when the kernel ends the connection, and may see
 // it half-way (a FIN that is readable and not yet an end of stream), as no sleeper in the kernel
 // would.
-short KernelEvents(int fd, const Side* side, short events);
+short KernelEvents(int fd, Side* side, short events);
 
 }  // namespace xenloop

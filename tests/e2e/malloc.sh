@@ -9,7 +9,7 @@ need redis-server redis-cli redis-benchmark
 # Debian: libjemalloc2, libtcmalloc-minimal4.
 mallocs=()
 for name in libjemalloc.so.2 libtcmalloc_minimal.so.4; do
-  path=$(/sbin/ldconfig -p | awk -v n="$name" '$1 == n { print $NF; exit }')
+  path=$(/sbin/ldconfig -p | awk -v n="$name" '$1 == n && !path { path = $NF } END { print path }')
   [[ -n $path ]] || skip "$name is not installed"
   mallocs+=("$path")
 done

@@ -15,7 +15,7 @@ for name in libjemalloc.so.2 libtcmalloc_minimal.so.4; do
 done
 
 cat >"$work/echo.py" <<'END'
-import hashlib, socket, threading
+import hashlib, socket, threading, time
 listener = socket.create_server(("127.0.0.1", 0))
 def serve():
     peer, _ = listener.accept()
@@ -28,6 +28,8 @@ client = socket.create_connection(listener.getsockname())
 digest = hashlib.sha256()
 for i in range(2000):
     sent = bytes([i % 251]) * (1 + i * 37 % 60000)
+    if i % 100 == 0:
+        time.sleep(0.02)    # an upgrade waits for a moment without a thread in the kernel
     client.sendall(sent)
     got = bytearray()
     while len(got) < len(sent):

@@ -278,7 +278,8 @@ void CheckPreloadFile(const DoctorPlaces& places, Findings* findings) {
   const absl::StatusOr<std::string> library = FindLibrary(places.library_candidates);
   bool ours = false;
   for (const absl::string_view line : absl::StrSplit(*text, '\n')) {
-    for (const std::string& entry : PreloadEntries(line.substr(0, line.find('#')))) {
+    for (const std::string& written : PreloadEntries(line.substr(0, line.find('#')))) {
+      const std::string entry = ExpandLib(written);
       const std::string shown = Printable(entry, 200);
       std::error_code error;
       if (absl::StartsWith(entry, "/") && !fs::exists(entry, error)) {

@@ -9,6 +9,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 
 namespace xenloop::tools {
@@ -58,6 +59,11 @@ absl::StatusOr<std::string> PrependPreload(const std::string& library, absl::str
     if (entry != library) entries.push_back(std::move(entry));
   }
   return absl::StrJoin(entries, ":");
+}
+
+std::string ExpandLib(absl::string_view path) {
+  return absl::StrReplaceAll(path,
+                             {{"${LIB}", XENLOOP_INSTALL_LIBDIR}, {"$LIB", XENLOOP_INSTALL_LIBDIR}});
 }
 
 bool NamesLibrary(absl::string_view path) {

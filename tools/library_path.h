@@ -20,6 +20,10 @@ std::string ToolDirectory();
 // The first candidate that is a file, as an absolute path without links in its directories.
 absl::StatusOr<std::string> FindLibrary(const std::vector<std::string>& candidates);
 
+// An entry of /etc/ld.so.preload as ld.so reads it in a 64-bit program: $LIB is this system's
+// directory of libraries, which is where the library is installed.
+std::string ExpandLib(absl::string_view path);
+
 // The files that a value of LD_PRELOAD (or a line of /etc/ld.so.preload) names.
 std::vector<std::string> PreloadEntries(absl::string_view value);
 // `value` with `library` in front, once. Fails if the path holds a blank or a colon, which

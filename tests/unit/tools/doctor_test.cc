@@ -97,6 +97,19 @@ TEST_F(DoctorTest, PreloadFileWithOurLibraryIsFine) {
   EXPECT_THAT(findings_.ToString(), HasSubstr("into every program"));
 }
 
+TEST_F(DoctorTest, PreloadFileWithDollarLibIsReadAsTheLoaderReadsIt) {
+  const std::string library = directory_ / XENLOOP_INSTALL_LIBDIR "/libxenloop.so";
+  std::filesystem::create_directories(directory_ / XENLOOP_INSTALL_LIBDIR);
+  directory_.Write(XENLOOP_INSTALL_LIBDIR "/libxenloop.so", "");
+  places_.library_candidates = {library};
+  for (const char* token : {"$LIB", "${LIB}"}) {
+    directory_.Write("ld.so.preload", directory_ / token + "/libxenloop.so\n");
+    CheckPreloadFile(places_, &findings_);
+    EXPECT_NO_PROBLEM();
+    EXPECT_THAT(findings_.ToString(), testing::Not(HasSubstr("this tool uses")));
+  }
+}
+
 TEST_F(DoctorTest, GarbledConfigurationIsShownByLine) {
   directory_.Write("xenloop.conf", "enabled = on\nwhat is this\n");
   CheckConfiguration(places_, program_, &findings_);

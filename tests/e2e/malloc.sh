@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Another malloc preloaded together with the library, before it and after it: jemalloc starts
+# threads and reads files from its constructor, tcmalloc replaces malloc before ours has run, and
+# both call into us while the program is still being put together. Results are the native ones.
+. "$(dirname "$0")/lib.sh"
+need redis-server redis-cli redis-benchmark
+[[ -n $python ]] || skip "python3 is not installed"
+
+# Debian: libjemalloc2, libtcmalloc-minimal4.
+mallocs=()
+for name in libjemalloc.so.2 libtcmalloc_minimal.so.4; do
+  path=$(/sbin/ldconfig -p | awk -v n="$name" '$1 == n && !path { path = $NF } END { print path }')
+  [[ -n $path ]] || skip "$name is not installed"
+  mallocs+=("$path")
+done
+
+cat >"$work/echo.py" <<'END'
+import hashlib, socket, threading, time
+listener = socket.create_server(("127.0.0.1", 0))
+def serve():
+    peer, _ = listener.accept()
+    while block := peer.recv(70000):
+        peer.sendall(block)
+    peer.close()
+thread = threading.Thread(target=serve)
+thread.start()
+client = socket.create_connection(listener.getsockname())
+digest = hashlib.sha256()
+for i in range(2000):
+    sent = bytes([i % 251]) * (1 + i * 37 % 60000)
+    if i % 100 == 0:
+        time.sleep(0.02)    # an upgrade waits for a moment without a thread in the kernel
+    client.sendall(sent)
+    got = bytearray()
+    while len(got) < len(sent):
+        got += client.recv(65536)
+    assert got == sent
+    digest.update(got)
+client.close()
+thread.join()
+print(digest.hexdigest())
+END
+
+preload=
+scenario() {
+  local how=()
+  [[ -z $preload || $mode == native ]] || how=(env "LD_PRELOAD=$preload" "XENLOOP_STATS=$stats")
+  [[ -z $malloc || $mode != native ]] || how=(env "LD_PRELOAD=$malloc")
+  server_prefix=("${how[@]}") client_prefix=("${how[@]}")
+  pick_port port
+  start redis redis-server --port "$port" --bind 127.0.0.1 --save '' --dir "$work"
+  listening "$port"
+  grep -o "${malloc##*/}" "/proc/${server[redis]}/maps" | sort -u
+  numbers 3000000 | run redis-cli -p "$port" -x set big
+  run redis-cli -p "$port" get big | sha256sum
+  run redis-benchmark -p "$port" -q -c 8 -n 10000 -t set,incr,lrange_100 >>"$work/$mode.benchmark.log" 2>&1
+  run redis-cli -p "$port" get counter:__rand_int__
+  absent error "$work/$mode.benchmark.log"
+  stop redis
+  run "$python" "$work/echo.py" 2>&1
+}
+
+for malloc in "${mallocs[@]}"; do
+  for preload in "$library:$malloc" "$malloc:$library"; do
+    both scenario
+    expect_fifo redis-server python3
+  done
+done

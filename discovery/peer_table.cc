@@ -23,12 +23,12 @@ int CompareAddresses(const uint64_t a[2], const uint64_t b[2]) { return memcmp(a
 
 int PeerTable::Open(const char* path, uid_t owner) {
   Close();
-  const long opened = sys::MakeDescriptor(SYS_openat, AT_FDCWD, sys::Word(path),
+  const long opened = sys::MakeDescriptor(SYS_openat, AT_FDCWD, reinterpret_cast<long>(path),
                                           O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
   if (opened < 0) return static_cast<int>(opened);
   const int fd = static_cast<int>(opened);
   struct stat about = {};
-  long result = sys::Call(SYS_newfstatat, fd, sys::Word(""), sys::Word(&about), AT_EMPTY_PATH);
+  long result = sys::Call(SYS_newfstatat, fd, reinterpret_cast<long>(""), reinterpret_cast<long>(&about), AT_EMPTY_PATH);
   if (result == 0) {
     if (!S_ISREG(about.st_mode) || (about.st_uid != 0 && about.st_uid != owner) ||
         (about.st_mode & 022) != 0) {
@@ -54,7 +54,7 @@ int PeerTable::Open(const char* path, uid_t owner) {
 
 void PeerTable::Close() {
   if (header_ == nullptr) return;
-  sys::Call(SYS_munmap, sys::Word(header_), static_cast<long>(kPeerTableBytes));
+  sys::Call(SYS_munmap, reinterpret_cast<long>(header_), static_cast<long>(kPeerTableBytes));
   header_ = nullptr;
 }
 
@@ -97,6 +97,31 @@ bool PeerTable::Find(const uint8_t address[16], Peer* peer) const {
     return found;
   }
   return false;
+}
+
+size_t PeerTable::Snapshot(PeerTableRow* rows, size_t capacity) const {
+  if (header_ == nullptr) return 0;
+  for (int tries = 0; tries < kTries; ++tries) {
+    const uint64_t before = header_->sequence.load(std::memory_order_acquire);  // as in Find()
+    if ((before & 1) != 0) {
+      sys::Pause();
+      continue;
+    }
+    size_t count = header_->count.load(std::memory_order_relaxed);
+    if (count > kPeerTableCapacity) return 0;
+    if (count > capacity) count = capacity;
+    for (size_t i = 0; i < count; ++i) {
+      const PeerTableEntry& entry = header_->entries()[i];
+      const uint64_t words[2] = {entry.address[0].load(std::memory_order_relaxed),
+                                 entry.address[1].load(std::memory_order_relaxed)};
+      memcpy(rows[i].address, words, 16);
+      rows[i].peer.domid = entry.domid.load(std::memory_order_relaxed);
+      rows[i].peer.generation = entry.generation.load(std::memory_order_relaxed);
+    }
+    std::atomic_thread_fence(std::memory_order_acquire);  // as in Find()
+    if (header_->sequence.load(std::memory_order_relaxed) == before) return count;
+  }
+  return 0;
 }
 
 uint64_t PeerTable::sequence() const {

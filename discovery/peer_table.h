@@ -33,6 +33,11 @@ struct Peer {
   uint32_t generation = 0;  // another one whenever the address may mean another guest than before
 };
 
+struct PeerTableRow {
+  uint8_t address[16] = {};
+  Peer peer;
+};
+
 struct PeerTableEntry {
   std::atomic<uint64_t> address[2];  // the 16 bytes as they lie in memory
   std::atomic<uint32_t> domid;
@@ -79,6 +84,9 @@ class PeerTable {
 
   // Whose is the address (network order, IPv4 as ::ffff:a.b.c.d)? No system call.
   bool Find(const uint8_t address[16], Peer* peer) const;
+
+  // All rows, up to `capacity`, as they stood at one moment. How many; 0 if no moment was quiet.
+  size_t Snapshot(PeerTableRow* rows, size_t capacity) const;
 
   // Changes whenever the table has changed: what Find() said before may be wrong now.
   uint64_t sequence() const;

@@ -13,7 +13,7 @@
 
 namespace xenloop {
 
-int PeerTableWriter::Open(const std::string& path, uint32_t own_domid) {
+int PeerTableWriter::Open(const std::string& path) {
   Close();
   const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0644);
   if (fd < 0) return -errno;
@@ -46,7 +46,7 @@ int PeerTableWriter::Open(const std::string& path, uint32_t own_domid) {
   std::atomic_thread_fence(std::memory_order_release);  // as in Replace()
   header_->capacity.store(kPeerTableCapacity, std::memory_order_relaxed);
   header_->count.store(0, std::memory_order_relaxed);
-  header_->own_domid.store(own_domid, std::memory_order_relaxed);
+  header_->own_domid.store(kNoDomid, std::memory_order_relaxed);
   header_->version.store(kPeerTableVersion, std::memory_order_relaxed);
   header_->sequence.store(sequence + 1, std::memory_order_release);
   // Release: pairs with the acquire in PeerTable::Open.
@@ -99,18 +99,25 @@ bool PeerTableWriter::Replace(const PeerMap& peers) {
   return true;
 }
 
+void PeerTableWriter::SetOwnDomid(uint32_t domid) {
+  if (header_ != nullptr) header_->own_domid.store(domid, std::memory_order_relaxed);
+}
+
+std::string FormatAddress(const Address& address) {
+  static constexpr char kMapped[] = "::ffff:";
+  char printed[INET6_ADDRSTRLEN];
+  inet_ntop(AF_INET6, address.data(), printed, sizeof printed);
+  const bool v4 = strncmp(printed, kMapped, sizeof kMapped - 1) == 0 && strchr(printed, '.');
+  return v4 ? printed + sizeof kMapped - 1 : printed;
+}
+
 std::string PeerTableWriter::ToString() const {
   std::string text;
   for (const auto& [address, name] : current_) {
-    char printed[INET6_ADDRSTRLEN];
-    inet_ntop(AF_INET6, address.data(), printed, sizeof printed);
-    const std::string shown = printed;
-    const std::string mapped = "::ffff:";
-    text += (shown.rfind(mapped, 0) == 0 ? shown.substr(mapped.size()) : shown) + "=" +
-            std::to_string(name.domid) + " ";
+    if (!text.empty()) text += ' ';
+    text += FormatAddress(address) + "=" + std::to_string(name.domid);
   }
-  if (!text.empty()) text.pop_back();
-  return text;
+  return text.empty() ? "none" : text;
 }
 
 }  // namespace xenloop

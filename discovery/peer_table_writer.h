@@ -12,6 +12,8 @@ namespace xenloop {
 
 using Address = std::array<uint8_t, 16>;  // network order, IPv4 as ::ffff:a.b.c.d
 
+std::string FormatAddress(const Address& address);
+
 // Whom an address means. `incarnation`: as the peer's own daemon tells it (see xenstore/keys.h); a
 // peer that restarts is another one.
 struct PeerName {
@@ -30,12 +32,14 @@ class PeerTableWriter {
 
   // Takes over the file at `path`, or makes it: readers of a former daemon keep their mapping and
   // see the new one's entries. 0 or -errno.
-  int Open(const std::string& path, uint32_t own_domid);
+  int Open(const std::string& path);
   void Close();
 
   // Makes the table say exactly this. An address whose peer is the same as before keeps its
   // generation. True if anything has changed. Beyond the capacity the last addresses are left out.
   bool Replace(const PeerMap& peers);
+
+  void SetOwnDomid(uint32_t domid);
 
   // What it says now, for a person.
   std::string ToString() const;

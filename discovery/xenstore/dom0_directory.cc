@@ -66,7 +66,8 @@ absl::Status Dom0Directory::ReadGuests(const std::vector<Mac>& own_macs) {
     if (!text.ok()) continue;
     const std::optional<uint64_t> incarnation = ParseParticipation(*text);
     if (!incarnation) {
-      problems_.push_back(absl::StrCat("domain ", *domid, ": data/xenloop says nothing that is known"));
+      problems_.push_back(
+          absl::StrCat("domain ", *domid, ": data/xenloop says nothing that is known"));
       continue;
     }
     absl::StatusOr<std::vector<Mac>> macs = ReadMacs(*domid);
@@ -145,7 +146,14 @@ absl::Status Dom0Directory::Announce(uint32_t domid) {
 
 absl::Status Dom0Directory::Clear(uint32_t domid) {
   written_.erase(domid);
-  return store_->Remove(absl::StrCat(DomainPath(domid), "/xenloop"));
+  if (absl::Status status = store_->Remove(absl::StrCat(DomainPath(domid), "/xenloop"));
+      !status.ok()) {
+    return status;
+  }
+  // We may have written just after the toolstack had removed a dead domain's keys: then ours were
+  // the only ones, and the empty directory is our doing.
+  const absl::StatusOr<std::vector<std::string>> rest = store_->List(DomainPath(domid));
+  return rest.ok() && rest->empty() ? store_->Remove(DomainPath(domid)) : absl::OkStatus();
 }
 
 absl::Status Dom0Directory::Collate(const std::vector<Mac>& own_macs) {

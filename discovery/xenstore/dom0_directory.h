@@ -21,9 +21,9 @@ class Dom0Directory {
 
   absl::Status Start();
 
-  // Reads all and writes the differences. After a change of the store or of Dom0's own MACs; calling
-  // it once too often is harmless. Fails only when the store is gone; what goes wrong with one
-  // guest's keys leaves out that guest and is told in problems().
+  // Reads all and writes the differences. After a change of the store or of Dom0's own MACs;
+  // calling it once too often is harmless. Fails only when the store is gone; what goes wrong with
+  // one guest's keys leaves out that guest and is told in problems().
   absl::Status Collate(const std::vector<Mac>& own_macs);
 
   // Who takes part, Dom0 among them, as of the last collation.

@@ -1,4 +1,5 @@
-// A guest's part in XenStore: it says that it takes part, and reads what Dom0 tells about the others.
+// A guest's part in XenStore: it says that it takes part, and reads what Dom0 tells about the
+// others.
 #pragma once
 
 #include <string>

@@ -13,7 +13,7 @@ namespace {
 
 constexpr size_t kMostMacs = 64;  // what one value can hold, with room to spare
 
-std::optional<uint64_t> ParseHex(std::string_view text, size_t digits) {
+std::optional<uint64_t> ParseHex(absl::string_view text, size_t digits) {
   if (text.size() != digits) return std::nullopt;
   uint64_t value = 0;
   for (const char c : text) {
@@ -28,7 +28,7 @@ std::optional<uint64_t> ParseHex(std::string_view text, size_t digits) {
 
 std::string DomainPath(uint32_t domid) { return absl::StrCat("/local/domain/", domid); }
 
-std::optional<uint32_t> ParseDomid(std::string_view text) {
+std::optional<uint32_t> ParseDomid(absl::string_view text) {
   uint32_t domid = 0;
   if (text.empty() || text.size() > 5 || text.find_first_not_of("0123456789") != text.npos ||
       !absl::SimpleAtoi(text, &domid) || domid >= 0x7ff0) {  // DOMID_FIRST_RESERVED
@@ -37,9 +37,9 @@ std::optional<uint32_t> ParseDomid(std::string_view text) {
   return domid;
 }
 
-std::optional<Mac> ParseMac(std::string_view text) {
+std::optional<Mac> ParseMac(absl::string_view text) {
   const std::string lower = absl::AsciiStrToLower(text);
-  const std::vector<std::string_view> parts = absl::StrSplit(lower, ':');
+  const std::vector<absl::string_view> parts = absl::StrSplit(lower, ':');
   if (parts.size() != 6) return std::nullopt;
   Mac mac = {};
   for (size_t i = 0; i < 6; ++i) {
@@ -56,7 +56,7 @@ std::string FormatMac(const Mac& mac) {
                          mac[5]);
 }
 
-std::optional<uint64_t> ParseParticipation(std::string_view text) {
+std::optional<uint64_t> ParseParticipation(absl::string_view text) {
   if (text.substr(0, 2) != "1 ") return std::nullopt;
   return ParseHex(text.substr(2), 16);
 }
@@ -65,8 +65,8 @@ std::string FormatParticipation(uint64_t incarnation) {
   return absl::StrFormat("1 %016x", incarnation);
 }
 
-std::optional<Announcement> ParseAnnouncement(std::string_view text) {
-  const std::vector<std::string_view> words = absl::StrSplit(text, ' ');
+std::optional<Announcement> ParseAnnouncement(absl::string_view text) {
+  const std::vector<absl::string_view> words = absl::StrSplit(text, ' ');
   const std::optional<uint64_t> incarnation = ParseHex(words[0], 16);
   if (!incarnation || words.size() > 1 + kMostMacs) return std::nullopt;
   Announcement announcement;

@@ -14,8 +14,9 @@
 #include <map>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
+
+#include "absl/strings/string_view.h"
 
 namespace xenloop {
 
@@ -37,15 +38,15 @@ struct Announcement {
 using Announcements = std::map<uint32_t, Announcement>;  // by domid
 
 std::string DomainPath(uint32_t domid);
-std::optional<uint32_t> ParseDomid(std::string_view text);
+std::optional<uint32_t> ParseDomid(absl::string_view text);
 
 // A station's address: neither a group's nor all zeros.
-std::optional<Mac> ParseMac(std::string_view text);
+std::optional<Mac> ParseMac(absl::string_view text);
 std::string FormatMac(const Mac& mac);
 
-std::optional<uint64_t> ParseParticipation(std::string_view text);
+std::optional<uint64_t> ParseParticipation(absl::string_view text);
 std::string FormatParticipation(uint64_t incarnation);
-std::optional<Announcement> ParseAnnouncement(std::string_view text);
+std::optional<Announcement> ParseAnnouncement(absl::string_view text);
 std::string FormatAnnouncement(const Announcement& announcement);
 
 uint64_t DrawIncarnation();

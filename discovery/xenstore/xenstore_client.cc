@@ -80,9 +80,8 @@ absl::StatusOr<std::unique_ptr<XenStoreClient>> XenStoreClient::Open() {
     if (fd < 0) fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
   }
   if (fd < 0) {
-    return absl::UnavailableError(
-        absl::StrCat("no XenStore: neither xenstored's socket nor /dev/xen/xenbus (",
-                     strerror(errno), ")"));
+    return absl::UnavailableError(absl::StrCat(
+        "no XenStore: neither xenstored's socket nor /dev/xen/xenbus (", strerror(errno), ")"));
   }
   return std::make_unique<XenStoreClient>(fd);
 }
@@ -139,14 +138,16 @@ absl::Status XenStoreClient::Receive(int timeout_ms, Message* message, bool* got
 
 absl::StatusOr<std::string> XenStoreClient::Ask(uint32_t type, const std::string& payload) {
   if (lost_) return absl::UnavailableError("XenStore: the connection is gone");
-  if (payload.size() > kLongestPayload) return absl::ResourceExhaustedError("too long for XenStore");
+  if (payload.size() > kLongestPayload)
+    return absl::ResourceExhaustedError("too long for XenStore");
   const Header header = {type, ++last_request_, 0, static_cast<uint32_t>(payload.size())};
   std::string bytes(reinterpret_cast<const char*>(&header), sizeof header);
   if (absl::Status sent = SendAll(bytes + payload); !sent.ok()) return sent;
   for (;;) {
     Message message;
     bool got = false;
-    if (absl::Status status = Receive(kAnswerTimeoutMs, &message, &got); !status.ok()) return status;
+    if (absl::Status status = Receive(kAnswerTimeoutMs, &message, &got); !status.ok())
+      return status;
     if (!got) return Lost("does not answer");
     if (message.header.type == kWatchEvent) {
       ++events_;

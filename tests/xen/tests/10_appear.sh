@@ -1,0 +1,27 @@
+# Guests that take part learn of each other and of Dom0, by IPv4 and IPv6; Dom0 learns of them.
+source lib/discovery.sh
+daemons a b
+meet a b; meet a dom0; meet b dom0
+a=$(domid a) b=$(domid b)
+knows a "$(address b)" "$b"
+knows a "$(address6 b)" "$b"
+knows b "$(address a)" "$a"
+knows b "$(address6 a)" "$a"
+knows a "$(address dom0)" 0
+knows dom0 "$(address b)" "$b"
+knows dom0 "$(address6 a)" "$a"
+# A user without privileges reads the table, and only root may write it.
+guest a 'su user -c "xenloopd --peers | grep -q ." && ! su user -c "echo >>/run/xenloop/peers" 2>/dev/null'
+note "a: $(peers a | awk '{ printf "%s=%s ", $1, $2 }')"
+
+# How long from the start of a guest's daemon to its peers' tables? (must: 2 s)
+guest b 'killall xenloopd'
+knows_not a "$(address b)"
+meet a b
+guest a "rm -f /tmp/seen; setsid sh -c 'until xenloopd --peers | grep -q \"^$(address b) \"; do usleep 20000; done
+  date +%s.%N >/tmp/seen' >/dev/null 2>&1 </dev/null &"
+started=$(guest b 'busybox date +%s.%N; setsid xenloopd >>/tmp/xenloopd.log 2>&1 </dev/null &')
+eventually 20 guest a 'test -s /tmp/seen'
+seconds=$(awk -v a="$started" -v b="$(guest a 'cat /tmp/seen')" 'BEGIN { printf "%.2f", b - a }')
+note "from the start of b's daemon to a's table: $seconds s"
+awk -v s="$seconds" 'BEGIN { exit !(s < 2 && s > 0) }' || fail "took $seconds s"

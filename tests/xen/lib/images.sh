@@ -138,7 +138,9 @@ base_images() {
   images=$cache/images-$hash
   [[ ! -d $images ]] || return 0
   step "building the images of Dom0 and the guests"
-  rm -rf "$cache"/images-*.old "$cache/images.new"
+  # Other checkouts use theirs; what nobody has used for a week goes.
+  find "$cache" -maxdepth 1 -name 'images-*' -mtime +7 -exec rm -rf {} +
+  rm -rf "$cache/images.new"
   local new=$cache/images.new
   mkdir -p "$new"
   gcc -O2 -Wall -static -o "$new/lab_shell" guest/lab_shell.c
@@ -159,7 +161,10 @@ payload() {
   rm -rf "$root"
   mkdir -p "$root"/{etc,usr/bin,"$multiarch"}
   (umask 077; printf '%s\n' "$token" >"$root/etc/lab-token")
-  gcc -O2 -Wall -o "$root/usr/bin/grant_probe" probe/grant_probe.c -lxengnttab -lxenevtchn
+  gcc -O2 -Wall -o "$root/usr/bin/grant_probe" probe/grant_probe.c -lxengnttab -lxenevtchn ||
+    die "cannot build grant_probe"
+  gcc -O2 -Wall -fno-exceptions -fno-rtti -I"$source_dir" -o "$root/usr/bin/peer_probe" \
+    probe/peer_probe.cc "$source_dir/discovery/peer_table.cc" || die "cannot build peer_probe"
   for file in lib/libxenloop.so lib/libxenloop-xen.so; do
     [[ ! -e $build/$file ]] || strip -g -o "$root/$multiarch/${file##*/}" "$build/$file"
   done

@@ -95,7 +95,7 @@ last_lines() {
   for log in "$run/serial.log" "$run/qemu.log" "$run"/share/console/*.log; do
     [[ -s $log ]] || continue
     echo "--- ${log##*/} (last lines)"
-    tail -n "${1:-12}" "$log" | tr -d '\r' | cut -c1-200
+    tr -d '\r' <"$log" | grep -avE '^ *$|BusyBox v|^Enter .help' | tail -n "${1:-12}" | cut -c1-200
   done
 }
 

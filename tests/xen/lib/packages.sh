@@ -4,7 +4,7 @@
 #   $cache/packages/*.deb     as fetched
 #   $cache/tree/PACKAGE/      unpacked
 
-host_packages=(qemu-system-x86 busybox-static cpio kmod xz-utils lz4 libxen-dev gcc libc6-dev binutils)
+host_packages=(qemu-system-x86 busybox-static cpio kmod xz-utils lz4 libxen-dev gcc g++ libc6-dev binutils)
 
 install_host_packages() {
   local missing=() package as_root=()

@@ -80,7 +80,7 @@ dom0_image() {
   cp "$1/lab_shell" "$root/usr/bin/"
   kernel_modules "$root" "$kernel_package" "$kernel_version" xen-evtchn xen-gntdev xen-gntalloc xenfs \
     xen-privcmd xen-netback bridge stp llc virtio virtio_ring virtio_pci virtio_pci_modern_dev \
-    virtio_pci_legacy_dev 9p 9pnet 9pnet_virtio netfs fscache tun e1000
+    virtio_pci_legacy_dev 9p 9pnet 9pnet_virtio netfs fscache tun e1000 inet_diag tcp_diag
   mkdir -p "$root/etc/xen/scripts"
   install -m 755 guest/dom0-init "$root/init"
   install -m 755 guest/vif-lab "$root/etc/xen/scripts/vif-lab"

@@ -17,6 +17,11 @@ namespace {
 // gives up and says "nobody", which means TCP.
 constexpr int kTries = 100;
 
+// Between two looks at the sequence. Acquire: the second look stays behind these loads, and if one
+// of them sees a new value, stored with release after the odd sequence, the second look sees that
+// too.
+constexpr std::memory_order kContent = std::memory_order_acquire;
+
 }  // namespace
 
 int CompareAddresses(const uint64_t a[2], const uint64_t b[2]) { return memcmp(a, b, 16); }
@@ -28,7 +33,8 @@ int PeerTable::Open(const char* path, uid_t owner) {
   if (opened < 0) return static_cast<int>(opened);
   const int fd = static_cast<int>(opened);
   struct stat about = {};
-  long result = sys::Call(SYS_newfstatat, fd, reinterpret_cast<long>(""), reinterpret_cast<long>(&about), AT_EMPTY_PATH);
+  long result = sys::Call(SYS_newfstatat, fd, reinterpret_cast<long>(""),
+                          reinterpret_cast<long>(&about), AT_EMPTY_PATH);
   if (result == 0) {
     if (!S_ISREG(about.st_mode) || (about.st_uid != 0 && about.st_uid != owner) ||
         (about.st_mode & 022) != 0) {
@@ -70,19 +76,18 @@ bool PeerTable::Find(const uint8_t address[16], Peer* peer) const {
       continue;
     }
     uint32_t low = 0;
-    uint32_t high = header_->count.load(std::memory_order_relaxed);
+    uint32_t high = header_->count.load(kContent);
     if (high > kPeerTableCapacity) return false;
     bool found = false;
     Peer answer;
     while (low < high && !found) {
       const uint32_t middle = low + (high - low) / 2;
       const PeerTableEntry& entry = header_->entries()[middle];
-      const uint64_t here[2] = {entry.address[0].load(std::memory_order_relaxed),
-                                entry.address[1].load(std::memory_order_relaxed)};
+      const uint64_t here[2] = {entry.address[0].load(kContent), entry.address[1].load(kContent)};
       const int order = CompareAddresses(wanted, here);
       if (order == 0) {
-        answer.domid = entry.domid.load(std::memory_order_relaxed);
-        answer.generation = entry.generation.load(std::memory_order_relaxed);
+        answer.domid = entry.domid.load(kContent);
+        answer.generation = entry.generation.load(kContent);
         found = true;
       } else if (order < 0) {
         high = middle;
@@ -90,8 +95,6 @@ bool PeerTable::Find(const uint8_t address[16], Peer* peer) const {
         low = middle + 1;
       }
     }
-    // The loads above happen before the second look at the sequence; pairs with the writer's fence.
-    std::atomic_thread_fence(std::memory_order_acquire);
     if (header_->sequence.load(std::memory_order_relaxed) != before) continue;
     if (found) *peer = answer;
     return found;
@@ -107,18 +110,16 @@ size_t PeerTable::Snapshot(PeerTableRow* rows, size_t capacity) const {
       sys::Pause();
       continue;
     }
-    size_t count = header_->count.load(std::memory_order_relaxed);
+    size_t count = header_->count.load(kContent);
     if (count > kPeerTableCapacity) return 0;
     if (count > capacity) count = capacity;
     for (size_t i = 0; i < count; ++i) {
       const PeerTableEntry& entry = header_->entries()[i];
-      const uint64_t words[2] = {entry.address[0].load(std::memory_order_relaxed),
-                                 entry.address[1].load(std::memory_order_relaxed)};
+      const uint64_t words[2] = {entry.address[0].load(kContent), entry.address[1].load(kContent)};
       memcpy(rows[i].address, words, 16);
-      rows[i].peer.domid = entry.domid.load(std::memory_order_relaxed);
-      rows[i].peer.generation = entry.generation.load(std::memory_order_relaxed);
+      rows[i].peer.domid = entry.domid.load(kContent);
+      rows[i].peer.generation = entry.generation.load(kContent);
     }
-    std::atomic_thread_fence(std::memory_order_acquire);  // as in Find()
     if (header_->sequence.load(std::memory_order_relaxed) == before) return count;
   }
   return 0;

@@ -12,6 +12,12 @@
 #include <cstring>
 
 namespace xenloop {
+namespace {
+
+// Release: no such store becomes visible before the odd sequence; pairs with the reader's kContent.
+constexpr std::memory_order kContent = std::memory_order_release;
+
+}  // namespace
 
 int PeerTableWriter::Open(const std::string& path) {
   Close();
@@ -43,9 +49,8 @@ int PeerTableWriter::Open(const std::string& path) {
   uint64_t sequence = known ? header_->sequence.load(std::memory_order_relaxed) : 0;
   sequence |= 1;  // a former daemon may have died half-way
   header_->sequence.store(sequence, std::memory_order_relaxed);
-  std::atomic_thread_fence(std::memory_order_release);  // as in Replace()
   header_->capacity.store(kPeerTableCapacity, std::memory_order_relaxed);
-  header_->count.store(0, std::memory_order_relaxed);
+  header_->count.store(0, kContent);
   header_->own_domid.store(kNoDomid, std::memory_order_relaxed);
   header_->version.store(kPeerTableVersion, std::memory_order_relaxed);
   header_->sequence.store(sequence + 1, std::memory_order_release);
@@ -80,20 +85,18 @@ bool PeerTableWriter::Replace(const PeerMap& peers) {
 
   const uint64_t sequence = header_->sequence.load(std::memory_order_relaxed);
   header_->sequence.store(sequence + 1, std::memory_order_relaxed);
-  // No store below may become visible before the odd sequence: pairs with the reader's fence.
-  std::atomic_thread_fence(std::memory_order_release);
   uint32_t count = 0;
   for (const auto& [address, name] : current_) {
     if (count == kPeerTableCapacity) break;
     PeerTableEntry& entry = header_->entries()[count++];
     uint64_t words[2];
     memcpy(words, address.data(), 16);
-    entry.address[0].store(words[0], std::memory_order_relaxed);
-    entry.address[1].store(words[1], std::memory_order_relaxed);
-    entry.domid.store(name.domid, std::memory_order_relaxed);
-    entry.generation.store(generations_[address], std::memory_order_relaxed);
+    entry.address[0].store(words[0], kContent);
+    entry.address[1].store(words[1], kContent);
+    entry.domid.store(name.domid, kContent);
+    entry.generation.store(generations_[address], kContent);
   }
-  header_->count.store(count, std::memory_order_relaxed);
+  header_->count.store(count, kContent);
   // Release: pairs with the acquire in PeerTable::Find.
   header_->sequence.store(sequence + 2, std::memory_order_release);
   return true;

@@ -168,7 +168,7 @@ payload() {
   for file in lib/libxenloop.so lib/libxenloop-xen.so; do
     [[ ! -e $build/$file ]] || strip -g -o "$root/$multiarch/${file##*/}" "$build/$file"
   done
-  for file in xenloop xenloopd stream-check; do
+  for file in xenloop xenloopd stream-check xenloop-conformance; do
     [[ ! -e $build/bin/$file ]] || strip -g -o "$root/usr/bin/$file" "$build/bin/$file"
   done
   for file in "${additions[@]}"; do

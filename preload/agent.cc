@@ -396,9 +396,9 @@ void FallBack(int fd, Side* side, const char* reason) {
     AwaitResidue(fd, owed, received_before);
 }
 
-void RingPeerOf(const Side* side) {
+void RingPeerOf(const Side* side, bool certain) {
   const uint32_t channel = side->channel.load(std::memory_order_relaxed);
-  if (channel < kMaxChannels) RingDoorbell(agent.channels[channel].doorbell);
+  if (channel < kMaxChannels) RingDoorbell(agent.channels[channel].doorbell, certain);
 }
 void RingOwnDoorbell() { RingDoorbell(agent.doorbell); }
 void RingOwnDoorbellAnyway() { RingAnyway(agent.doorbell); }

@@ -45,7 +45,7 @@ ssize_t SendRestByKernel(int fd, const IovCursor& cursor, int flags) {
 struct SendWait {
   uint64_t deadline = kNoDeadline;
   bool deadline_known = false;
-  WakeRequest request{nullptr, 0};
+  WakeRequest request{nullptr, 0, false};
 };
 
 // One turn of waiting for room. 0: try again; else -EINTR, -EAGAIN.

@@ -30,6 +30,7 @@ bool SpinFor(Side* side, Wanted wanted, Self self);
 struct WakeRequest {
   const volatile void* word;
   uint32_t armed;
+  bool of_this_process;  // the kernel can only tell our own sleepers there (Fifo::foreign)
 };
 WakeRequest RequestWake(int fd, Side* side, Wanted wanted, Self self);
 

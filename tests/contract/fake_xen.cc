@@ -3,12 +3,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/eventfd.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <map>
 #include <mutex>
+#include <set>
 #include <vector>
 
 #include "channel/xen/xen_transport.h"
@@ -31,7 +34,7 @@ struct Share {
 struct Port {
   uint32_t domid;
   uint32_t other;  // 0: unbound
-  int heard;       // eventfd that becomes readable here
+  int heard;       // a ring at the other end is an edge of this one
   int there;       // the other end's
 };
 
@@ -39,6 +42,8 @@ std::mutex mutex;
 std::map<uint32_t, Granted> grants;
 std::map<uint64_t, Share> shares;
 std::map<uint32_t, Port> ports;
+int events = -1;              // epoll set of all that can be heard
+std::set<uint32_t> pending;  // rung and not yet told
 uint32_t next_reference = 100;
 uint64_t next_handle = 1;
 uint32_t next_port = 10;
@@ -100,11 +105,30 @@ void UnmapFake(void* at, uint32_t pages, uint64_t) {
   mapped -= pages;
 }
 
+// As the local transport's doorbells: rung by shutdown(), heard as an edge.
+int MakeBell() {
+  int pair[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0) abort();
+  close(pair[1]);
+  return pair[0];
+}
+void TakeEvents() {
+  epoll_event event;
+  while (epoll_wait(events, &event, 1, 0) == 1) pending.insert(event.data.u32);
+}
+int AddPort(const Port& port) {
+  if (events < 0) events = epoll_create1(EPOLL_CLOEXEC);
+  epoll_event event{EPOLLIN | EPOLLET, {}};
+  event.data.u32 = next_port;
+  epoll_ctl(events, EPOLL_CTL_ADD, port.heard, &event);
+  TakeEvents();
+  pending.erase(next_port);  // the edge that a registration begins with
+  ports[next_port] = port;
+  return static_cast<int>(next_port++);
+}
 int BindUnbound(uint32_t domid) {
   const std::lock_guard<std::mutex> lock(mutex);
-  ports[next_port] = Port{domid, 0, eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC),
-                          eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
-  return static_cast<int>(next_port++);
+  return AddPort(Port{domid, 0, MakeBell(), MakeBell()});
 }
 int BindInterdomain(uint32_t domid, uint32_t remote) {
   const std::lock_guard<std::mutex> lock(mutex);
@@ -112,9 +136,8 @@ int BindInterdomain(uint32_t domid, uint32_t remote) {
   if (found == ports.end() || found->second.domid != domid || found->second.other != 0)
     return -EINVAL;
   found->second.other = next_port;
-  ports[next_port] = Port{domid, remote, fcntl(found->second.there, F_DUPFD_CLOEXEC, 0),
-                          fcntl(found->second.heard, F_DUPFD_CLOEXEC, 0)};
-  return static_cast<int>(next_port++);
+  return AddPort(Port{domid, remote, fcntl(found->second.there, F_DUPFD_CLOEXEC, 0),
+                      fcntl(found->second.heard, F_DUPFD_CLOEXEC, 0)});
 }
 void Unbind(uint32_t port) {
   const std::lock_guard<std::mutex> lock(mutex);
@@ -132,9 +155,11 @@ int RingDescriptor(uint32_t port) {
 }
 int NextEvent() {
   const std::lock_guard<std::mutex> lock(mutex);
-  for (const auto& [number, port] : ports) {
-    uint64_t count;
-    if (read(port.heard, &count, sizeof count) == sizeof count) return static_cast<int>(number);
+  TakeEvents();
+  if (!pending.empty()) {
+    const uint32_t port = *pending.begin();
+    pending.erase(port);
+    return static_cast<int>(port);
   }
   return -EAGAIN;
 }
@@ -170,7 +195,7 @@ void FailNextShare(int successes, int error) {
 }
 
 const Transport& FakeXenTransport() {
-  if (CurrentXenBudget().limit_pages == 0) StartXenTransport(kFakeCalls, kFakeLimitPages);
+  if (CurrentXenBudget().limit_pages != kFakeLimitPages) StartXenTransport(kFakeCalls, kFakeLimitPages);
   return XenTransport();
 }
 

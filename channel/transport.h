@@ -13,12 +13,14 @@
 
 namespace xenloop {
 
-// What the peer needs to join an offered FIFO or to ring a doorbell. At most two descriptors travel
-// with it (local); `words` is for transports whose tickets are numbers (xen: grant references,
+inline constexpr size_t kTicketDescriptors = 3;
+
+// What the peer needs to join an offered FIFO or to ring a doorbell. Two descriptors travel
+// with it at the most (local; the third is for a daemon's packets); `words` is for transports whose tickets are numbers (xen: grant references,
 // event channel port). `domid` is set by the caller, who knows to whom it is talking.
 struct Ticket {
   uint32_t domid = 0;
-  int fds[2] = {-1, -1};
+  int fds[kTicketDescriptors] = {-1, -1, -1};
   uint64_t words[4] = {0, 0, 0, 0};
 };
 

@@ -134,14 +134,16 @@ bool Left(uint64_t deadline_ns, timespec* left) {
 }  // namespace
 
 SleeperCount::SleeperCount() {
-  AddSleeper();
+  counted_ = AddSleeper();
   Enter(&GiveBack);
 }
 SleeperCount::~SleeperCount() {
   Leave();
-  RemoveSleeper();
+  RemoveSleeper(counted_);
 }
-void SleeperCount::GiveBack(Abandonable*) { RemoveSleeper(); }
+void SleeperCount::GiveBack(Abandonable* scope) {
+  RemoveSleeper(static_cast<SleeperCount*>(scope)->counted_);
+}
 
 uint64_t DeadlineAfter(int64_t timeout_us) {
   return timeout_us == 0 ? kNoDeadline

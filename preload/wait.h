@@ -42,6 +42,7 @@ class SleeperCount : public Abandonable {
 
  private:
   static void GiveBack(Abandonable* scope);
+  uint32_t counted_ = 0;
 };
 
 // This thread counts in a direction as one that is inside the kernel.

@@ -20,6 +20,7 @@
 #include "absl/strings/str_cat.h"
 #include "discovery/daemon/discovery_daemon.h"
 #include "discovery/xenstore/xenstore_client.h"
+#include "rendezvous/rendezvous.h"
 
 ABSL_FLAG(bool, dom0, false, "collate the guests that take part, and tell them of each other");
 ABSL_FLAG(bool, peers, false, "print the peers that are known, and end");
@@ -125,16 +126,24 @@ int Serve(bool dom0, const std::string& directory) {
   }
   DaemonPlaces places;
   places.table = directory + "/peers";
-  places.open_store = []() -> absl::StatusOr<std::unique_ptr<XenStore>> {
+  const auto open_store = []() -> absl::StatusOr<std::unique_ptr<XenStore>> {
     absl::StatusOr<std::unique_ptr<XenStoreClient>> client = XenStoreClient::Open();
     if (!client.ok()) return client.status();
     return std::unique_ptr<XenStore>(*std::move(client));
   };
+  places.open_store = open_store;
   places.log = Log;
   places.ready = [] { TellSystemd("READY=1"); };
   DiscoveryDaemon daemon(dom0, std::move(places));
   if (daemon.Open() != 0) return 1;
-  // rendezvous starts here
+  RendezvousPlaces meeting;
+  meeting.directory = directory;
+  meeting.open_store = open_store;
+  meeting.log = Log;
+  if (const absl::Status status = StartRendezvous(std::move(meeting)); !status.ok()) {
+    // Peers can be known without it; programs stay on TCP.
+    Log(absl::StrCat("no rendezvous: ", status.message()));
+  }
   while (daemon.Turn(stop, std::chrono::minutes(1))) {
   }
   TellSystemd("STOPPING=1");

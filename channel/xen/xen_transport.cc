@@ -268,6 +268,13 @@ void ForgetXenTransport() {
 
 XenBudget CurrentXenBudget() { return budget; }
 
+int BindDoorbell(uint32_t domid, uint32_t remote_port, Doorbell* doorbell) {
+  const int port = calls->bind_interdomain(domid, remote_port);
+  if (port <= 0) return port < 0 ? port : -EIO;
+  Connect(doorbell, static_cast<uint32_t>(port));
+  return 0;
+}
+
 int NextXenEvent() { return calls == nullptr ? -EAGAIN : calls->next_event(); }
 void UnmaskXenEvent(uint32_t port) {
   if (calls != nullptr) calls->unmask(port);

@@ -31,6 +31,8 @@ void StartXenTransport(const XenCalls& calls, uint32_t limit_pages);
 // In a forked child: forgets everything without touching it.
 void ForgetXenTransport();
 XenBudget CurrentXenBudget();
+// A doorbell without pages, for daemons: binds to a port that the other end has made.
+int BindDoorbell(uint32_t domid, uint32_t remote_port, Doorbell* doorbell);
 
 // The events of this process: a port that was rung, or -EAGAIN. It is silent until told otherwise.
 int NextXenEvent();

@@ -19,6 +19,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "channel/xen/xen_transport.h"
+#include "discovery/owner.h"
 #include "rendezvous/bridge.h"
 #include "rendezvous/link.h"
 

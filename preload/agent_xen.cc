@@ -173,7 +173,10 @@ bool OnBridge(uint32_t index, const ControlMessage& message, Ticket* ticket) {
     return false;
   }
   channel.agent_id = message.agent_id;
-  return SendHello(channel) == 0;
+  const int error = SendHello(channel);
+  if (error == -ENOSPC)
+    EachSideOf(index, [](uint32_t slot) { Abandon(slot, "no grants left"); });
+  return error == 0;
 }
 
 bool GuestMayHold(const Channel& channel, const Tuple& tuple) {

@@ -51,6 +51,9 @@ uint32_t mapped = 0;
 int share_countdown = -1;
 int share_error = 0;
 
+// Whoever shares with, or makes a port for, domain `domid`, is this one.
+uint32_t PeerOf(uint32_t domid) { return domid == 0 ? 0 : 3 - domid; }
+
 int ShareFake(uint32_t domid, uint32_t pages, bool writable, void* at, uint32_t* references,
               uint64_t* handle) {
   const std::lock_guard<std::mutex> lock(mutex);
@@ -85,7 +88,7 @@ int MapFake(uint32_t domid, const uint32_t* references, uint32_t pages, bool wri
   const std::lock_guard<std::mutex> lock(mutex);
   for (uint32_t i = 0; i < pages; ++i) {
     const auto found = grants.find(references[i]);
-    if (found == grants.end() || found->second.domid != domid) return -ENOENT;
+    if (found == grants.end() || PeerOf(found->second.domid) != domid) return -ENOENT;
     if (writable && !found->second.writable) return -EACCES;
   }
   for (uint32_t i = 0; i < pages; ++i) {
@@ -133,7 +136,7 @@ int BindUnbound(uint32_t domid) {
 int BindInterdomain(uint32_t domid, uint32_t remote) {
   const std::lock_guard<std::mutex> lock(mutex);
   const auto found = ports.find(remote);
-  if (found == ports.end() || found->second.domid != domid || found->second.other != 0)
+  if (found == ports.end() || PeerOf(found->second.domid) != domid || found->second.other != 0)
     return -EINVAL;
   found->second.other = next_port;
   return AddPort(Port{domid, remote, fcntl(found->second.there, F_DUPFD_CLOEXEC, 0),

@@ -8,7 +8,8 @@
 
 namespace xenloop {
 
-inline constexpr uint32_t kFakeDomid = 0;  // both ends of a test live in this domain
+// Who is whose peer: domain 0 its own, so that both ends of a test can live in it; 1 that of 2.
+inline constexpr uint32_t kFakeDomid = 0;
 inline constexpr uint32_t kFakeLimitPages = 8192;
 
 const XenCalls& FakeXenCalls();

@@ -165,7 +165,8 @@ payload() {
     die "cannot build grant_probe"
   gcc -O2 -Wall -fno-exceptions -fno-rtti -I"$source_dir" -o "$root/usr/bin/peer_probe" \
     probe/peer_probe.cc "$source_dir/discovery/peer_table.cc" || die "cannot build peer_probe"
-  for file in lib/libxenloop.so lib/libxenloop-xen.so; do
+  gcc -O2 -Wall -o "$root/usr/bin/stream_fork" probe/stream_fork.c || die "cannot build stream_fork"
+  for file in lib/libxenloop.so; do
     [[ ! -e $build/$file ]] || strip -g -o "$root/$multiarch/${file##*/}" "$build/$file"
   done
   for file in xenloop xenloopd stream-check xenloop-conformance; do

@@ -165,6 +165,9 @@ payload() {
     die "cannot build grant_probe"
   gcc -O2 -Wall -fno-exceptions -fno-rtti -I"$source_dir" -o "$root/usr/bin/peer_probe" \
     probe/peer_probe.cc "$source_dir/discovery/peer_table.cc" || die "cannot build peer_probe"
+  g++ -std=gnu++17 -O2 -Wall -I"$source_dir" -o "$root/usr/bin/pair_probe" probe/pair_probe.cc \
+    "$source_dir"/channel/{xen/xen_transport,xen/xen_calls,local/local_transport}.cc \
+    -lxengnttab -lxenevtchn || die "cannot build pair_probe"
   gcc -O2 -Wall -o "$root/usr/bin/stream_fork" probe/stream_fork.c || die "cannot build stream_fork"
   for file in lib/libxenloop.so; do
     [[ ! -e $build/$file ]] || strip -g -o "$root/$multiarch/${file##*/}" "$build/$file"

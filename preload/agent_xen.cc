@@ -92,19 +92,20 @@ void EachSideOf(uint32_t channel, Visit visit) {
   }
 }
 
-// The peer has published, consumed or sealed something. Its ring means: look.
+// The peer has published, consumed or sealed something. Its ring means: look. It has taken the
+// sleepers' bit away; who is not counted yet will find that his word has changed, and not sleep.
 void WakeSidesOf(uint32_t channel) {
   EachSideOf(channel, [](uint32_t slot) {
     const AgentSide& note = agent.sides[slot];
-    if (note.stage != Stage::kAttached ||
-        SideAt(slot)->blocked_calls.load(std::memory_order_acquire) == 0)
-      return;
-    // The other end has taken the sleepers' bit away: they cannot be told by it any more.
+    const Side* side = SideAt(slot);
+    if (note.stage != Stage::kAttached) return;
     const Fifo& theirs = note.theirs.fifo;
-    if (theirs.AvailableBytes() > 0 || theirs.Sealed())
+    if (side->blocked_calls.load(std::memory_order_acquire) > 0 &&
+        (theirs.AvailableBytes() > 0 || theirs.Sealed()))
       WakeOwnSleepers(theirs, theirs.header->consumer_waiting);
     const Fifo& mine = note.mine.fifo;
-    if (mine.FreeBytes() >= mine.WakeThresholdBytes() || mine.Sealed())
+    if (side->blocked_sends.load(std::memory_order_acquire) > 0 &&
+        (mine.FreeBytes() >= mine.WakeThresholdBytes() || mine.Sealed()))
       WakeOwnSleepers(mine, mine.header->producer_waiting);
   });
 }

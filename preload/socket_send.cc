@@ -62,7 +62,9 @@ int WaitForRoom(int fd, Side* side, SendWait* wait, bool partial, Self self) {
     wait->request = RequestWake(fd, side, Wanted::kRoom, self);
     return 0;  // look once more, now that a wake-up is requested
   }
+  side->blocked_sends.fetch_add(1, std::memory_order_acq_rel);
   const int error = Sleep(wait->request, wait->deadline, partial);
+  side->blocked_sends.fetch_sub(1, std::memory_order_acq_rel);
   wait->request.word = nullptr;
   return error;
 }

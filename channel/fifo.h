@@ -47,6 +47,7 @@ struct FifoHeader {
   alignas(64) uint32_t magic;
   uint32_t version;
   uint64_t capacity_bytes;
+  uint64_t identity;  // xen: proves that a ticket and this page belong together; else 0
 };
 static_assert(sizeof(std::atomic<uint64_t>) == 8 && std::atomic<uint64_t>::is_always_lock_free);
 static_assert(offsetof(FifoHeader, consumer) == 64);
@@ -80,6 +81,7 @@ struct Fifo {
   uint8_t* data = nullptr;
   uint64_t capacity_bytes = 0;
   uint64_t window_bytes = 0;  // the producer's own limit of what is in flight; capacity or less
+  bool foreign = false;  // the other end is in another domain: a futex does not reach it
 
   explicit operator bool() const { return header != nullptr; }
 
@@ -285,18 +287,30 @@ inline uint32_t ArmFutex(std::atomic<uint32_t>& waiting) {
 inline void RequestDoorbell(std::atomic<uint32_t>& waiting) {
   waiting.fetch_or(kDoorbellInterest, std::memory_order_seq_cst);
 }
-// Wakes futex sleepers of the word; true if the doorbell wants looking after as well. The
-// consumer's interest in the doorbell lasts as long as the FIFO, a producer's (`once`) ends when it
-// is served.
-inline bool WakeSleepers(std::atomic<uint32_t>& waiting, bool once = false) {
+// Wakes futex sleepers of the word at the other end; returns the bits for which the doorbell has to
+// be rung as well. The consumer's interest in the doorbell lasts as long as the FIFO, a producer's
+// (`once`) ends when it is served. In another domain only the doorbell wakes (`foreign`).
+inline uint32_t WakeSleepers(std::atomic<uint32_t>& waiting, bool once = false,
+                             bool foreign = false) {
   uint32_t bits = waiting.load(std::memory_order_seq_cst);
-  if (bits == 0) return false;
+  if (bits == 0) return 0;
   if ((bits & kFutexSleeper) != 0 || once) {
     // A request that came since the load is taken away here as well, so it is served as well.
     bits |= waiting.fetch_and(once ? 0 : ~kFutexSleeper, std::memory_order_seq_cst);
+    if (foreign) return bits & (kFutexSleeper | kDoorbellInterest);
     if ((bits & kFutexSleeper) != 0) sys::FutexWakeAll(&waiting);
   }
-  return (bits & kDoorbellInterest) != 0;
+  return bits & kDoorbellInterest;
+}
+// Wakes threads of our own that sleep on a word of this FIFO. The kernel knows no shared futex in
+// memory of another domain; there the sleepers are all of this process.
+inline void WakeOwnSleepers(const Fifo& fifo, std::atomic<uint32_t>& waiting) {
+  if (!fifo.foreign) {
+    WakeSleepers(waiting);
+    return;
+  }
+  waiting.fetch_and(~kFutexSleeper, std::memory_order_seq_cst);
+  sys::FutexWakeAll(&waiting, /*of_this_process=*/true);
 }
 
 }  // namespace xenloop

@@ -238,7 +238,9 @@ struct ReceiveStream {
         fifo.header->producer_waiting.load(std::memory_order_seq_cst) == 0)
       return;
     if (fifo.FreeBytes() < fifo.WakeThresholdBytes()) return;
-    if (WakeSleepers(fifo.header->producer_waiting, /*once=*/true)) shadow.Ring();
+    const uint32_t bits =
+        WakeSleepers(fifo.header->producer_waiting, /*once=*/true, fifo.foreign);
+    if (bits != 0) shadow.Ring(/*certain=*/(bits & kFutexSleeper) != 0);
   }
 
   // What the FIFO adds to `taken` bytes of TCP in the same call: to the program both are one queue.

@@ -23,9 +23,9 @@ struct Self {
 // After a seal: whoever waits at either end of the FIFO must look again.
 template <typename Shadow>
 void WakeEverybody(const Fifo& fifo, Shadow& shadow) {
-  WakeSleepers(fifo.header->consumer_waiting);
-  WakeSleepers(fifo.header->producer_waiting);
-  shadow.RingAll();
+  WakeOwnSleepers(fifo, fifo.header->consumer_waiting);
+  WakeOwnSleepers(fifo, fifo.header->producer_waiting);
+  shadow.RingAll(/*certain=*/fifo.foreign);
 }
 
 // Counts the threads that are inside the kernel on a direction's behalf, so that a route is never

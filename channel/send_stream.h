@@ -150,7 +150,7 @@ struct SendStream {
       const FifoResult result = fifo.Produce(source, known_consumer, self.cpu);
       if (result.bytes > 0) {
         // Under the lock: the FIFO cannot be unmapped beneath us.
-        if (WakeSleepers(fifo.header->consumer_waiting)) shadow.Ring();
+        WakeConsumer(shadow);
         return static_cast<ssize_t>(result.bytes);
       }
       if (result.state == FifoState::kOpen) {
@@ -162,7 +162,7 @@ struct SendStream {
           return -EAGAIN;
         }
         if (again.bytes > 0) {
-          if (WakeSleepers(fifo.header->consumer_waiting)) shadow.Ring();
+          WakeConsumer(shadow);
           return static_cast<ssize_t>(again.bytes);
         }
       }
@@ -198,6 +198,12 @@ struct SendStream {
         return TakePendingError();
     }
     return kStreamUsesTcp;
+  }
+
+  template <typename Shadow>
+  void WakeConsumer(Shadow& shadow) {
+    const uint32_t bits = WakeSleepers(fifo.header->consumer_waiting, false, fifo.foreign);
+    if (bits != 0) shadow.Ring(/*certain=*/(bits & kFutexSleeper) != 0);
   }
 
   ssize_t TakePendingError() {

@@ -13,11 +13,14 @@
 
 namespace xenloop {
 
-// What the peer needs to join an offered FIFO or to ring a doorbell. At most two descriptors travel
-// with it (local); `words` is for transports whose tickets are numbers (xen: grant references,
-// event channel port).
+inline constexpr size_t kTicketDescriptors = 3;
+
+// What the peer needs to join an offered FIFO or to ring a doorbell. Two descriptors travel
+// with it at the most (local; the third is for a daemon's packets); `words` is for transports whose tickets are numbers (xen: grant references,
+// event channel port). `domid` is set by the caller, who knows to whom it is talking.
 struct Ticket {
-  int fds[2] = {-1, -1};
+  uint32_t domid = 0;
+  int fds[kTicketDescriptors] = {-1, -1, -1};
   uint64_t words[4] = {0, 0, 0, 0};
 };
 
@@ -25,6 +28,8 @@ struct FifoMapping {
   Fifo fifo;
   void* memory = nullptr;
   size_t memory_bytes = 0;
+  bool mine = false;               // we are the producer
+  uint64_t handles[2] = {0, 0};  // the transport's own business
 };
 
 // The wake-up line into one process. The page is written by its owner and mapped read-only by
@@ -35,6 +40,12 @@ struct DoorbellPage {
 struct Doorbell {
   int fd = -1;  // readable at all times; a ring is an edge (EPOLLET), and there is nothing to drain
   DoorbellPage* page = nullptr;
+  // Where a ring is an ioctl on a port and not a write (xen). One doorbell then serves both
+  // directions: `page` is the peer's, `own_page` what it reads of us.
+  unsigned long ring_request = 0;
+  uint32_t port = 0;
+  DoorbellPage* own_page = nullptr;
+  uint64_t handle = 0;  // the transport's own business
 };
 
 struct Transport {
@@ -56,8 +67,9 @@ struct Transport {
   void (*release_doorbell)(Doorbell* doorbell);
 };
 
-// Rings if the owner has sleepers. Any thread; never blocks; async-signal-safe.
-void RingDoorbell(const Doorbell& doorbell);
+// Rings if the owner has sleepers, or a thread of it is known to sleep (`certain`). Any thread;
+// never blocks; async-signal-safe.
+void RingDoorbell(const Doorbell& doorbell, bool certain = false);
 // The same for sleepers that the page does not count.
 void RingAnyway(const Doorbell& doorbell);
 

@@ -38,7 +38,7 @@ void TakeArguments(char** argv, const char* first, va_list* rest) {
 XENLOOP_EXPORT pid_t _Fork() {
   BeforeRawFork();
   const pid_t child = real::_Fork();
-  if (child == 0) AfterRawFork(0);
+  AfterRawFork(child);
   return child;
 }
 
@@ -59,7 +59,9 @@ XENLOOP_EXPORT int clone(int (*function)(void*), void* stack, int flags, void* a
   CloneStart start{function, argument};
   if ((flags & CLONE_VM) == 0 && function != nullptr) {
     BeforeRawFork();
-    return real::clone(&StartClone, stack, flags, &start, parent_tid, tls, child_tid);
+    const int child = real::clone(&StartClone, stack, flags, &start, parent_tid, tls, child_tid);
+    AfterRawFork(child);
+    return child;
   }
   return real::clone(function, stack, flags, argument, parent_tid, tls, child_tid);
 }

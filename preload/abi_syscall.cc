@@ -48,12 +48,12 @@ class SignalMask {
 };
 constexpr size_t kKernelMaskSize = 8;
 
-template <class Kernel>
+template <typename Kernel>
 long ForkBy(const Kernel& kernel, unsigned long flags) {
-  const bool copies_memory = (flags & CLONE_VM) == 0;
-  if (copies_memory) BeforeRawFork();
+  if ((flags & CLONE_VM) != 0) return kernel();
+  BeforeRawFork();
   const long child = kernel();
-  if (child == 0 && copies_memory) AfterRawFork(0);
+  AfterRawFork(static_cast<pid_t>(child));
   return child;
 }
 

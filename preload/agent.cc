@@ -109,12 +109,16 @@ void* AgentMain(void*) {
         case WatchKind::kShadow:
           ShadowEvent(index, generation, events[i].events);
           break;
+        case WatchKind::kXenEvents:
+          XenEvents();
+          break;
       }
     }
     TakeOurs(Arena()->service, ServiceSide);
     TakeOurs(Arena()->wanted, ConsiderSide);
     const int reclaim_ms = ReclaimIdleMemory();
-    timeout_ms = Sooner(Sooner(reclaim_ms, RetryPostponed()), AcceptPostponed());
+    timeout_ms = Sooner(Sooner(reclaim_ms, RetryPostponed()),
+                        Sooner(AcceptPostponed(), ForgiveRinging()));
   }
 }
 
@@ -396,9 +400,9 @@ void FallBack(int fd, Side* side, const char* reason) {
     AwaitResidue(fd, owed, received_before);
 }
 
-void RingPeerOf(const Side* side) {
+void RingPeerOf(const Side* side, bool certain) {
   const uint32_t channel = side->channel.load(std::memory_order_relaxed);
-  if (channel < kMaxChannels) RingDoorbell(agent.channels[channel].doorbell);
+  if (channel < kMaxChannels) RingDoorbell(agent.channels[channel].doorbell, certain);
 }
 void RingOwnDoorbell() { RingDoorbell(agent.doorbell); }
 void RingOwnDoorbellAnyway() { RingAnyway(agent.doorbell); }
@@ -407,14 +411,22 @@ int OwnDoorbellFd() {
   return agent.started.load(std::memory_order_acquire) == 2 ? agent.doorbell.fd : -1;
 }
 
-void AddSleeper() {
+uint32_t AddSleeper() {
   // seq_cst: our presence before our last look at the FIFOs; pairs with RingDoorbell.
   if (agent.doorbell.page != nullptr)
     agent.doorbell.page->sleepers.fetch_add(1, std::memory_order_seq_cst);
+  // A page that is added later serves FIFOs that are attached later still: whoever sleeps is rung
+  // by our own doorbell then, and comes round.
+  const uint32_t pages = agent.own_page_count.load(std::memory_order_acquire);
+  for (uint32_t i = 0; i < pages; ++i)
+    agent.own_pages[i]->sleepers.fetch_add(1, std::memory_order_seq_cst);
+  return pages;
 }
-void RemoveSleeper() {
+void RemoveSleeper(uint32_t counted) {
   if (agent.doorbell.page != nullptr)
     agent.doorbell.page->sleepers.fetch_sub(1, std::memory_order_seq_cst);
+  for (uint32_t i = 0; i < counted; ++i)
+    agent.own_pages[i]->sleepers.fetch_sub(1, std::memory_order_seq_cst);
 }
 
 void AgentSettle() {
@@ -445,6 +457,7 @@ void AgentForkedChild() {
     channel.sides = 0;
   }
   CloseRegistry();
+  ForgetXen();
   if (agent.sides != nullptr) {
     sys::Call(SYS_madvise, reinterpret_cast<long>(agent.sides), sizeof(AgentSide) * kMaxSides,
               MADV_DONTNEED);

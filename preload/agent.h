@@ -31,12 +31,17 @@ bool IsOurs(const Side* side);
 int OwnDoorbellFd();
 void RingOwnDoorbell();
 void RingOwnDoorbellAnyway();  // for sleepers that have not counted themselves
-void AddSleeper();  // before the last look at the FIFOs
-void RemoveSleeper();
+// Before the last look at the FIFOs; what it returns is for RemoveSleeper.
+uint32_t AddSleeper();
+void RemoveSleeper(uint32_t counted);
 
 // Before a fork that libc does not see: the child has libc's record of our thread, and setuid() and
 // its like would wait there for a thread that is still being made.
 void AgentSettle();
+// Before a fork, in the parent: what leads to another guest goes back to TCP, since a child cannot
+// reach that memory; and stays there until AfterFork.
+void AgentBeforeFork();
+void AgentAfterFork();
 // fork: the child drops the parent's agent; it starts its own when it first needs one.
 void AgentForkedChild();
 // Before the process ends or execs: finishes flushes that are under way, for at most

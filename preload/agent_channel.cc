@@ -5,6 +5,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include "channel/xen/xen_transport.h"
 #include "preload/agent_state.h"
 #include "preload/config.h"
 #include "preload/fd_table.h"
@@ -70,7 +71,15 @@ uint32_t FreeChannel() {
   return kNoChannel;
 }
 
-// Takes the connected socket `fd`; kNoChannel (and closed) if it is not to be had.
+}  // namespace
+
+const Transport& TransportOf(const Channel& channel) {
+  return channel.domid == kOwnKernel ? LocalTransport() : XenTransport();
+}
+const Transport& TransportOf(const AgentSide& note) {
+  return note.channel == kNoChannel ? LocalTransport() : TransportOf(agent.channels[note.channel]);
+}
+
 uint32_t AdoptChannel(int fd) {
   const int moved = MakePrivate(fd);
   if (moved < 0) return kNoChannel;
@@ -105,9 +114,20 @@ int SendHello(Channel& channel) {
   hello.agent_id = agent.id;
   hello.netns_cookie = agent.netns_cookie;
   hello.pid = process_state.pid;
-  const int fds[2] = {agent.doorbell.fd, agent_page_fd};
-  return SendControl(channel, hello, fds, 2);
+  if (channel.domid == kOwnKernel) {
+    const int fds[2] = {agent.doorbell.fd, agent_page_fd};
+    return SendControl(channel, hello, fds, 2);
+  }
+  Ticket ticket;
+  ticket.domid = channel.domid;
+  const int error = XenTransport().create_doorbell(&channel.doorbell, &ticket);
+  if (error != 0) return error;
+  AddOwnPage(channel.doorbell.own_page);
+  memcpy(hello.words, ticket.words, sizeof hello.words);
+  return SendControl(channel, hello, nullptr, 0);
 }
+
+namespace {
 
 void CloseAll(Ticket* ticket) {
   for (int& fd : ticket->fds) {
@@ -132,7 +152,7 @@ bool MayBringDescriptors(const Channel& channel) {
   return IsTrusted(channel) || SharesMemoryWith(channel.uid);
 }
 
-// One packet. Its length (0: the other end is gone), or -errno. Descriptors beyond a ticket's two
+// One packet. Its length (0: the other end is gone), or -errno. Descriptors beyond a ticket's
 // are closed; without a ticket the kernel drops them all.
 ssize_t ReceivePacket(int fd, void* buffer, size_t capacity, Ticket* ticket) {
   alignas(cmsghdr) uint8_t control[CMSG_SPACE(sizeof(int) * kMostDescriptors)];
@@ -158,7 +178,7 @@ ssize_t ReceivePacket(int fd, void* buffer, size_t capacity, Ticket* ticket) {
     for (size_t i = 0; i < count; ++i) {
       int passed;
       memcpy(&passed, CMSG_DATA(header) + i * sizeof(int), sizeof passed);
-      if (taken < 2) {
+      if (taken < kTicketDescriptors) {
         ticket->fds[taken++] = static_cast<int>(sys::MoveUp(passed, base));
       } else {
         sys::Close(passed);
@@ -172,18 +192,32 @@ ssize_t ReceivePacket(int fd, void* buffer, size_t capacity, Ticket* ticket) {
 bool HandlePacket(uint32_t index, const ControlMessage& message, Ticket* ticket) {
   Channel& channel = agent.channels[index];
   if (message.magic != kControlMagic || message.version != kControlVersion) return false;
+  const bool foreign = channel.domid != kOwnKernel;
+  ticket->domid = channel.domid;
+  memcpy(ticket->words, message.words, sizeof ticket->words);
   if (message.type == ControlType::kHello) {
-    if (channel.ready || ticket->fds[0] < 0 || ticket->fds[1] < 0) return false;
-    if (LocalTransport().map_doorbell(ticket, &channel.doorbell) != 0) return false;
-    channel.doorbell.fd = MakePrivate(channel.doorbell.fd);
-    if (channel.doorbell.fd < 0) return false;
+    if (channel.ready || (!foreign && (ticket->fds[0] < 0 || ticket->fds[1] < 0))) return false;
+    // An accepted channel answers the HELLO with its own before anything else.
+    const bool introduce = channel.agent_id == 0;
+    if (!foreign && introduce && (!MayBringDescriptors(channel) || SendHello(channel) != 0))
+      return false;
+    if (TransportOf(channel).map_doorbell(ticket, &channel.doorbell) != 0) return false;
+    if (!foreign) {
+      channel.doorbell.fd = MakePrivate(channel.doorbell.fd);
+      if (channel.doorbell.fd < 0) return false;
+    } else if (introduce && SendHello(channel) != 0) {  // the event channel is bound by now
+      return false;
+    }
     channel.ready = true;
     channel.agent_id = message.agent_id;
     channel.netns_cookie = message.netns_cookie;
+    if (foreign) channel.pid = message.pid;
     ChannelReady(index);
     return true;
   }
-  if (!channel.ready) return false;
+  if (message.type == ControlType::kBridge) return OnBridge(index, message, ticket);
+  // A SEEK that found nobody is refused before there is a talk.
+  if (!channel.ready && message.type != ControlType::kRefuse) return false;
   switch (message.type) {
     case ControlType::kOffer:
       OnOffer(index, message, ticket);
@@ -259,12 +293,16 @@ bool SharesMemoryWith(uint32_t uid) {
          (others == OtherUsers::kSystem && uid < kFirstHumanUid);
 }
 
-bool IsTrusted(const Channel& channel) { return IsTrustedUser(channel.uid); }
+// Behind a daemon of root stands a process of another guest.
+bool IsTrusted(const Channel& channel) {
+  return channel.domid == kOwnKernel && IsTrustedUser(channel.uid);
+}
 
 uint32_t ChannelTo(uint64_t agent_id, uint32_t uid) {
   for (uint32_t i = 0; i < kMaxChannels; ++i) {
     const Channel& channel = agent.channels[i];
-    if (channel.in_use && channel.agent_id == agent_id && channel.uid == uid && channel.fd >= 0)
+    if (channel.in_use && channel.domid == kOwnKernel && channel.agent_id == agent_id &&
+        channel.uid == uid && channel.fd >= 0)
       return i;
   }
   const Config& config = GetConfig();
@@ -295,7 +333,6 @@ void ChannelEvent(uint32_t index, uint32_t events) {
     if (channel.fd < 0 || !FdTable::IsPrivate(channel.fd)) return;
     alignas(ControlMessage) uint8_t packet[sizeof(ControlMessage) + 1];
     Ticket ticket;
-    const bool was_ready = channel.ready;
     const ssize_t n = ReceivePacket(channel.fd, packet, sizeof packet,
                                     !MayBringDescriptors(channel) || BringsNothingWanted(index)
                                         ? nullptr
@@ -305,11 +342,7 @@ void ChannelEvent(uint32_t index, uint32_t events) {
     if (n == static_cast<ssize_t>(sizeof(ControlMessage))) {
       ControlMessage message;
       memcpy(&message, packet, sizeof message);
-      // An accepted channel answers the HELLO with its own before anything else.
-      const bool introduce =
-          !was_ready && channel.agent_id == 0 && message.type == ControlType::kHello;
-      good = !introduce || (MayBringDescriptors(channel) && SendHello(channel) == 0);
-      good = good && HandlePacket(index, message, &ticket);
+      good = HandlePacket(index, message, &ticket);
     } else if (n > 0 && n < static_cast<ssize_t>(kLongestQuestion) && packet[n - 1] == '\n') {
       packet[n - 1] = '\0';
       good = AnswerTool(channel, reinterpret_cast<const char*>(packet));
@@ -326,8 +359,9 @@ void ChannelEvent(uint32_t index, uint32_t events) {
 void ReleaseChannelIfUnused(uint32_t index) {
   Channel& channel = agent.channels[index];
   if (!channel.in_use || channel.fd >= 0 || channel.sides != 0) return;
-  if (channel.doorbell.fd >= 0) FdTable::Clear(channel.doorbell.fd);
-  LocalTransport().release_doorbell(&channel.doorbell);
+  if (channel.domid == kOwnKernel && channel.doorbell.fd >= 0)
+    FdTable::Clear(channel.doorbell.fd);
+  TransportOf(channel).release_doorbell(&channel.doorbell);
   channel.in_use = false;
 }
 

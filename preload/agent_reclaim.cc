@@ -50,7 +50,7 @@ int ReclaimIdleMemory() {
         note.mine.fifo.AvailableBytes() != 0) {
       continue;
     }
-    LocalTransport().discard_data(note.mine);
+    TransportOf(note).discard_data(note.mine);
     note.discarded = true;
   }
   pause_ms = !any                        ? -1

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "channel/xen/xen_transport.h"
 #include "preload/agent.h"
 #include "preload/agent_state.h"
 #include "preload/fd_table.h"
@@ -68,6 +69,8 @@ bool ReportSide(Channel& channel, int fd, Side* side) {
   uint64_t tcp_received;
   TcpBytesOf(fd, &tcp_sent, &tcp_received);
   const uint32_t tid = CurrentTid();
+  const AgentSide& note = agent.sides[SlotOf(side)];
+  const char* const by_fifo = side->send.fifo.foreign ? XenTransport().name : LocalTransport().name;
   uint64_t fifo_sent;
   uint64_t fifo_received;
   const char* send_route = "tcp";
@@ -78,7 +81,7 @@ bool ReportSide(Channel& channel, int fd, Side* side) {
     LockScope scope(side->send.lock, tid);
     fifo_sent = side->send.FifoBytes();
     states[0] = static_cast<uint32_t>(side->send.route.load());
-    if (side->send.route.load() == SendRoute::kFifo) send_route = LocalTransport().name;
+    if (side->send.route.load() == SendRoute::kFifo) send_route = by_fifo;
   }
   {
     LockScope scope(side->receive.lock, tid);
@@ -88,9 +91,8 @@ bool ReportSide(Channel& channel, int fd, Side* side) {
       draining = side->receive.tcp_remaining;
     if (side->receive.route.load() == ReceiveRoute::kFifo ||
         side->receive.route.load() == ReceiveRoute::kInherited)
-      receive_route = LocalTransport().name;
+      receive_route = by_fifo;
   }
-  const AgentSide& note = agent.sides[SlotOf(side)];
   const int32_t peer_pid = note.channel != kNoChannel && note.stage == Stage::kAttached &&
                                    note.generation == side->generation.load()
                                ? agent.channels[note.channel].pid
@@ -118,13 +120,15 @@ bool Report(Channel& channel) {
   const Totals totals = CurrentTotals();
   char fallbacks[2048];
   FormatFallbacks(fallbacks, sizeof fallbacks - 2);
+  char xen[256];
+  FormatXenBudget(xen, sizeof xen);
   char text[3072];
   const int n =
       snprintf(text, sizeof text,
                "{\"process\":{\"pid\":%d,\"program\":\"%s\",\"version\":\"%s\",\"streams\":%u,"
-               "\"connections\":%lu,\"upgraded\":%lu,\"fallbacks\":%s}}",
+               "\"connections\":%lu,\"upgraded\":%lu,\"fallbacks\":%s%s}}",
                process_state.pid, ProgramName(), kVersion, streams, totals.connections,
-               totals.upgraded, fallbacks);
+               totals.upgraded, fallbacks, xen);
   if (!SendText(channel, text, static_cast<size_t>(n))) return false;
   for (int fd = 0; fd < FdTable::End(); ++fd) {
     Side* side = FdTable::FindSide(fd);

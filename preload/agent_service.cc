@@ -152,13 +152,13 @@ void ShadowEvent(uint32_t slot, uint32_t generation, uint32_t events) {
   const uint32_t tid = CurrentTid();
   {
     LockScope scope(side->receive.lock, tid);
-    if (note.theirs.fifo) WakeSleepers(note.theirs.fifo.header->consumer_waiting);
+    if (note.theirs.fifo) WakeOwnSleepers(note.theirs.fifo, note.theirs.fifo.header->consumer_waiting);
   }
   bool peer_died = false;
   {
     LockScope scope(side->send.lock, tid);
     if (note.mine.fifo) {
-      WakeSleepers(note.mine.fifo.header->producer_waiting);
+      WakeOwnSleepers(note.mine.fifo, note.mine.fifo.header->producer_waiting);
       // A peer that ends its direction seals its FIFO first. An end without a seal is a death: what
       // we still hold for it goes to TCP, whose answer (a reset) is then the kernel's own.
       peer_died = (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0 && !note.theirs.fifo.Sealed();

@@ -14,6 +14,9 @@ namespace xenloop {
 
 inline constexpr uint32_t kMaxChannels = 1024;
 inline constexpr uint32_t kNoChannel = ~0u;
+inline constexpr uint32_t kMostGuests = 64;
+
+inline constexpr uint32_t kOwnKernel = ~0u;  // no other domain
 
 // The talk with one other agent. `doorbell` is read by any thread that holds a stream's lock while
 // the stream is attached to this channel; it is released only when no side uses the channel.
@@ -26,6 +29,8 @@ struct Channel {
   int32_t pid = 0;
   uint32_t uid = 0;
   uint32_t sides = 0;
+  uint32_t domid = kOwnKernel;  // of the peer, as our xenloopd says
+  uint32_t events = 0;          // rings of this period (agent_xen.cc)
   Doorbell doorbell;
 };
 
@@ -66,6 +71,10 @@ struct AgentState {
   uint64_t id = 0;
   uint64_t netns_cookie = 0;
   uint32_t uid = 0;
+  // What other guests may see of our sleepers; any thread. Pages are added and stay.
+  DoorbellPage* own_pages[kMostGuests];
+  std::atomic<uint32_t> own_page_count;
+  std::atomic<uint32_t> forking;  // no side is attached over Xen meanwhile; any thread
   Registry registry;
   AgentSide* sides = nullptr;  // kMaxSides of them
   Channel channels[kMaxChannels];
@@ -76,10 +85,13 @@ extern AgentState agent;
 extern int agent_page_fd;  // the doorbell's page, for tickets
 int MakePrivate(int fd);   // moves a descriptor of ours up and marks it; the new number, or -errno
 void ClosePrivate(int fd);
-enum class WatchKind : uint32_t { kPoke, kListener, kChannel, kShadow };
+enum class WatchKind : uint32_t { kPoke, kListener, kChannel, kShadow, kXenEvents };
 uint64_t NetnsCookieOf(int fd);  // of a socket; 0: the kernel does not know
 int Watch(int fd, WatchKind kind, uint32_t index, uint32_t generation, uint32_t events,
           bool modify);
+
+const Transport& TransportOf(const Channel& channel);
+const Transport& TransportOf(const AgentSide& note);
 
 // agent_channel.cc
 void AcceptChannels();
@@ -89,6 +101,9 @@ int AcceptPostponed();
 bool IsTrusted(const Channel& channel);
 // By configuration; whose the other end of a connection is must be asked besides.
 bool SharesMemoryWith(uint32_t uid);
+// Takes the connected socket `fd`; kNoChannel (and closed) if it is not to be had.
+uint32_t AdoptChannel(int fd);
+int SendHello(Channel& channel);
 void ChannelEvent(uint32_t index, uint32_t events);
 // The channel to that agent, connecting if there is none; kNoChannel if it cannot be reached.
 uint32_t ChannelTo(uint64_t agent_id, uint32_t uid);
@@ -111,6 +126,22 @@ void OnRefuse(uint32_t channel, const ControlMessage& message);
 void OnSealed(uint32_t channel, const ControlMessage& message);
 void ForgetPublished();  // in a forked child: the parent's list is not ours
 void FallBackEverything(const char* reason);
+
+// agent_xen.cc
+// The peer of a published side may be in another guest: asks our xenloopd. False: it is not.
+bool SeekOnXen(uint32_t slot);
+// From xenloopd. False: it breaks the protocol, the channel is to be closed.
+bool OnBridge(uint32_t channel, const ControlMessage& message, Ticket* ticket);
+// May a process of that guest hold the other end of the connection? The daemons have checked the
+// processes.
+bool GuestMayHold(const Channel& channel, const Tuple& tuple);
+void XenEvents();
+// Milliseconds until a doorbell that was rung too often is heard again; -1: none is.
+int ForgiveRinging();
+void AddOwnPage(DoorbellPage* page);  // other guests look at it before they ring
+void ForgetXen();                     // in a forked child
+// Grants and event channels, for `xenloop stat`; nothing where there is no Xen.
+void FormatXenBudget(char* text, size_t capacity);
 
 // agent_reclaim.cc
 void ReclaimLater();  // a FIFO has been made

@@ -66,8 +66,8 @@ uint32_t Find(const Tuple& tuple) {
 }  // namespace
 
 void DropFifos(AgentSide& note) {
-  LocalTransport().release_fifo(&note.mine);
-  LocalTransport().release_fifo(&note.theirs);
+  TransportOf(note).release_fifo(&note.mine);
+  TransportOf(note).release_fifo(&note.theirs);
 }
 
 void LeaveChannel(AgentSide& note) {
@@ -145,6 +145,7 @@ bool IsLoopback(const Endpoint& end) {
 // May the process behind this channel hold the other end of our connection? See SECURITY in
 // preload/README.md.
 bool PeerMayHold(const Channel& channel, const Tuple& tuple) {
+  if (channel.domid != kOwnKernel) return GuestMayHold(channel, tuple);
   // An old kernel names no namespaces; only an abstract socket shows then that there is but one.
   const bool unknown = agent.netns_cookie == 0 && GetConfig().realm;
   if (channel.netns_cookie != agent.netns_cookie || unknown) {
@@ -161,6 +162,23 @@ bool PeerMayHold(const Channel& channel, const Tuple& tuple) {
   return SharesMemoryWith(channel.uid) && OwnerOf(Reversed(tuple), &owner) == 0 && owner == channel.uid;
 }
 
+int CreateFifo(const Channel& channel, FifoMapping* mapping, Ticket* ticket) {
+  const Config& config = GetConfig();
+  ticket->domid = channel.domid;
+  return TransportOf(channel).create_fifo(
+      channel.domid == kOwnKernel ? config.fifo_bytes : config.xen_fifo_bytes, mapping, ticket);
+}
+
+// Sends a message with the ticket of a FIFO of ours, and closes the ticket.
+int SendTicket(Channel& channel, const ControlMessage& message, Ticket* ticket) {
+  ControlMessage whole = message;
+  memcpy(whole.words, ticket->words, sizeof whole.words);
+  const int error = SendControl(channel, whole, ticket->fds, ticket->fds[0] >= 0 ? 1 : 0);
+  if (ticket->fds[0] >= 0) sys::Close(ticket->fds[0]);
+  ticket->fds[0] = -1;
+  return error;
+}
+
 bool SendOffer(uint32_t slot) {
   AgentSide& note = agent.sides[slot];
   Channel& channel = agent.channels[note.channel];
@@ -169,19 +187,20 @@ bool SendOffer(uint32_t slot) {
     return false;
   }
   Ticket ticket;
-  int error = LocalTransport().create_fifo(GetConfig().fifo_bytes, &note.mine, &ticket);
+  int error = CreateFifo(channel, &note.mine, &ticket);
   if (error == 0) {
     ControlMessage offer;
     offer.type = ControlType::kOffer;
     offer.sender_slot = slot;
     offer.sender_generation = note.generation;
     offer.tuple = Reversed(note.tuple);
-    error = SendControl(channel, offer, ticket.fds, 1);
-    sys::Close(ticket.fds[0]);
+    error = SendTicket(channel, offer, &ticket);
   }
   if (error != 0) {
     Abandon(slot,
-            error == -EMFILE || error == -ENFILE ? "no descriptors left" : "no memory for a FIFO");
+            error == -EMFILE || error == -ENFILE ? "no descriptors left"
+            : error == -ENOSPC                     ? "no grants left"
+                                                   : "no memory for a FIFO");
     return false;
   }
   note.stage = Stage::kOffered;
@@ -207,6 +226,7 @@ void Seek(uint32_t slot) {
       uid = owner;
       found = agent.registry.Lookup(uid, HashOf(theirs), ids, 4);
     } else if (error == -ENOENT) {
+      if (SeekOnXen(slot)) return;
       side->reason.store("peer is not on this machine, or in another network namespace",
                          std::memory_order_relaxed);
       return;
@@ -247,6 +267,7 @@ bool Attach(uint32_t slot) {
         side->pinned.load(std::memory_order_relaxed) == 0 && !IsStandardStream(side) &&
         side->holders.load(std::memory_order_relaxed) == 1 &&
         side->attached.load(std::memory_order_relaxed) == 0 &&
+        (!note.mine.fifo.foreign || agent.forking.load(std::memory_order_seq_cst) == 0) &&
         side->send.route.load(std::memory_order_relaxed) == SendRoute::kTcp &&
         side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kTcp &&
         Watch(fd, WatchKind::kShadow, slot, note.generation,
@@ -375,10 +396,11 @@ void OnOffer(uint32_t channel, const ControlMessage& message, Ticket* ticket) {
   if (Probe(side->fd.load(), side, &now) != nullptr || !SameTuple(now, note.tuple))
     return Refuse(channel, message, RefusalReason::kBusy);
   Ticket mine;
-  int error = LocalTransport().map_fifo(ticket, &note.theirs);
-  if (error == 0) error = LocalTransport().create_fifo(GetConfig().fifo_bytes, &note.mine, &mine);
+  const Transport& transport = TransportOf(agent.channels[channel]);
+  int error = transport.map_fifo(ticket, &note.theirs);
+  if (error == 0) error = CreateFifo(agent.channels[channel], &note.mine, &mine);
   if (error != 0) {
-    DropFifos(note);
+    transport.release_fifo(&note.theirs);
     return Refuse(channel, message, RefusalReason::kNoResources);
   }
   note.channel = channel;
@@ -386,7 +408,7 @@ void OnOffer(uint32_t channel, const ControlMessage& message, Ticket* ticket) {
   note.peer_slot = message.sender_slot;
   note.peer_generation = message.sender_generation;
   if (!Attach(slot)) {
-    sys::Close(mine.fds[0]);
+    if (mine.fds[0] >= 0) sys::Close(mine.fds[0]);
     DropFifos(note);
     LeaveChannel(note);
     return Refuse(channel, message, RefusalReason::kBusy);
@@ -397,8 +419,7 @@ void OnOffer(uint32_t channel, const ControlMessage& message, Ticket* ticket) {
   join.sender_generation = note.generation;
   join.receiver_slot = message.sender_slot;
   join.receiver_generation = message.sender_generation;
-  error = SendControl(agent.channels[channel], join, mine.fds, 1);
-  sys::Close(mine.fds[0]);
+  error = SendTicket(agent.channels[channel], join, &mine);
   if (error != 0) FallBack(side->fd.load(), side, "peer's agent does not listen");
 }
 
@@ -412,7 +433,7 @@ void OnJoin(uint32_t channel, const ControlMessage& message, Ticket* ticket) {
   note.peer_slot = message.sender_slot;
   note.peer_generation = message.sender_generation;
   Tuple now;  // the program may have shut the connection down since the offer
-  if (LocalTransport().map_fifo(ticket, &note.theirs) == 0 &&
+  if (TransportOf(note).map_fifo(ticket, &note.theirs) == 0 &&
       Probe(SideAt(slot)->fd.load(std::memory_order_acquire), SideAt(slot), &now) == nullptr &&
       Attach(slot)) {
     return;
@@ -428,7 +449,7 @@ void OnRefuse(uint32_t channel, const ControlMessage& message) {
   const uint32_t slot = message.receiver_slot;
   if (slot >= kMaxSides) return;
   AgentSide& note = agent.sides[slot];
-  if (note.stage != Stage::kOffered || note.channel != channel ||
+  if ((note.stage != Stage::kOffered && note.stage != Stage::kWaiting) || note.channel != channel ||
       note.generation != message.receiver_generation)
     return;
   Abandon(slot, RefusalText(message.refusal));

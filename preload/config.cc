@@ -60,10 +60,10 @@ void Set(const char* key, const char* value, Config& config) {
   } else if (strcmp(key, "spin_us") == 0) {
     if (ParseNumber(value, &number) && number <= 1000000)
       config.spin_us = static_cast<uint32_t>(number);
-  } else if (strcmp(key, "fifo_bytes") == 0) {
+  } else if (strcmp(key, "fifo_bytes") == 0 || strcmp(key, "xen_fifo_bytes") == 0) {
     if (ParseNumber(value, &number) && number >= kMinFifoBytes && number <= kMaxFifoBytes &&
         (number & (number - 1)) == 0) {
-      config.fifo_bytes = number;
+      (key[0] == 'x' ? config.xen_fifo_bytes : config.fifo_bytes) = number;
     }
   } else if (strcmp(key, "runtime_dir") == 0) {
     if (value[0] == '/' && strlen(value) < sizeof config.runtime_dir) {

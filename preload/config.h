@@ -24,6 +24,7 @@ struct Config {
   uint64_t switch_every = 0;
   uint32_t spin_us = 50;
   uint64_t fifo_bytes = 256 * 1024;
+  uint64_t xen_fifo_bytes = 1024 * 1024;  // a doorbell between guests costs more
   char runtime_dir[96] = "/dev/shm";
   bool realm = false;  // runtime_dir was given: several network namespaces share it
   char stats_file[256] = "";

@@ -1,8 +1,12 @@
 // What agents say to each other over their SEQPACKET sockets, one fixed message a packet. All
-// numbers in host order: both ends run on one machine. A packet of any other size, magic or version
+// numbers in host order: both ends run on one machine (one host, on Xen). A packet of any other size, magic or version
 // is answered by closing the connection.
 //
 //   HELLO   + 2 descriptors (doorbell, its page)      both ways, first
+//   SEEK    tuple as the receiver sees it             to the guest's xenloopd: who holds that end?
+//   BRIDGE  domid, agent id + 3 descriptors of Xen    from xenloopd: what follows goes to, or comes
+//                                                     from, an agent of that domain; tickets are
+//                                                     words then, also that of HELLO
 //   OFFER   slot, generation, tuple as the receiver sees it, + 1 descriptor: "join my FIFO"
 //   JOIN    slot, generation of both, + 1 descriptor: "joined; here is mine"
 //   REFUSE  slot, generation of the offer, reason
@@ -19,9 +23,9 @@
 namespace xenloop {
 
 inline constexpr uint32_t kControlMagic = 0x584c4354;  // "XLCT"
-inline constexpr uint32_t kControlVersion = 1;
+inline constexpr uint32_t kControlVersion = 2;
 
-enum class ControlType : uint32_t { kHello = 1, kOffer, kJoin, kRefuse, kSealed };
+enum class ControlType : uint32_t { kHello = 1, kOffer, kJoin, kRefuse, kSealed, kSeek, kBridge };
 
 // Why an offer is refused, in words that `xenloop stat` shows at the other end.
 enum class RefusalReason : uint32_t {
@@ -30,6 +34,7 @@ enum class RefusalReason : uint32_t {
   kNotAllowed,
   kBusy,
   kNoResources,
+  kNotFound,  // no agent of that guest has published the connection
   kCount
 };
 
@@ -45,11 +50,13 @@ struct ControlMessage {
   uint32_t sender_generation = 0;
   uint32_t receiver_slot = 0;
   uint32_t receiver_generation = 0;
+  uint32_t domid = 0;  // BRIDGE
+  Tuple tuple;         // OFFER, SEEK
   uint32_t reserved = 0;
-  Tuple tuple;  // OFFER
+  uint64_t words[4] = {0, 0, 0, 0};  // the ticket, between domains
 };
 static_assert(sizeof(Tuple) == 36);
-static_assert(sizeof(ControlMessage) == 96);
+static_assert(sizeof(ControlMessage) == 128);
 
 inline const char* RefusalText(uint32_t refusal) {
   switch (static_cast<RefusalReason>(refusal)) {
@@ -61,6 +68,8 @@ inline const char* RefusalText(uint32_t refusal) {
       return "peer belongs to another user";
     case RefusalReason::kBusy:
       return "peer cannot accelerate this connection";
+    case RefusalReason::kNotFound:
+      return "peer guest: no library there, or the connection is not hot";
     case RefusalReason::kNoResources:
       return "peer is out of memory or descriptors";
     default:

@@ -20,10 +20,15 @@ constexpr int kLongestDrainMs = 3000;
 
 // The child will hold everything that we hold. Done in the parent, so that a close here cannot be
 // the last one.
-void BeforeFork() {
+void ShareSides() {
   EachDescriptor(
       [](int, Side* side) { side->references.fetch_add(1, std::memory_order_acq_rel); });
   EachSide([](int, Side* side) { side->holders.fetch_add(1, std::memory_order_acq_rel); });
+}
+
+void BeforeFork() {
+  AgentBeforeFork();
+  ShareSides();
 }
 
 void InChild() {
@@ -39,12 +44,14 @@ void InChild() {
 
 }  // namespace
 
-void InstallForkHandlers() { pthread_atfork(BeforeFork, nullptr, InChild); }
+void InstallForkHandlers() { pthread_atfork(BeforeFork, AgentAfterFork, InChild); }
 
 bool InBorrowedMemory() { return process_state.pid != 0 && sys::GetPid() != process_state.pid; }
 
 void BeforeRawFork() {
-  if (process_state.ready && !InBorrowedMemory()) AgentSettle();
+  if (!process_state.ready || InBorrowedMemory()) return;
+  AgentSettle();
+  AgentBeforeFork();
 }
 
 void BeforeSandbox() {
@@ -55,8 +62,9 @@ void BeforeSandbox() {
 }
 
 void AfterRawFork(pid_t child) {
+  if (child != 0 && process_state.ready && !InBorrowedMemory()) AgentAfterFork();
   if (child != 0 || !process_state.ready || !InBorrowedMemory()) return;
-  BeforeFork();
+  ShareSides();
   InChild();
 }
 

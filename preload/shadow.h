@@ -19,7 +19,7 @@
 namespace xenloop {
 
 // Rings the doorbell of the process at the other end of a side's channel, or our own.
-void RingPeerOf(const Side* side);
+void RingPeerOf(const Side* side, bool certain);
 void RingOwnDoorbell();
 
 inline int TcpInfoOf(int fd, tcp_info* info) {
@@ -128,9 +128,9 @@ class SocketShadow {
     return sys::Call(SYS_ppoll, reinterpret_cast<long>(&entry), 1, reinterpret_cast<long>(&now), 0,
                      8) > 0;
   }
-  void Ring() const { RingPeerOf(side_); }
-  void RingAll() const {
-    RingPeerOf(side_);
+  void Ring(bool certain) const { RingPeerOf(side_, certain); }
+  void RingAll(bool certain) const {
+    RingPeerOf(side_, certain);
     RingOwnDoorbell();
   }
 

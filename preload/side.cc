@@ -86,6 +86,7 @@ Side* AllocateSide() {
       side->attached.store(0, std::memory_order_relaxed);
       side->connected.store(0, std::memory_order_relaxed);
       side->blocked_calls.store(0, std::memory_order_relaxed);
+      side->blocked_sends.store(0, std::memory_order_relaxed);
       side->orphaned.store(0, std::memory_order_relaxed);
       side->reason.store("not hot yet", std::memory_order_relaxed);
       side->upgrades.store(0, std::memory_order_relaxed);

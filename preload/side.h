@@ -40,7 +40,8 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
   std::atomic<uint32_t> forced;    // a test asked for an upgrade: either end may make the offer
   std::atomic<uint32_t> attached;  // the agent holds a channel's FIFOs for this side
   std::atomic<uint32_t> connected;
-  std::atomic<int32_t> blocked_calls;  // threads asleep in a data call on this side
+  std::atomic<int32_t> blocked_calls;  // threads asleep in a receiving call on this side
+  std::atomic<int32_t> blocked_sends;  // in a sending one; one that was cancelled there stays counted
   std::atomic<uint32_t>
       shutdown_pending;  // the program has shut its direction down; the FIN waits for the residue
   std::atomic<uint32_t>

@@ -127,7 +127,7 @@ void BeforeSpawn();  // posix_spawn, system, popen, vfork: children we do not se
 void BeforeExec(const ProgramFile& program);
 void AfterFailedExec();
 void BeforeExit();  // _exit/_Exit/quick_exit and our destructor: statistics, last bytes
-// _Fork, clone(2)-style forks without atfork handlers; in the child, child == 0.
+// _Fork, clone(2)-style forks without atfork handlers; after, in both: `child` as the call gave it.
 void BeforeRawFork();
 // seccomp: from here on the program's own system calls only. Sockets go back to TCP for good, no
 // agent is started, statistics are written now.

@@ -150,7 +150,8 @@ void AfterShutdown(int, Side* side, int) {
   {
     LockScope scope(side->receive.lock, tid);
     if (side->receive.route.load(std::memory_order_relaxed) != ReceiveRoute::kTcp) {
-      WakeSleepers(side->receive.fifo.header->consumer_waiting);
+      const Fifo& fifo = side->receive.fifo;
+      WakeOwnSleepers(fifo, fifo.header->consumer_waiting);
     }
   }
   RingOwnDoorbell();

@@ -163,7 +163,7 @@ ssize_t ReceiveOn(int& fd, Side* side, const iovec* iov, size_t iov_count, int f
   const Self self = CurrentSelf();
   uint64_t deadline = kNoDeadline;
   bool deadline_known = false;
-  WakeRequest request{nullptr, 0};
+  WakeRequest request{nullptr, 0, false};
   size_t total = 0;
   size_t seen = 0;  // with MSG_PEEK: what the last look saw
   bool look = !blocking;

@@ -45,7 +45,7 @@ ssize_t SendRestByKernel(int fd, const IovCursor& cursor, int flags) {
 struct SendWait {
   uint64_t deadline = kNoDeadline;
   bool deadline_known = false;
-  WakeRequest request{nullptr, 0};
+  WakeRequest request{nullptr, 0, false};
 };
 
 // One turn of waiting for room. 0: try again; else -EINTR, -EAGAIN.
@@ -62,7 +62,9 @@ int WaitForRoom(int fd, Side* side, SendWait* wait, bool partial, Self self) {
     wait->request = RequestWake(fd, side, Wanted::kRoom, self);
     return 0;  // look once more, now that a wake-up is requested
   }
+  side->blocked_sends.fetch_add(1, std::memory_order_acq_rel);
   const int error = Sleep(wait->request, wait->deadline, partial);
+  side->blocked_sends.fetch_sub(1, std::memory_order_acq_rel);
   wait->request.word = nullptr;
   return error;
 }

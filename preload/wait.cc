@@ -134,14 +134,16 @@ bool Left(uint64_t deadline_ns, timespec* left) {
 }  // namespace
 
 SleeperCount::SleeperCount() {
-  AddSleeper();
+  counted_ = AddSleeper();
   Enter(&GiveBack);
 }
 SleeperCount::~SleeperCount() {
   Leave();
-  RemoveSleeper();
+  RemoveSleeper(counted_);
 }
-void SleeperCount::GiveBack(Abandonable*) { RemoveSleeper(); }
+void SleeperCount::GiveBack(Abandonable* scope) {
+  RemoveSleeper(static_cast<SleeperCount*>(scope)->counted_);
+}
 
 uint64_t DeadlineAfter(int64_t timeout_us) {
   return timeout_us == 0 ? kNoDeadline
@@ -201,18 +203,18 @@ WakeRequest RequestWake(int fd, Side* side, Wanted wanted, Self self) {
     LockScope scope(side->receive.lock, self.tid);
     if (side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kTcp ||
         FindSide(fd) != side) {
-      return {nullptr, 0};
+      return {nullptr, 0, false};
     }
     std::atomic<uint32_t>& word = side->receive.fifo.header->consumer_waiting;
-    return {&word, ArmFutex(word)};
+    return {&word, ArmFutex(word), side->receive.fifo.foreign};
   }
   LockScope scope(side->send.lock, self.tid);
   if (side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo ||
       FindSide(fd) != side) {
-    return {nullptr, 0};
+    return {nullptr, 0, false};
   }
   std::atomic<uint32_t>& word = side->send.fifo.header->producer_waiting;
-  return {&word, ArmFutex(word)};
+  return {&word, ArmFutex(word), side->send.fifo.foreign};
 }
 
 BlockedCall::BlockedCall(int fd, Side* side) : fd_(fd), side_(side) {
@@ -257,7 +259,8 @@ int Sleep(const WakeRequest& request, uint64_t deadline_ns, bool partial) {
   const int result = Cancellable([&] {
     AsynchronousCancellation cancellable;
     return sys::FutexWait(request.word, request.armed,
-                          deadline_ns == kNoDeadline && !partial ? nullptr : &left);
+                          deadline_ns == kNoDeadline && !partial ? nullptr : &left,
+                          request.of_this_process);
   });
   // -EAGAIN here: the word changed before we slept; -EFAULT: the FIFO is gone. Both mean: look
   // again.

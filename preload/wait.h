@@ -30,6 +30,7 @@ bool SpinFor(Side* side, Wanted wanted, Self self);
 struct WakeRequest {
   const volatile void* word;
   uint32_t armed;
+  bool of_this_process;  // the kernel can only tell our own sleepers there (Fifo::foreign)
 };
 WakeRequest RequestWake(int fd, Side* side, Wanted wanted, Self self);
 
@@ -41,6 +42,7 @@ class SleeperCount : public Abandonable {
 
  private:
   static void GiveBack(Abandonable* scope);
+  uint32_t counted_ = 0;
 };
 
 // This thread counts in a direction as one that is inside the kernel.

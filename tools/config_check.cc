@@ -37,6 +37,7 @@ constexpr KnownKey kKnownKeys[] = {
     {"offers", ValueKind::kOffers, 0, 0},
     {"spin_us", ValueKind::kNumber, 0, 1000000},
     {"fifo_bytes", ValueKind::kPowerOfTwo, 4096, uint64_t{64} << 20},
+    {"xen_fifo_bytes", ValueKind::kPowerOfTwo, 4096, uint64_t{64} << 20},
     {"runtime_dir", ValueKind::kPath, 1, 95},
     {"switch_every", ValueKind::kNumber, 0, kAnyNumber},
     {"other_users", ValueKind::kOtherUsers, 0, 0},

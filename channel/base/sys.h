@@ -73,13 +73,17 @@ inline pid_t GetTid() { return static_cast<pid_t>(Call(SYS_gettid)); }
 inline void Yield() { Call(SYS_sched_yield); }
 
 // Sleeps while *word == expected; timeout (relative, CLOCK_MONOTONIC) null: for ever. 0, -EAGAIN,
-// -EINTR, -ETIMEDOUT. Shared futex: the word may lie in memory mapped by several processes.
-inline int FutexWait(const volatile void* word, uint32_t expected, const timespec* timeout) {
-  return static_cast<int>(Call(SYS_futex, reinterpret_cast<long>(word), FUTEX_WAIT,
+// -EINTR, -ETIMEDOUT. Shared futex: the word may lie in memory mapped by several processes; or of
+// this process only: the word may lie in any memory.
+inline int FutexWait(const volatile void* word, uint32_t expected, const timespec* timeout,
+                     bool of_this_process = false) {
+  return static_cast<int>(Call(SYS_futex, reinterpret_cast<long>(word),
+                               of_this_process ? FUTEX_WAIT_PRIVATE : FUTEX_WAIT,
                                static_cast<long>(expected), reinterpret_cast<long>(timeout)));
 }
-inline int FutexWakeAll(const volatile void* word) {
-  return static_cast<int>(Call(SYS_futex, reinterpret_cast<long>(word), FUTEX_WAKE, 0x7fffffff));
+inline int FutexWakeAll(const volatile void* word, bool of_this_process = false) {
+  return static_cast<int>(Call(SYS_futex, reinterpret_cast<long>(word),
+                               of_this_process ? FUTEX_WAKE_PRIVATE : FUTEX_WAKE, 0x7fffffff));
 }
 
 // Where descriptors of ours begin: out of the way of small numbers, on which programs rely

@@ -177,15 +177,21 @@ constexpr Transport kLocalTransport{"local",     CreateFifo,     MapFifo,     Re
 
 const Transport& LocalTransport() { return kLocalTransport; }
 
-void RingDoorbell(const Doorbell& doorbell) {
+void RingDoorbell(const Doorbell& doorbell, bool certain) {
   // seq_cst: pairs with the sleeper's count before its last look at the FIFOs.
-  if (doorbell.page == nullptr || doorbell.page->sleepers.load(std::memory_order_seq_cst) == 0)
+  if (doorbell.page == nullptr ||
+      (!certain && doorbell.page->sleepers.load(std::memory_order_seq_cst) == 0))
     return;
   RingAnyway(doorbell);
 }
 
 void RingAnyway(const Doorbell& doorbell) {
-  if (doorbell.fd >= 0) Ring(doorbell.fd);
+  if (doorbell.ring_request != 0) {
+    sys::Call(SYS_ioctl, doorbell.fd, static_cast<long>(doorbell.ring_request),
+              AsLong(&doorbell.port));
+  } else if (doorbell.fd >= 0) {
+    Ring(doorbell.fd);
+  }
 }
 
 }  // namespace xenloop

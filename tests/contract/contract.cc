@@ -8,6 +8,7 @@
 
 #include <thread>
 
+#include "tests/contract/fake_xen.h"
 #include "tests/contract/in_process_transport.h"
 
 namespace xenloop {
@@ -60,7 +61,9 @@ void TransportTest::MakeDoorbell(Doorbell* mine, Doorbell* theirs) {
 INSTANTIATE_TEST_SUITE_P(Transports, TransportTest,
                          testing::Values(Arrangement{"InProcess", InProcessTransport, false},
                                          Arrangement{"LocalOneProcess", LocalTransport, false},
-                                         Arrangement{"LocalTwoProcesses", LocalTransport, true}),
+                                         Arrangement{"LocalTwoProcesses", LocalTransport, true},
+                                         Arrangement{"FakeXenOneProcess", FakeXenTransport, false},
+                                         Arrangement{"FakeXenTwoProcesses", FakeXenTransport, true}),
                          [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace xenloop

@@ -8,6 +8,7 @@
 
 #include "channel/transport.h"
 #include "gtest/gtest.h"
+#include "tests/contract/fake_xen.h"
 
 namespace xenloop {
 
@@ -49,6 +50,13 @@ class TransportTest : public testing::TestWithParam<Arrangement> {
     ASSERT_NE(mine->memory, nullptr);
   }
   void MakeDoorbell(Doorbell* mine, Doorbell* theirs);
+  // The owner's view of a doorbell: where it counts its sleepers, and what becomes readable.
+  static std::atomic<uint32_t>& SleepersOf(const Doorbell& bell) {
+    return bell.own_page != nullptr ? bell.own_page->sleepers : bell.page->sleepers;
+  }
+  static int HeardAt(const Doorbell& bell) {
+    return bell.port != 0 ? FakeHeardDescriptor(bell.port) : bell.fd;
+  }
 };
 
 inline ssize_t Put(const Fifo& fifo, uint64_t& known, const void* bytes, size_t length) {

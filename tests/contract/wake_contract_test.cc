@@ -119,17 +119,17 @@ TEST_P(TransportTest, NoDoorbellWakeUpIsLost) {
   });
   const int epoll = epoll_create1(EPOLL_CLOEXEC);
   epoll_event event{EPOLLIN | EPOLLET, {}};
-  ASSERT_EQ(epoll_ctl(epoll, EPOLL_CTL_ADD, bell.fd, &event), 0);
+  ASSERT_EQ(epoll_ctl(epoll, EPOLL_CTL_ADD, HeardAt(bell), &event), 0);
   uint64_t known = 0;
   for (uint32_t round = 0; round < kRounds; ++round) {
     ASSERT_TRUE(PutNumber(there.fifo, known, round));
     uint32_t number = ~0u;
     while (Take(back_peer.fifo, &number, sizeof number) != sizeof number) {
-      bell.page->sleepers.fetch_add(1, std::memory_order_seq_cst);
+      SleepersOf(bell).fetch_add(1, std::memory_order_seq_cst);
       if (back_peer.fifo.AvailableBytes() == 0) {
         ASSERT_GT(epoll_wait(epoll, &event, 1, 20000), 0) << "a ring was lost in round " << round;
       }
-      bell.page->sleepers.fetch_sub(1, std::memory_order_seq_cst);
+      SleepersOf(bell).fetch_sub(1, std::memory_order_seq_cst);
     }
     ASSERT_EQ(number, round);
   }
@@ -148,16 +148,16 @@ TEST_P(TransportTest, DoorbellWithoutSleepersIsNotRung) {
   MakeDoorbell(&bell, &bell_peer);
   const int epoll = epoll_create1(EPOLL_CLOEXEC);
   epoll_event event{EPOLLIN | EPOLLET, {}};
-  ASSERT_EQ(epoll_ctl(epoll, EPOLL_CTL_ADD, bell.fd, &event), 0);
+  ASSERT_EQ(epoll_ctl(epoll, EPOLL_CTL_ADD, HeardAt(bell), &event), 0);
   epoll_wait(epoll, &event, 1, 0);  // the edge that a registration begins with
   RingDoorbell(bell_peer);
   EXPECT_EQ(epoll_wait(epoll, &event, 1, 0), 0);
-  bell.page->sleepers.fetch_add(1);
+  SleepersOf(bell).fetch_add(1);
   EXPECT_EQ(bell_peer.page->sleepers.load(), 1u);  // one page, seen by both
   RingDoorbell(bell_peer);
   EXPECT_EQ(epoll_wait(epoll, &event, 1, 0), 1);
   EXPECT_EQ(epoll_wait(epoll, &event, 1, 0), 0);
-  bell.page->sleepers.fetch_sub(1);
+  SleepersOf(bell).fetch_sub(1);
   RingAnyway(bell_peer);
   EXPECT_EQ(epoll_wait(epoll, &event, 1, 0), 1);
   close(epoll);

@@ -119,19 +119,23 @@ void MaybeFork() {
   _exit(0);
 }
 
-sockaddr_in Loopback(int port) {
+// PORT, on the loopback interface; or ADDRESS:PORT.
+sockaddr_in AddressOf(const std::string& place) {
+  const size_t colon = place.find(':');
   sockaddr_in address{};
   address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<uint16_t>(port));
+  address.sin_port = htons(
+      static_cast<uint16_t>(atoi(place.c_str() + (colon == std::string::npos ? 0 : colon + 1))));
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  if (colon != std::string::npos) inet_pton(AF_INET, place.substr(0, colon).c_str(), &address.sin_addr);
   return address;
 }
 
-int Accept(int port) {
+int Accept(const std::string& place) {
   const int listener = socket(AF_INET, SOCK_STREAM, 0);
   const int on = 1;
   setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-  const sockaddr_in address = Loopback(port);
+  const sockaddr_in address = AddressOf(place);
   if (bind(listener, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0)
     Die("bind");
   if (listen(listener, 1) != 0) Die("listen");
@@ -141,9 +145,9 @@ int Accept(int port) {
   return fd;
 }
 
-int Connect(int port) {
+int Connect(const std::string& place) {
   const int fd = socket(AF_INET, SOCK_STREAM, 0);
-  const sockaddr_in address = Loopback(port);
+  const sockaddr_in address = AddressOf(place);
   if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
     if (errno == ECONNREFUSED) exit(kPeerGone);  // killed before we came
     Die("connect");
@@ -246,20 +250,21 @@ int Both(int fd, uint64_t send_seed, uint64_t receive_seed, uint64_t total) {
 
 int main(int argc, char** argv) {
   const std::string verb = argc > 3 ? argv[1] : "";
-  const int port = argc > 2 ? atoi(argv[2]) : 0;
+  const std::string place = argc > 2 ? argv[2] : "";
   const uint64_t seed = argc > 3 ? strtoull(argv[3], nullptr, 10) : 0;
   const uint64_t bytes = argc > 4 ? strtoull(argv[4], nullptr, 10) : 0;
   if (verb == "receive") {
-    return Receive(Accept(port), seed, argc > 4 ? MapCounter(argv[4]) : nullptr);
+    return Receive(Accept(place), seed, argc > 4 ? MapCounter(argv[4]) : nullptr);
   }
   if (verb == "send" && argc > 4) {
-    return Send(Connect(port), seed, bytes, argc > 5 ? MapCounter(argv[5]) : nullptr);
+    return Send(Connect(place), seed, bytes, argc > 5 ? MapCounter(argv[5]) : nullptr);
   }
-  if (verb == "both-receive" && argc > 4) return Both(Accept(port), seed, seed + 1, bytes);
-  if (verb == "both-send" && argc > 4) return Both(Connect(port), seed + 1, seed, bytes);
+  if (verb == "both-receive" && argc > 4) return Both(Accept(place), seed, seed + 1, bytes);
+  if (verb == "both-send" && argc > 4) return Both(Connect(place), seed + 1, seed, bytes);
   fprintf(stderr,
           "usage: stream-check receive PORT SEED [ACCEPTED]\n"
           "       stream-check send PORT SEED BYTES [ACCEPTED]\n"
-          "       stream-check both-receive|both-send PORT SEED BYTES\n");
+          "       stream-check both-receive|both-send PORT SEED BYTES\n"
+          "       PORT: of the loopback interface; or ADDRESS:PORT\n");
   return 2;
 }

@@ -166,7 +166,7 @@ class FifoRun {
       default:
         const bool once = input_.OneIn(2);
         const bool wanted = (waiting.load() & kDoorbellInterest) != 0;
-        XENLOOP_REQUIRE(WakeSleepers(waiting, once) == wanted);
+        XENLOOP_REQUIRE((WakeSleepers(waiting, once) != 0) == wanted);
         XENLOOP_REQUIRE((waiting.load() & kFutexSleeper) == 0);
     }
   }

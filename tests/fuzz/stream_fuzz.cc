@@ -93,8 +93,8 @@ struct Shadow {
     world.Interrupt();
     return world.tcp().Readable();
   }
-  void Ring() const { world.Interrupt(); }
-  void RingAll() const { world.Interrupt(); }
+  void Ring(bool) const { world.Interrupt(); }
+  void RingAll(bool) const { world.Interrupt(); }
 };
 
 void World::Interrupt() {

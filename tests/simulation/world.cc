@@ -201,6 +201,6 @@ bool VectorShadow::Readable() {
   world_.Interrupt(end_, false);
   return readable;
 }
-void VectorShadow::Ring() { world_.Interrupt(end_, true); }
+void VectorShadow::Ring(bool) { world_.Interrupt(end_, true); }
 
 }  // namespace xenloop::simulation

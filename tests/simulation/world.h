@@ -127,8 +127,8 @@ class VectorShadow {
   int64_t ReceivedAtMost() { return ReceivedAtLeast(); }
   bool Ended();
   bool Readable();
-  void Ring();
-  void RingAll() { Ring(); }
+  void Ring(bool certain);
+  void RingAll(bool certain) { Ring(certain); }
 
  private:
   World& world_;

@@ -60,8 +60,8 @@ struct ScriptedShadow {
   int64_t ReceivedAtMost() const { return read_so_far + static_cast<int64_t>(arriving.size()); }
   bool Ended() const { return ended && arriving.empty(); }
   bool Readable() const { return ended || !arriving.empty(); }
-  void Ring() { ++rings; }
-  void RingAll() { ++rings; }
+  void Ring(bool) { ++rings; }
+  void RingAll(bool) { ++rings; }
 };
 
 }  // namespace xenloop

@@ -1,0 +1,53 @@
+// The one door to Xen: what the transport asks of the kernel's drivers gntalloc, gntdev and evtchn.
+// A table of functions, so that tests can put a twin without Xen in its place (tests/contract/
+// fake_xen.h). Results are 0 (or a port), or -errno.
+//
+// The drivers are asked directly and not by libxengnttab and libxenevtchn: those choose their
+// descriptors' numbers themselves (a program that closes 0 and opens a file would find it at
+// another number), cannot take descriptors that a daemon has opened, and would have to be loaded
+// into every program. The calls are the same.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace xenloop {
+
+struct XenCalls {
+  // Makes pages of ours that domain `domid` may map, and maps them at `at` (a page-aligned hole
+  // that the caller has reserved). `references` gets one number a page; `handle` is for unshare.
+  int (*share)(uint32_t domid, uint32_t pages, bool writable, void* at, uint32_t* references,
+               uint64_t* handle);
+  // Ends a share. The pages live on until the other domain has unmapped them.
+  void (*unshare)(void* at, uint32_t pages, uint64_t handle);
+  // Maps pages that domain `domid` shares with us.
+  int (*map)(uint32_t domid, const uint32_t* references, uint32_t pages, bool writable, void* at,
+             uint64_t* handle);
+  void (*unmap)(void* at, uint32_t pages, uint64_t handle);
+
+  int (*bind_unbound)(uint32_t domid);  // a new port that `domid` may bind to
+  int (*bind_interdomain)(uint32_t domid, uint32_t remote_port);
+  void (*unbind)(uint32_t port);
+  // What a doorbell needs to ring the other end of a port of ours: a descriptor, and the ioctl to
+  // make on it (0: write eight bytes).
+  int (*ring_descriptor)(uint32_t port);
+  unsigned long ring_request;
+
+  int (*next_event)();           // a port that has been rung (silent until unmasked), or -EAGAIN
+  void (*unmask)(uint32_t port);
+};
+
+// The descriptors of the drivers, in this order.
+inline constexpr int kXenDescriptors = 3;
+enum XenDescriptor { kGntalloc, kGntdev, kEvtchn };
+extern const char* const kXenDeviceNames[kXenDescriptors];
+
+// The real ones. They use these descriptors (of this process) from now on.
+const XenCalls& KernelXenCalls();
+void UseXenDescriptors(const int (&fds)[kXenDescriptors]);
+// True on a Xen guest.
+bool RunsOnXen();
+// Pages that all processes of this guest together may share out; 0 if unknown.
+uint32_t GrantLimitPages();
+
+}  // namespace xenloop

@@ -1,0 +1,53 @@
+// One talk between an agent here and an agent in another guest: what may pass, and the socket to the
+// agent here. Knows nothing of links; rendezvous.cc moves the packets.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+
+#include "discovery/peer_table.h"
+#include "discovery/registry.h"
+#include "preload/control.h"
+
+namespace xenloop {
+
+enum class BridgeStage {
+  kAsked,    // the agent here has sent its SEEK
+  kFound,    // asked by the other guest: the agent here is connected, nothing has passed
+  kTalking,  // packets pass
+};
+
+struct Bridge {
+  int fd = -1;  // the agent's socket
+  uid_t uid = 0;
+  BridgeStage stage = BridgeStage::kAsked;
+  uint32_t domid = kNoDomid;
+  uint32_t number = 0;
+  uint64_t agent_id = 0;
+  int event_descriptor = -1;  // a copy of the agent's, see GiveDevices
+  ControlMessage seek;
+};
+
+// Takes one packet from the agent. Its length, 0 at the end, -EAGAIN, -EPROTO for what is no packet.
+ssize_t ReadPacket(int fd, ControlMessage* message);
+// False: the agent does not read, or is gone.
+bool WritePacket(int fd, const ControlMessage& message, const int* descriptors = nullptr,
+                 size_t count = 0);
+
+// The first packet of a talk to an agent here: whose packets follow, with fresh descriptors of the
+// Xen drivers. The daemon keeps a copy of the event channels' one for as long as the talk lasts.
+bool GiveDevices(Bridge* bridge, uint64_t agent_id);
+
+// May this packet of an agent here go out, may this one come in to it? An offer is about a
+// connection whose end here belongs to the agent's user and whose other end lies in that domain.
+bool MayPass(const Bridge& bridge, const ControlMessage& message, const PeerTable& peers,
+             bool outgoing);
+
+// A connected socket of the agent here that holds the connection (as seen from here), or -errno.
+int ConnectToHolder(const Tuple& tuple, Registry* registry, uid_t* uid, uint64_t* agent_id);
+
+void CloseBridge(Bridge* bridge);
+
+}  // namespace xenloop

@@ -1,0 +1,386 @@
+// See rendezvous.h.
+#include "rendezvous/rendezvous.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <list>
+#include <map>
+#include <set>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "channel/xen/xen_transport.h"
+#include "discovery/owner.h"
+#include "rendezvous/bridge.h"
+#include "rendezvous/link.h"
+
+namespace xenloop {
+namespace {
+
+constexpr int kLookMs = 200;  // at the peer table
+constexpr int kRetryMs = 1000;
+constexpr size_t kMostBridges = 4096;
+constexpr char kGroup[] = "xenloop";
+
+class Rendezvous {
+ public:
+  explicit Rendezvous(RendezvousPlaces places) : places_(std::move(places)) {}
+
+  absl::Status Open();
+  void Run();
+
+ private:
+  absl::Status Connect();
+  void Disconnect(const absl::Status& why);
+  void FollowPeers();
+  void FollowLinks();
+  void DropLink(uint32_t domid);
+  void TakeEvents();
+  void Accept();
+  void FromAgent(Bridge* bridge);
+  void Seek(Bridge* bridge);
+  void FromLink(Link* link);
+  void Handle(Link* link, const Frame& frame);
+  void OpenFor(Link* link, const Frame& frame);
+  void End(Bridge* bridge, bool tell);
+  void Refuse(Bridge* bridge, RefusalReason reason);
+  Bridge* Find(uint32_t domid, uint32_t number);
+  Link* LinkTo(uint32_t domid);
+
+  const RendezvousPlaces places_;
+  PeerTable peers_;
+  uint64_t sequence_ = ~uint64_t{0};
+  Registry registry_;
+  int listener_ = -1;
+  int events_ = -1;
+  std::unique_ptr<XenStore> store_;
+  std::map<uint32_t, std::unique_ptr<Link>> links_;
+  std::list<Bridge> bridges_;
+  uint32_t next_number_ = 0;
+};
+
+absl::Status Failed(const std::string& what) {
+  return absl::InternalError(absl::StrCat(what, ": ", strerror(errno)));
+}
+
+absl::Status Rendezvous::Open() {
+  int descriptors[kXenDescriptors];
+  for (int i = 0; i < kXenDescriptors; ++i) {
+    const int flags = i == kEvtchn ? O_RDWR | O_CLOEXEC | O_NONBLOCK : O_RDWR | O_CLOEXEC;
+    descriptors[i] = open(kXenDeviceNames[i], flags);
+    if (descriptors[i] < 0) return Failed(kXenDeviceNames[i]);
+  }
+  events_ = descriptors[kEvtchn];
+  UseXenDescriptors(descriptors);
+  StartXenTransport(KernelXenCalls(), GrantLimitPages());
+  const char* reason = nullptr;
+  if (registry_.Open(places_.registry.c_str(), geteuid(), &reason) != 0)
+    return absl::InternalError(absl::StrCat("registry: ", reason));
+  const std::string path = places_.directory + "/daemon.sock";
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof address.sun_path) return absl::InvalidArgumentError(path);
+  std::strcpy(address.sun_path, path.c_str());
+  unlink(path.c_str());
+  listener_ = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (listener_ < 0 ||
+      bind(listener_, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
+      listen(listener_, 64) != 0)
+    return Failed(path);
+  // Who gets descriptors of the Xen drivers can map whatever is granted to this guest: the members
+  // of one group, who trust each other.
+  const group* members = getgrnam(kGroup);
+  if (members != nullptr && chown(path.c_str(), 0, members->gr_gid) != 0) return Failed(path);
+  if (chmod(path.c_str(), members != nullptr ? 0660 : 0600) != 0) return Failed(path);
+  return absl::OkStatus();
+}
+
+absl::Status Rendezvous::Connect() {
+  if (!peers_.is_open()) {
+    const int error = peers_.Open((places_.directory + "/peers").c_str(), geteuid());
+    if (error != 0) return absl::UnavailableError(absl::StrCat("peers: ", strerror(-error)));
+  }
+  if (peers_.own_domid() == kNoDomid) return absl::UnavailableError("our domid is not known yet");
+  absl::StatusOr<std::unique_ptr<XenStore>> store = places_.open_store();
+  if (!store.ok()) return store.status();
+  store_ = *std::move(store);
+  sequence_ = ~uint64_t{0};
+  static_cast<void>(store_->Remove("data/xenloop-link"));  // of a former daemon
+  return absl::OkStatus();
+}
+
+void Rendezvous::Disconnect(const absl::Status& why) {
+  places_.log(absl::StrCat("rendezvous: ", why.message()));
+  while (!bridges_.empty()) End(&bridges_.front(), false);
+  links_.clear();
+  store_.reset();
+}
+
+Link* Rendezvous::LinkTo(uint32_t domid) {
+  const auto found = links_.find(domid);
+  return found == links_.end() || !found->second->stands() ? nullptr : found->second.get();
+}
+
+Bridge* Rendezvous::Find(uint32_t domid, uint32_t number) {
+  for (Bridge& bridge : bridges_) {
+    if (bridge.domid == domid && bridge.number == number) return &bridge;
+  }
+  return nullptr;
+}
+
+// The talk ends; the agent here sees its socket closed.
+void Rendezvous::End(Bridge* bridge, bool tell) {
+  Link* link = LinkTo(bridge->domid);
+  if (tell && link != nullptr) link->Send(FrameType::kClose, bridge->number, nullptr, 0);
+  CloseBridge(bridge);
+  bridges_.remove_if([bridge](const Bridge& other) { return &other == bridge; });
+}
+
+void Rendezvous::Refuse(Bridge* bridge, RefusalReason reason) {
+  ControlMessage answer;
+  answer.type = ControlType::kRefuse;
+  answer.refusal = static_cast<uint32_t>(reason);
+  answer.receiver_slot = bridge->seek.sender_slot;
+  answer.receiver_generation = bridge->seek.sender_generation;
+  WritePacket(bridge->fd, answer);
+}
+
+void Rendezvous::DropLink(uint32_t domid) {
+  for (auto i = bridges_.begin(); i != bridges_.end();) {
+    Bridge* const bridge = &*i++;
+    if (bridge->domid == domid) End(bridge, false);
+  }
+}
+
+// One link to each guest that takes part.
+void Rendezvous::FollowPeers() {
+  if (peers_.sequence() == sequence_) return;
+  const uint64_t now = peers_.sequence();
+  std::vector<PeerTableRow> rows(kPeerTableCapacity);
+  rows.resize(peers_.Snapshot(rows.data(), rows.size()));
+  if (rows.empty() && !peers_.empty()) return;  // the table is being written
+  sequence_ = now;
+  std::set<uint32_t> wanted;
+  for (const PeerTableRow& row : rows) wanted.insert(row.peer.domid);
+  wanted.erase(peers_.own_domid());
+  for (auto i = links_.begin(); i != links_.end();) {
+    const uint32_t domid = (i++)->first;
+    if (wanted.count(domid) != 0) continue;
+    DropLink(domid);
+    links_.erase(domid);
+    places_.log(absl::StrCat("link to domain ", domid, ": the guest is gone"));
+  }
+  for (const uint32_t domid : wanted) {
+    if (links_.count(domid) != 0) continue;
+    auto link = std::make_unique<Link>(store_.get(), peers_.own_domid(), domid);
+    if (absl::Status status = link->Start(); !status.ok()) {
+      places_.log(absl::StrCat("link to domain ", domid, ": ", status.message()));
+      sequence_ = ~uint64_t{0};  // try again
+      continue;
+    }
+    links_[domid] = std::move(link);
+  }
+}
+
+void Rendezvous::FollowLinks() {
+  for (auto& [domid, link] : links_) {
+    const bool stood = link->stands();
+    const uint32_t port = link->port();
+    const absl::Status status = link->Follow();
+    if (stood && (!link->stands() || link->port() != port)) DropLink(domid);
+    if (!status.ok()) {
+      places_.log(absl::StrCat("link to domain ", domid, ": ", status.message()));
+    } else if (!stood && link->stands()) {
+      places_.log(absl::StrCat("link to domain ", domid, " stands"));
+    }
+  }
+}
+
+void Rendezvous::TakeEvents() {
+  for (int port = NextXenEvent(); port >= 0; port = NextXenEvent())
+    UnmaskXenEvent(static_cast<uint32_t>(port));
+}
+
+void Rendezvous::Accept() {
+  for (;;) {
+    const int fd = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0) return;
+    ucred credentials{};
+    socklen_t size = sizeof credentials;
+    if (bridges_.size() >= kMostBridges ||
+        getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) {
+      close(fd);
+      continue;
+    }
+    Bridge bridge;
+    bridge.fd = fd;
+    bridge.uid = credentials.uid;
+    bridges_.push_back(bridge);
+  }
+}
+
+// Asks the guest in which the other end must be.
+void Rendezvous::Seek(Bridge* bridge) {
+  const Tuple here = Reversed(bridge->seek.tuple);
+  Peer peer;
+  uid_t owner = 0;
+  Link* link = peers_.Find(here.peer.address, &peer) ? LinkTo(peer.domid) : nullptr;
+  if (link == nullptr) return Refuse(bridge, RefusalReason::kNotFound);
+  if (OwnerOf(here, &owner) != 0 || (owner != bridge->uid && bridge->uid != 0))
+    return Refuse(bridge, RefusalReason::kNotAllowed);
+  bridge->domid = peer.domid;
+  // Both daemons choose numbers: they differ in the lowest bit.
+  bridge->number = next_number_++ << 1 | (peers_.own_domid() < peer.domid ? 1 : 0);
+  link->Send(FrameType::kOpen, bridge->number, &bridge->seek, sizeof bridge->seek);
+}
+
+void Rendezvous::FromAgent(Bridge* bridge) {
+  for (;;) {
+    ControlMessage message;
+    const ssize_t n = ReadPacket(bridge->fd, &message);
+    if (n == -EAGAIN) return;
+    if (n <= 0) return End(bridge, true);
+    Link* link = LinkTo(bridge->domid);
+    if (bridge->stage == BridgeStage::kAsked && bridge->domid == kNoDomid &&
+        message.type == ControlType::kSeek) {
+      bridge->seek = message;
+      Seek(bridge);
+    } else if (bridge->stage != BridgeStage::kTalking || link == nullptr ||
+               !MayPass(*bridge, message, peers_, /*outgoing=*/true) ||
+               !link->Send(FrameType::kPacket, bridge->number, &message, sizeof message)) {
+      return End(bridge, true);
+    }
+  }
+}
+
+void Rendezvous::OpenFor(Link* link, const Frame& frame) {
+  ControlMessage seek;
+  if (frame.payload.size() != sizeof seek || Find(link->domid(), frame.bridge) != nullptr ||
+      bridges_.size() >= kMostBridges)
+    return;
+  memcpy(&seek, frame.payload.data(), sizeof seek);
+  Bridge bridge;
+  Peer peer;
+  // The other guest asks about a connection to one of its own addresses, or it lies.
+  const bool own = peers_.Find(seek.tuple.peer.address, &peer) && peer.domid == link->domid();
+  bridge.fd = own ? ConnectToHolder(seek.tuple, &registry_, &bridge.uid, &bridge.agent_id) : -1;
+  if (bridge.fd < 0) {
+    const auto reason = static_cast<uint32_t>(RefusalReason::kNotFound);
+    link->Send(FrameType::kRefused, frame.bridge, &reason, sizeof reason);
+    return;
+  }
+  bridge.stage = BridgeStage::kFound;
+  bridge.domid = link->domid();
+  bridge.number = frame.bridge;
+  bridges_.push_back(bridge);
+  link->Send(FrameType::kOpened, bridge.number, &bridge.agent_id, sizeof bridge.agent_id);
+}
+
+void Rendezvous::Handle(Link* link, const Frame& frame) {
+  if (frame.type == FrameType::kOpen) return OpenFor(link, frame);
+  Bridge* bridge = Find(link->domid(), frame.bridge);
+  if (bridge == nullptr) return;  // ended here meanwhile
+  ControlMessage message;
+  switch (frame.type) {
+    case FrameType::kOpened: {
+      uint64_t agent_id = 0;
+      if (bridge->stage != BridgeStage::kAsked || frame.payload.size() != sizeof agent_id) break;
+      memcpy(&agent_id, frame.payload.data(), sizeof agent_id);
+      if (agent_id == 0 || !GiveDevices(bridge, agent_id)) break;
+      bridge->stage = BridgeStage::kTalking;
+      return;
+    }
+    case FrameType::kRefused: {
+      uint32_t reason = 0;
+      if (frame.payload.size() == sizeof reason) memcpy(&reason, frame.payload.data(), sizeof reason);
+      if (bridge->stage == BridgeStage::kAsked) Refuse(bridge, static_cast<RefusalReason>(reason));
+      return End(bridge, false);
+    }
+    case FrameType::kPacket:
+      if (bridge->stage == BridgeStage::kAsked || frame.payload.size() != sizeof message) break;
+      memcpy(&message, frame.payload.data(), sizeof message);
+      if (!MayPass(*bridge, message, peers_, /*outgoing=*/false)) break;
+      if (bridge->stage == BridgeStage::kFound) {
+        if (!GiveDevices(bridge, 0)) break;
+        bridge->stage = BridgeStage::kTalking;
+      }
+      if (!WritePacket(bridge->fd, message)) break;
+      return;
+    default:
+      return End(bridge, false);
+  }
+  End(bridge, true);
+}
+
+void Rendezvous::FromLink(Link* link) {
+  std::vector<Frame> frames;
+  const bool sound = link->Receive(&frames);
+  for (const Frame& frame : frames) Handle(link, frame);
+  link->Pump();
+  if (sound) return;
+  places_.log(absl::StrCat("link to domain ", link->domid(), " broke down"));
+  DropLink(link->domid());
+  static_cast<void>(link->Reset());
+}
+
+void Rendezvous::Run() {
+  std::string last;
+  for (;;) {
+    if (store_ == nullptr) {
+      if (const absl::Status status = Connect(); !status.ok()) {
+        if (last != status.message()) places_.log(absl::StrCat("rendezvous: ", status.message()));
+        last = std::string(status.message());
+        store_.reset();
+        poll(nullptr, 0, kRetryMs);
+        continue;
+      }
+      last.clear();
+    }
+    FollowPeers();
+    std::vector<pollfd> waits = {{listener_, POLLIN, 0}, {events_, POLLIN, 0},
+                                 {store_->descriptor(), POLLIN, 0}};
+    std::vector<Bridge*> order;
+    for (Bridge& bridge : bridges_) {
+      waits.push_back({bridge.fd, POLLIN, 0});
+      order.push_back(&bridge);
+    }
+    poll(waits.data(), waits.size(), kLookMs);
+    // Agents first: none of them has been ended yet, so all these pointers are good. Ending one
+    // touches no other.
+    for (size_t i = 0; i < order.size(); ++i) {
+      if (waits[i + 3].revents != 0) FromAgent(order[i]);
+    }
+    if (waits[0].revents != 0) Accept();
+    if (waits[1].revents != 0) TakeEvents();
+    for (auto& [domid, link] : links_) {
+      if (link->stands()) FromLink(link.get());
+    }
+    // Also without a word from the descriptor: our own requests may have brought events along.
+    const absl::StatusOr<int> taken = store_->TakeEvents();
+    if (!taken.ok()) {
+      Disconnect(taken.status());
+    } else if (*taken > 0) {
+      FollowLinks();
+    }
+  }
+}
+
+}  // namespace
+
+absl::Status StartRendezvous(RendezvousPlaces places) {
+  auto* rendezvous = new Rendezvous(std::move(places));  // lives as long as the process
+  if (absl::Status status = rendezvous->Open(); !status.ok()) return status;
+  std::thread([rendezvous] { rendezvous->Run(); }).detach();
+  return absl::OkStatus();
+}
+
+}  // namespace xenloop

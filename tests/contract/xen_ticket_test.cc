@@ -1,0 +1,175 @@
+// Hostile tickets and budgets of the Xen transport, on the twin without Xen: whatever a peer sends,
+// the answer is an error, and nothing stays mapped, granted or bound.
+#include <errno.h>
+
+#include <cstring>
+#include <vector>
+
+#include "channel/xen/xen_transport.h"
+#include "gtest/gtest.h"
+#include "tests/contract/fake_xen.h"
+
+namespace xenloop {
+namespace {
+
+constexpr uint32_t kLimitPages = 1024;
+
+class XenTicketTest : public testing::Test {
+ protected:
+  XenTicketTest() {
+    StartXenTransport(FakeXenCalls(), kLimitPages);
+    shared_before_ = FakePagesShared();
+    mapped_before_ = FakePagesMapped();
+    ports_before_ = FakePortsBound();
+  }
+  ~XenTicketTest() override {
+    FailNextShare(0, 0);
+    EXPECT_EQ(FakePagesMapped(), mapped_before_);
+    EXPECT_EQ(FakePortsBound(), ports_before_);
+    EXPECT_EQ(CurrentXenBudget().ports, 0u);
+  }
+  // All FIFOs released: what is still granted is one sleepers' page a domain.
+  void ExpectFifosGone(uint32_t sleeper_pages) {
+    EXPECT_EQ(FakePagesShared(), shared_before_ + sleeper_pages);
+    EXPECT_EQ(CurrentXenBudget().used_pages, sleeper_pages);
+  }
+  static int MapFifo(Ticket ticket) {
+    FifoMapping mapping;
+    const int error = XenTransport().map_fifo(&ticket, &mapping);
+    EXPECT_EQ(error == 0, static_cast<bool>(mapping.fifo));
+    XenTransport().release_fifo(&mapping);
+    return error;
+  }
+
+  uint32_t shared_before_ = 0;
+  uint32_t mapped_before_ = 0;
+  uint32_t ports_before_ = 0;
+};
+
+TEST_F(XenTicketTest, SoundOneIsMappedAndTicketsOfAnotherShapeAreNot) {
+  FifoMapping mine;
+  Ticket ticket;
+  ASSERT_EQ(XenTransport().create_fifo(1 << 16, &mine, &ticket), 0);
+  EXPECT_EQ(MapFifo(ticket), 0);
+  for (const auto& [word, value] : std::vector<std::pair<int, uint64_t>>{
+           {0, 1},                  // no such grant
+           {0, uint64_t{1} << 32},  // no grant reference
+           {0, ~uint64_t{0}},
+           {1, 0},
+           {1, 1},  // no data
+           {1, kMaxXenFifoPages + 1},
+           {1, ~uint64_t{0}},
+           {1, 5},                       // the header promises more
+           {2, ticket.words[2] ^ 1}}) {  // another FIFO's page
+    Ticket other = ticket;
+    other.words[word] = value;
+    EXPECT_LT(MapFifo(other), 0) << word << ' ' << value;
+  }
+  Ticket foreign = ticket;
+  foreign.domid = kFakeDomid + 1;
+  EXPECT_LT(MapFifo(foreign), 0);
+  XenTransport().release_fifo(&mine);
+  EXPECT_LT(MapFifo(ticket), 0);  // revoked before it was mapped
+  ExpectFifosGone(0);
+}
+
+TEST_F(XenTicketTest, ReferencesOfPagesThatAreNotOursToMapAreRefused) {
+  FifoMapping mine;
+  Ticket ticket;
+  ASSERT_EQ(XenTransport().create_fifo(1 << 16, &mine, &ticket), 0);
+  uint32_t nonsense = 1;
+  memcpy(mine.fifo.data + 3 * sizeof nonsense, &nonsense, sizeof nonsense);
+  EXPECT_LT(MapFifo(ticket), 0);
+  XenTransport().release_fifo(&mine);
+  ExpectFifosGone(0);
+}
+
+// A consumer can write the header's page only; what the producer still owes stays what it was.
+TEST_F(XenTicketTest, DataPagesAreReadOnlyForTheConsumer) {
+  FifoMapping mine, theirs;
+  Ticket ticket;
+  ASSERT_EQ(XenTransport().create_fifo(1 << 16, &mine, &ticket), 0);
+  ASSERT_EQ(XenTransport().map_fifo(&ticket, &theirs), 0);
+  EXPECT_DEATH(theirs.fifo.data[8192] = 1, "");
+  XenTransport().release_fifo(&theirs);
+  XenTransport().release_fifo(&mine);
+  ExpectFifosGone(0);
+}
+
+TEST_F(XenTicketTest, BudgetIsSharedAndRunsOutAsAnError) {
+  std::vector<FifoMapping> all;
+  int error = 0;
+  uint64_t smallest = ~uint64_t{0};
+  while (error == 0) {
+    ASSERT_LT(all.size(), 1000u);
+    Ticket ticket;
+    all.emplace_back();
+    error = XenTransport().create_fifo(1 << 20, &all.back(), &ticket);
+    if (error == 0 && all.back().fifo.capacity_bytes < smallest)
+      smallest = all.back().fifo.capacity_bytes;
+  }
+  EXPECT_EQ(error, -ENOSPC);
+  // An eighth of the guest's pages at the most, then less and less, down to what is worth it.
+  EXPECT_EQ(all.front().fifo.capacity_bytes, uint64_t{256} << 10);
+  EXPECT_EQ(smallest, kLeastXenFifoBytes);
+  EXPECT_LE(FakePagesShared() - shared_before_, kLimitPages / 2);  // others want some too
+  EXPECT_GT(CurrentXenBudget().used_pages, kLimitPages / 2 - 17);
+  for (FifoMapping& mapping : all) XenTransport().release_fifo(&mapping);
+  ExpectFifosGone(0);
+}
+
+TEST_F(XenTicketTest, WhatOthersHaveTakenMakesFifosSmallerAndThenAnError) {
+  FifoMapping mine;
+  Ticket ticket;
+  FailNextShare(1, -ENOSPC);  // the header's page, and no more
+  EXPECT_EQ(XenTransport().create_fifo(1 << 16, &mine, &ticket), -ENOSPC);
+  EXPECT_EQ(mine.memory, nullptr);
+  FailNextShare(0, -EPERM);
+  EXPECT_EQ(XenTransport().create_fifo(1 << 16, &mine, &ticket), -EPERM);
+  ExpectFifosGone(0);
+}
+
+TEST_F(XenTicketTest, DoorbellIsMadeByOneEndAndBoundByTheOther) {
+  Doorbell first, second;
+  Ticket there, back;
+  ASSERT_EQ(XenTransport().create_doorbell(&first, &there), 0);
+  ASSERT_NE(there.words[1], 0u);
+  ASSERT_EQ(XenTransport().map_doorbell(&there, &second), 0);
+  ASSERT_EQ(XenTransport().create_doorbell(&second, &back), 0);
+  EXPECT_EQ(back.words[1], 0u);  // there is one already
+  ASSERT_EQ(XenTransport().map_doorbell(&back, &first), 0);
+  RingDoorbell(second);
+  EXPECT_EQ(NextXenEvent(), -EAGAIN);  // nobody sleeps
+  first.own_page->sleepers.fetch_add(1);
+  RingDoorbell(second);
+  EXPECT_EQ(NextXenEvent(), static_cast<int>(first.port));
+  first.own_page->sleepers.fetch_sub(1);
+  RingDoorbell(first, /*certain=*/true);
+  EXPECT_EQ(NextXenEvent(), static_cast<int>(second.port));
+  EXPECT_EQ(NextXenEvent(), -EAGAIN);
+  XenTransport().release_doorbell(&first);
+  RingDoorbell(second, true);  // nobody there
+  XenTransport().release_doorbell(&second);
+  ExpectFifosGone(1);
+}
+
+TEST_F(XenTicketTest, DoorbellTicketsOfAnotherShapeAreRefused) {
+  Doorbell first, second;
+  Ticket ticket;
+  ASSERT_EQ(XenTransport().create_doorbell(&first, &ticket), 0);
+  for (const auto& [word, value] : std::vector<std::pair<int, uint64_t>>{
+           {0, 1}, {0, ~uint64_t{0}}, {1, 0}, {1, 1}, {1, ~uint64_t{0}}}) {
+    Ticket other = ticket;
+    other.words[word] = value;
+    EXPECT_LT(XenTransport().map_doorbell(&other, &second), 0) << word << ' ' << value;
+    EXPECT_EQ(second.page, nullptr);
+    EXPECT_EQ(second.port, 0u);
+  }
+  // Both ends making one, or neither, breaks the protocol.
+  EXPECT_EQ(XenTransport().map_doorbell(&ticket, &first), -EPROTO);
+  XenTransport().release_doorbell(&first);
+  ExpectFifosGone(1);
+}
+
+}  // namespace
+}  // namespace xenloop

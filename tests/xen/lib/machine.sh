@@ -1,0 +1,155 @@
+# The emulated host and the way into its domains. Sourced by tests/xen/run, tests/xen/in and every
+# test; a running lab is described by $run/state.
+#
+#   dom0 SCRIPT            runs a shell script in Dom0; its output and exit status are ours
+#   guest NAME SCRIPT      the same in a guest
+#   push NAME FILE PATH    copies a file there (NAME may be dom0), executable
+#   create NAME [LINE...]  makes a guest, with further lines for its configuration, and waits for it
+# Each is bounded by $limit seconds (default 30). Status 125: the domain does not answer.
+
+declare -A number=([dom0]=1 [a]=2 [b]=3 [c]=4 [d]=5)       # 10.77.0.N, fd77::N, ...:0N
+
+address() { echo "10.77.0.${number[$1]}"; }
+address6() { echo "fd77::${number[$1]}"; }
+mac() { echo "00:16:3e:00:00:0${number[$1]}"; }
+
+# The processor: what QEMU's emulation does wrong is switched off. SMAP: Dom0 crashes at boot (IRET);
+# MONITOR: Xen panics; RDTSCP: PVH guests die; XSAVE and AVX: broken floating-point state, and slow.
+cpu_model=EPYC,+svm,+npt,-smap,-monitor,-rdtscp,-xsave,-xsaveopt,-xsavec,-xgetbv1,-avx,-avx2,-fma,-f16c
+
+# in_domain NAME SCRIPT [INPUT_FILE]
+in_domain() {
+  local name=$1
+  "$images/lab_call" $((base_port + number[$name])) "$run/token" "${limit:-30}" \
+    "export PATH=/usr/bin:/usr/sbin LD_LIBRARY_PATH=/usr/lib/x86_64-linux-gnu HOME=/root
+$2" "${@:3}"
+}
+dom0() { in_domain dom0 "$1"; }
+guest() { in_domain "$1" "$2"; }
+push() { in_domain "$1" "cat >'$3.new' && chmod 755 '$3.new' && mv '$3.new' '$3'" "$2"; }
+domid() { dom0 "xl domid $1"; }
+
+pick_ports() {
+  local try busy
+  for ((try = 0; try < 100; try++)); do
+    base_port=$((20000 + RANDOM % 1000 * 10))
+    busy=$(awk -v low=$base_port '{ split($2, at, ":"); port = strtonum("0x" at[2]) }
+      port >= low && port < low + 10 { print port }' /proc/net/tcp)
+    [[ $busy ]] || return 0
+  done
+  die "no free ports"
+}
+
+# start_machine: QEMU in the background; its serial line goes to $run/serial.log. The network of the
+# emulated host is closed: nothing but the forwarded ports of the loopback interface comes in, and
+# nothing goes out.
+start_machine() {
+  local forward="" name
+  pick_ports
+  for name in "${!number[@]}"; do
+    forward+=",hostfwd=tcp:127.0.0.1:$((base_port + number[$name]))-$(address "$name"):9999"
+  done
+  rm -f "$run"/{serial.log,monitor,pid}
+  setsid qemu-system-x86_64 -name xenloop-lab -accel tcg,thread=multi -M q35,kernel-irqchip=off \
+    -cpu "$cpu_model" -smp 2 -m "$memory_mb" -nodefaults -no-user-config -display none -no-reboot \
+    -kernel "$images/xen" \
+    -append "console=com1 com1=115200,8n1 loglvl=info guest_loglvl=info dom0_mem=768M,max:768M dom0_max_vcpus=1 dom0_vcpus_pin cpuidle=0" \
+    -initrd "$images/vmlinuz console=hvc0 quiet loglevel=4,$run/dom0.img" \
+    -netdev "user,id=net,net=10.77.0.0/24,host=10.77.0.254,dns=10.77.0.253,dhcpstart=10.77.0.200,ipv6=off,restrict=on$forward" \
+    -device e1000,netdev=net,mac=52:54:00:00:77:fe \
+    -virtfs "local,path=$run/share,mount_tag=share,security_model=none,multidevs=remap" \
+    -chardev "file,id=serial,path=$run/serial.log" -serial chardev:serial \
+    -monitor "unix:$run/monitor,server=on,wait=off" -pidfile "$run/pid" \
+    </dev/null > >(grep -v "TCG doesn.t support" >"$run/qemu.log") 2>&1 &
+  qemu_pid=$!
+}
+
+stop_machine() {
+  [[ ${qemu_pid:-} ]] || return 0
+  kill "$qemu_pid" 2>/dev/null
+  wait "$qemu_pid" 2>/dev/null
+  qemu_pid=""
+}
+
+machine_runs() { kill -0 "$qemu_pid" 2>/dev/null; }
+
+# wait_for SECONDS COMMAND...: 1 when time is over, 2 when the machine has died.
+wait_for() {
+  local end=$((SECONDS + $1))
+  shift
+  until "$@"; do
+    machine_runs || return 2
+    ((SECONDS < end)) || return 1
+    sleep 0.2
+  done
+}
+
+dom0_ready() { grep -qa 'LAB.*READY' "$run/serial.log" 2>/dev/null; }
+crashed() { grep -qaE 'Reboot in five|rebooting machine|Panic on CPU|Kernel panic' "$run/serial.log" 2>/dev/null; }
+ready_or_crashed() { dom0_ready || crashed; }
+answers() { limit=5 in_domain "$1" true >/dev/null 2>&1; }
+
+# The guests' consoles and the host's, their last lines: what to look at after a hang.
+last_lines() {
+  local log
+  for log in "$run/serial.log" "$run/qemu.log" "$run"/share/console/*.log; do
+    [[ -s $log ]] || continue
+    echo "--- ${log##*/} (last lines)"
+    tr -d '\r' <"$log" | grep -avE '^ *$|BusyBox v|^Enter .help' | tail -n "${1:-12}" | cut -c1-200
+  done
+}
+
+# One guest's configuration. Dom0 and guest a share processor 0, the others have processor 1: unpinned,
+# a blocking round trip over an event channel takes 5 to 34 ms in the emulator instead of 0.6.
+guest_config() {
+  local name=$1 cpu=1
+  [[ $name != a ]] || cpu=0
+  cat <<END
+name="$name"
+type="$guest_type"
+kernel="/tmp/vmlinux"
+ramdisk="/tmp/guest.img"
+extra="console=hvc0 quiet loglevel=4 lab_name=$name lab_number=${number[$name]}"
+memory=$guest_mb
+maxmem=$guest_mb
+vcpus=1
+cpus="$cpu"
+vif=['bridge=br0,script=/etc/xen/scripts/vif-lab,mac=$(mac "$name")']
+on_crash="preserve"
+on_reboot="destroy"
+on_poweroff="destroy"
+tsc_mode="native"
+END
+}
+
+# boot_guests NAME...: all at once. From tmpfs: over 9p each read of the kernel would cost seconds.
+boot_guests() {
+  local name script="[ -e /tmp/vmlinux ] || cp /share/vmlinux /share/guest.img /tmp/ || exit 1"
+  for name; do
+    script+="
+cat >/tmp/$name.cfg <<'CONFIG'
+$(guest_config "$name")
+CONFIG
+xl create -q /tmp/$name.cfg >/tmp/$name.create 2>&1 &"
+  done
+  script+="
+wait; status=0
+for name in $*; do xl domid \$name >/dev/null 2>&1 || { cat /tmp/\$name.create; status=1; }; done
+exit \$status"
+  limit=90 dom0 "$script" || return 1
+  for name; do wait_for 90 answers "$name" || { echo "guest $name does not answer"; return 1; }; done
+}
+
+create() {
+  local name=$1
+  shift
+  { guest_config "$name"; printf '%s\n' "$@"; } >"$run/share/$name.cfg"
+  limit=90 dom0 "xl create -q /share/$name.cfg" && wait_for 90 answers "$name"
+}
+
+save_state() {
+  local name
+  for name in run images build base_port qemu_pid guest_type guest_mb; do
+    printf '%s=%q\n' "$name" "${!name}"
+  done >"$run/state"
+}

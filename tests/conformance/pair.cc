@@ -72,13 +72,36 @@ FileDescriptor ListenOn(const Address& address, int backlog) {
   return listener;
 }
 
+std::vector<Variant> Possible(std::initializer_list<int> numbers) {
+  std::vector<Variant> possible;
+  for (const int number : numbers) {
+    if (!PeerHasItsOwnNamespace() || kVariants[number].peer == Place::kProcess)
+      possible.push_back(kVariants[number]);
+  }
+  return possible;
+}
+
 std::unique_ptr<ConnectedPair> ConnectedPair::Make(const Variant& variant) {
-  return Make(variant, Loopback(variant.family), Loopback(variant.family));
+  Address address = Loopback(variant.family);
+  if (PeerHasItsOwnNamespace()) {
+    // two_namespaces.sh: 10.71.0.1 and fd71::1 are the test's, .2 and ::2 the peer's.
+    const int last = variant.peer_connects ? 1 : 2;
+    if (variant.family == AF_INET) {
+      reinterpret_cast<sockaddr_in*>(&address.storage)->sin_addr.s_addr = htonl(0x0a470000 + last);
+    } else {
+      auto* name = reinterpret_cast<sockaddr_in6*>(&address.storage);
+      inet_pton(AF_INET6, last == 1 ? "fd71::1" : "fd71::2", &name->sin6_addr);
+    }
+  }
+  return Make(variant, address, address);
 }
 
 std::unique_ptr<ConnectedPair> ConnectedPair::Make(const Variant& variant, const Address& listen_on,
                                                    Address connect_to) {
+  // A socket belongs to the namespace in which it was made.
+  if (!variant.peer_connects) EnterPeerNamespace(true);
   const FileDescriptor listener = ListenOn(listen_on);
+  if (!variant.peer_connects) EnterPeerNamespace(false);
   connect_to.set_port(LocalName(listener.get()).port());
   std::unique_ptr<ConnectedPair> pair(new ConnectedPair());
   PeerStart start;

@@ -2,7 +2,9 @@
 
 #include "tests/conformance/peer.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -22,6 +24,19 @@ std::vector<int>& Kept() {
 }
 
 }  // namespace
+
+bool PeerHasItsOwnNamespace() { return getenv("XENLOOP_CONFORMANCE_PEER_NAMESPACE") != nullptr; }
+
+void EnterPeerNamespace(bool there) {
+  if (!PeerHasItsOwnNamespace()) return;
+  static const FileDescriptor own(open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC));
+  static const FileDescriptor of_peers(
+      open(getenv("XENLOOP_CONFORMANCE_PEER_NAMESPACE"), O_RDONLY | O_CLOEXEC));
+  if (setns((there ? of_peers : own).get(), CLONE_NEWNET) != 0) {
+    perror("the peers' network namespace");
+    exit(2);
+  }
+}
 
 void KeepFromPeers(int fd) { Kept().push_back(fd); }
 
@@ -44,6 +59,7 @@ Peer::Peer(Place place, const PeerStart& start) {
       prctl(PR_SET_PDEATHSIG, SIGKILL);
       alarm(30);
       CloseKept();
+      EnterPeerNamespace(true);
       ServePeer(ends[1], start);
       _exit(0);
     }

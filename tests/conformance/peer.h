@@ -107,6 +107,11 @@ class Peer {
 };
 
 // Descriptors of the test's process that a forked peer must not keep open.
+// XENLOOP_CONFORMANCE_PEER_NAMESPACE names a file of ip-netns(8) in which the peers live.
+bool PeerHasItsOwnNamespace();
+// Goes there, or back to the tests' own; this thread only. Nothing where there is none.
+void EnterPeerNamespace(bool there);
+
 void KeepFromPeers(int fd);
 void ForgetKept(int fd);
 void CloseKept();

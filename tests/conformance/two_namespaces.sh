@@ -1,7 +1,7 @@
 #!/bin/bash
 # Two network namespaces joined by a veth pair, as two containers are, put into one realm by a
-# shared runtime directory: a transfer between them must be upgraded. Needs root and `ip netns`;
-# exits 77 with the reason where these are missing.
+# shared runtime directory: a transfer between them must be upgraded, and the suites pass with the
+# peers on the other side. Needs root and `ip netns`; exits 77 with the reason where these are missing.
 #
 # usage: two_namespaces.sh CONFORMANCE_BINARY LIBXENLOOP_SO
 
@@ -61,6 +61,19 @@ for address in 10.71.0.1 fd71::1; do
   server=
   cat "$server_output"
   port=$((port + 1))
+done
+# The suites whose peers are processes and whose addresses are not those of one host. First the oracle.
+suites="BackpressureTest CloseTest DupTest EpollEdgeTest EpollTest ForkTest IntegrityTest JumpTest
+  LastWordsTest MmsgTest PollTest QueryTest ReceiveFlagsTest ReceiveTest ResetTest SelectTest SendTest
+  SendfileTest SignalIoTest InheritTest KilledPeerTest SpliceTest StdioTest TimeoutTest VectorTest"
+here=$(dirname "$0")
+for mode in native local; do
+  preload=
+  [ $mode = native ] || preload=$library
+  ip netns exec "$a" env XENLOOP_TEST_POINTS=1 XENLOOP_UPGRADE_AFTER=1000000 \
+      XENLOOP_RUNTIME_DIR="$realm" XENLOOP_CONFORMANCE_MODE=$mode \
+      XENLOOP_CONFORMANCE_PEER_NAMESPACE="/run/netns/$b" \
+      bash "$here/run.sh" "$program" "$preload" $suites || status=1
 done
 if [ "$status" -ne 0 ]; then
   echo "FAILED; reproduce: $0 $program $library"

@@ -227,39 +227,6 @@ TEST_P(InheritTest, CloseOnExecIsNotInherited) {
   ExpectEnds(sleeping);
 }
 
-void SendDescriptor(int channel, int fd) {
-  char byte = 'd';
-  iovec piece = {&byte, 1};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr message{};
-  message.msg_iov = &piece;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof(control);
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof(int));
-  memcpy(CMSG_DATA(header), &fd, sizeof(int));
-  EXPECT_EQ(Call(sendmsg(channel, &message, 0)), Done(1));
-}
-
-int ReceiveDescriptor(int channel) {
-  char byte;
-  iovec piece = {&byte, 1};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr message{};
-  message.msg_iov = &piece;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof(control);
-  int fd = -1;
-  if (recvmsg(channel, &message, 0) == 1) {
-    memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(int));
-  }
-  return fd;
-}
-
 TEST_P(InheritTest, PassedToAnotherProcess) {
   int channel[2];
   ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, channel), 0);
@@ -274,11 +241,73 @@ TEST_P(InheritTest, PassedToAnotherProcess) {
   });
   peer().Send(500);
   ASSERT_TRUE(WaitForBytes(fd(), 500));
-  SendDescriptor(ours.get(), fd());
+  EXPECT_TRUE(SendDescriptor(ours.get(), fd()));
   EXPECT_EQ(pair().Close(), 0);
   peer().Send(500);
   peer().Receive(50000);
   peer().ReceiveEndOfStream();
+  EXPECT_TRUE(child.Succeeded());
+}
+
+// By exec with a cleared environment: nobody there knows of us.
+TEST_P(InheritTest, PassedToAProgramWithoutTheLibrary) {
+  constexpr size_t kBytes = 400;
+  int channel[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel), 0);
+  const FileDescriptor ours(channel[0]), theirs(channel[1]);
+  peer().Start(Op::kEcho, kBytes, 0, 0);
+  const std::string number = "--channel=" + std::to_string(theirs.get());
+  const std::string first = "--from=" + std::to_string(pair().sent.offset());
+  const std::string count = "--bytes=" + std::to_string(kBytes);
+  const pid_t taker = fork();
+  if (taker == 0) {
+    close(fd());
+    fcntl(theirs.get(), F_SETFD, 0);
+    char* const none[] = {nullptr};
+    execle("/proc/self/exe", "heir", "--role=heir", number.c_str(), first.c_str(), count.c_str(),
+           nullptr, none);
+    _exit(127);
+  }
+  EXPECT_TRUE(SendDescriptor(ours.get(), fd()));
+  EXPECT_EQ(pair().Close(), 0);
+  ExpectEnds(taker);
+  peer().ExpectMoved(kBytes);
+  peer().ReceiveEndOfStream();
+}
+
+// Who gets a listening socket accepts, and what it accepts is a connection like any other.
+TEST_P(InheritTest, ListenerPassedToAnotherProcess) {
+  int channel[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, channel), 0);
+  const FileDescriptor ours(channel[0]), theirs(channel[1]);
+  ChildProcess child([&] {
+    const FileDescriptor listener(ReceiveDescriptor(theirs.get()));
+    CHILD_CHECK(listener.get() >= 0);
+    for (int i = 0; i < 3; ++i) {
+      const FileDescriptor accepted(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+      CHILD_CHECK(accepted.get() >= 0);
+      ByteStream received(1), sent(2);
+      CHILD_CHECK(EchoBytes(accepted.get(), &received, &sent, 3000).bytes == 3000);
+    }
+    return true;
+  });
+  FileDescriptor listener = ListenOn(Loopback(AF_INET));
+  const Address name = LocalName(listener.get());
+  EXPECT_TRUE(SendDescriptor(ours.get(), listener.get()));
+  EXPECT_EQ(listener.Close(), 0);
+  for (int i = 0; i < 3; ++i) {
+    const FileDescriptor client(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    ASSERT_EQ(Call(connect(client.get(), name.get(), name.length)), Done(0));
+    ByteStream sent(1), received(2);
+    for (int part = 0; part < 3; ++part) {
+      ASSERT_EQ(SendBytes(client.get(), &sent, 1000).bytes, 1000u);
+      ASSERT_EQ(ReceiveBytes(client.get(), &received, 1000).bytes, 1000u);
+      if (part == 0) {
+        ASSERT_TRUE(UpgradeIfWanted(client.get())) << strerrorname_np(errno);
+      }
+      MarkedPoint(client.get());
+    }
+  }
   EXPECT_TRUE(child.Succeeded());
 }
 
@@ -287,7 +316,7 @@ TEST_P(InheritTest, PassedWithinTheProcess) {
   ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, channel), 0);
   const FileDescriptor ours(channel[0]), theirs(channel[1]);
   peer().Send(500);
-  SendDescriptor(ours.get(), fd());
+  EXPECT_TRUE(SendDescriptor(ours.get(), fd()));
   const FileDescriptor passed(ReceiveDescriptor(theirs.get()));
   ASSERT_GE(passed.get(), 0);
   EXPECT_EQ(ReceiveBytes(passed.get(), &pair().received, 500).bytes, 500u);

@@ -56,6 +56,10 @@ size_t FillUp(int fd, ByteStream* sent);
 // The same with other bytes: `send_some` returns what a send with MSG_DONTWAIT does.
 size_t FillUpWith(const std::function<ssize_t()>& send_some);
 
+// SCM_RIGHTS over a UNIX socket. False, or -1, if it does not go.
+bool SendDescriptor(int channel, int fd);
+int ReceiveDescriptor(int channel);
+
 }  // namespace conformance
 
 #endif  // TESTS_CONFORMANCE_TRANSFER_H_

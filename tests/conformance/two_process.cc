@@ -91,7 +91,10 @@ int RunRole(int argc, char** argv) {
   const size_t bytes = strtoul(Argument(argc, argv, "bytes", "20000000").c_str(), nullptr, 10);
   if (role == "heir") {
     alarm(kLimitSeconds);
-    return Inherit(atoi(Argument(argc, argv, "fd", "-1").c_str()),
+    const int channel = atoi(Argument(argc, argv, "channel", "-1").c_str());
+    const int fd = channel >= 0 ? ReceiveDescriptor(channel)
+                                : atoi(Argument(argc, argv, "fd", "-1").c_str());
+    return Inherit(fd,
                    strtoul(Argument(argc, argv, "from", "0").c_str(), nullptr, 10), bytes,
                    Argument(argc, argv, "shared", "") == "1");
   }

@@ -190,7 +190,8 @@ payload() {
   rm -f "$root/$multiarch/libc.so.6" "$root"/usr/lib64/ld-linux*     # both images have them
   (cd "$root" && find . -mindepth 1 -print0 | cpio -0 -o -H newc --quiet -R 0:0 | gzip -1) >"$run/payload.img"
   mkdir -p "$run/share/console"
-  cat "$images/guest.img" "$run/payload.img" >"$run/share/guest.img"
+  # Plain for the guests: the toolstack itself unpacks a compressed image, and of two the first only.
+  gzip -dc "$images/guest.img" "$run/payload.img" >"$run/share/guest.img"
   cat "$images/dom0.img" "$run/payload.img" >"$run/dom0.img"
   cp "$images/vmlinux" "$run/share/vmlinux"
 }

@@ -28,7 +28,7 @@ knows c "$(address b)" "$b"
 guest b "setsid sh -c 'ip link set eth0 down; ip link set eth0 address $(mac c); ip link set eth0 up
   ip addr add 10.77.0.66/24 dev eth0; for i in 1 2 3 4 5 6 7 8; do ping -c 1 -W 1 -I 10.77.0.66 $(address a); sleep 0.5; done
   ip addr del 10.77.0.66/24 dev eth0; ip link set eth0 down; ip link set eth0 address $(mac b); ip link set eth0 up
-  ip -6 addr add $(address6 b)/64 dev eth0; arping -U -c 2 -I eth0 $(address b)' >/tmp/lie.log 2>&1 </dev/null &"
+  ip -6 addr add $(address6 b)/64 dev eth0; ping -c 1 -W 1 10.77.0.254; ping -c 1 -W 1 $(address a)' >/tmp/lie.log 2>&1 </dev/null &"
 said=""
 for ((i = 0; i < 12; i++)); do
   now_said=$(guest a 'ping -c 1 -W 1 10.77.0.66 >/dev/null; xenloopd --peers' | awk '$1 == "10.77.0.66" { print $2 }')

@@ -46,7 +46,10 @@ else
 fi
 
 # A full quota: b cannot say that it takes part, says why, and does when there is room again.
-guest b "killall xenloopd; i=0; while xenstore-write data/fill/\$i x 2>/dev/null; do i=\$((i + 1)); done; echo \$i nodes" >"$run/logs/quota.out"
+limit=100 guest b 'killall xenloopd; sleep 0.5; xenstore-rm data/xenloop 2>/dev/null; i=0
+  while [ $i -lt 3000 ] && xenstore-write data/fill/$i x 2>/dev/null; do i=$((i + 1)); done
+  [ $i -lt 3000 ] && ! xenstore-write data/fill/more x 2>/dev/null && echo $i nodes' >"$run/logs/quota.out" ||
+  fail "no quota found: $(cat "$run/logs/quota.out")"
 note "quota: $(tail -n 1 "$run/logs/quota.out")"
 guest b 'rm -f /tmp/xenloopd.log'
 daemon b

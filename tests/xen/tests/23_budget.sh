@@ -11,7 +11,19 @@ listening b 7401
 guest a "$with_library stream-check send $(address b):7401 42 10000000" || fail "the sender ended with $?"
 ended b receiver
 [[ $(fifo_bytes a) == 0 ]] || fail "bytes went through FIFOs without pages"
-note "without pages: $(guest a 'tail -n 1 /tmp/stats.json' | jq -c '.fallbacks // .reasons // {}')"
+# A live stream tells why.
+serve b receiver "timeout 20 stream-check receive 0.0.0.0:7403 42"
+listening b 7403
+serve a sender "timeout 12 stream-check send $(address b):7403 42 0"
+said=""
+for ((i = 0; i < 20; i++)); do
+  said=$(for name in a b; do guest $name 'xenloop stat' 2>&1; done)
+  [[ $said == *'no grants left'* ]] && break
+  sleep 0.3
+done
+[[ $said == *'no grants left'* ]] || fail "no reason is shown: $said"
+note "without pages: $(grep -m 1 'no grants left' <<<"$said" | tr -s ' ')"
+guest a 'killall stream-check'; guest b 'killall stream-check' || true
 for name in a b; do guest $name "echo $before >/sys/module/xen_gntalloc/parameters/limit"; done
 serve b receiver "stream-check receive 0.0.0.0:7402 42"
 listening b 7402

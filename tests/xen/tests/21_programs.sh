@@ -28,12 +28,12 @@ expect_fifo redis
 needs b nginx; needs a wrk curl
 guest b "mkdir -p /tmp/www /var/log/nginx /var/lib/nginx && head -c 1024 /dev/zero >/tmp/www/1k && head -c 3000000 /dev/urandom >/tmp/www/3m
   printf 'pid /tmp/nginx.pid; error_log /tmp/nginx.err; daemon off; user root; worker_processes 1; events {} http { access_log off; server { listen 7203; root /tmp/www; } }' >/tmp/nginx.conf"
-serve b nginx 'nginx -c /tmp/nginx.conf'
+serve b web 'nginx -c /tmp/nginx.conf'
 listening b 7203
 answer=$(guest a "$with_library wrk -t 1 -c 4 -d 3 http://$there:7203/1k")
 [[ $answer != *'Socket errors'* && $answer != *Non-2xx* ]] || fail "$answer"
 note "nginx under wrk: $(awk '/Requests\/sec/ { print $2, "requests/s" }' <<<"$answer")"
 [[ $(guest a "$with_library curl -sS http://$there:7203/3m | sha256sum") == "$(guest b 'sha256sum </tmp/www/3m')" ]] || fail "a wrong file"
 guest b 'kill -QUIT $(cat /tmp/nginx.pid)'
-ended b nginx
+ended b web
 expect_fifo nginx

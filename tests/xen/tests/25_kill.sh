@@ -28,4 +28,4 @@ for victim in receiver sender; do
   eventually 10 same_events
   note "$victim killed: $(guest b 'cat /tmp/receiver.log' | head -n 1)"
 done
-guest a 'dmesg | grep -iE "BUG|oops" && exit 1 || exit 0' || fail "the guest's kernel complains"
+guest a 'dmesg | grep -E "BUG:|Oops" && exit 1 || exit 0' || fail "the guest's kernel complains"

@@ -20,5 +20,5 @@ for how in fork exec; do
 done
 guest a 'tail -n 4 /tmp/stats.json' | grep -q 'fork: a child cannot reach' || fail "no fallback at fork: $(guest a 'cat /tmp/stats.json')"
 for name in a b; do
-  guest $name 'dmesg | grep -iE "BUG|oops|segfault" && exit 1 || exit 0' || fail "$name: $(guest $name 'dmesg | tail -n 3')"
+  guest $name 'dmesg | grep -E "BUG:|Oops|segfault" && exit 1 || exit 0' || fail "$name: $(guest $name 'dmesg | tail -n 3')"
 done

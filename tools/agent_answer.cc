@@ -47,6 +47,11 @@ void DecodeProcess(const json& packet, ProcessReport* process) {
   process->connections = NumberAt(packet, "connections");
   process->upgraded = NumberAt(packet, "upgraded");
   AddCountsAt(packet, "fallbacks", &process->fallbacks);
+  const auto xen = packet.find("xen");
+  if (xen == packet.end() || !xen->is_object()) return;
+  process->xen = XenReport{NumberAt(*xen, "domid"), NumberAt(*xen, "granted_pages"),
+                           NumberAt(*xen, "may_grant_pages"), NumberAt(*xen, "guest_limit_pages"),
+                           NumberAt(*xen, "event_channels")};
 }
 
 }  // namespace

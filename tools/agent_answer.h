@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,15 @@ struct StreamReport {
   bool IsAccelerated() const { return route_send != "tcp" || route_receive != "tcp"; }
 };
 
+// What a process with peers in other guests has of Xen's scarce goods.
+struct XenReport {
+  uint64_t domid = 0;
+  uint64_t granted_pages = 0;
+  uint64_t may_grant_pages = 0;    // its own share
+  uint64_t guest_limit_pages = 0;  // of all processes together
+  uint64_t event_channels = 0;
+};
+
 struct ProcessReport {
   uint64_t pid = 0;
   uid_t uid = 0;
@@ -47,6 +57,7 @@ struct ProcessReport {
   uint64_t connections = 0;
   uint64_t upgraded = 0;
   std::map<std::string, uint64_t> fallbacks;  // by reason
+  std::optional<XenReport> xen;
   std::vector<StreamReport> streams;
   bool introduced = false;  // its "process" packet came
   bool complete = false;    // its last packet came

@@ -132,6 +132,13 @@ std::string SnapshotTable(const Snapshot& snapshot, const RateMeter* rates) {
   }
   std::string text = any ? table.ToString() : "";
   absl::StrAppend(&text, Summary(snapshot));
+  for (const ProcessReport& process : snapshot.processes) {
+    if (!process.xen) continue;
+    absl::StrAppend(&text, process.program, " (", process.pid, ") grants ",
+                    process.xen->granted_pages, " of its ", process.xen->may_grant_pages,
+                    " pages (the guest's limit: ", process.xen->guest_limit_pages, ") and has ",
+                    Counted(process.xen->event_channels, "event channel"), "\n");
+  }
   for (const std::string& note : snapshot.notes) absl::StrAppend(&text, "note: ", note, "\n");
   return text;
 }
@@ -141,6 +148,14 @@ std::string SnapshotJson(const Snapshot& snapshot, bool indented) {
   for (const ProcessReport& process : snapshot.processes) {
     json streams = json::array();
     for (const StreamReport& stream : process.streams) streams.push_back(StreamJson(stream));
+    json xen = nullptr;
+    if (process.xen) {
+      xen = {{"domid", process.xen->domid},
+             {"granted_pages", process.xen->granted_pages},
+             {"may_grant_pages", process.xen->may_grant_pages},
+             {"guest_limit_pages", process.xen->guest_limit_pages},
+             {"event_channels", process.xen->event_channels}};
+    }
     processes.push_back({{"pid", process.pid},
                          {"uid", process.uid},
                          {"program", process.program},
@@ -149,6 +164,7 @@ std::string SnapshotJson(const Snapshot& snapshot, bool indented) {
                          {"upgraded", process.upgraded},
                          {"fallbacks", process.fallbacks},
                          {"complete", process.complete},
+                         {"xen", std::move(xen)},
                          {"streams", std::move(streams)}});
   }
   const json picture = {{"processes", std::move(processes)}, {"notes", snapshot.notes}};

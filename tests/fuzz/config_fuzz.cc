@@ -24,13 +24,13 @@ void CheckBounds(const Config& config) {
 }
 
 void CheckAgreement(const Config& config, const tools::ConfigFile& file) {
+  // The last value that the tools accept counts, if they find nothing wrong.
+  if (!file.problems.empty()) return;
   XENLOOP_REQUIRE((config.rules.problem == nullptr) == (file.rules.problem == nullptr));
   XENLOOP_REQUIRE(config.rules.port_count == file.rules.port_count &&
                   config.rules.address_count == file.rules.address_count &&
                   strcmp(config.rules.programs, file.rules.programs) == 0 &&
                   strcmp(config.rules.except_users, file.rules.except_users) == 0);
-  // The last value that the tools accept counts, if they find nothing wrong.
-  if (!file.problems.empty()) return;
   if (const auto value = file.Value("enabled")) {
     XENLOOP_REQUIRE(config.enabled == tools::OnOrOff(*value));
   }

@@ -3,12 +3,7 @@
 # machine has, the other's bytes stay right and private, her programs keep running, and when he is
 # gone they are as idle as before. Once as installed, and once where users are allowed to share
 # memory with each other (other_users), so that he is let in further. See SECURITY.md.
-if [[ -z ${E2E_INSIDE:-} ]]; then
-  own=(unshare -n)
-  [[ $(id -u) == 0 ]] || own=(unshare -rn)
-  export E2E_INSIDE=1
-  exec "${own[@]}" bash -c 'PATH=$PATH:/usr/sbin:/sbin; ip link set lo up; exec bash "$0"' "$0"
-fi
+. "$(dirname "$0")/own_namespaces.bash"
 . "$(dirname "$0")/lib.sh"
 need redis-server redis-cli redis-benchmark setpriv
 need_root

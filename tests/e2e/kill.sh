@@ -7,13 +7,7 @@
 #                                  E2E_SECONDS=3000 tests/e2e/kill.sh 1000
 #
 # In a network namespace of its own: `xenloop off` must not reach what else runs on this machine.
-if [[ -z ${E2E_INSIDE:-} ]]; then
-  own=(unshare -nm)
-  [[ $(id -u) == 0 ]] || own=(unshare -rnm)
-  export E2E_INSIDE=1
-  exec "${own[@]}" bash -c 'PATH=$PATH:/usr/sbin:/sbin; ip link set lo up; mount -t tmpfs none /run; exec bash "$0" "$@"' \
-    "$0" "$@"
-fi
+. "$(dirname "$0")/own_namespaces.bash"
 . "$(dirname "$0")/lib.sh"
 check=$build/bin/stream-check
 [[ -x $check ]] || fail "$check is missing (build it first)"

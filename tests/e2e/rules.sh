@@ -2,12 +2,7 @@
 # The administrator's rules in /etc/xenloop.conf: what they except stays on TCP, bytes right, and the
 # environment cannot widen them; what they name is accelerated. In a mount namespace with an /etc of
 # its own.
-if [[ -z ${E2E_INSIDE:-} ]]; then
-  own=(unshare -nm)
-  [[ $(id -u) == 0 ]] || own=(unshare -rnm)
-  export E2E_INSIDE=1
-  exec "${own[@]}" bash -c 'PATH=$PATH:/usr/sbin:/sbin; ip link set lo up; exec bash "$0"' "$0"
-fi
+. "$(dirname "$0")/own_namespaces.bash"
 . "$(dirname "$0")/lib.sh"
 check=$build/bin/stream-check
 [[ -x $check ]] || fail "$check is missing (build it first)"

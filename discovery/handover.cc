@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 
 #include "channel/base/sys.h"
 #include "discovery/runtime_directory.h"
@@ -50,8 +49,7 @@ bool ReadBucket(int fd, pid_t pid, Bucket* bucket) {
 // here: only a true answer is looked into.
 bool MayHaveNotes(const char* base, uid_t uid, pid_t pid) {
   char path[160];
-  const int n = snprintf(path, sizeof path, "%s/xenloop-%u/handovers", base, uid);
-  if (n < 0 || static_cast<size_t>(n) >= sizeof path) return false;
+  if (!RuntimePath(base, uid, "handovers", path)) return false;
   const long fd = sys::Call(SYS_openat, AT_FDCWD, sys::Word(path),
                             O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
   if (fd < 0) return false;
@@ -65,9 +63,8 @@ bool MayHaveNotes(const char* base, uid_t uid, pid_t pid) {
 
 int WriteEntry(int fd, pid_t pid, size_t index, Handover note) {
   note.check = CheckOf(note);
-  const long put =
-      sys::Call(SYS_pwrite64, fd, sys::Word(&note), sizeof note,
-                OffsetOf(pid) + static_cast<off_t>(index * sizeof note));
+  const long put = sys::Call(SYS_pwrite64, fd, sys::Word(&note), sizeof note,
+                             OffsetOf(pid) + static_cast<off_t>(index * sizeof note));
   return put == sizeof note ? 0 : put < 0 ? static_cast<int>(put) : -ENOSPC;
 }
 

@@ -3,18 +3,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <sys/stat.h>
+
+#include <initializer_list>
 
 #include "channel/base/sys.h"
 
 namespace xenloop {
 namespace {
-
-bool NameOf(const char* base, uid_t uid, char (&path)[160]) {
-  const int n = snprintf(path, sizeof path, "%s/xenloop-%u", base, uid);
-  return n > 0 && static_cast<size_t>(n) < sizeof path;
-}
 
 // `fd` if it is of that kind and of that user alone; else closed and -EPERM.
 int Trusted(long fd, uid_t uid, mode_t kind, const char* otherwise, const char** reason) {
@@ -31,10 +27,31 @@ int Trusted(long fd, uid_t uid, mode_t kind, const char* otherwise, const char**
 
 }  // namespace
 
+bool RuntimePath(const char* base, uid_t uid, const char* name, char (&path)[160]) {
+  char digits[12];
+  char* number = digits + sizeof digits - 1;
+  *number = '\0';
+  do {
+    *--number = static_cast<char>('0' + uid % 10);
+    uid /= 10;
+  } while (uid != 0);
+  size_t length = 0;
+  for (const char* part :
+       {base, "/xenloop-", static_cast<const char*>(number), *name != '\0' ? "/" : "", name}) {
+    for (; *part != '\0'; ++part) {
+      if (length + 1 == sizeof path) return false;
+      path[length++] = *part;
+    }
+  }
+  path[length] = '\0';
+  return true;
+}
+
 int MakeRuntimeDirectory(const char* base, uid_t uid, const char** reason) {
   char path[160];
-  const long made =
-      NameOf(base, uid, path) ? sys::Call(SYS_mkdirat, AT_FDCWD, sys::Word(path), 0755) : -ENAMETOOLONG;
+  const long made = RuntimePath(base, uid, "", path)
+                        ? sys::Call(SYS_mkdirat, AT_FDCWD, sys::Word(path), 0755)
+                        : -ENAMETOOLONG;
   if (made == 0 || made == -EEXIST) return 0;
   *reason = "runtime directory cannot be made";
   return static_cast<int>(made);
@@ -43,7 +60,7 @@ int MakeRuntimeDirectory(const char* base, uid_t uid, const char** reason) {
 int OpenRuntimeFile(const char* base, uid_t uid, const char* name, int flags, unsigned mode,
                     const char** reason) {
   char path[160];
-  long fd = NameOf(base, uid, path)
+  long fd = RuntimePath(base, uid, "", path)
                 ? sys::MakeDescriptor(SYS_openat, AT_FDCWD, sys::Word(path),
                                       O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
                 : -ENAMETOOLONG;

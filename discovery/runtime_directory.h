@@ -6,6 +6,10 @@
 
 namespace xenloop {
 
+// DIR/xenloop-UID, and below it `name` unless that is empty. False: too long. Without printf, which
+// costs every program four pages at its start.
+bool RuntimePath(const char* base, uid_t uid, const char* name, char (&path)[160]);
+
 // Makes it unless it is there. 0, or -errno with *reason set (a literal).
 int MakeRuntimeDirectory(const char* base, uid_t uid, const char** reason);
 

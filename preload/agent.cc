@@ -31,7 +31,7 @@ namespace {
 constexpr int kFailed = 3;
 constexpr size_t kStackBytes = 256 * 1024;
 constexpr uint64_t kLongestThreadStartMs = 200;  // on a busy machine; only _Fork and clone(2) wait
-constexpr uint64_t kLongestBackoff = 65536;  // operations between two attempts at the most
+constexpr uint64_t kLongestBackoff = 65536;      // operations between two attempts at the most
 
 // Takes this process's bits out of a set and calls `work` on each.
 void TakeOurs(SideSet& set, void (*work)(uint32_t)) {
@@ -117,8 +117,8 @@ void* AgentMain(void*) {
     TakeOurs(Arena()->service, ServiceSide);
     TakeOurs(Arena()->wanted, ConsiderSide);
     const int reclaim_ms = ReclaimIdleMemory();
-    timeout_ms = Sooner(Sooner(reclaim_ms, RetryPostponed()),
-                        Sooner(AcceptPostponed(), ForgiveRinging()));
+    timeout_ms =
+        Sooner(Sooner(reclaim_ms, RetryPostponed()), Sooner(AcceptPostponed(), ForgiveRinging()));
   }
 }
 
@@ -164,11 +164,14 @@ const char* Prepare() {
   if (agent.registry.Open(GetConfig().runtime_dir, agent.uid, &reason) != 0) return reason;
   agent.registry.MoveDescriptor(MakePrivate(agent.registry.descriptor()));
   if (agent.sides == nullptr) {
+    constexpr size_t kSidesBytes = sizeof(AgentSide) * kMaxSides;
     const long memory =
-        sys::Call(SYS_mmap, 0, sizeof(AgentSide) * kMaxSides, PROT_READ | PROT_WRITE,
+        sys::Call(SYS_mmap, 0, kSidesBytes + sizeof(Channel) * kMaxChannels, PROT_READ | PROT_WRITE,
                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory < 0 && memory > -4096) return "out of memory";
     agent.sides = reinterpret_cast<AgentSide*>(memory);
+    agent.channels.first = reinterpret_cast<Channel*>(memory + kSidesBytes);
+    for (Channel& channel : agent.channels) channel = Channel{};
   }
   const char* const no_descriptors = "no descriptors left";
   agent.epoll_fd =
@@ -307,8 +310,7 @@ namespace {
 bool SwitchedOff(Side* side) {
   Switch now = agent.refused_for_now.load(std::memory_order_acquire);
   if (now == Switch::kFoundOff || (now == Switch::kOn && agent.started.load() == 0)) {
-    const bool off =
-        sys::Call(SYS_faccessat, AT_FDCWD, sys::Word(kSwitchedOffFile), F_OK) == 0;
+    const bool off = sys::Call(SYS_faccessat, AT_FDCWD, sys::Word(kSwitchedOffFile), F_OK) == 0;
     const Switch found = off ? Switch::kFoundOff : Switch::kOn;
     if (agent.refused_for_now.compare_exchange_strong(now, found, std::memory_order_acq_rel))
       now = found;

@@ -59,12 +59,21 @@ struct AgentSide {
   FifoMapping theirs;
 };
 
+// kMaxChannels of them once the agent has been started, none before: a program that has no agent
+// pays no page for them.
+struct ChannelTable {
+  Channel* first = nullptr;
+  Channel& operator[](uint32_t index) const { return first[index]; }
+  Channel* begin() const { return first; }
+  Channel* end() const { return first == nullptr ? nullptr : first + kMaxChannels; }
+};
+
 struct AgentState {
-  std::atomic<uint32_t> tid;              // of the agent's thread; any thread
-  std::atomic<int> started;               // 0 no, 1 being started, 2 runs; any thread
-  std::atomic<Switch> refused_for_now;    // any thread
-  std::atomic<int> poke_fd;               // any thread
-  std::atomic<int> parent_poke_fd;        // of the process that forked us; any thread
+  std::atomic<uint32_t> tid{0};           // of the agent's thread; any thread
+  std::atomic<int> started{0};            // 0 no, 1 being started, 2 runs; any thread
+  std::atomic<Switch> refused_for_now{};  // any thread
+  std::atomic<int> poke_fd{0};            // any thread
+  std::atomic<int> parent_poke_fd{0};     // of the process that forked us; any thread
   Doorbell doorbell;                      // ours; constant once started
   int epoll_fd = -1;
   int listen_fd = -1;
@@ -72,12 +81,12 @@ struct AgentState {
   uint64_t netns_cookie = 0;
   uint32_t uid = 0;
   // What other guests may see of our sleepers; any thread. Pages are added and stay.
-  DoorbellPage* own_pages[kMostGuests];
-  std::atomic<uint32_t> own_page_count;
-  std::atomic<uint32_t> forking;  // no side is attached over Xen meanwhile; any thread
+  DoorbellPage* own_pages[kMostGuests] = {};
+  std::atomic<uint32_t> own_page_count{0};
+  std::atomic<uint32_t> forking{0};  // no side is attached over Xen meanwhile; any thread
   Registry registry;
   AgentSide* sides = nullptr;  // kMaxSides of them
-  Channel channels[kMaxChannels];
+  ChannelTable channels;
 };
 extern AgentState agent;
 
@@ -95,7 +104,8 @@ const Transport& TransportOf(const AgentSide& note);
 
 // agent_channel.cc
 void AcceptChannels();
-// Accepts what could not be accepted yet. Milliseconds until the next look is due; -1: nothing waits.
+// Accepts what could not be accepted yet. Milliseconds until the next look is due; -1: nothing
+// waits.
 int AcceptPostponed();
 // May this peer harm us? Everybody else of our user, and root, can do to us what it likes anyway.
 bool IsTrusted(const Channel& channel);
@@ -161,8 +171,8 @@ void ServiceSide(uint32_t slot);
 void ShadowEvent(uint32_t slot, uint32_t generation, uint32_t events);
 void ChannelGone(uint32_t index);
 
-// agent_report.cc: answers a tool's question on a channel. False: the talk is to end (it may not ask,
-// or does not read).
+// agent_report.cc: answers a tool's question on a channel. False: the talk is to end (it may not
+// ask, or does not read).
 bool AnswerTool(Channel& channel, const char* question);
 
 }  // namespace xenloop

@@ -1,7 +1,7 @@
 #!/bin/sh
 # abi_exports.sh LIBRARY DEF NOT_INTERPOSED: what libxenloop.so shows and asks of the process that it is loaded into.
 #   It exports the names in the .def and nothing else; libc has each of them; so are their siblings; it needs libc.so.6
-#   alone; it is initialised first.
+#   alone; it is initialised first, and nothing in it at the program's start but by its own few constructors.
 set -u
 export LC_ALL=C
 library=$1 def=$2 not_interposed=$3
@@ -66,6 +66,8 @@ grep -q '(TEXTREL)' "$work/dynamic" && fail "has text relocations"
 readelf -lW "$library" | grep GNU_STACK | grep -q E && fail "wants an executable stack"
 nm -D --undefined-only "$library" | awk '$1 == "U" {print $2}' | grep -v '@GLIBC_' >"$work/foreign" &&
   fail "asks for what libc does not have:" "$work/foreign"
+# Each program would pay for an object that is made when the library is loaded, the pages it writes to included.
+nm -C "$library" | grep '_GLOBAL__sub_I' >"$work/initialised" && fail "objects initialised at the start:" "$work/initialised"
 
 [ "$failed" = 0 ] && echo "$(wc -l <"$work/listed") names, all of $libc"
 exit "$failed"

@@ -53,6 +53,8 @@ void StartAgent() {
       static_cast<AgentSide*>(mmap(nullptr, sizeof(AgentSide) * kMaxSides, PROT_READ | PROT_WRITE,
                                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
   XENLOOP_REQUIRE(agent.sides != MAP_FAILED);
+  static Channel channels[kMaxChannels];
+  agent.channels.first = channels;
   agent.epoll_fd = MakePrivate(epoll_create1(EPOLL_CLOEXEC));
   agent.poke_fd.store(MakePrivate(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)));
   Ticket ticket;

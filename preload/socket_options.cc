@@ -2,6 +2,7 @@
 // a FIFO cannot follow sends the connection back to TCP. Also the marked points by which tests flip
 // routes.
 #include <errno.h>
+#include <linux/bpf.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
@@ -232,6 +233,28 @@ void AfterGetOption(int, Side* side, int level, int name, void* value, socklen_t
   if (covers(offsetof(tcp_info, tcpi_bytes_acked) + 8)) info->tcpi_bytes_acked += sent;
   if (covers(offsetof(tcp_info, tcpi_bytes_received) + 8)) info->tcpi_bytes_received += received;
   if (covers(offsetof(tcp_info, tcpi_bytes_sent) + 8)) info->tcpi_bytes_sent += sent;
+}
+
+void BeforeBpf(int command, const void* attributes, size_t size) {
+  if (command != BPF_MAP_UPDATE_ELEM || attributes == nullptr || size < offsetof(bpf_attr, flags))
+    return;
+  const auto* const update = static_cast<const bpf_attr*>(attributes);
+  bpf_map_info map{};
+  bpf_attr question{};
+  question.info.bpf_fd = update->map_fd;
+  question.info.info_len = sizeof map;
+  question.info.info = reinterpret_cast<uintptr_t>(&map);
+  if (sys::Call(SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, sys::Word(&question), sizeof question) != 0 ||
+      (map.type != BPF_MAP_TYPE_SOCKMAP && map.type != BPF_MAP_TYPE_SOCKHASH)) {
+    return;
+  }
+  const auto* const value = reinterpret_cast<const void*>(static_cast<uintptr_t>(update->value));
+  if (value == nullptr) return;
+  uint64_t wide = 0;
+  uint32_t narrow = 0;
+  if (map.value_size == sizeof wide) memcpy(&wide, value, sizeof wide);
+  if (map.value_size == sizeof narrow) memcpy(&narrow, value, sizeof narrow);
+  FallBackToTcp(static_cast<int>(wide | narrow), "BPF map of sockets", true);
 }
 
 ssize_t BeforeIoctl(int fd, Side* side, unsigned long request, void* argument) {

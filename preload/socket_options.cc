@@ -22,7 +22,6 @@ namespace {
 constexpr int kMarkedPoint = 0x786C;  // an option number that no kernel knows
 constexpr int kTcpUlp = 31;
 constexpr int kTcpZerocopyReceive = 35;
-constexpr int kTcpInq = 36;
 constexpr int kTcpRepair = 19;
 
 // Options after which the kernel's receive or send path does what only it can do.
@@ -33,8 +32,6 @@ const char* Incompatible(int level, int name) {
         return "kernel TLS or another upper-layer protocol";
       case kTcpZerocopyReceive:
         return "zero-copy receive";
-      case kTcpInq:
-        return "TCP_INQ";
       case kTcpRepair:
         return "TCP_REPAIR";
       default:
@@ -116,6 +113,22 @@ ssize_t UpgradeNow(int fd, Side* side) {
   return 0;
 }
 
+// What a receive could take without waiting; negative: the kernel knows.
+int ReadableBytes(int fd, Side* side) {
+  LockScope scope(side->receive.lock, CurrentTid());
+  SocketShadow shadow(fd, side);
+  if (!shadow.StillOurs()) return -1;
+  side->receive.Advance(shadow);
+  int tcp = 0;
+  if (side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kTcp ||
+      sys::Call(SYS_ioctl, fd, FIONREAD, reinterpret_cast<long>(&tcp)) < 0) {
+    return -1;
+  }
+  const uint64_t readable = side->receive.ReadableBytes(static_cast<uint64_t>(tcp));
+  constexpr int kMost = 0x7ffffffe;  // leaves room for an end that counts as one
+  return readable < kMost ? static_cast<int>(readable) : kMost;
+}
+
 int64_t TimeoutOf(int fd, int name) {
   timeval value{};
   socklen_t length = sizeof value;
@@ -173,6 +186,12 @@ ssize_t BeforeSetOption(int fd, Side* side, int level, int name, const void* val
 }
 
 void AfterSetOption(int fd, Side* side, int level, int name, const void*, socklen_t) {
+  if (level == IPPROTO_TCP && name == TCP_INQ) {
+    int tells = 0;
+    socklen_t length = sizeof tells;
+    sys::Call(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INQ, sys::Word(&tells), sys::Word(&length));
+    side->tells_bytes_left.store(tells != 0, std::memory_order_relaxed);
+  }
   if (level != SOL_SOCKET) return;
   if (name == SO_RCVTIMEO_OLD || name == SO_RCVTIMEO_NEW) {
     side->receive_timeout_us.store(TimeoutOf(fd, SO_RCVTIMEO), std::memory_order_relaxed);
@@ -272,20 +291,23 @@ ssize_t BeforeIoctl(int fd, Side* side, unsigned long request, void* argument) {
     return 0;
   }
   if (request != FIONREAD) return kUseKernel;
-  LockScope scope(side->receive.lock, CurrentTid());
-  SocketShadow shadow(fd, side);
-  if (!shadow.StillOurs()) return kUseKernel;
-  side->receive.Advance(shadow);
-  int tcp = 0;
-  if (side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kTcp ||
-      sys::Call(SYS_ioctl, fd, FIONREAD, reinterpret_cast<long>(&tcp)) < 0) {
-    return kUseKernel;
-  }
-  const uint64_t readable = side->receive.ReadableBytes(static_cast<uint64_t>(tcp));
-  const int answer = readable < 0x7fffffff ? static_cast<int>(readable) : 0x7fffffff;
+  const int answer = ReadableBytes(fd, side);
+  if (answer < 0) return kUseKernel;
   if (argument == nullptr) return -EFAULT;
   memcpy(argument, &answer, sizeof answer);
   return 0;
+}
+
+int BytesLeftToTell(int fd) {
+  Side* const side = FindSide(fd);
+  if (side == nullptr || side->tells_bytes_left.load(std::memory_order_relaxed) == 0)
+    return kNothingToTell;
+  int left = ReadableBytes(fd, side);
+  if (left < 0 && sys::Call(SYS_ioctl, fd, FIONREAD, sys::Word(&left)) < 0) left = 0;
+  // The end of the stream, too, is a reason to read on.
+  tcp_info info;
+  if (TcpInfoOf(fd, &info) == 0) left += static_cast<int>(SocketShadow::FinBytes(info));
+  return left;
 }
 
 void AfterIoctl(int, Side* side, unsigned long request, void* argument) {

@@ -27,3 +27,8 @@ XENLOOP_EXPORT void __longjmp_chk(jmp_buf target, int value) noexcept {
   real::__longjmp_chk(target, value);
   __builtin_unreachable();
 }
+
+XENLOOP_EXPORT int setcontext(const ucontext_t* target) noexcept {
+  BeforeSetContext(target);
+  return real::setcontext(target);
+}

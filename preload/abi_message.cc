@@ -1,6 +1,7 @@
 // recvmsg, sendmsg and their plural forms. The plural forms are loops over the singular ones, with
 // the kernel's rules for when to stop; only sockets that we follow take that way. Ancillary data
-// stays with TCP.
+// stays with TCP, but for what TCP_INQ asks for.
+#include <netinet/tcp.h>
 #include <string.h>
 #include <time.h>
 
@@ -26,6 +27,27 @@ void GiveUpPassedSockets(const msghdr* message) {
       }
     }
   }
+}
+
+// As the kernel does: what there is no room for is cut off. `room`: of the control buffer.
+void TellBytesLeft(msghdr* message, size_t room, int left) {
+  size_t length = CMSG_LEN(sizeof left);
+  if (message->msg_control == nullptr || room < sizeof(cmsghdr)) {
+    message->msg_flags |= MSG_CTRUNC;
+    return;
+  }
+  if (room < length) {
+    message->msg_flags |= MSG_CTRUNC;
+    length = room;
+  }
+  cmsghdr header{};
+  header.cmsg_level = IPPROTO_TCP;
+  header.cmsg_type = TCP_CM_INQ;
+  header.cmsg_len = length;
+  auto* const control = static_cast<char*>(message->msg_control);
+  memcpy(control, &header, sizeof header);
+  memcpy(control + sizeof header, &left, length - sizeof header);
+  message->msg_controllen = room < CMSG_SPACE(sizeof left) ? room : CMSG_SPACE(sizeof left);
 }
 
 bool HasBytes(const msghdr* message) {
@@ -56,22 +78,25 @@ bool TimeIsLeft(const timespec& start, const timespec& timeout, timespec* left) 
 }  // namespace
 
 XENLOOP_EXPORT ssize_t recvmsg(int fd, msghdr* message, int flags) {
-  bool by_kernel = false;
-  const auto kernel = [=, &by_kernel] {
-    by_kernel = true;
+  constexpr int kByKernel = -1;  // it has filled the message
+  int message_flags = 0;
+  const auto kernel = [=, &message_flags] {
+    message_flags = kByKernel;
     return real::recvmsg(fd, message, flags);
   };
   if (message == nullptr || !IsUsable(message->msg_iov, message->msg_iovlen) ||
       (flags & MSG_ERRQUEUE) != 0) {
     return kernel();
   }
-  int message_flags = 0;
+  const size_t room = message->msg_controllen;
   const ssize_t received =
       ReceiveOr(fd, message->msg_iov, message->msg_iovlen, flags, &message_flags, kernel);
-  if (!by_kernel && received >= 0) {
+  if (message_flags != kByKernel && received >= 0) {
     message->msg_namelen = 0;
     message->msg_controllen = 0;
     message->msg_flags = message_flags;
+    if (const int left = BytesLeftToTell(fd); left != kNothingToTell)
+      TellBytesLeft(message, room, left);
   }
   return received;
 }

@@ -123,6 +123,9 @@ XENLOOP_EXPORT long syscall(long number, ...) {
       return setsockopt(a, b, c, d, e);
     case SYS_ioctl:
       return IsSide(a) ? ioctl(a, b, c.value) : kernel();
+    case SYS_bpf:
+      BeforeBpf(a, b, c);
+      return kernel();
 
     // Descriptors. Who closes this way wants no cancellation point.
     case SYS_close:

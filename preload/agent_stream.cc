@@ -127,6 +127,9 @@ const char* Probe(int fd, Side* side, Tuple* tuple) {
   const long flags = sys::Call(SYS_fcntl, fd, F_GETFL);
   int low_water = 1;
   Option(fd, SOL_SOCKET, SO_RCVLOWAT, &low_water, sizeof low_water);
+  int tells = 0;
+  Option(fd, IPPROTO_TCP, TCP_INQ, &tells, sizeof tells);
+  side->tells_bytes_left.store(tells != 0, std::memory_order_relaxed);
   side->nonblocking.store(flags >= 0 && (flags & O_NONBLOCK) != 0, std::memory_order_relaxed);
   side->receive_low_water.store(static_cast<uint32_t>(low_water < 1 ? 1 : low_water),
                                 std::memory_order_relaxed);

@@ -141,7 +141,6 @@ class SocketShadow {
   static constexpr int kTcpClose = 7;
   static constexpr int kTcpCloseWait = 8;
 
- private:
   // A FIN that has come counts as one byte received.
   static int64_t FinBytes(const tcp_info& info) {
     return info.tcpi_state != kTcpEstablished && info.tcpi_state != kTcpFinWait1 &&
@@ -150,6 +149,7 @@ class SocketShadow {
                : 0;
   }
 
+ private:
   int fd_;
   Side* side_;
 };

@@ -77,6 +77,7 @@ Side* AllocateSide() {
       side->shutdown_pending.store(0, std::memory_order_relaxed);
       side->nonblocking.store(0, std::memory_order_relaxed);
       side->receive_low_water.store(1, std::memory_order_relaxed);
+      side->tells_bytes_left.store(0, std::memory_order_relaxed);
       side->receive_timeout_us.store(0, std::memory_order_relaxed);
       side->send_timeout_us.store(0, std::memory_order_relaxed);
       side->operations.store(0, std::memory_order_relaxed);

@@ -30,6 +30,7 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
   // What setsockopt and fcntl have said; read anew from the kernel at each upgrade.
   std::atomic<uint32_t> nonblocking;
   std::atomic<uint32_t> receive_low_water;
+  std::atomic<uint32_t> tells_bytes_left;   // TCP_INQ: each recvmsg does
   std::atomic<int64_t> receive_timeout_us;  // 0: none
   std::atomic<int64_t> send_timeout_us;
 

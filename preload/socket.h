@@ -112,8 +112,13 @@ void AfterSetOption(int fd, Side* side, int level, int name, const void* value, 
 // kUseKernel: make the real call (then AfterGetOption); else the result.
 ssize_t BeforeGetOption(int fd, Side* side, int level, int name, void* value, socklen_t* length);
 void AfterGetOption(int fd, Side* side, int level, int name, void* value, socklen_t* length);
+// bpf(2): falls back for a socket that is put into a map of sockets.
+void BeforeBpf(int command, const void* attributes, size_t size);
 // ioctl: FIONREAD/SIOCINQ on an accelerated socket gives 0 and *argument; kUseKernel otherwise.
 ssize_t BeforeIoctl(int fd, Side* side, unsigned long request, void* argument);
+// TCP_INQ: what a recvmsg that did not end in the kernel has to tell; or kNothingToTell.
+inline constexpr int kNothingToTell = -1;
+int BytesLeftToTell(int fd);
 void AfterIoctl(int fd, Side* side, unsigned long request, void* argument);  // FIONBIO
 void AfterSetFlags(int fd, Side* side, int flags);                           // fcntl F_SETFL
 

@@ -2,6 +2,7 @@
 // a FIFO cannot follow sends the connection back to TCP. Also the marked points by which tests flip
 // routes.
 #include <errno.h>
+#include <linux/bpf.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
@@ -21,7 +22,6 @@ namespace {
 constexpr int kMarkedPoint = 0x786C;  // an option number that no kernel knows
 constexpr int kTcpUlp = 31;
 constexpr int kTcpZerocopyReceive = 35;
-constexpr int kTcpInq = 36;
 constexpr int kTcpRepair = 19;
 
 // Options after which the kernel's receive or send path does what only it can do.
@@ -32,8 +32,6 @@ const char* Incompatible(int level, int name) {
         return "kernel TLS or another upper-layer protocol";
       case kTcpZerocopyReceive:
         return "zero-copy receive";
-      case kTcpInq:
-        return "TCP_INQ";
       case kTcpRepair:
         return "TCP_REPAIR";
       default:
@@ -115,6 +113,22 @@ ssize_t UpgradeNow(int fd, Side* side) {
   return 0;
 }
 
+// What a receive could take without waiting; negative: the kernel knows.
+int ReadableBytes(int fd, Side* side) {
+  LockScope scope(side->receive.lock, CurrentTid());
+  SocketShadow shadow(fd, side);
+  if (!shadow.StillOurs()) return -1;
+  side->receive.Advance(shadow);
+  int tcp = 0;
+  if (side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kTcp ||
+      sys::Call(SYS_ioctl, fd, FIONREAD, reinterpret_cast<long>(&tcp)) < 0) {
+    return -1;
+  }
+  const uint64_t readable = side->receive.ReadableBytes(static_cast<uint64_t>(tcp));
+  constexpr int kMost = 0x7ffffffe;  // leaves room for an end that counts as one
+  return readable < kMost ? static_cast<int>(readable) : kMost;
+}
+
 int64_t TimeoutOf(int fd, int name) {
   timeval value{};
   socklen_t length = sizeof value;
@@ -172,6 +186,12 @@ ssize_t BeforeSetOption(int fd, Side* side, int level, int name, const void* val
 }
 
 void AfterSetOption(int fd, Side* side, int level, int name, const void*, socklen_t) {
+  if (level == IPPROTO_TCP && name == TCP_INQ) {
+    int tells = 0;
+    socklen_t length = sizeof tells;
+    sys::Call(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INQ, sys::Word(&tells), sys::Word(&length));
+    side->tells_bytes_left.store(tells != 0, std::memory_order_relaxed);
+  }
   if (level != SOL_SOCKET) return;
   if (name == SO_RCVTIMEO_OLD || name == SO_RCVTIMEO_NEW) {
     side->receive_timeout_us.store(TimeoutOf(fd, SO_RCVTIMEO), std::memory_order_relaxed);
@@ -234,6 +254,28 @@ void AfterGetOption(int, Side* side, int level, int name, void* value, socklen_t
   if (covers(offsetof(tcp_info, tcpi_bytes_sent) + 8)) info->tcpi_bytes_sent += sent;
 }
 
+void BeforeBpf(int command, const void* attributes, size_t size) {
+  if (command != BPF_MAP_UPDATE_ELEM || attributes == nullptr || size < offsetof(bpf_attr, flags))
+    return;
+  const auto* const update = static_cast<const bpf_attr*>(attributes);
+  bpf_map_info map{};
+  bpf_attr question{};
+  question.info.bpf_fd = update->map_fd;
+  question.info.info_len = sizeof map;
+  question.info.info = reinterpret_cast<uintptr_t>(&map);
+  if (sys::Call(SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, sys::Word(&question), sizeof question) != 0 ||
+      (map.type != BPF_MAP_TYPE_SOCKMAP && map.type != BPF_MAP_TYPE_SOCKHASH)) {
+    return;
+  }
+  const auto* const value = reinterpret_cast<const void*>(static_cast<uintptr_t>(update->value));
+  if (value == nullptr) return;
+  uint64_t wide = 0;
+  uint32_t narrow = 0;
+  if (map.value_size == sizeof wide) memcpy(&wide, value, sizeof wide);
+  if (map.value_size == sizeof narrow) memcpy(&narrow, value, sizeof narrow);
+  FallBackToTcp(static_cast<int>(wide | narrow), "BPF map of sockets", true);
+}
+
 ssize_t BeforeIoctl(int fd, Side* side, unsigned long request, void* argument) {
   if (request == FIOASYNC) FallBackToTcp(fd, "asynchronous signals", true);
   if (request == TIOCOUTQ && argument != nullptr) {
@@ -249,20 +291,23 @@ ssize_t BeforeIoctl(int fd, Side* side, unsigned long request, void* argument) {
     return 0;
   }
   if (request != FIONREAD) return kUseKernel;
-  LockScope scope(side->receive.lock, CurrentTid());
-  SocketShadow shadow(fd, side);
-  if (!shadow.StillOurs()) return kUseKernel;
-  side->receive.Advance(shadow);
-  int tcp = 0;
-  if (side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kTcp ||
-      sys::Call(SYS_ioctl, fd, FIONREAD, reinterpret_cast<long>(&tcp)) < 0) {
-    return kUseKernel;
-  }
-  const uint64_t readable = side->receive.ReadableBytes(static_cast<uint64_t>(tcp));
-  const int answer = readable < 0x7fffffff ? static_cast<int>(readable) : 0x7fffffff;
+  const int answer = ReadableBytes(fd, side);
+  if (answer < 0) return kUseKernel;
   if (argument == nullptr) return -EFAULT;
   memcpy(argument, &answer, sizeof answer);
   return 0;
+}
+
+int BytesLeftToTell(int fd) {
+  Side* const side = FindSide(fd);
+  if (side == nullptr || side->tells_bytes_left.load(std::memory_order_relaxed) == 0)
+    return kNothingToTell;
+  int left = ReadableBytes(fd, side);
+  if (left < 0 && sys::Call(SYS_ioctl, fd, FIONREAD, sys::Word(&left)) < 0) left = 0;
+  // The end of the stream, too, is a reason to read on.
+  tcp_info info;
+  if (TcpInfoOf(fd, &info) == 0) left += static_cast<int>(SocketShadow::FinBytes(info));
+  return left;
 }
 
 void AfterIoctl(int, Side* side, unsigned long request, void* argument) {

@@ -30,6 +30,7 @@ class Abandonable {
     AbandonBelow(UINTPTR_MAX, [](Abandonable*) {});
   }
   static bool Any() { return innermost != nullptr; }
+  static uintptr_t Innermost() { return reinterpret_cast<uintptr_t>(innermost); }
 
  protected:
   using GiveBack = void (*)(Abandonable*);

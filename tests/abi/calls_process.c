@@ -5,6 +5,7 @@
 #include <spawn.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <ucontext.h>
 
 #include "tests/abi/calls.h"
 
@@ -150,6 +151,32 @@ static void TestJumps(void) {
     JumpBy((void (*)(sigjmp_buf, int))Entry(kJumps[i]));
 }
 
+static ucontext_t context_out;
+static volatile sig_atomic_t arrived;
+static int (*set_context)(const ucontext_t*);
+static void LeaveByContext(int signal) {
+  arrived = signal;
+  set_context(&context_out);
+}
+
+static void TestSetContext(void) {
+  set_context = (int (*)(const ucontext_t*))Entry("setcontext");
+  struct Pair pair = MakePair(kTcp);
+  struct sigaction action = {.sa_handler = LeaveByContext}, before;
+  sigaction(SIGALRM, &action, &before);
+  arrived = 0;
+  getcontext(&context_out);
+  if (arrived == 0) {
+    char byte;
+    ualarm(20000, 0);
+    recv(pair.fds[0], &byte, 1, 0);
+  }
+  EXPECT(arrived, SIGALRM);
+  sigaction(SIGALRM, &before, NULL);
+  ExpectConnected(pair.fds[1], pair.fds[0]);
+  ClosePair(&pair);
+}
+
 static void TestPrctl(void) {
   ENTRY(prctl);
   char name[16] = "";
@@ -164,6 +191,7 @@ void TestProcesses(void) {
   TestForks();
   TestVforks();
   TestJumps();
+  TestSetContext();
   TestPrctl();
   TestClones();
   TestSpawns();

@@ -1,17 +1,20 @@
-// Signal handlers that leave the interrupted call for good, by siglongjmp. What a kernel call
-// promises then: a call that only waits has done nothing; a call that was about to return has taken
-// its bytes (or its edge), and the program does not learn how many. So after a jump out of a wait
-// everything must be as if the call had not been made, and after a jump at any moment the stream
-// goes on with a byte of that call or the one after it, whoever uses the connection next.
+// Signal handlers that leave the interrupted call for good, by siglongjmp and by setcontext in
+// turn. What a kernel call promises then: a call that only waits has done nothing; a call that was
+// about to return has taken its bytes (or its edge), and the program does not learn how many. So
+// after a jump out of a wait everything must be as if the call had not been made, and after a jump
+// at any moment the stream goes on with a byte of that call or the one after it, whoever uses the
+// connection next.
 
 #include <gtest/gtest.h>
 #include <netinet/tcp.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <time.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -29,11 +32,14 @@ namespace {
 constexpr int kSignal = SIGUSR2;
 
 thread_local sigjmp_buf way_out;
-thread_local volatile sig_atomic_t may_jump = 0;
+thread_local ucontext_t context_out;
+thread_local volatile sig_atomic_t may_jump = 0, by_context = 0, jumped = 0;
 
 extern "C" void Jump(int) {
   if (may_jump == 0) return;
   may_jump = 0;
+  jumped = 1;
+  if (by_context != 0) setcontext(&context_out);
   siglongjmp(way_out, 1);
 }
 
@@ -53,7 +59,15 @@ class JumpingHandler {
 // True if the handler jumped out of `call`. No destructors in it: they would not run.
 template <typename Call>
 __attribute__((noinline)) bool JumpedOutOf(Call& call) {
-  if (sigsetjmp(way_out, 1) != 0) return true;
+  static std::atomic<int> turn{0};
+  by_context = turn++ % 2;
+  jumped = 0;
+  if (by_context != 0) {
+    getcontext(&context_out);
+  } else {
+    sigsetjmp(way_out, 1);
+  }
+  if (jumped != 0) return true;
   may_jump = 1;
   call();
   may_jump = 0;
@@ -163,7 +177,7 @@ TEST_P(JumpTest, OutOfABlockedWaitNothingIsLost) {
 TEST_P(JumpTest, CloseAfterAJumpIsTheEnd) {
   const int fd = this->fd();
   char byte;
-  LeaveOnce([&] { recv(fd, &byte, 1, 0); });
+  for (int round = 0; round < 4; ++round) LeaveOnce([&] { recv(fd, &byte, 1, 0); });
   pair().Close();
   peer().ReceiveEndOfStream();
 }
@@ -189,6 +203,55 @@ TEST_P(JumpTest, WithinTheHandlerChangesNothing) {
     peer().ExpectMoved(kBytes);
   }
   sigaction(kSignal, &before, nullptr);
+  pair().ExpectBothWaysWork();
+}
+
+// A handler that goes on with something else on a stack of its own, and comes back.
+ucontext_t interrupted, elsewhere;
+std::function<void()> what_else;
+
+__attribute__((noinline)) void PrepareElsewhere(void* stack, size_t size) {
+  getcontext(&elsewhere);
+  elsewhere.uc_stack.ss_sp = stack;
+  elsewhere.uc_stack.ss_size = size;
+  elsewhere.uc_link = nullptr;
+  const auto work = [] {
+    what_else();
+    setcontext(&interrupted);
+  };
+  makecontext(&elsewhere, work, 0);
+}
+
+TEST_P(JumpTest, ToAnotherStackAndBackChangesNothing) {
+  const auto another = AnotherPair();
+  ASSERT_NE(another, nullptr);
+  constexpr size_t kStack = 1 << 20;
+  void* const stack =
+      mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  ASSERT_NE(stack, MAP_FAILED);
+  struct sigaction action {
+  }, before{};
+  action.sa_handler = [](int) { swapcontext(&interrupted, &elsewhere); };
+  action.sa_flags = SA_RESTART;
+  sigaction(kSignal, &action, &before);
+  for (int round = 0; round < 10; ++round) {
+    what_else = [&] { another->ExpectBothWaysWork(100); };
+    PrepareElsewhere(stack, kStack);
+    std::atomic<pid_t> tid{0};
+    std::thread thread([&] {
+      tid = gettid();
+      pair().Receive(100);
+    });
+    while (tid == 0) poll(nullptr, 0, 1);
+    WaitUntilAsleep(tid);
+    pthread_kill(thread.native_handle(), kSignal);
+    WaitUntilAsleep(tid);
+    peer().Send(100);
+    thread.join();
+    Mark();
+  }
+  sigaction(kSignal, &before, nullptr);
+  munmap(stack, kStack);
   pair().ExpectBothWaysWork();
 }
 

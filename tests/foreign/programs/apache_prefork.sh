@@ -17,7 +17,7 @@ configure() {
   for module in mpm_prefork authz_core mime alias cgi; do
     echo "LoadModule ${module}_module $modules/mod_$module.so"
   done
-  [[ $(id -u) != 0 ]] || printf 'User nobody\nGroup nogroup\n'
+  [[ $(id -u) != 0 ]] || printf 'User www-data\nGroup www-data\n'
   cat <<END
 ServerRoot $work
 ServerName localhost

@@ -46,14 +46,14 @@ error_log = /dev/stderr
 log_level = warning
 daemonize = no
 [replaced]
-user = nobody
+user = www-data
 group = nogroup
 listen = 127.0.0.1:$fpm_port
 pm = static
 pm.max_children = 3
 pm.max_requests = 60
 [lasting]
-user = nobody
+user = www-data
 group = nogroup
 listen = 127.0.0.1:$lasting_port
 pm = static

@@ -22,12 +22,15 @@ const XenCalls* calls = nullptr;
 XenBudget budget;
 uint64_t next_identity = 0;
 
-// Our sleepers' pages, one a domain: all our channels to its processes use it. They stay, for a
-// grant is given to a number.
+// Our sleepers' pages, one a domain: all our channels to its processes use it. The last of them ends
+// the grant, for that is given to a number, which means another guest after a migration. The memory
+// stays: any thread may be about to count itself there.
 struct SleeperPage {
   uint32_t domid;
   uint32_t reference;
   DoorbellPage* page;
+  uint64_t handle;
+  uint32_t users;  // doorbells; 0: not granted
 };
 SleeperPage sleeper_pages[kMaxDomains];
 uint32_t sleeper_page_count = 0;
@@ -158,28 +161,74 @@ void ReleaseFifo(FifoMapping* mapping) {
 // Granted pages cannot be given back while the other domain maps them.
 void DiscardData(const FifoMapping&) {}
 
-const SleeperPage* SleepersFor(uint32_t domid, int* error) {
+// Puts a private copy of the pages in the place of what is mapped there; at no moment is there a
+// hole that another thread could step into. 0, or -errno and nothing has changed.
+int ReplaceByCopy(void* at, uint32_t pages) {
+  const auto bytes = static_cast<long>(pages * kPageBytes);
+  const long copy = sys::Call(SYS_mmap, 0, bytes, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (copy < 0 && copy > -4096) return static_cast<int>(copy);
+  memcpy(reinterpret_cast<void*>(copy), at, pages * kPageBytes);
+  const long moved = sys::Call(SYS_mremap, copy, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED,
+                               reinterpret_cast<long>(at));
+  if (moved >= 0 || moved <= -4096) return 0;
+  sys::Call(SYS_munmap, copy, bytes);
+  return static_cast<int>(moved);
+}
+
+// `release` clears away what it finds at an address: a hole of ours, as the place has been taken over.
+void ReleaseElsewhere(void (*release)(void*, uint32_t, uint64_t), uint32_t pages, uint64_t handle) {
+  uint8_t* const hole = Reserve(pages);
+  if (hole == nullptr) return;  // then it ends with the process
+  release(hole, pages, handle);
+  Unreserve(hole, pages);
+}
+
+// A place for a page that will be granted: one that is free, and where nobody counts any more who
+// counted himself in the place's former life.
+SleeperPage* FreeSleeperPage() {
   for (uint32_t i = 0; i < sleeper_page_count; ++i) {
-    if (sleeper_pages[i].domid == domid) return &sleeper_pages[i];
+    SleeperPage& free = sleeper_pages[i];
+    if (free.users == 0 && free.page->sleepers.load(std::memory_order_seq_cst) == 0) return &free;
+  }
+  if (sleeper_page_count == kMaxDomains) return nullptr;
+  SleeperPage& made = sleeper_pages[sleeper_page_count];
+  made = SleeperPage{};
+  made.page = reinterpret_cast<DoorbellPage*>(Reserve(1));
+  if (made.page == nullptr) return nullptr;
+  return &made;
+}
+
+SleeperPage* SleepersFor(uint32_t domid, int* error) {
+  for (uint32_t i = 0; i < sleeper_page_count; ++i) {
+    if (sleeper_pages[i].users > 0 && sleeper_pages[i].domid == domid) return &sleeper_pages[i];
   }
   *error = -ENOSPC;
-  if (sleeper_page_count == kMaxDomains || budget.used_pages >= budget.share_pages) return nullptr;
-  SleeperPage& made = sleeper_pages[sleeper_page_count];
-  uint8_t* const memory = Reserve(1);
-  uint64_t handle = 0;
-  *error = memory == nullptr
-               ? -ENOMEM
-               : calls->share(domid, 1, false, memory, &made.reference, &handle);
+  if (budget.used_pages >= budget.share_pages) return nullptr;
+  SleeperPage* const free = FreeSleeperPage();
+  if (free == nullptr) return nullptr;
+  const bool fresh = free == &sleeper_pages[sleeper_page_count];
+  *error = calls->share(domid, 1, false, free->page, &free->reference, &free->handle);
   if (*error != 0) {
-    if (memory != nullptr) Unreserve(memory, 1);
+    if (fresh) Unreserve(free->page, 1);
     return nullptr;
   }
-  memset(memory, 0, kPageBytes);
-  made.domid = domid;
-  made.page = reinterpret_cast<DoorbellPage*>(memory);
+  memset(static_cast<void*>(free->page), 0, kPageBytes);
+  free->domid = domid;
   ++budget.used_pages;
-  ++sleeper_page_count;
-  return &made;
+  if (fresh) ++sleeper_page_count;
+  return free;
+}
+
+void LeaveSleepers(const DoorbellPage* page) {
+  for (uint32_t i = 0; i < sleeper_page_count; ++i) {
+    SleeperPage& left = sleeper_pages[i];
+    if (left.page != page || left.users == 0) continue;
+    if (left.users == 1 && ReplaceByCopy(left.page, 1) != 0) return;  // stays granted, and in use
+    if (--left.users > 0) return;
+    ReleaseElsewhere(calls->unshare, 1, left.handle);
+    --budget.used_pages;
+  }
 }
 
 void Connect(Doorbell* doorbell, uint32_t port) {
@@ -192,8 +241,9 @@ void Connect(Doorbell* doorbell, uint32_t port) {
 // One event channel serves both directions: who speaks first makes it, the other binds to it.
 int CreateDoorbell(Doorbell* doorbell, Ticket* ticket) {
   int error = 0;
-  const SleeperPage* sleepers = SleepersFor(ticket->domid, &error);
+  SleeperPage* sleepers = SleepersFor(ticket->domid, &error);
   if (sleepers == nullptr) return error;
+  if (doorbell->own_page == nullptr) ++sleepers->users;
   doorbell->own_page = sleepers->page;
   ticket->words[kBellReference] = sleepers->reference;
   ticket->words[kBellPort] = 0;
@@ -241,6 +291,7 @@ void ReleaseDoorbell(Doorbell* doorbell) {
     calls->unmap(doorbell->page, 1, doorbell->handle);
     Unreserve(doorbell->page, 1);
   }
+  if (calls != nullptr && doorbell->own_page != nullptr) LeaveSleepers(doorbell->own_page);
   *doorbell = Doorbell{};
 }
 
@@ -267,6 +318,19 @@ void ForgetXenTransport() {
 }
 
 XenBudget CurrentXenBudget() { return budget; }
+
+int KeepPrivately(FifoMapping* mapping) {
+  if (mapping->memory == nullptr || calls == nullptr) return -EINVAL;
+  const auto pages = static_cast<uint32_t>(mapping->memory_bytes / kPageBytes);
+  if (const int error = ReplaceByCopy(mapping->memory, pages); error != 0) return error;
+  const auto release = mapping->mine ? calls->unshare : calls->unmap;
+  ReleaseElsewhere(release, pages - 1, mapping->handles[1]);
+  ReleaseElsewhere(release, 1, mapping->handles[0]);
+  if (mapping->mine) budget.used_pages -= pages;
+  mapping->handles[0] = mapping->handles[1] = 0;
+  mapping->fifo.foreign = false;
+  return 0;
+}
 
 int BindDoorbell(uint32_t domid, uint32_t remote_port, Doorbell* doorbell) {
   const int port = calls->bind_interdomain(domid, remote_port);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "channel/base/replace_by_copy.h"
 #include "channel/base/sys.h"
 
 namespace xenloop {
@@ -161,21 +162,6 @@ void ReleaseFifo(FifoMapping* mapping) {
 // Granted pages cannot be given back while the other domain maps them.
 void DiscardData(const FifoMapping&) {}
 
-// Puts a private copy of the pages in the place of what is mapped there; at no moment is there a
-// hole that another thread could step into. 0, or -errno and nothing has changed.
-int ReplaceByCopy(void* at, uint32_t pages) {
-  const auto bytes = static_cast<long>(pages * kPageBytes);
-  const long copy = sys::Call(SYS_mmap, 0, bytes, PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (copy < 0 && copy > -4096) return static_cast<int>(copy);
-  memcpy(reinterpret_cast<void*>(copy), at, pages * kPageBytes);
-  const long moved = sys::Call(SYS_mremap, copy, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED,
-                               reinterpret_cast<long>(at));
-  if (moved >= 0 || moved <= -4096) return 0;
-  sys::Call(SYS_munmap, copy, bytes);
-  return static_cast<int>(moved);
-}
-
 // `release` clears away what it finds at an address: a hole of ours, as the place has been taken over.
 void ReleaseElsewhere(void (*release)(void*, uint32_t, uint64_t), uint32_t pages, uint64_t handle) {
   uint8_t* const hole = Reserve(pages);
@@ -224,7 +210,7 @@ void LeaveSleepers(const DoorbellPage* page) {
   for (uint32_t i = 0; i < sleeper_page_count; ++i) {
     SleeperPage& left = sleeper_pages[i];
     if (left.page != page || left.users == 0) continue;
-    if (left.users == 1 && ReplaceByCopy(left.page, 1) != 0) return;  // stays granted, and in use
+    if (left.users == 1 && ReplaceByCopy(left.page, kPageBytes) != 0) return;  // stays granted, and in use
     if (--left.users > 0) return;
     ReleaseElsewhere(calls->unshare, 1, left.handle);
     --budget.used_pages;
@@ -295,8 +281,22 @@ void ReleaseDoorbell(Doorbell* doorbell) {
   *doorbell = Doorbell{};
 }
 
+int KeepPrivately(FifoMapping* mapping) {
+  if (mapping->memory == nullptr || calls == nullptr) return -EINVAL;
+  const auto pages = static_cast<uint32_t>(mapping->memory_bytes / kPageBytes);
+  if (const int error = ReplaceByCopy(mapping->memory, mapping->memory_bytes); error != 0) return error;
+  const auto release = mapping->mine ? calls->unshare : calls->unmap;
+  ReleaseElsewhere(release, pages - 1, mapping->handles[1]);
+  ReleaseElsewhere(release, 1, mapping->handles[0]);
+  if (mapping->mine) budget.used_pages -= pages;
+  mapping->handles[0] = mapping->handles[1] = 0;
+  mapping->fifo.foreign = false;
+  return 0;
+}
+
 constexpr Transport kXenTransport{"xen",       CreateFifo,     MapFifo,     ReleaseFifo,
-                                  DiscardData, CreateDoorbell, MapDoorbell, ReleaseDoorbell};
+                                  DiscardData, KeepPrivately,  CreateDoorbell, MapDoorbell,
+                                  ReleaseDoorbell};
 
 }  // namespace
 
@@ -318,19 +318,6 @@ void ForgetXenTransport() {
 }
 
 XenBudget CurrentXenBudget() { return budget; }
-
-int KeepPrivately(FifoMapping* mapping) {
-  if (mapping->memory == nullptr || calls == nullptr) return -EINVAL;
-  const auto pages = static_cast<uint32_t>(mapping->memory_bytes / kPageBytes);
-  if (const int error = ReplaceByCopy(mapping->memory, pages); error != 0) return error;
-  const auto release = mapping->mine ? calls->unshare : calls->unmap;
-  ReleaseElsewhere(release, pages - 1, mapping->handles[1]);
-  ReleaseElsewhere(release, 1, mapping->handles[0]);
-  if (mapping->mine) budget.used_pages -= pages;
-  mapping->handles[0] = mapping->handles[1] = 0;
-  mapping->fifo.foreign = false;
-  return 0;
-}
 
 int BindDoorbell(uint32_t domid, uint32_t remote_port, Doorbell* doorbell) {
   const int port = calls->bind_interdomain(domid, remote_port);

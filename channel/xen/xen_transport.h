@@ -31,10 +31,6 @@ void StartXenTransport(const XenCalls& calls, uint32_t limit_pages);
 // In a forked child: forgets everything without touching it.
 void ForgetXenTransport();
 XenBudget CurrentXenBudget();
-// Ends the grants or maps behind a FIFO that is sealed at both words, and keeps a copy of it at the
-// same address: what it still owes can be sent, or is there if its sender dies. From now on it is
-// memory of this process alone, which the local transport releases. 0 or -errno.
-int KeepPrivately(FifoMapping* mapping);
 // A doorbell without pages, for daemons: binds to a port that the other end has made.
 int BindDoorbell(uint32_t domid, uint32_t remote_port, Doorbell* doorbell);
 

@@ -186,9 +186,9 @@ TEST_F(XenTicketTest, FifoThatIsKeptPrivatelyHasItsBytesAndNoGrant) {
   for (uint32_t i = 0; i < 1 << 16; ++i) mine.fifo.data[i] = static_cast<uint8_t>(i * 7);
   mine.fifo.Seal();
   uint8_t* const data[] = {mine.fifo.data, theirs.fifo.data};
-  ASSERT_EQ(KeepPrivately(&theirs), 0);
+  ASSERT_EQ(XenTransport().keep_privately(&theirs), 0);
   EXPECT_EQ(FakePagesMapped(), mapped_before_);
-  ASSERT_EQ(KeepPrivately(&mine), 0);
+  ASSERT_EQ(XenTransport().keep_privately(&mine), 0);
   ExpectNothingGranted();
   mine.fifo.data[9] = 0;  // nobody else's any more
   for (FifoMapping* mapping : {&mine, &theirs}) {

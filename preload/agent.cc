@@ -244,14 +244,15 @@ void Poke(int32_t owner_pid) {
 int agent_page_fd = -1;
 
 const char* OpenRealmAnew() {
+  if (!GetConfig().realm) return nullptr;
   const char* reason = nullptr;
   Registry fresh;
   if (fresh.Open(GetConfig().runtime_dir, agent.uid, &reason) != 0) return reason;
+  agent.id = RandomNumber();  // our name of an earlier stay may still be there, and hints with it
   const int listener = MakePrivate(OpenListener());
   if (listener < 0) {
     fresh.Close();
-    // The same directory as before: our socket is there.
-    return listener == -EADDRINUSE ? nullptr : "agent's socket cannot be bound";
+    return "agent's socket cannot be bound";
   }
   CloseRegistry();
   agent.registry = fresh;

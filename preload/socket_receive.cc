@@ -243,6 +243,15 @@ bool EnterKernelReceive(Side* side) {
 bool LeaveKernelReceive(int fd, Side* side, ssize_t* result) {
   side->receive.LeaveKernel(CurrentSelf());
   if (*result > 0) return true;
+  if (*result < 0 && errno == EAGAIN && side->receive.owed.load(std::memory_order_relaxed) > 0) {
+    // The agent has ended a FIFO whose bytes the program may have been told of. Tried once more; by a
+    // call that waits for them, if they are still on their way.
+    LockScope scope(side->receive.lock, CurrentTid());
+    SocketShadow shadow(fd, side);
+    if (!shadow.StillOurs() || side->receive.ResidueHasCome(shadow))
+      side->receive.owed.store(0, std::memory_order_relaxed);
+    return false;
+  }
   std::atomic<int32_t>& pending = side->send.pending_error;
   if (side->receive.residue_due.load(std::memory_order_relaxed) != 0 ||
       side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kInherited) {

@@ -30,6 +30,8 @@ const std::vector<Grammar>& Grammars() {
       {"doctor", {}, 0, kAny},
       {"off", {}, 0, 0},
       {"on", {}, 0, 0},
+      {"leave", {}, 0, 0},
+      {"arrive", {}, 0, 0},
       {"help", {}, 0, 1},
       {"version", {}, 0, 0},
   };

@@ -14,6 +14,8 @@ SYNOPSIS
     xenloop doctor [PROGRAM | PID]
     xenloop off
     xenloop on
+    xenloop leave
+    xenloop arrive
     xenloop help [COMMAND]
     xenloop --version
 
@@ -28,6 +30,7 @@ COMMANDS
     stat     show the live streams of this machine and their routes
     doctor   why a program is or is not accelerated, and what to do
     off, on  put all streams back on TCP; let them use shared memory again
+    leave, arrive   before and after a network namespace moves to another realm
 
     `xenloop COMMAND --help` says more about each.
 
@@ -150,6 +153,33 @@ EXIT STATUS
     1  an agent did not obey or did not answer; it is named
 )";
 
+constexpr char kRealmMove[] = R"(NAME
+    xenloop leave, xenloop arrive - move a network namespace to another realm
+
+SYNOPSIS
+    xenloop leave
+    xenloop arrive
+
+DESCRIPTION
+    For containers that are moved between realms (see XENLOOP_RUNTIME_DIR in
+    xenloop(1)), and for trying on one machine what happens when a Xen guest
+    migrates. Run it in the container's network namespace.
+
+    `leave` tells the programs in this network namespace to put their streams
+    back on TCP, to let go of all shared memory, and to meet nobody until
+    `arrive`. When it ends with 0 they have.
+
+    `arrive` tells them to look where the name of their realm's directory
+    leads now, and to look for peers at once. It finds the programs where they
+    were: give it the former realm's directory as XENLOOP_RUNTIME_DIR.
+
+    Xen guests: see `xenloop quiesce --help`.
+
+EXIT STATUS
+    0  every agent obeyed, or there was none
+    1  an agent did not obey or did not answer; it is named
+)";
+
 }  // namespace
 
 const char* HelpText(absl::string_view command) {
@@ -157,6 +187,7 @@ const char* HelpText(absl::string_view command) {
   if (command == "stat") return kStat;
   if (command == "doctor") return kDoctor;
   if (command == "off" || command == "on") return kSwitch;
+  if (command == "leave" || command == "arrive") return kRealmMove;
   return kOverview;
 }
 

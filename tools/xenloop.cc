@@ -99,6 +99,8 @@ int Main(int argc, char** argv) {
   if (command == "run") return Run(*line);
   if (command == "stat") return Stat();
   if (command == "doctor") return Doctor(*line);
+  if (command == "leave" || command == "arrive")
+    return RunRealmMove(command == "leave", PlacesOfAgents(), AskLimits());
   return RunSwitch(/*on=*/command == "on", PlacesOfAgents(), AskLimits());
 }
 

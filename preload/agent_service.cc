@@ -55,7 +55,8 @@ void Detach(uint32_t slot) {
 }
 
 // What TCP does not take at once, here or at the other end, must not hold the peer's memory, nor the
-// peer ours. (A local FIFO that forked processes share stays: it is in nobody's way.)
+// peer ours. Only when nothing can be added: the FIFO is sealed, or its producer dead (an end of TCP
+// without a seal). (A local FIFO that forked processes share stays: it is in nobody's way.)
 void KeepOwed(AgentSide& note, Side* side) {
   const uint32_t tid = CurrentTid();
   LockScope send(side->send.lock, tid);
@@ -135,6 +136,11 @@ void ServiceSide(uint32_t slot) {
     note.told_receive = note.told_receive || receive_sealed;
     TellSealed(note, slot);
   }
+  if ((!send_done || !receive_done) && note.channel != kNoChannel &&
+      agent.channels[note.channel].leaving && note.mine.fifo.Sealed() &&
+      (note.theirs.fifo.Sealed() || HasSeenFin(fd))) {
+    KeepOwed(note, side);
+  }
   tcp_info info;
   // A peer that closes ends its FIFOs too; that is no fallback.
   if ((ended || (send_done && receive_done)) && !closed && side->reason.load()[0] == '\0' &&
@@ -193,11 +199,19 @@ void ShadowEvent(uint32_t slot, uint32_t generation, uint32_t events) {
 
 void ChannelGone(uint32_t index) {
   Channel& channel = agent.channels[index];
-  if (channel.fd >= 0) ClosePrivate(channel.fd);
-  channel.fd = -1;
+  if (channel.leaving) return;
+  if (channel.domid != kOwnKernel) {
+    // The daemon waits until nothing of the other guest is left.
+    channel.leaving = true;
+    sys::Call(SYS_epoll_ctl, agent.epoll_fd, EPOLL_CTL_DEL, channel.fd, 0);
+  } else {
+    if (channel.fd >= 0) ClosePrivate(channel.fd);
+    channel.fd = -1;
+  }
+  ++channel.sides;  // not to be released under our hands
   // For all its connections together: a peer that only ends the talk must not hold us.
   const uint64_t patience_end = sys::MonotonicNs() + 20000000;
-  for (uint32_t slot = 0; slot < kMaxSides && channel.sides > 0; ++slot) {
+  for (uint32_t slot = 0; slot < kMaxSides && channel.sides > 1; ++slot) {
     AgentSide& note = agent.sides[slot];
     if (note.stage == Stage::kNone || note.channel != index) continue;
     if (note.stage != Stage::kAttached) {
@@ -218,6 +232,7 @@ void ChannelGone(uint32_t index) {
     note.mine.fifo.Seal();
     ServiceSide(slot);
   }
+  --channel.sides;
   ReleaseChannelIfUnused(index);
 }
 
@@ -240,7 +255,6 @@ void LeavePeer(uint32_t index, const char* reason) {
     note.mine.fifo.Seal();
     note.theirs.fifo.Seal();
     ServiceSide(slot);
-    if (note.stage == Stage::kAttached && note.channel == index) KeepOwed(note, side);
   }
   --channel.sides;
   ReleaseChannelIfUnused(index);

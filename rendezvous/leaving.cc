@@ -39,27 +39,27 @@ void Rendezvous::EndLink(uint32_t domid) {
     Bridge* const bridge = &*i++;
     if (bridge->domid != domid || bridge->stage == BridgeStage::kLeaving) continue;
     if (there) {
-      Leave(bridge, /*tell=*/true);
+      Leave(bridge, /*tell=*/true, /*moving=*/true);
     } else {
       End(bridge, /*tell=*/false);
     }
   }
 }
 
-// May end the bridge.
-void Rendezvous::Leave(Bridge* bridge, bool tell) {
+// May end the bridge. Not `moving`: the agent at the other end has gone.
+void Rendezvous::Leave(Bridge* bridge, bool tell, bool moving) {
   if (bridge->stage == BridgeStage::kLeaving) return;
   Link* link = LinkTo(bridge->domid);
   if (tell && link != nullptr) link->Send(FrameType::kLeave, bridge->number, nullptr, 0);
-  if (bridge->stage == BridgeStage::kAsked) Refuse(bridge, RefusalReason::kMoving);
+  if (moving && bridge->stage == BridgeStage::kAsked) Refuse(bridge, RefusalReason::kMoving);
   if (bridge->stage != BridgeStage::kTalking) return End(bridge, /*tell=*/false);  // it has nothing
   bridge->stage = BridgeStage::kLeaving;
   bridge->told = Clock::now();
   ControlMessage leave;
   leave.type = ControlType::kLeave;
   leave.refusal = static_cast<uint32_t>(RefusalReason::kMoving);
-  // An agent that does not read its packets is told by the end of them.
-  if (!WritePacket(bridge->fd, leave)) shutdown(bridge->fd, SHUT_WR);
+  // Also an agent that does not read its packets is told, by the end of them.
+  if (!moving || !WritePacket(bridge->fd, leave)) shutdown(bridge->fd, SHUT_WR);
 }
 
 // Of two guests that let go of each other at the same time each may wait for the other's word, so it is

@@ -296,7 +296,9 @@ void Rendezvous::Handle(Link* link, const Frame& frame) {
       if (!WritePacket(bridge->fd, message)) break;
       return;
     case FrameType::kLeave:
-      return Leave(bridge, /*tell=*/false);
+      return Leave(bridge, /*tell=*/false, /*moving=*/true);
+    case FrameType::kClose:
+      return Leave(bridge, /*tell=*/false, /*moving=*/false);
     default:
       return End(bridge, false);
   }

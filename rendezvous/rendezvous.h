@@ -67,7 +67,7 @@ class Rendezvous {
   void FollowMove();
   void EndLink(uint32_t domid);
   void FinishLinks();
-  void Leave(Bridge* bridge, bool tell);
+  void Leave(Bridge* bridge, bool tell, bool moving);
   void TellWhoIsWaitedFor();
 
   const RendezvousPlaces places_;

@@ -62,6 +62,11 @@ struct Transport {
   // it matters.
   void (*discard_data)(const FifoMapping& mapping);
 
+  // Ends what the peer has of a FIFO, or we of the peer's, when both words are sealed, and keeps a copy
+  // at the same address: what it still owes can be sent, or is there if its sender dies. It is memory
+  // of this process then, `fifo.foreign` is false, and the local transport releases it. 0 or -errno.
+  int (*keep_privately)(FifoMapping* mapping);
+
   int (*create_doorbell)(Doorbell* doorbell, Ticket* ticket);
   int (*map_doorbell)(Ticket* ticket, Doorbell* doorbell);
   void (*release_doorbell)(Doorbell* doorbell);

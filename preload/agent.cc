@@ -115,7 +115,7 @@ void* AgentMain(void*) {
       }
     }
     TakeOurs(Arena()->service, ServiceSide);
-    TakeOurs(Arena()->wanted, ConsiderSide);
+    TakeOurs(Arena()->wanted, [](uint32_t slot) { ConsiderSide(slot); });
     const int reclaim_ms = ReclaimIdleMemory();
     timeout_ms =
         Sooner(Sooner(reclaim_ms, RetryPostponed()), Sooner(AcceptPostponed(), ForgiveRinging()));
@@ -243,6 +243,26 @@ void Poke(int32_t owner_pid) {
 
 int agent_page_fd = -1;
 
+const char* OpenRealmAnew() {
+  if (!GetConfig().realm) return nullptr;
+  const char* reason = nullptr;
+  Registry fresh;
+  if (fresh.Open(GetConfig().runtime_dir, agent.uid, &reason) != 0) return reason;
+  agent.id = RandomNumber();  // our name of an earlier stay may still be there, and hints with it
+  const int listener = MakePrivate(OpenListener());
+  if (listener < 0) {
+    fresh.Close();
+    return "agent's socket cannot be bound";
+  }
+  CloseRegistry();
+  agent.registry = fresh;
+  agent.registry.MoveDescriptor(MakePrivate(agent.registry.descriptor()));
+  ClosePrivate(agent.listen_fd);
+  agent.listen_fd = listener;
+  Watch(agent.listen_fd, WatchKind::kListener, 0, 0, EPOLLIN | EPOLLET, false);
+  return nullptr;
+}
+
 uint64_t NetnsCookieOf(int fd) {
   constexpr int kNetnsCookie = 71;  // SO_NETNS_COOKIE, Linux 5.14
   uint64_t cookie = 0;
@@ -315,7 +335,10 @@ bool SwitchedOff(Side* side) {
     if (agent.refused_for_now.compare_exchange_strong(now, found, std::memory_order_acq_rel))
       now = found;
   }
-  if (now != Switch::kOn) side->reason.store("switched off", std::memory_order_relaxed);
+  if (now != Switch::kOn) {
+    side->reason.store(now == Switch::kLeft ? kAboutToMove : "switched off",
+                       std::memory_order_relaxed);
+  }
   return now != Switch::kOn;
 }
 }  // namespace

@@ -216,6 +216,11 @@ bool HandlePacket(uint32_t index, const ControlMessage& message, Ticket* ticket)
     return true;
   }
   if (message.type == ControlType::kBridge) return OnBridge(index, message, ticket);
+  if (message.type == ControlType::kLeave) {
+    if (!foreign || channel.uid != 0) return false;  // our own xenloopd's word
+    LeavePeer(index, RefusalText(message.refusal));
+    return true;
+  }
   // A SEEK that found nobody is refused before there is a talk.
   if (!channel.ready && message.type != ControlType::kRefuse) return false;
   switch (message.type) {
@@ -302,7 +307,7 @@ uint32_t ChannelTo(uint64_t agent_id, uint32_t uid) {
   for (uint32_t i = 0; i < kMaxChannels; ++i) {
     const Channel& channel = agent.channels[i];
     if (channel.in_use && channel.domid == kOwnKernel && channel.agent_id == agent_id &&
-        channel.uid == uid && channel.fd >= 0)
+        channel.uid == uid && channel.fd >= 0 && !channel.leaving)
       return i;
   }
   const Config& config = GetConfig();
@@ -330,7 +335,7 @@ void ChannelEvent(uint32_t index, uint32_t events) {
   if (index >= kMaxChannels || !agent.channels[index].in_use) return;
   for (uint32_t i = 0; i < kMostPacketsAtOnce; ++i) {
     Channel& channel = agent.channels[index];
-    if (channel.fd < 0 || !FdTable::IsPrivate(channel.fd)) return;
+    if (channel.fd < 0 || channel.leaving || !FdTable::IsPrivate(channel.fd)) return;
     alignas(ControlMessage) uint8_t packet[sizeof(ControlMessage) + 1];
     Ticket ticket;
     const ssize_t n = ReceivePacket(channel.fd, packet, sizeof packet,
@@ -349,7 +354,7 @@ void ChannelEvent(uint32_t index, uint32_t events) {
     }
     CloseAll(&ticket);
     if (!good) {
-      ChannelGone(index);
+      if (agent.channels[index].in_use) ChannelGone(index);
       return;
     }
   }
@@ -358,10 +363,12 @@ void ChannelEvent(uint32_t index, uint32_t events) {
 
 void ReleaseChannelIfUnused(uint32_t index) {
   Channel& channel = agent.channels[index];
-  if (!channel.in_use || channel.fd >= 0 || channel.sides != 0) return;
+  if (!channel.in_use || (channel.fd >= 0 && !channel.leaving) || channel.sides != 0) return;
   if (channel.domid == kOwnKernel && channel.doorbell.fd >= 0)
     FdTable::Clear(channel.doorbell.fd);
   TransportOf(channel).release_doorbell(&channel.doorbell);
+  if (channel.fd >= 0) ClosePrivate(channel.fd);  // last: it says that nothing is left
+  channel.fd = -1;
   channel.in_use = false;
 }
 

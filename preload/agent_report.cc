@@ -16,6 +16,7 @@ namespace {
 
 constexpr const char* kVersion = "0.1.0";
 constexpr int kPatienceMs = 200;
+constexpr char kOk[] = "{\"ok\":true}";
 
 // False: the tool does not read; give up rather than hold the agent.
 bool SendText(Channel& channel, const char* text, size_t length) {
@@ -138,6 +139,32 @@ bool Report(Channel& channel) {
   return SendText(channel, "{\"end\":true}", 12);
 }
 
+// `xenloop leave` and `arrive`, which move network namespaces about. It finds the agents of a whole
+// realm; the question is for those in its own namespace.
+bool AnswerMover(Channel& channel, const char* question) {
+  const bool leave = question[0] == 'L';
+  uint64_t cookie = 0;
+  for (const char* c = strchr(question, ' ') + 1; *c != '\0'; ++c) {
+    if (*c < '0' || *c > '9') return false;
+    cookie = cookie * 10 + static_cast<uint64_t>(*c - '0');
+  }
+  if (cookie == agent.netns_cookie && cookie != 0) {
+    Switch expected = leave ? Switch::kOn : Switch::kLeft;
+    agent.refused_for_now.compare_exchange_strong(expected, leave ? Switch::kLeft : Switch::kOn,
+                                                  std::memory_order_acq_rel);
+    // Also on arrival: who did not know that we would move has not left.
+    LeaveAllPeers(kAboutToMove);
+    const char* problem = leave ? nullptr : OpenRealmAnew();
+    if (problem != nullptr) {
+      char text[160];
+      const int n = snprintf(text, sizeof text, "{\"error\":\"%s\"}", problem);
+      return SendText(channel, text, static_cast<size_t>(n));
+    }
+    if (!leave) LookAround();
+  }
+  return SendText(channel, kOk, sizeof kOk - 1);
+}
+
 }  // namespace
 
 bool AnswerTool(Channel& channel, const char* question) {
@@ -152,11 +179,18 @@ bool AnswerTool(Channel& channel, const char* question) {
   if (strcmp(question, "STAT") == 0) {
     return Report(channel);
   }
+  if (strcmp(question, "LOOK") == 0) {
+    LookAround();
+    return SendText(channel, kOk, sizeof kOk - 1);
+  }
+  if (strncmp(question, "LEAVE ", 6) == 0 || strncmp(question, "ARRIVE ", 7) == 0)
+    return AnswerMover(channel, question);
   if (strcmp(question, "OFF") == 0 || strcmp(question, "ON") == 0) {
     const bool off = question[1] == 'F';
     agent.refused_for_now.store(off ? Switch::kToldOff : Switch::kOn, std::memory_order_release);
     if (off) FallBackEverything("switched off");
-    return SendText(channel, "{\"ok\":true}", 11);
+    if (!off) LookAround();
+    return SendText(channel, kOk, sizeof kOk - 1);
   }
   static constexpr char kUnknown[] = "{\"error\":\"unknown question\"}";
   return SendText(channel, kUnknown, sizeof kUnknown - 1);

@@ -54,6 +54,22 @@ void Detach(uint32_t slot) {
   note.stage = Stage::kPublished;
 }
 
+// What TCP does not take at once, here or at the other end, must not hold the peer's memory, nor the
+// peer ours. Only when nothing can be added: the FIFO is sealed, or its producer dead (an end of TCP
+// without a seal). (A local FIFO that forked processes share stays: it is in nobody's way.)
+void KeepOwed(AgentSide& note, Side* side) {
+  const uint32_t tid = CurrentTid();
+  LockScope send(side->send.lock, tid);
+  LockScope receive(side->receive.lock, tid);
+  if (!note.mine.fifo.foreign && side->holders.load(std::memory_order_relaxed) > 1) return;
+  const Transport& transport = TransportOf(note);
+  for (FifoMapping* mapping : {&note.mine, &note.theirs}) {
+    if (transport.keep_privately(mapping) != 0) return;  // no memory: the peer has to wait for TCP
+  }
+  side->send.fifo.foreign = side->receive.fifo.foreign = false;
+  LeaveChannel(note);
+}
+
 }  // namespace
 
 void TellSealed(AgentSide& note, uint32_t slot) {
@@ -120,6 +136,11 @@ void ServiceSide(uint32_t slot) {
     note.told_receive = note.told_receive || receive_sealed;
     TellSealed(note, slot);
   }
+  if ((!send_done || !receive_done) && note.channel != kNoChannel &&
+      agent.channels[note.channel].leaving && note.mine.fifo.Sealed() &&
+      (note.theirs.fifo.Sealed() || HasSeenFin(fd))) {
+    KeepOwed(note, side);
+  }
   tcp_info info;
   // A peer that closes ends its FIFOs too; that is no fallback.
   if ((ended || (send_done && receive_done)) && !closed && side->reason.load()[0] == '\0' &&
@@ -178,11 +199,19 @@ void ShadowEvent(uint32_t slot, uint32_t generation, uint32_t events) {
 
 void ChannelGone(uint32_t index) {
   Channel& channel = agent.channels[index];
-  if (channel.fd >= 0) ClosePrivate(channel.fd);
-  channel.fd = -1;
+  if (channel.leaving) return;
+  if (channel.domid != kOwnKernel) {
+    // The daemon waits until nothing of the other guest is left.
+    channel.leaving = true;
+    sys::Call(SYS_epoll_ctl, agent.epoll_fd, EPOLL_CTL_DEL, channel.fd, 0);
+  } else {
+    if (channel.fd >= 0) ClosePrivate(channel.fd);
+    channel.fd = -1;
+  }
+  ++channel.sides;  // not to be released under our hands
   // For all its connections together: a peer that only ends the talk must not hold us.
   const uint64_t patience_end = sys::MonotonicNs() + 20000000;
-  for (uint32_t slot = 0; slot < kMaxSides && channel.sides > 0; ++slot) {
+  for (uint32_t slot = 0; slot < kMaxSides && channel.sides > 1; ++slot) {
     AgentSide& note = agent.sides[slot];
     if (note.stage == Stage::kNone || note.channel != index) continue;
     if (note.stage != Stage::kAttached) {
@@ -203,7 +232,39 @@ void ChannelGone(uint32_t index) {
     note.mine.fifo.Seal();
     ServiceSide(slot);
   }
+  --channel.sides;
   ReleaseChannelIfUnused(index);
+}
+
+void LeavePeer(uint32_t index, const char* reason) {
+  Channel& channel = agent.channels[index];
+  if (channel.leaving || channel.fd < 0) return;
+  channel.leaving = true;
+  sys::Call(SYS_epoll_ctl, agent.epoll_fd, EPOLL_CTL_DEL, channel.fd, 0);
+  ++channel.sides;  // not to be released under our hands
+  for (uint32_t slot = 0; slot < kMaxSides && channel.sides > 1; ++slot) {
+    AgentSide& note = agent.sides[slot];
+    if (note.stage == Stage::kNone || note.channel != index) continue;
+    if (note.stage != Stage::kAttached) {
+      Abandon(slot, reason);
+      continue;
+    }
+    Side* side = SideAt(slot);
+    FallBack(side->fd.load(std::memory_order_acquire), side, reason);
+    // Also of a side that is closed and lingers.
+    note.mine.fifo.Seal();
+    note.theirs.fifo.Seal();
+    ServiceSide(slot);
+  }
+  --channel.sides;
+  ReleaseChannelIfUnused(index);
+}
+
+void LeaveAllPeers(const char* reason) {
+  for (uint32_t i = 0; i < kMaxChannels; ++i) {
+    const Channel& channel = agent.channels[i];
+    if (channel.in_use && (channel.ready || channel.sides > 0)) LeavePeer(i, reason);
+  }
 }
 
 void FallBackEverything(const char* reason) {

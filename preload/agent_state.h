@@ -23,7 +23,8 @@ inline constexpr uint32_t kOwnKernel = ~0u;  // no other domain
 struct Channel {
   int fd = -1;
   bool in_use = false;
-  bool ready = false;  // HELLO received
+  bool ready = false;    // HELLO received
+  bool leaving = false;  // told to; closed as soon as nothing of it is left
   uint64_t agent_id = 0;
   uint64_t netns_cookie = 0;
   int32_t pid = 0;
@@ -35,7 +36,9 @@ struct Channel {
 };
 
 // `xenloop off`: told to this agent, or found in the file that root leaves for the whole machine.
-enum class Switch : uint32_t { kOn, kToldOff, kFoundOff };
+// kLeft: `xenloop leave`, before a move.
+enum class Switch : uint32_t { kOn, kToldOff, kFoundOff, kLeft };
+inline constexpr const char* kAboutToMove = "about to move";
 inline constexpr const char* kSwitchedOffFile = "/run/xenloop/off";
 
 enum class Stage : uint8_t { kNone, kPublished, kWaiting, kOffered, kAttached };
@@ -102,6 +105,10 @@ int Watch(int fd, WatchKind kind, uint32_t index, uint32_t generation, uint32_t 
 const Transport& TransportOf(const Channel& channel);
 const Transport& TransportOf(const AgentSide& note);
 
+// Publishes everything anew where the runtime directory's name leads now (a realm is another one after
+// a move). Null, or why not: then nobody reaches this agent.
+const char* OpenRealmAnew();
+
 // agent_channel.cc
 void AcceptChannels();
 // Accepts what could not be accepted yet. Milliseconds until the next look is due; -1: nothing
@@ -126,7 +133,10 @@ void DropFifos(AgentSide& note);
 void LeaveChannel(AgentSide& note);
 void Abandon(uint32_t slot,
              const char* reason);  // an attempt that is not attached: back to "published"
-void ConsiderSide(uint32_t slot);
+// `seek`: also if it is the other end that is meant to make the offer.
+void ConsiderSide(uint32_t slot, bool seek = false);
+// There may be new peers: looks for those of all published sides.
+void LookAround();
 void ChannelReady(uint32_t index);
 // Why this offer will be refused, whatever it brings; kCount: it may be accepted.
 RefusalReason ObjectionTo(uint32_t channel, const ControlMessage& offer);
@@ -170,6 +180,10 @@ void TellSealed(AgentSide& note, uint32_t slot);
 void ServiceSide(uint32_t slot);
 void ShadowEvent(uint32_t slot, uint32_t generation, uint32_t events);
 void ChannelGone(uint32_t index);
+// In order: its sides go back to TCP, nothing stays mapped, shared or bound, and only then is the
+// socket closed, which the other end of it takes for an answer.
+void LeavePeer(uint32_t index, const char* reason);
+void LeaveAllPeers(const char* reason);
 
 // agent_report.cc: answers a tool's question on a channel. False: the talk is to end (it may not
 // ask, or does not read).

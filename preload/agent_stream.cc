@@ -5,6 +5,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include "channel/xen/xen_transport.h"
 #include "discovery/owner.h"
 #include "preload/agent.h"
 #include "preload/agent_state.h"
@@ -66,8 +67,8 @@ uint32_t Find(const Tuple& tuple) {
 }  // namespace
 
 void DropFifos(AgentSide& note) {
-  TransportOf(note).release_fifo(&note.mine);
-  TransportOf(note).release_fifo(&note.theirs);
+  for (FifoMapping* mapping : {&note.mine, &note.theirs})
+    (mapping->fifo.foreign ? XenTransport() : LocalTransport()).release_fifo(mapping);
 }
 
 void LeaveChannel(AgentSide& note) {
@@ -310,7 +311,8 @@ void Refuse(uint32_t channel, const ControlMessage& offer, RefusalReason reason)
 
 }  // namespace
 
-void ConsiderSide(uint32_t slot) {
+void ConsiderSide(uint32_t slot, bool seek) {
+  if (agent.refused_for_now.load(std::memory_order_relaxed) != Switch::kOn) return;
   Side* side = SideAt(slot);
   AgentSide& note = agent.sides[slot];
   const uint32_t generation = side->generation.load(std::memory_order_acquire);
@@ -349,10 +351,27 @@ void ConsiderSide(uint32_t slot) {
   note.stage = Stage::kPublished;
   const int error = agent.registry.Publish(HashOf(tuple), agent.id);
   if (error != 0) side->reason.store("registry cannot be written", std::memory_order_relaxed);
-  if (MakesTheOffer(tuple) || side->forced.load(std::memory_order_relaxed) != 0) {
+  if (seek || MakesTheOffer(tuple) || side->forced.load(std::memory_order_relaxed) != 0) {
     Seek(slot);
   } else if (error == 0) {
     side->reason.store("waiting for the peer's offer", std::memory_order_relaxed);
+  }
+}
+
+void LookAround() {
+  if (agent.refused_for_now.load(std::memory_order_relaxed) != Switch::kOn) return;
+  for (uint32_t slot = 0; slot < kMaxSides; ++slot) {
+    if (slot % 64 == 0 && Arena()->used.words[slot / 64].load(std::memory_order_relaxed) == 0) {
+      slot += 63;
+      continue;
+    }
+    Side* side = SideAt(slot);
+    if (agent.sides[slot].stage != Stage::kPublished || !IsOurs(side)) continue;
+    ConsiderSide(slot, /*seek=*/true);
+    // Who is not to be found yet is looked for again soon, as at the beginning.
+    side->next_attempt.store(
+        side->operations.load(std::memory_order_relaxed) + GetConfig().upgrade_after,
+        std::memory_order_relaxed);
   }
 }
 

@@ -161,7 +161,7 @@ bool OnBridge(uint32_t index, const ControlMessage& message, Ticket* ticket) {
   // What we have sought may be held by an agent that we know.
   for (uint32_t known = 0; known < kMaxChannels; ++known) {
     const Channel& other = agent.channels[known];
-    if (known == index || !other.in_use || other.fd < 0 || other.domid != message.domid ||
+    if (known == index || !other.in_use || other.fd < 0 || other.leaving || other.domid != message.domid ||
         other.agent_id != message.agent_id)
       continue;
     EachSideOf(index, [known](uint32_t slot) {

@@ -10,10 +10,13 @@
 //   OFFER   slot, generation, tuple as the receiver sees it, + 1 descriptor: "join my FIFO"
 //   JOIN    slot, generation of both, + 1 descriptor: "joined; here is mine"
 //   REFUSE  slot, generation of the offer, reason
+//   LEAVE   reason                                    from xenloopd: go back to TCP, let go of all that
+//                                                     leads to this peer; to close is to answer
 //   SEALED  slot, generation of both: "a FIFO of this stream is sealed; flush what you owe"
 //
 // A packet that begins with a capital letter and ends in a newline is a question of a tool: STAT,
-// OFF, ON.
+// OFF, ON; LOOK ("there are new peers"); LEAVE and ARRIVE, for agents of the network namespace whose
+// cookie follows in decimal.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +28,7 @@ namespace xenloop {
 inline constexpr uint32_t kControlMagic = 0x584c4354;  // "XLCT"
 inline constexpr uint32_t kControlVersion = 2;
 
-enum class ControlType : uint32_t { kHello = 1, kOffer, kJoin, kRefuse, kSealed, kSeek, kBridge };
+enum class ControlType : uint32_t { kHello = 1, kOffer, kJoin, kRefuse, kSealed, kSeek, kBridge, kLeave };
 
 // Why an offer is refused, in words that `xenloop stat` shows at the other end.
 enum class RefusalReason : uint32_t {
@@ -35,6 +38,7 @@ enum class RefusalReason : uint32_t {
   kBusy,
   kNoResources,
   kNotFound,  // no agent of that guest has published the connection
+  kMoving,    // this guest or that one is about to be moved, saved or suspended
   kCount
 };
 
@@ -70,6 +74,8 @@ inline const char* RefusalText(uint32_t refusal) {
       return "peer cannot accelerate this connection";
     case RefusalReason::kNotFound:
       return "peer guest: no library there, or the connection is not hot";
+    case RefusalReason::kMoving:
+      return "a guest is about to move";
     case RefusalReason::kNoResources:
       return "peer is out of memory or descriptors";
     default:

@@ -115,6 +115,12 @@ ssize_t ReceiveAtLeast(int& fd, Side* side, const iovec* iov, size_t iov_count, 
   }
 }
 
+void AwaitOwed(int fd) {
+  pollfd entry{fd, POLLIN, 0};
+  const timespec patience{0, 100000000};
+  sys::Call(SYS_ppoll, reinterpret_cast<long>(&entry), 1, reinterpret_cast<long>(&patience), 0, 8);
+}
+
 // `fd` changes when the program closes the descriptor while this call sleeps; the call then goes on
 // as in the kernel.
 ssize_t ReceiveOn(int& fd, Side* side, const iovec* iov, size_t iov_count, int flags,
@@ -191,10 +197,7 @@ ssize_t ReceiveOn(int& fd, Side* side, const iovec* iov, size_t iov_count, int f
       if (side->receive.owed.exchange(0, std::memory_order_relaxed) > 0 && !blocking) {
         // The bytes were readable in the FIFO a moment ago: EAGAIN now would be a lie. They are on
         // their way.
-        pollfd entry{fd, POLLIN, 0};
-        const timespec patience{0, 100000000};
-        sys::Call(SYS_ppoll, reinterpret_cast<long>(&entry), 1, reinterpret_cast<long>(&patience),
-                  0, 8);
+        AwaitOwed(fd);
       }
       if (total == 0) return kUseKernel;
       if (total >= target) return static_cast<ssize_t>(total);
@@ -243,6 +246,19 @@ bool EnterKernelReceive(Side* side) {
 bool LeaveKernelReceive(int fd, Side* side, ssize_t* result) {
   side->receive.LeaveKernel(CurrentSelf());
   if (*result > 0) return true;
+  if (*result < 0 && errno == EAGAIN && side->receive.owed.load(std::memory_order_relaxed) > 0) {
+    // The agent has ended a FIFO whose bytes the program may have been told of: once more.
+    side->receive.owed.store(0, std::memory_order_relaxed);
+    bool come = true;
+    {
+      sys::SignalsBlocked blocked;
+      LockScope scope(side->receive.lock, CurrentTid());
+      SocketShadow shadow(fd, side);
+      if (shadow.StillOurs()) come = side->receive.ResidueHasCome(shadow);
+    }
+    if (!come) AwaitOwed(fd);
+    return false;
+  }
   std::atomic<int32_t>& pending = side->send.pending_error;
   if (side->receive.residue_due.load(std::memory_order_relaxed) != 0 ||
       side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kInherited) {

@@ -8,8 +8,9 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <fstream>
 
-#include "channel/xen/xen_calls.h"
+#include "absl/strings/str_cat.h"
 #include "discovery/owner.h"
 
 namespace xenloop {
@@ -42,26 +43,33 @@ bool WritePacket(int fd, const ControlMessage& message, const int* descriptors, 
   return sendmsg(fd, &header, MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof message;
 }
 
-bool GiveDevices(Bridge* bridge, uint64_t agent_id) {
-  int descriptors[kXenDescriptors];
-  int opened = 0;
-  for (; opened < kXenDescriptors; ++opened) {
-    const int flags = opened == kEvtchn ? O_RDWR | O_CLOEXEC | O_NONBLOCK : O_RDWR | O_CLOEXEC;
-    descriptors[opened] = open(kXenDeviceNames[opened], flags);
-    if (descriptors[opened] < 0) break;
+bool OpenXenDevices(int (&descriptors)[kXenDescriptors]) {
+  for (int i = 0; i < kXenDescriptors; ++i) {
+    const int flags = i == kEvtchn ? O_RDWR | O_CLOEXEC | O_NONBLOCK : O_RDWR | O_CLOEXEC;
+    descriptors[i] = open(kXenDeviceNames[i], flags);
+    if (descriptors[i] >= 0) continue;
+    const int error = errno;
+    while (i > 0) close(descriptors[--i]);
+    errno = error;
+    return false;
   }
+  return true;
+}
+
+bool GiveDevices(Bridge* bridge, uint64_t agent_id, const OpenDevices& open_devices) {
+  int descriptors[kXenDescriptors];
+  if (!open_devices(descriptors)) return false;
   ControlMessage message;
   message.type = ControlType::kBridge;
   message.domid = bridge->domid;
   message.agent_id = agent_id;
-  const bool given = opened == kXenDescriptors &&
-                     WritePacket(bridge->fd, message, descriptors, kXenDescriptors);
+  const bool given = WritePacket(bridge->fd, message, descriptors, kXenDescriptors);
   if (given) {
     bridge->event_descriptor = descriptors[kEvtchn];
     descriptors[kEvtchn] = -1;
   }
-  for (int i = 0; i < opened; ++i) {
-    if (descriptors[i] >= 0) close(descriptors[i]);
+  for (const int fd : descriptors) {
+    if (fd >= 0) close(fd);
   }
   return given;
 }
@@ -118,6 +126,15 @@ void CloseBridge(Bridge* bridge) {
   if (bridge->fd >= 0) close(bridge->fd);
   if (bridge->event_descriptor >= 0) close(bridge->event_descriptor);
   bridge->fd = bridge->event_descriptor = -1;
+}
+
+std::string WhoIsBehind(const Bridge& bridge) {
+  ucred credentials{};
+  socklen_t size = sizeof credentials;
+  getsockopt(bridge.fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size);
+  std::string program;
+  std::ifstream(absl::StrCat("/proc/", credentials.pid, "/comm")) >> program;
+  return absl::StrCat(bridge.domid, " ", credentials.pid, ":", program);
 }
 
 }  // namespace xenloop

@@ -4,9 +4,12 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <cstdint>
+#include <functional>
 #include <string>
 
+#include "channel/xen/xen_calls.h"
 #include "discovery/peer_table.h"
 #include "discovery/registry.h"
 #include "preload/control.h"
@@ -17,6 +20,7 @@ enum class BridgeStage {
   kAsked,    // the agent here has sent its SEEK
   kFound,    // asked by the other guest: the agent here is connected, nothing has passed
   kTalking,  // packets pass
+  kLeaving,  // told to let go; the agent answers by closing
 };
 
 struct Bridge {
@@ -28,6 +32,7 @@ struct Bridge {
   uint64_t agent_id = 0;
   int event_descriptor = -1;  // a copy of the agent's, see GiveDevices
   ControlMessage seek;
+  std::chrono::steady_clock::time_point told;  // when it was told to leave
 };
 
 // Takes one packet from the agent. Its length, 0 at the end, -EAGAIN, -EPROTO for what is no packet.
@@ -38,7 +43,9 @@ bool WritePacket(int fd, const ControlMessage& message, const int* descriptors =
 
 // The first packet of a talk to an agent here: whose packets follow, with fresh descriptors of the
 // Xen drivers. The daemon keeps a copy of the event channels' one for as long as the talk lasts.
-bool GiveDevices(Bridge* bridge, uint64_t agent_id);
+using OpenDevices = std::function<bool(int (&descriptors)[kXenDescriptors])>;
+bool OpenXenDevices(int (&descriptors)[kXenDescriptors]);
+bool GiveDevices(Bridge* bridge, uint64_t agent_id, const OpenDevices& open_devices);
 
 // May this packet of an agent here go out, may this one come in to it? An offer is about a
 // connection whose end here belongs to the agent's user and whose other end lies in that domain.
@@ -49,5 +56,8 @@ bool MayPass(const Bridge& bridge, const ControlMessage& message, const PeerTabl
 int ConnectToHolder(const Tuple& tuple, Registry* registry, uid_t* uid, uint64_t* agent_id);
 
 void CloseBridge(Bridge* bridge);
+
+// "DOMID PID:PROGRAM": the process here behind the bridge, for people.
+std::string WhoIsBehind(const Bridge& bridge);
 
 }  // namespace xenloop

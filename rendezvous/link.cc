@@ -56,6 +56,14 @@ Link::~Link() {
   static_cast<void>(store_->Unwatch(peer_key_));
 }
 
+void Link::Withdraw() { static_cast<void>(store_->Remove(own_key_)); }
+
+bool Link::PeerHasLeft() {
+  if (!stands_) return true;
+  const absl::StatusOr<std::string> text = store_->Read(peer_key_);
+  return !text.ok() && !absl::IsUnavailable(text.status());
+}
+
 void Link::Drop() {
   if (theirs_.fifo) theirs_.fifo.Seal();
   if (mine_.fifo) mine_.fifo.Seal();

@@ -19,7 +19,7 @@
 namespace xenloop {
 
 // A frame: header, payload. `bridge` is a number that the opener has chosen.
-enum class FrameType : uint32_t { kOpen = 1, kOpened, kRefused, kPacket, kClose };
+enum class FrameType : uint32_t { kOpen = 1, kOpened, kRefused, kPacket, kClose, kLeave };
 struct FrameHeader {
   uint32_t length;  // with this header
   FrameType type;
@@ -57,6 +57,11 @@ class Link {
   // Moves what waits into the FIFO, as far as there is room.
   void Pump();
   absl::Status Reset();
+
+  // Our part vanishes from XenStore: for the peer this means that we shall use the link no more.
+  void Withdraw();
+  // Nothing of the peer's daemon is left in this link, or it never stood.
+  bool PeerHasLeft();
 
  private:
   struct Key;

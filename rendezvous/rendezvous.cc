@@ -10,78 +10,39 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
-#include <list>
-#include <map>
-#include <set>
 #include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "channel/xen/xen_transport.h"
 #include "discovery/owner.h"
-#include "rendezvous/bridge.h"
-#include "rendezvous/link.h"
+#include "discovery/xenstore/keys.h"
 
 namespace xenloop {
 namespace {
 
-constexpr int kLookMs = 200;  // at the peer table
 constexpr int kRetryMs = 1000;
 constexpr size_t kMostBridges = 4096;
 constexpr char kGroup[] = "xenloop";
-
-class Rendezvous {
- public:
-  explicit Rendezvous(RendezvousPlaces places) : places_(std::move(places)) {}
-
-  absl::Status Open();
-  void Run();
-
- private:
-  absl::Status Connect();
-  void Disconnect(const absl::Status& why);
-  void FollowPeers();
-  void FollowLinks();
-  void DropLink(uint32_t domid);
-  void TakeEvents();
-  void Accept();
-  void FromAgent(Bridge* bridge);
-  void Seek(Bridge* bridge);
-  void FromLink(Link* link);
-  void Handle(Link* link, const Frame& frame);
-  void OpenFor(Link* link, const Frame& frame);
-  void End(Bridge* bridge, bool tell);
-  void Refuse(Bridge* bridge, RefusalReason reason);
-  Bridge* Find(uint32_t domid, uint32_t number);
-  Link* LinkTo(uint32_t domid);
-
-  const RendezvousPlaces places_;
-  PeerTable peers_;
-  uint64_t sequence_ = ~uint64_t{0};
-  Registry registry_;
-  int listener_ = -1;
-  int events_ = -1;
-  std::unique_ptr<XenStore> store_;
-  std::map<uint32_t, std::unique_ptr<Link>> links_;
-  std::list<Bridge> bridges_;
-  uint32_t next_number_ = 0;
-};
 
 absl::Status Failed(const std::string& what) {
   return absl::InternalError(absl::StrCat(what, ": ", strerror(errno)));
 }
 
-absl::Status Rendezvous::Open() {
+}  // namespace
+
+absl::Status Rendezvous::OpenXen() {
   int descriptors[kXenDescriptors];
-  for (int i = 0; i < kXenDescriptors; ++i) {
-    const int flags = i == kEvtchn ? O_RDWR | O_CLOEXEC | O_NONBLOCK : O_RDWR | O_CLOEXEC;
-    descriptors[i] = open(kXenDeviceNames[i], flags);
-    if (descriptors[i] < 0) return Failed(kXenDeviceNames[i]);
-  }
+  if (!places_.open_devices(descriptors)) return Failed("devices of Xen");
   events_ = descriptors[kEvtchn];
   UseXenDescriptors(descriptors);
   StartXenTransport(KernelXenCalls(), GrantLimitPages());
+  return absl::OkStatus();
+}
+
+absl::Status Rendezvous::Open() {
   const char* reason = nullptr;
   if (registry_.Open(places_.registry.c_str(), geteuid(), &reason) != 0)
     return absl::InternalError(absl::StrCat("registry: ", reason));
@@ -115,6 +76,10 @@ absl::Status Rendezvous::Connect() {
   store_ = *std::move(store);
   sequence_ = ~uint64_t{0};
   static_cast<void>(store_->Remove("data/xenloop-link"));  // of a former daemon
+  static_cast<void>(store_->Remove(kWaitingKey));
+  waiting_told_.clear();
+  if (absl::Status status = store_->Watch(kPrepareKey); !status.ok()) return status;
+  FollowMove();
   return absl::OkStatus();
 }
 
@@ -122,6 +87,7 @@ void Rendezvous::Disconnect(const absl::Status& why) {
   places_.log(absl::StrCat("rendezvous: ", why.message()));
   while (!bridges_.empty()) End(&bridges_.front(), false);
   links_.clear();
+  ending_.clear();
   store_.reset();
 }
 
@@ -157,42 +123,48 @@ void Rendezvous::Refuse(Bridge* bridge, RefusalReason reason) {
 void Rendezvous::DropLink(uint32_t domid) {
   for (auto i = bridges_.begin(); i != bridges_.end();) {
     Bridge* const bridge = &*i++;
-    if (bridge->domid == domid) End(bridge, false);
+    // Who has been told to leave is waited for.
+    if (bridge->domid == domid && bridge->stage != BridgeStage::kLeaving) End(bridge, false);
   }
 }
 
-// One link to each guest that takes part.
+// One link to each guest that takes part; none while we are about to move.
 void Rendezvous::FollowPeers() {
+  ReadPeers();
+  const std::set<uint32_t> nobody;
+  const std::set<uint32_t>& wanted = moving_ != 0 ? nobody : wanted_;
+  for (const auto& [domid, link] : links_) {
+    if (wanted.count(domid) == 0 && ending_.count(domid) == 0) EndLink(domid);
+  }
+  FinishLinks();
+  for (const uint32_t domid : wanted) {
+    if (links_.count(domid) != 0) continue;
+    auto link = std::make_unique<Link>(store_.get(), peers_.own_domid(), domid);
+    if (absl::Status status = link->Start(); !status.ok()) {
+      if (troubled_.insert(domid).second)  // tried again each turn, told once
+        places_.log(absl::StrCat("link to domain ", domid, ": ", status.message()));
+      continue;
+    }
+    troubled_.erase(domid);
+    links_[domid] = std::move(link);
+  }
+}
+
+void Rendezvous::ReadPeers() {
   if (peers_.sequence() == sequence_) return;
   const uint64_t now = peers_.sequence();
   std::vector<PeerTableRow> rows(kPeerTableCapacity);
   rows.resize(peers_.Snapshot(rows.data(), rows.size()));
   if (rows.empty() && !peers_.empty()) return;  // the table is being written
   sequence_ = now;
-  std::set<uint32_t> wanted;
-  for (const PeerTableRow& row : rows) wanted.insert(row.peer.domid);
-  wanted.erase(peers_.own_domid());
-  for (auto i = links_.begin(); i != links_.end();) {
-    const uint32_t domid = (i++)->first;
-    if (wanted.count(domid) != 0) continue;
-    DropLink(domid);
-    links_.erase(domid);
-    places_.log(absl::StrCat("link to domain ", domid, ": the guest is gone"));
-  }
-  for (const uint32_t domid : wanted) {
-    if (links_.count(domid) != 0) continue;
-    auto link = std::make_unique<Link>(store_.get(), peers_.own_domid(), domid);
-    if (absl::Status status = link->Start(); !status.ok()) {
-      places_.log(absl::StrCat("link to domain ", domid, ": ", status.message()));
-      sequence_ = ~uint64_t{0};  // try again
-      continue;
-    }
-    links_[domid] = std::move(link);
-  }
+  wanted_.clear();
+  for (const PeerTableRow& row : rows) wanted_.insert(row.peer.domid);
+  wanted_.erase(peers_.own_domid());
 }
 
 void Rendezvous::FollowLinks() {
   for (auto& [domid, link] : links_) {
+    if (ending_.count(domid) != 0) continue;
     const bool stood = link->stands();
     const uint32_t port = link->port();
     const absl::Status status = link->Follow();
@@ -201,6 +173,7 @@ void Rendezvous::FollowLinks() {
       places_.log(absl::StrCat("link to domain ", domid, ": ", status.message()));
     } else if (!stood && link->stands()) {
       places_.log(absl::StrCat("link to domain ", domid, " stands"));
+      places_.look();
     }
   }
 }
@@ -234,6 +207,8 @@ void Rendezvous::Seek(Bridge* bridge) {
   Peer peer;
   uid_t owner = 0;
   Link* link = peers_.Find(here.peer.address, &peer) ? LinkTo(peer.domid) : nullptr;
+  if (moving_ != 0 || ending_.count(peer.domid) != 0)
+    return Refuse(bridge, RefusalReason::kMoving);
   if (link == nullptr) return Refuse(bridge, RefusalReason::kNotFound);
   if (OwnerOf(here, &owner) != 0 || (owner != bridge->uid && bridge->uid != 0))
     return Refuse(bridge, RefusalReason::kNotAllowed);
@@ -249,6 +224,7 @@ void Rendezvous::FromAgent(Bridge* bridge) {
     const ssize_t n = ReadPacket(bridge->fd, &message);
     if (n == -EAGAIN) return;
     if (n <= 0) return End(bridge, true);
+    if (bridge->stage == BridgeStage::kLeaving) continue;  // said before it heard; nobody listens
     Link* link = LinkTo(bridge->domid);
     if (bridge->stage == BridgeStage::kAsked && bridge->domid == kNoDomid &&
         message.type == ControlType::kSeek) {
@@ -271,10 +247,13 @@ void Rendezvous::OpenFor(Link* link, const Frame& frame) {
   Bridge bridge;
   Peer peer;
   // The other guest asks about a connection to one of its own addresses, or it lies.
-  const bool own = peers_.Find(seek.tuple.peer.address, &peer) && peer.domid == link->domid();
+  const bool moving = moving_ != 0 || ending_.count(link->domid()) != 0;
+  const bool own =
+      !moving && peers_.Find(seek.tuple.peer.address, &peer) && peer.domid == link->domid();
   bridge.fd = own ? ConnectToHolder(seek.tuple, &registry_, &bridge.uid, &bridge.agent_id) : -1;
   if (bridge.fd < 0) {
-    const auto reason = static_cast<uint32_t>(RefusalReason::kNotFound);
+    const auto reason =
+        static_cast<uint32_t>(moving ? RefusalReason::kMoving : RefusalReason::kNotFound);
     link->Send(FrameType::kRefused, frame.bridge, &reason, sizeof reason);
     return;
   }
@@ -289,13 +268,14 @@ void Rendezvous::Handle(Link* link, const Frame& frame) {
   if (frame.type == FrameType::kOpen) return OpenFor(link, frame);
   Bridge* bridge = Find(link->domid(), frame.bridge);
   if (bridge == nullptr) return;  // ended here meanwhile
+  if (bridge->stage == BridgeStage::kLeaving) return;  // its agent's close is what counts
   ControlMessage message;
   switch (frame.type) {
     case FrameType::kOpened: {
       uint64_t agent_id = 0;
       if (bridge->stage != BridgeStage::kAsked || frame.payload.size() != sizeof agent_id) break;
       memcpy(&agent_id, frame.payload.data(), sizeof agent_id);
-      if (agent_id == 0 || !GiveDevices(bridge, agent_id)) break;
+      if (agent_id == 0 || !GiveDevices(bridge, agent_id, places_.open_devices)) break;
       bridge->stage = BridgeStage::kTalking;
       return;
     }
@@ -310,11 +290,15 @@ void Rendezvous::Handle(Link* link, const Frame& frame) {
       memcpy(&message, frame.payload.data(), sizeof message);
       if (!MayPass(*bridge, message, peers_, /*outgoing=*/false)) break;
       if (bridge->stage == BridgeStage::kFound) {
-        if (!GiveDevices(bridge, 0)) break;
+        if (!GiveDevices(bridge, 0, places_.open_devices)) break;
         bridge->stage = BridgeStage::kTalking;
       }
       if (!WritePacket(bridge->fd, message)) break;
       return;
+    case FrameType::kLeave:
+      return Leave(bridge, /*tell=*/false, /*moving=*/true);
+    case FrameType::kClose:
+      return Leave(bridge, /*tell=*/false, /*moving=*/false);
     default:
       return End(bridge, false);
   }
@@ -326,60 +310,60 @@ void Rendezvous::FromLink(Link* link) {
   const bool sound = link->Receive(&frames);
   for (const Frame& frame : frames) Handle(link, frame);
   link->Pump();
-  if (sound) return;
+  if (sound || ending_.count(link->domid()) != 0) return;
   places_.log(absl::StrCat("link to domain ", link->domid(), " broke down"));
   DropLink(link->domid());
   static_cast<void>(link->Reset());
 }
 
-void Rendezvous::Run() {
-  std::string last;
-  for (;;) {
-    if (store_ == nullptr) {
-      if (const absl::Status status = Connect(); !status.ok()) {
-        if (last != status.message()) places_.log(absl::StrCat("rendezvous: ", status.message()));
-        last = std::string(status.message());
-        store_.reset();
-        poll(nullptr, 0, kRetryMs);
-        continue;
-      }
-      last.clear();
+void Rendezvous::Turn(int limit_ms) {
+  if (store_ == nullptr) {
+    if (const absl::Status status = Connect(); !status.ok()) {
+      if (last_ != status.message()) places_.log(absl::StrCat("rendezvous: ", status.message()));
+      last_ = std::string(status.message());
+      store_.reset();
+      poll(nullptr, 0, std::min(kRetryMs, limit_ms));
+      return;
     }
-    FollowPeers();
-    std::vector<pollfd> waits = {{listener_, POLLIN, 0}, {events_, POLLIN, 0},
-                                 {store_->descriptor(), POLLIN, 0}};
-    std::vector<Bridge*> order;
-    for (Bridge& bridge : bridges_) {
-      waits.push_back({bridge.fd, POLLIN, 0});
-      order.push_back(&bridge);
-    }
-    poll(waits.data(), waits.size(), kLookMs);
-    // Agents first: none of them has been ended yet, so all these pointers are good. Ending one
-    // touches no other.
-    for (size_t i = 0; i < order.size(); ++i) {
-      if (waits[i + 3].revents != 0) FromAgent(order[i]);
-    }
-    if (waits[0].revents != 0) Accept();
-    if (waits[1].revents != 0) TakeEvents();
-    for (auto& [domid, link] : links_) {
-      if (link->stands()) FromLink(link.get());
-    }
-    // Also without a word from the descriptor: our own requests may have brought events along.
-    const absl::StatusOr<int> taken = store_->TakeEvents();
-    if (!taken.ok()) {
-      Disconnect(taken.status());
-    } else if (*taken > 0) {
-      FollowLinks();
-    }
+    last_.clear();
   }
+  FollowPeers();
+  std::vector<pollfd> waits = {{listener_, POLLIN, 0}, {events_, POLLIN, 0},
+                               {store_->descriptor(), POLLIN, 0}};
+  std::vector<Bridge*> order;
+  for (Bridge& bridge : bridges_) {
+    waits.push_back({bridge.fd, POLLIN, 0});
+    order.push_back(&bridge);
+  }
+  poll(waits.data(), waits.size(), limit_ms);
+  // Agents first: none of them has been ended yet, so all these pointers are good. Ending one
+  // touches no other.
+  for (size_t i = 0; i < order.size(); ++i) {
+    if (waits[i + 3].revents != 0) FromAgent(order[i]);
+  }
+  if (waits[0].revents != 0) Accept();
+  if (waits[1].revents != 0) TakeEvents();
+  for (auto& [domid, link] : links_) {
+    if (link->stands()) FromLink(link.get());
+  }
+  // Also without a word from the descriptor: our own requests may have brought events along.
+  const absl::StatusOr<int> taken = store_->TakeEvents();
+  if (!taken.ok()) return Disconnect(taken.status());
+  if (*taken > 0) {
+    FollowMove();
+    FollowLinks();
+  }
+  TellWhoIsWaitedFor();
 }
 
-}  // namespace
-
 absl::Status StartRendezvous(RendezvousPlaces places) {
+  constexpr int kLookMs = 200;  // at the peer table
   auto* rendezvous = new Rendezvous(std::move(places));  // lives as long as the process
+  if (absl::Status status = rendezvous->OpenXen(); !status.ok()) return status;
   if (absl::Status status = rendezvous->Open(); !status.ok()) return status;
-  std::thread([rendezvous] { rendezvous->Run(); }).detach();
+  std::thread([rendezvous] {
+    for (;;) rendezvous->Turn(kLookMs);
+  }).detach();
   return absl::OkStatus();
 }
 

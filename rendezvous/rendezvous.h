@@ -9,11 +9,16 @@
 #pragma once
 
 #include <functional>
+#include <list>
+#include <map>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "discovery/xenstore/xenstore.h"
+#include "rendezvous/bridge.h"
+#include "rendezvous/link.h"
 
 namespace xenloop {
 
@@ -22,6 +27,66 @@ struct RendezvousPlaces {
   std::string registry = "/dev/shm";
   std::function<absl::StatusOr<std::unique_ptr<XenStore>>()> open_store;
   std::function<void(const std::string&)> log;
+  OpenDevices open_devices = OpenXenDevices;
+  // There are new peers: the programs here may look for theirs.
+  std::function<void()> look = [] {};
+};
+
+class Rendezvous {
+ public:
+  explicit Rendezvous(RendezvousPlaces places) : places_(std::move(places)) {}
+  ~Rendezvous();
+  Rendezvous(const Rendezvous&) = delete;
+  Rendezvous& operator=(const Rendezvous&) = delete;
+
+  absl::Status OpenXen();  // tests have their own transport
+  absl::Status Open();
+  // Waits for an event, at most so long, and does what is to be done.
+  void Turn(int limit_ms);
+
+ private:
+  absl::Status Connect();
+  void Disconnect(const absl::Status& why);
+  void FollowPeers();
+  void ReadPeers();
+  void FollowLinks();
+  void DropLink(uint32_t domid);
+  void TakeEvents();
+  void Accept();
+  void FromAgent(Bridge* bridge);
+  void Seek(Bridge* bridge);
+  void FromLink(Link* link);
+  void Handle(Link* link, const Frame& frame);
+  void OpenFor(Link* link, const Frame& frame);
+  void End(Bridge* bridge, bool tell);
+  void Refuse(Bridge* bridge, RefusalReason reason);
+  Bridge* Find(uint32_t domid, uint32_t number);
+  Link* LinkTo(uint32_t domid);
+
+  // leaving.cc: letting go in order, before a move or because the peer goes
+  void FollowMove();
+  void EndLink(uint32_t domid);
+  void FinishLinks();
+  void Leave(Bridge* bridge, bool tell, bool moving);
+  void TellWhoIsWaitedFor();
+
+  const RendezvousPlaces places_;
+  PeerTable peers_;
+  uint64_t sequence_ = ~uint64_t{0};
+  Registry registry_;
+  int listener_ = -1;
+  int events_ = -1;
+  std::unique_ptr<XenStore> store_;
+  std::map<uint32_t, std::unique_ptr<Link>> links_;
+  std::set<uint32_t> wanted_;    // who is in the peer table
+  std::set<uint32_t> ending_;    // links whose bridges have been told to leave
+  std::set<uint32_t> troubled_;  // links that could not be begun
+  std::list<Bridge> bridges_;
+  uint32_t next_number_ = 0;
+  uint64_t moving_ = 0;  // the token of Dom0's "prepare"; 0: we stay
+  bool ready_told_ = false;
+  std::string waiting_told_;
+  std::string last_;
 };
 
 // Starts the thread; it runs until the process ends.

@@ -18,6 +18,7 @@ struct Grammar {
   std::vector<absl::string_view> options;  // one that ends in '=' takes a number
   size_t fewest_operands;
   size_t most_operands;
+  bool passes_options = false;  // options that it does not know are another program's: operands
 };
 
 constexpr size_t kAny = static_cast<size_t>(-1);
@@ -30,6 +31,14 @@ const std::vector<Grammar>& Grammars() {
       {"doctor", {}, 0, kAny},
       {"off", {}, 0, 0},
       {"on", {}, 0, 0},
+      {"leave", {}, 0, 0},
+      {"arrive", {}, 0, 0},
+      {"quiesce", {"--timeout=", "--force"}, 1, 1},
+      {"release", {}, 1, 1},
+      {"migrate", {"--timeout=", "--force"}, 1, kAny, true},
+      {"save", {"--timeout=", "--force"}, 1, kAny, true},
+      {"suspend", {"--timeout=", "--force"}, 1, kAny, true},
+      {"restore", {}, 1, kAny, true},
       {"help", {}, 0, 1},
       {"version", {}, 0, 0},
   };
@@ -88,6 +97,7 @@ absl::StatusOr<CommandLine> SplitCommandLine(const std::vector<std::string>& arg
       break;
     }
     if (option == "--help" || option == "-h") return HelpFor(line.command);
+    if (!Allows(*grammar, option) && grammar->passes_options) break;
     if (!Allows(*grammar, option)) {
       return WrongUsage(line.command, absl::StrCat(line.command, ": I do not understand ",
                                                    Printable(option, 40)));
@@ -96,7 +106,7 @@ absl::StatusOr<CommandLine> SplitCommandLine(const std::vector<std::string>& arg
   }
   line.operands.assign(arguments.begin() + static_cast<std::ptrdiff_t>(next), arguments.end());
   if (line.operands.size() < grammar->fewest_operands) {
-    return WrongUsage(line.command, absl::StrCat(line.command, ": which program?"));
+    return WrongUsage(line.command, absl::StrCat(line.command, line.command == "run" ? ": which program?" : ": which domain?"));
   }
   if (line.operands.size() > grammar->most_operands) {
     return WrongUsage(line.command,

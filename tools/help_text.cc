@@ -14,6 +14,8 @@ SYNOPSIS
     xenloop doctor [PROGRAM | PID]
     xenloop off
     xenloop on
+    xenloop leave
+    xenloop arrive
     xenloop help [COMMAND]
     xenloop --version
 
@@ -28,6 +30,9 @@ COMMANDS
     stat     show the live streams of this machine and their routes
     doctor   why a program is or is not accelerated, and what to do
     off, on  put all streams back on TCP; let them use shared memory again
+    quiesce, release, migrate, save, suspend, restore
+             before and after a Xen guest moves; for Dom0
+    leave, arrive   before and after a network namespace moves to another realm
 
     `xenloop COMMAND --help` says more about each.
 
@@ -150,6 +155,71 @@ EXIT STATUS
     1  an agent did not obey or did not answer; it is named
 )";
 
+constexpr char kRealmMove[] = R"(NAME
+    xenloop leave, xenloop arrive - move a network namespace to another realm
+
+SYNOPSIS
+    xenloop leave
+    xenloop arrive
+
+DESCRIPTION
+    For containers that are moved between realms (see XENLOOP_RUNTIME_DIR in
+    xenloop(1)), and for trying on one machine what happens when a Xen guest
+    migrates. Run it in the container's network namespace.
+
+    `leave` tells the programs in this network namespace to put their streams
+    back on TCP, to let go of all shared memory, and to meet nobody until
+    `arrive`. When it ends with 0 they have.
+
+    `arrive` tells them to look where the name of their realm's directory
+    leads now, and to look for peers at once. It finds the programs where they
+    were: give it the former realm's directory as XENLOOP_RUNTIME_DIR.
+
+    Xen guests: see `xenloop quiesce --help`.
+
+EXIT STATUS
+    0  every agent obeyed, or there was none
+    1  an agent did not obey or did not answer; it is named
+)";
+
+constexpr char kMove[] = R"(NAME
+    xenloop quiesce, xenloop release, xenloop migrate, ... - move a Xen guest
+
+SYNOPSIS (in Dom0)
+    xenloop quiesce [--timeout=SECONDS] [--force] DOMAIN
+    xenloop release DOMAIN
+    xenloop migrate [--timeout=SECONDS] [--force] [XL-OPTION...] DOMAIN HOST
+    xenloop save    [--timeout=SECONDS] [--force] [XL-OPTION...] DOMAIN FILE
+    xenloop suspend [--timeout=SECONDS] [--force] [XL-OPTION...] DOMAIN
+    xenloop restore [XL-OPTION...] FILE
+
+DESCRIPTION
+    A guest must not be moved, saved or suspended while it shares memory with
+    others. `quiesce` tells its xenloopd to prepare: every program in it, and
+    every peer's program that talks to it, goes back to TCP and lets go of all
+    shared memory and event channels. It waits until the guest says that it is
+    ready. If that takes longer than the time-out (10 s), it names the
+    processes that have not answered, and leaves everything as it was.
+    DOMAIN is a name or a number.
+
+    `release` is for a guest that was not moved after all. A guest that has
+    arrived elsewhere needs none: its streams return to shared memory, to the
+    peers that are there, by themselves.
+
+    `migrate`, `save` and `suspend` are quiesce, then `xl` of that name with
+    the arguments as they are, then release if xl fails. (After `xl resume` of
+    a suspended guest, say release.) `restore` is `xl restore`.
+
+    --timeout=SECONDS  wait longer, or less
+    --force            go on although the guest is not ready
+
+ENVIRONMENT
+    XENLOOP_XL  the program to call instead of xl
+
+EXIT STATUS
+    that of xl; 1 if the guest was not ready (or there is no such guest)
+)";
+
 }  // namespace
 
 const char* HelpText(absl::string_view command) {
@@ -157,6 +227,10 @@ const char* HelpText(absl::string_view command) {
   if (command == "stat") return kStat;
   if (command == "doctor") return kDoctor;
   if (command == "off" || command == "on") return kSwitch;
+  if (command == "leave" || command == "arrive") return kRealmMove;
+  for (const char* move : {"quiesce", "release", "migrate", "save", "suspend", "restore"}) {
+    if (command == move) return kMove;
+  }
   return kOverview;
 }
 

@@ -2,6 +2,7 @@
 
 #include "tools/switch_command.h"
 
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -33,12 +34,12 @@ std::vector<AgentAddress> AgentsThatObey(const std::vector<AgentAddress>& agents
   return obeying;
 }
 
-SwitchOutcome SwitchAgents(const std::vector<AgentAddress>& agents, bool on,
-                           const AskLimits& limits) {
+SwitchOutcome TellAgents(const std::vector<AgentAddress>& agents, const std::string& order,
+                         const std::string& done, const AskLimits& limits) {
   SwitchOutcome outcome;
   uint64_t obeyed = 0;
   std::set<pid_t> seen;
-  for (const AgentAnswer& answer : AskAgents(agents, on ? "ON\n" : "OFF\n", limits)) {
+  for (const AgentAnswer& answer : AskAgents(agents, order, limits)) {
     if (answer.outcome == AskOutcome::kGone) continue;  // its process ended: nothing to switch
     const SwitchReport report = DecodeSwitch(answer);
     if (report.obeyed) {
@@ -55,9 +56,14 @@ SwitchOutcome SwitchAgents(const std::vector<AgentAddress>& agents, bool on,
     outcome.text = "No running process has an agent that you may command: nothing to switch.\n";
     return outcome;
   }
-  absl::StrAppend(&outcome.text, Counted(obeyed, "process"),
-                  on ? " may use shared memory again\n" : " back on TCP\n");
+  absl::StrAppend(&outcome.text, Counted(obeyed, "process"), " ", done, "\n");
   return outcome;
+}
+
+SwitchOutcome SwitchAgents(const std::vector<AgentAddress>& agents, bool on,
+                           const AskLimits& limits) {
+  return TellAgents(agents, on ? "ON\n" : "OFF\n",
+                    on ? "may use shared memory again" : "back on TCP", limits);
 }
 
 std::string SwitchMachine(bool on, const std::string& file) {
@@ -86,6 +92,27 @@ int RunSwitch(bool on, const AgentPlaces& places, const AskLimits& limits) {
   }
   const SwitchOutcome outcome =
       SwitchAgents(AgentsThatObey(FindAgents(places, uid), uid), on, limits);
+  std::fputs(outcome.text.c_str(), outcome.all_obeyed ? stdout : stderr);
+  return outcome.all_obeyed ? 0 : 1;
+}
+
+int RunRealmMove(bool leave, const AgentPlaces& places, const AskLimits& limits) {
+  constexpr int kNetnsCookie = 71;  // SO_NETNS_COOKIE, Linux 5.14
+  uint64_t cookie = 0;
+  socklen_t size = sizeof cookie;
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const bool known = fd >= 0 && getsockopt(fd, SOL_SOCKET, kNetnsCookie, &cookie, &size) == 0;
+  if (fd >= 0) close(fd);
+  if (!known) {
+    std::fprintf(stderr, "xenloop: this kernel does not tell network namespaces apart\n");
+    return 1;
+  }
+  const uid_t uid = geteuid();
+  const SwitchOutcome outcome =
+      TellAgents(AgentsThatObey(FindAgents(places, uid), uid),
+                 absl::StrCat(leave ? "LEAVE " : "ARRIVE ", cookie, "\n"),
+                 leave ? "told that this namespace leaves" : "told that this namespace has arrived",
+                 limits);
   std::fputs(outcome.text.c_str(), outcome.all_obeyed ? stdout : stderr);
   return outcome.all_obeyed ? 0 : 1;
 }

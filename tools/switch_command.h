@@ -1,4 +1,4 @@
-// `xenloop off` and `xenloop on`: tells every agent this user may command to fall back to TCP, or
+// `xenloop off` and `xenloop on` (and `leave`, `arrive`): tells every agent this user may command to fall back to TCP, or
 // that it may upgrade again.
 
 #ifndef XENLOOP_TOOLS_SWITCH_COMMAND_H_
@@ -24,6 +24,10 @@ struct SwitchOutcome {
 SwitchOutcome SwitchAgents(const std::vector<AgentAddress>& agents, bool on,
                            const AskLimits& limits);
 
+// Any order; `done` says what has become of those who obey.
+SwitchOutcome TellAgents(const std::vector<AgentAddress>& agents, const std::string& order,
+                         const std::string& done, const AskLimits& limits);
+
 // Root's word is for the whole machine and outlives the processes that hear it: a file that says so
 // is made or removed. Empty, or what went wrong.
 inline constexpr char kSwitchedOffFile[] = "/run/xenloop/off";
@@ -31,6 +35,10 @@ std::string SwitchMachine(bool on, const std::string& file);
 
 // Exit status 0 if every agent obeyed (or there was none), 1 otherwise.
 int RunSwitch(bool on, const AgentPlaces& places, const AskLimits& limits);
+
+// `xenloop leave` and `arrive`: the agents in this network namespace, which is about to be moved to
+// another realm or has been. As RunSwitch.
+int RunRealmMove(bool leave, const AgentPlaces& places, const AskLimits& limits);
 
 }  // namespace xenloop::tools
 

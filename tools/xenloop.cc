@@ -12,6 +12,7 @@
 #include "tools/environment.h"
 #include "tools/help_text.h"
 #include "tools/library_path.h"
+#include "tools/move_command.h"
 #include "tools/run_command.h"
 #include "tools/stat_command.h"
 #include "tools/switch_command.h"
@@ -20,6 +21,9 @@ ABSL_FLAG(bool, stats, false, "run: print what went by which route when the prog
 ABSL_FLAG(bool, json, false, "run, stat: print JSON");
 ABSL_FLAG(bool, watch, false, "stat: again and again");
 ABSL_FLAG(double, interval, 1.0, "stat --watch: seconds between two pictures");
+
+ABSL_FLAG(double, timeout, 10.0, "quiesce, migrate, save, suspend: seconds to wait for the guest");
+ABSL_FLAG(bool, force, false, "quiesce, migrate, save, suspend: also if the guest is not ready");
 
 namespace xenloop::tools {
 namespace {
@@ -82,6 +86,22 @@ int Doctor(const CommandLine& line) {
   return RunDoctor(line.operands.empty() ? "" : line.operands[0], places);
 }
 
+bool IsMove(const std::string& command) {
+  for (const char* move : {"quiesce", "release", "migrate", "save", "suspend", "restore"}) {
+    if (command == move) return true;
+  }
+  return false;
+}
+
+int Move(const CommandLine& line) {
+  const double seconds = absl::GetFlag(FLAGS_timeout);
+  if (!(seconds >= 0 && seconds <= 86400)) return WrongUsage("--timeout takes 0 to 86400 seconds");
+  MoveLimits limits;
+  limits.timeout = std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
+  limits.force = absl::GetFlag(FLAGS_force);
+  return RunMoveCommand(line.command, line.operands, limits);
+}
+
 int Main(int argc, char** argv) {
   const absl::StatusOr<CommandLine> line =
       SplitCommandLine(std::vector<std::string>(argv + (argc > 0 ? 1 : 0), argv + argc));
@@ -99,6 +119,9 @@ int Main(int argc, char** argv) {
   if (command == "run") return Run(*line);
   if (command == "stat") return Stat();
   if (command == "doctor") return Doctor(*line);
+  if (IsMove(command)) return Move(*line);
+  if (command == "leave" || command == "arrive")
+    return RunRealmMove(command == "leave", PlacesOfAgents(), AskLimits());
   return RunSwitch(/*on=*/command == "on", PlacesOfAgents(), AskLimits());
 }
 

@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/flags/flag.h"
@@ -21,6 +22,8 @@
 #include "discovery/daemon/discovery_daemon.h"
 #include "discovery/xenstore/xenstore_client.h"
 #include "rendezvous/rendezvous.h"
+#include "tools/agent_address.h"
+#include "tools/agent_client.h"
 
 ABSL_FLAG(bool, dom0, false, "collate the guests that take part, and tell them of each other");
 ABSL_FLAG(bool, peers, false, "print the peers that are known, and end");
@@ -111,6 +114,13 @@ int StopDescriptor() {
   return signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
+// A guest has come: connections that were there before need not wait until their programs' next
+// attempts. Agents of this network namespace; others find it by themselves.
+void TellProgramsToLook() {
+  tools::AgentPlaces places;
+  tools::AskAgents(tools::FindAgents(places, geteuid()), "LOOK\n", tools::AskLimits());
+}
+
 int Serve(bool dom0, const std::string& directory) {
   const int stop = StopDescriptor();
   {
@@ -140,6 +150,7 @@ int Serve(bool dom0, const std::string& directory) {
   meeting.directory = directory;
   meeting.open_store = open_store;
   meeting.log = Log;
+  meeting.look = [] { std::thread(TellProgramsToLook).detach(); };
   if (const absl::Status status = StartRendezvous(std::move(meeting)); !status.ok()) {
     // Peers can be known without it; programs stay on TCP.
     Log(absl::StrCat("no rendezvous: ", status.message()));

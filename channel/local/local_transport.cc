@@ -14,6 +14,7 @@
 
 #include <utility>
 
+#include "channel/base/replace_by_copy.h"
 #include "channel/base/sys.h"
 #include "channel/transport.h"
 
@@ -110,6 +111,10 @@ void DiscardData(const FifoMapping& mapping) {
             static_cast<long>(mapping.memory_bytes - kPageBytes), MADV_REMOVE);
 }
 
+int KeepPrivately(FifoMapping* mapping) {
+  return mapping->memory == nullptr ? -EINVAL : ReplaceByCopy(mapping->memory, mapping->memory_bytes);
+}
+
 int CreateDoorbell(Doorbell* doorbell, Ticket* ticket) {
   int pair[2];
   const long made =
@@ -171,7 +176,8 @@ void ReleaseDoorbell(Doorbell* doorbell) {
 }
 
 constexpr Transport kLocalTransport{"local",     CreateFifo,     MapFifo,     ReleaseFifo,
-                                    DiscardData, CreateDoorbell, MapDoorbell, ReleaseDoorbell};
+                                    DiscardData, KeepPrivately,  CreateDoorbell, MapDoorbell,
+                                    ReleaseDoorbell};
 
 }  // namespace
 

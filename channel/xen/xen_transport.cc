@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "channel/base/replace_by_copy.h"
 #include "channel/base/sys.h"
 
 namespace xenloop {
@@ -22,12 +23,15 @@ const XenCalls* calls = nullptr;
 XenBudget budget;
 uint64_t next_identity = 0;
 
-// Our sleepers' pages, one a domain: all our channels to its processes use it. They stay, for a
-// grant is given to a number.
+// Our sleepers' pages, one a domain: all our channels to its processes use it. The last of them ends
+// the grant, for that is given to a number, which means another guest after a migration. The memory
+// stays: any thread may be about to count itself there.
 struct SleeperPage {
   uint32_t domid;
   uint32_t reference;
   DoorbellPage* page;
+  uint64_t handle;
+  uint32_t users;  // doorbells; 0: not granted
 };
 SleeperPage sleeper_pages[kMaxDomains];
 uint32_t sleeper_page_count = 0;
@@ -158,28 +162,59 @@ void ReleaseFifo(FifoMapping* mapping) {
 // Granted pages cannot be given back while the other domain maps them.
 void DiscardData(const FifoMapping&) {}
 
-const SleeperPage* SleepersFor(uint32_t domid, int* error) {
+// `release` clears away what it finds at an address: a hole of ours, as the place has been taken over.
+void ReleaseElsewhere(void (*release)(void*, uint32_t, uint64_t), uint32_t pages, uint64_t handle) {
+  uint8_t* const hole = Reserve(pages);
+  if (hole == nullptr) return;  // then it ends with the process
+  release(hole, pages, handle);
+  Unreserve(hole, pages);
+}
+
+// A place for a page that will be granted: one that is free, and where nobody counts any more who
+// counted himself in the place's former life.
+SleeperPage* FreeSleeperPage() {
   for (uint32_t i = 0; i < sleeper_page_count; ++i) {
-    if (sleeper_pages[i].domid == domid) return &sleeper_pages[i];
+    SleeperPage& free = sleeper_pages[i];
+    if (free.users == 0 && free.page->sleepers.load(std::memory_order_seq_cst) == 0) return &free;
+  }
+  if (sleeper_page_count == kMaxDomains) return nullptr;
+  SleeperPage& made = sleeper_pages[sleeper_page_count];
+  made = SleeperPage{};
+  made.page = reinterpret_cast<DoorbellPage*>(Reserve(1));
+  if (made.page == nullptr) return nullptr;
+  return &made;
+}
+
+SleeperPage* SleepersFor(uint32_t domid, int* error) {
+  for (uint32_t i = 0; i < sleeper_page_count; ++i) {
+    if (sleeper_pages[i].users > 0 && sleeper_pages[i].domid == domid) return &sleeper_pages[i];
   }
   *error = -ENOSPC;
-  if (sleeper_page_count == kMaxDomains || budget.used_pages >= budget.share_pages) return nullptr;
-  SleeperPage& made = sleeper_pages[sleeper_page_count];
-  uint8_t* const memory = Reserve(1);
-  uint64_t handle = 0;
-  *error = memory == nullptr
-               ? -ENOMEM
-               : calls->share(domid, 1, false, memory, &made.reference, &handle);
+  if (budget.used_pages >= budget.share_pages) return nullptr;
+  SleeperPage* const free = FreeSleeperPage();
+  if (free == nullptr) return nullptr;
+  const bool fresh = free == &sleeper_pages[sleeper_page_count];
+  *error = calls->share(domid, 1, false, free->page, &free->reference, &free->handle);
   if (*error != 0) {
-    if (memory != nullptr) Unreserve(memory, 1);
+    if (fresh) Unreserve(free->page, 1);
     return nullptr;
   }
-  memset(memory, 0, kPageBytes);
-  made.domid = domid;
-  made.page = reinterpret_cast<DoorbellPage*>(memory);
+  memset(static_cast<void*>(free->page), 0, kPageBytes);
+  free->domid = domid;
   ++budget.used_pages;
-  ++sleeper_page_count;
-  return &made;
+  if (fresh) ++sleeper_page_count;
+  return free;
+}
+
+void LeaveSleepers(const DoorbellPage* page) {
+  for (uint32_t i = 0; i < sleeper_page_count; ++i) {
+    SleeperPage& left = sleeper_pages[i];
+    if (left.page != page || left.users == 0) continue;
+    if (left.users == 1 && ReplaceByCopy(left.page, kPageBytes) != 0) return;  // stays granted, and in use
+    if (--left.users > 0) return;
+    ReleaseElsewhere(calls->unshare, 1, left.handle);
+    --budget.used_pages;
+  }
 }
 
 void Connect(Doorbell* doorbell, uint32_t port) {
@@ -192,8 +227,9 @@ void Connect(Doorbell* doorbell, uint32_t port) {
 // One event channel serves both directions: who speaks first makes it, the other binds to it.
 int CreateDoorbell(Doorbell* doorbell, Ticket* ticket) {
   int error = 0;
-  const SleeperPage* sleepers = SleepersFor(ticket->domid, &error);
+  SleeperPage* sleepers = SleepersFor(ticket->domid, &error);
   if (sleepers == nullptr) return error;
+  if (doorbell->own_page == nullptr) ++sleepers->users;
   doorbell->own_page = sleepers->page;
   ticket->words[kBellReference] = sleepers->reference;
   ticket->words[kBellPort] = 0;
@@ -241,11 +277,26 @@ void ReleaseDoorbell(Doorbell* doorbell) {
     calls->unmap(doorbell->page, 1, doorbell->handle);
     Unreserve(doorbell->page, 1);
   }
+  if (calls != nullptr && doorbell->own_page != nullptr) LeaveSleepers(doorbell->own_page);
   *doorbell = Doorbell{};
 }
 
+int KeepPrivately(FifoMapping* mapping) {
+  if (mapping->memory == nullptr || calls == nullptr) return -EINVAL;
+  const auto pages = static_cast<uint32_t>(mapping->memory_bytes / kPageBytes);
+  if (const int error = ReplaceByCopy(mapping->memory, mapping->memory_bytes); error != 0) return error;
+  const auto release = mapping->mine ? calls->unshare : calls->unmap;
+  ReleaseElsewhere(release, pages - 1, mapping->handles[1]);
+  ReleaseElsewhere(release, 1, mapping->handles[0]);
+  if (mapping->mine) budget.used_pages -= pages;
+  mapping->handles[0] = mapping->handles[1] = 0;
+  mapping->fifo.foreign = false;
+  return 0;
+}
+
 constexpr Transport kXenTransport{"xen",       CreateFifo,     MapFifo,     ReleaseFifo,
-                                  DiscardData, CreateDoorbell, MapDoorbell, ReleaseDoorbell};
+                                  DiscardData, KeepPrivately,  CreateDoorbell, MapDoorbell,
+                                  ReleaseDoorbell};
 
 }  // namespace
 

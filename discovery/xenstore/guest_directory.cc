@@ -4,16 +4,34 @@
 #include "absl/strings/str_cat.h"
 
 namespace xenloop {
+namespace {
+
+constexpr uint32_t kNobody = ~uint32_t{0};
+
+}  // namespace
 
 absl::Status GuestDirectory::Start() {
-  for (const char* path : {kPeersKey, kParticipationKey}) {
+  for (const char* path : {kPeersKey, kParticipationKey, kPrepareKey}) {
     if (absl::Status status = store_->Watch(path); !status.ok()) return status;
   }
   return absl::OkStatus();
 }
 
 absl::Status GuestDirectory::Publish() {
+  const absl::StatusOr<std::string> prepare = store_->Read(kPrepareKey);
+  if (absl::IsUnavailable(prepare.status())) return prepare.status();
+  moving_ = prepare.ok() && ParseMoveToken(*prepare);
+  if (moving_) {
+    published_as_ = kNobody;
+    // As a rule it is there; a removal without need would be a change to look at.
+    const bool there = !absl::IsNotFound(store_->Read(kParticipationKey).status());
+    return there ? store_->Remove(kParticipationKey) : absl::OkStatus();
+  }
+  // Whoever comes back, or has been put somewhere else, is another peer, also under the same domid:
+  // nobody may go by what he knew of the former.
+  if (published_as_ && *published_as_ != own_domid_) incarnation_ = DrawIncarnation();
   const std::string value = FormatParticipation(incarnation_);
+  published_as_ = own_domid_;
   const absl::StatusOr<std::string> present = store_->Read(kParticipationKey);
   if (present.ok() && *present == value) return absl::OkStatus();
   if (absl::IsUnavailable(present.status())) return present.status();
@@ -31,6 +49,10 @@ absl::Status GuestDirectory::Update() {
     return status;
   }
 
+  if (moving_) {
+    peers_.clear();
+    return absl::OkStatus();
+  }
   Announcements peers;
   const absl::StatusOr<std::vector<std::string>> names = store_->List(kPeersKey);
   if (!names.ok() && !absl::IsNotFound(names.status()) &&

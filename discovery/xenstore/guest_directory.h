@@ -2,6 +2,7 @@
 // others.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "discovery/xenstore/keys.h"
@@ -17,7 +18,7 @@ class GuestDirectory {
   absl::Status Start();
 
   // Publishes this guest if it is not (the first time; after a restore; after somebody removed the
-  // key) and reads the peers. Safe to repeat. On kResourceExhausted the peers are not known either.
+  // key) and reads the peers; or takes it out, as long as it is about to move. Safe to repeat. On kResourceExhausted the peers are not known either.
   absl::Status Update();
 
   uint32_t own_domid() const { return own_domid_; }
@@ -31,6 +32,8 @@ class GuestDirectory {
   XenStore* store_;
   uint64_t incarnation_;
   uint32_t own_domid_ = 0;
+  bool moving_ = false;
+  std::optional<uint32_t> published_as_;  // with incarnation_; nothing: not yet
   Announcements peers_;
 };
 

@@ -88,6 +88,12 @@ std::string FormatAnnouncement(const Announcement& announcement) {
   return text;
 }
 
+std::optional<uint64_t> ParseMoveToken(absl::string_view text) {
+  const std::optional<uint64_t> token = ParseHex(text, 16);
+  return token && *token != 0 ? token : std::nullopt;
+}
+std::string FormatMoveToken(uint64_t token) { return absl::StrFormat("%016x", token); }
+
 uint64_t DrawIncarnation() {
   uint64_t drawn = 0;
   while (getrandom(&drawn, sizeof drawn, 0) != static_cast<ssize_t>(sizeof drawn)) {

@@ -88,13 +88,15 @@ int MapDoorbell(Ticket* ticket, Doorbell* doorbell) {
   *doorbell = Doorbell{found->fd, static_cast<DoorbellPage*>(found->memory)};
   return 0;
 }
+int KeepPrivately(FifoMapping*) { return -ENOSYS; }  // the memory is private as it is
 void ReleaseDoorbell(Doorbell* doorbell) {
   LetGo(doorbell->page);
   *doorbell = Doorbell{};
 }
 
 constexpr Transport kInProcess{"in-process", CreateFifo,     MapFifo,     ReleaseFifo,
-                               DiscardData,  CreateDoorbell, MapDoorbell, ReleaseDoorbell};
+                               DiscardData,  KeepPrivately,  CreateDoorbell, MapDoorbell,
+                               ReleaseDoorbell};
 
 }  // namespace
 

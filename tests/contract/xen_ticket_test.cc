@@ -28,10 +28,10 @@ class XenTicketTest : public testing::Test {
     EXPECT_EQ(FakePortsBound(), ports_before_);
     EXPECT_EQ(CurrentXenBudget().ports, 0u);
   }
-  // All FIFOs released: what is still granted is one sleepers' page a domain.
-  void ExpectFifosGone(uint32_t sleeper_pages) {
-    EXPECT_EQ(FakePagesShared(), shared_before_ + sleeper_pages);
-    EXPECT_EQ(CurrentXenBudget().used_pages, sleeper_pages);
+  // Released is released: nothing is granted any more.
+  void ExpectNothingGranted() {
+    EXPECT_EQ(FakePagesShared(), shared_before_);
+    EXPECT_EQ(CurrentXenBudget().used_pages, 0u);
   }
   static int MapFifo(Ticket ticket) {
     FifoMapping mapping;
@@ -70,7 +70,7 @@ TEST_F(XenTicketTest, SoundOneIsMappedAndTicketsOfAnotherShapeAreNot) {
   EXPECT_LT(MapFifo(foreign), 0);
   XenTransport().release_fifo(&mine);
   EXPECT_LT(MapFifo(ticket), 0);  // revoked before it was mapped
-  ExpectFifosGone(0);
+  ExpectNothingGranted();
 }
 
 TEST_F(XenTicketTest, ReferencesOfPagesThatAreNotOursToMapAreRefused) {
@@ -81,7 +81,7 @@ TEST_F(XenTicketTest, ReferencesOfPagesThatAreNotOursToMapAreRefused) {
   memcpy(mine.fifo.data + 3 * sizeof nonsense, &nonsense, sizeof nonsense);
   EXPECT_LT(MapFifo(ticket), 0);
   XenTransport().release_fifo(&mine);
-  ExpectFifosGone(0);
+  ExpectNothingGranted();
 }
 
 // A consumer can write the header's page only; what the producer still owes stays what it was.
@@ -93,7 +93,7 @@ TEST_F(XenTicketTest, DataPagesAreReadOnlyForTheConsumer) {
   EXPECT_DEATH(theirs.fifo.data[8192] = 1, "");
   XenTransport().release_fifo(&theirs);
   XenTransport().release_fifo(&mine);
-  ExpectFifosGone(0);
+  ExpectNothingGranted();
 }
 
 TEST_F(XenTicketTest, BudgetIsSharedAndRunsOutAsAnError) {
@@ -115,7 +115,7 @@ TEST_F(XenTicketTest, BudgetIsSharedAndRunsOutAsAnError) {
   EXPECT_LE(FakePagesShared() - shared_before_, kLimitPages / 2);  // others want some too
   EXPECT_GT(CurrentXenBudget().used_pages, kLimitPages / 2 - 17);
   for (FifoMapping& mapping : all) XenTransport().release_fifo(&mapping);
-  ExpectFifosGone(0);
+  ExpectNothingGranted();
 }
 
 TEST_F(XenTicketTest, WhatOthersHaveTakenMakesFifosSmallerAndThenAnError) {
@@ -126,7 +126,7 @@ TEST_F(XenTicketTest, WhatOthersHaveTakenMakesFifosSmallerAndThenAnError) {
   EXPECT_EQ(mine.memory, nullptr);
   FailNextShare(0, -EPERM);
   EXPECT_EQ(XenTransport().create_fifo(1 << 16, &mine, &ticket), -EPERM);
-  ExpectFifosGone(0);
+  ExpectNothingGranted();
 }
 
 TEST_F(XenTicketTest, DoorbellIsMadeByOneEndAndBoundByTheOther) {
@@ -150,7 +150,55 @@ TEST_F(XenTicketTest, DoorbellIsMadeByOneEndAndBoundByTheOther) {
   XenTransport().release_doorbell(&first);
   RingDoorbell(second, true);  // nobody there
   XenTransport().release_doorbell(&second);
-  ExpectFifosGone(1);
+  ExpectNothingGranted();
+}
+
+// One page a domain for all channels; its place is not given to another while somebody counts there.
+TEST_F(XenTicketTest, SleepersPageIsGrantedWhileADoorbellNeedsIt) {
+  Doorbell first, second, later;
+  Ticket ticket;
+  ASSERT_EQ(XenTransport().create_doorbell(&first, &ticket), 0);
+  ASSERT_EQ(XenTransport().create_doorbell(&second, &ticket), 0);
+  DoorbellPage* const page = first.own_page;
+  EXPECT_EQ(second.own_page, page);
+  page->sleepers.fetch_add(2);
+  XenTransport().release_doorbell(&first);
+  EXPECT_EQ(CurrentXenBudget().used_pages, 1u);
+  XenTransport().release_doorbell(&second);
+  ExpectNothingGranted();
+  EXPECT_EQ(page->sleepers.fetch_sub(1), 2u);  // still there for those who counted themselves
+  ASSERT_EQ(XenTransport().create_doorbell(&later, &ticket), 0);
+  EXPECT_NE(later.own_page, page);
+  XenTransport().release_doorbell(&later);
+  page->sleepers.fetch_sub(1);
+  ASSERT_EQ(XenTransport().create_doorbell(&later, &ticket), 0);
+  EXPECT_EQ(later.own_page, page);
+  EXPECT_EQ(page->sleepers.load(), 0u);
+  XenTransport().release_doorbell(&later);
+  ExpectNothingGranted();
+}
+
+TEST_F(XenTicketTest, FifoThatIsKeptPrivatelyHasItsBytesAndNoGrant) {
+  FifoMapping mine, theirs;
+  Ticket ticket;
+  ASSERT_EQ(XenTransport().create_fifo(1 << 16, &mine, &ticket), 0);
+  ASSERT_EQ(XenTransport().map_fifo(&ticket, &theirs), 0);
+  for (uint32_t i = 0; i < 1 << 16; ++i) mine.fifo.data[i] = static_cast<uint8_t>(i * 7);
+  mine.fifo.Seal();
+  uint8_t* const data[] = {mine.fifo.data, theirs.fifo.data};
+  ASSERT_EQ(XenTransport().keep_privately(&theirs), 0);
+  EXPECT_EQ(FakePagesMapped(), mapped_before_);
+  ASSERT_EQ(XenTransport().keep_privately(&mine), 0);
+  ExpectNothingGranted();
+  mine.fifo.data[9] = 0;  // nobody else's any more
+  for (FifoMapping* mapping : {&mine, &theirs}) {
+    EXPECT_TRUE(mapping->fifo.Sealed());
+    EXPECT_EQ(mapping->fifo.data, data[mapping == &theirs]);
+    EXPECT_EQ(mapping->fifo.data[65535], static_cast<uint8_t>(65535 * 7));
+  }
+  EXPECT_EQ(theirs.fifo.data[9], 63);
+  LocalTransport().release_fifo(&mine);
+  LocalTransport().release_fifo(&theirs);
 }
 
 TEST_F(XenTicketTest, DoorbellTicketsOfAnotherShapeAreRefused) {
@@ -168,7 +216,7 @@ TEST_F(XenTicketTest, DoorbellTicketsOfAnotherShapeAreRefused) {
   // Both ends making one, or neither, breaks the protocol.
   EXPECT_EQ(XenTransport().map_doorbell(&ticket, &first), -EPROTO);
   XenTransport().release_doorbell(&first);
-  ExpectFifosGone(1);
+  ExpectNothingGranted();
 }
 
 }  // namespace

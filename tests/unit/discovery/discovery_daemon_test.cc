@@ -75,6 +75,22 @@ TEST_F(DiscoveryDaemonTest, GuestPublishesItselfUntilItIsStopped) {
   EXPECT_EQ(host_.Value("/local/domain/1/data/xenloop"), "(absent)");
 }
 
+TEST_F(DiscoveryDaemonTest, GuestThatMovesIsGoneUntilItIsReleasedAndIsAnotherPeerThen) {
+  const std::string present = "/local/domain/1/data/xenloop";
+  DiscoveryDaemon daemon(/*dom0=*/false, places_);
+  ASSERT_EQ(daemon.Open(), 0);
+  ASSERT_TRUE(TurnUntil(daemon, [this] { return ready_ == 1; }));
+  const std::string before = host_.Value(present);
+  host_.Set("/local/domain/1/data/xenloop-move/prepare", FormatMoveToken(1), 1, {});
+  ASSERT_TRUE(TurnUntil(daemon, [&] { return host_.Value(present) == "(absent)"; }));
+  const int writes = host_.writes;
+  for (int i = 0; i < 5; ++i) daemon.Turn(stop_, milliseconds(20));
+  EXPECT_EQ(host_.writes, writes);
+  host_.RemoveTree("/local/domain/1/data/xenloop-move");
+  ASSERT_TRUE(TurnUntil(daemon, [&] { return host_.Value(present) != "(absent)"; }));
+  EXPECT_NE(host_.Value(present), before);
+}
+
 TEST_F(DiscoveryDaemonTest, LostStoreIsFoundAgain) {
   DiscoveryDaemon daemon(/*dom0=*/false, places_);
   ASSERT_EQ(daemon.Open(), 0);

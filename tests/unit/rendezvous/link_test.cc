@@ -24,7 +24,7 @@ class LinkTest : public testing::Test {
   ~LinkTest() override {
     for (auto& link : links_) link.reset();
     EXPECT_EQ(CurrentXenBudget().ports, 0u);
-    EXPECT_LE(CurrentXenBudget().used_pages, 1u);  // the sleepers' page stays
+    EXPECT_EQ(CurrentXenBudget().used_pages, 0u);
   }
   void Start(int which) {
     links_[which].reset();  // first, as the end of a process does

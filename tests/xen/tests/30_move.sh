@@ -1,0 +1,66 @@
+# A planned move: before it nothing is shared any more, at either end, and after it streams return by
+# themselves. Quiesce and release; a program that does not answer; save and restore under load.
+# limit: 400
+source lib/programs.sh
+ready_for_programs
+needs dom0 xenloop
+limit=100
+# One stream each way, for as long as the test lasts; every byte is verified where it arrives.
+serve b receiver_b "stream-check receive 0.0.0.0:7401 7"
+serve a receiver_a "stream-check receive 0.0.0.0:7402 8"
+listening b 7401; listening a 7402
+serve a sender_a "stream-check send $(address b):7401 7 0"
+serve b sender_b "stream-check send $(address a):7402 8 0"
+
+stat() { guest "$1" 'xenloop stat --json'; }
+# on_route ROUTE NAME: both streams of that guest go by it.
+on_route() {
+  stat "$2" | jq -e --arg route "$1" '[.processes[].streams[] | select(.fifo_sent + .fifo_received + .tcp_sent + .tcp_received > 1000) |
+    [.route_send, .route_receive] | map(select(. == "xen")) | length > 0] | length == 2 and all(. == ($route == "xen"))' >/dev/null
+}
+# shares NAME: pages granted and event channels bound, over all programs of the guest.
+shares() { stat "$1" | jq -r '[.processes[].xen // empty | .granted_pages + .event_channels] | add // 0'; }
+well() {
+  local name
+  for name in a b; do
+    [[ $(guest "$name" "cat /tmp/receiver_$name.status 2>/dev/null; true") == "" ]] ||
+      fail "the receiver in $name has ended: $(guest "$name" "tail -n 3 /tmp/receiver_$name.log")"
+    guest "$name" 'dmesg | grep -E "BUG:|kernel BUG|Oops|Call Trace"' && fail "the kernel of $name complains"
+  done
+  return 0
+}
+eventually 30 on_route xen a
+eventually 30 on_route xen b
+
+for round in 1 2 3; do
+  note "round $round: $(dom0 'xenloop quiesce b')"
+  for name in a b; do
+    on_route tcp "$name" || fail "round $round: $name is not on TCP: $(guest "$name" 'xenloop stat')"
+    [[ $(shares "$name") == 0 ]] || fail "round $round: $name still shares $(shares "$name")"
+  done
+  well
+  at=$(now)
+  dom0 'xenloop release b' || fail "release"
+  eventually 20 on_route xen a
+  note "on pages again after $(since "$at") s"
+done
+
+# A program that does not answer is named, here one of the guest that stays, and nothing has changed.
+guest a 'kill -STOP $(pidof stream-check | cut -d " " -f 1)'
+if dom0 'xenloop quiesce --timeout=3 b' >"$run/logs/quiesce.out" 2>&1; then fail "ready, although a process is stopped"; fi
+grep -q 'domain .*: process [0-9]*:stream-check' "$run/logs/quiesce.out" || fail "not named: $(cat "$run/logs/quiesce.out")"
+note "$(grep process "$run/logs/quiesce.out")"
+guest a 'kill -CONT $(pidof stream-check)'
+eventually 30 on_route xen a
+
+# Saved and restored.
+dom0 'xenloop save b /tmp/b.image' >"$run/logs/save.out" 2>&1 || fail "save: $(tail -n 3 "$run/logs/save.out")"
+note "$(grep ready "$run/logs/save.out")"
+knows_not a "$(address b)"
+dom0 'xenloop restore /tmp/b.image && rm /tmp/b.image' >"$run/logs/restore.out" 2>&1 || fail "restore: $(tail -n 3 "$run/logs/restore.out")"
+at=$(now)
+eventually 60 on_route xen a
+note "on pages again $(since "$at") s after restore, as domain $(domid b)"
+sleep 2
+well
+guest a 'killall stream-check'; guest b 'killall stream-check'

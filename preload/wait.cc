@@ -97,11 +97,16 @@ bool WorthATry(Side* side, Wanted wanted, Self self) {
          side->send.fifo.Sealed();
 }
 
-// The processor on which the other end was last seen; 0 unknown.
-uint32_t PeerCpu(Side* side, Self self) {
+// Whether the other end can answer while we spin: not on our processor, where it was last seen, nor
+// on the only one. Another guest has processors of its own; their numbers mean nothing here.
+bool RunsBesideUs(Side* side, Self self) {
   LockScope scope(side->receive.lock, self.tid);
-  if (side->receive.route.load(std::memory_order_relaxed) != ReceiveRoute::kFifo) return 0;
-  return side->receive.fifo.header->producer_cpu.load(std::memory_order_relaxed);
+  const bool by_fifo = side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kFifo;
+  if (by_fifo && side->receive.fifo.foreign) return true;
+  if (process_state.processors < 2) return false;
+  const uint32_t cpu =
+      by_fifo ? side->receive.fifo.header->producer_cpu.load(std::memory_order_relaxed) : 0;
+  return cpu == 0 || cpu != self.cpu;
 }
 
 class AsynchronousCancellation : public Abandonable {
@@ -151,7 +156,7 @@ uint64_t DeadlineAfter(int64_t timeout_us) {
 }
 
 uint32_t SharedSpinBudgetUs() {
-  if (process_state.processors < 2 || IsCrowded()) return 0;
+  if ((process_state.processors < 2 && !MeetsGuests()) || IsCrowded()) return 0;
   return BudgetUs(shared_history.load(std::memory_order_relaxed));
 }
 void SharedSpinEnded(bool paid) {
@@ -176,8 +181,7 @@ bool SpinFor(Side* side, Wanted wanted, Self self) {
   if (most == 0) return false;
   if (WorthATry(side, wanted, self)) return true;
   if (IsCrowded()) return false;
-  const uint32_t peer_cpu = PeerCpu(side, self);
-  if (process_state.processors < 2 || (peer_cpu != 0 && peer_cpu == self.cpu)) {
+  if (!RunsBesideUs(side, self)) {
     for (uint32_t i = 0; i < kYieldsOnOneCpu; ++i) {
       const bool brief = YieldBriefly();
       if (WorthATry(side, wanted, self)) return true;

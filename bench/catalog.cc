@@ -49,7 +49,7 @@ std::vector<CaseInfo> XenCases() {
        "us",
        true,
        true,
-       absl::StrCat(between, "; both ends ask again and again"),
+       absl::StrCat(between, ", at its best: asleep"),
        {Times(kMust, "5x less than netfront", 5, kTcp),
         Times(kAim, "10x less than netfront", 10, kTcp),
         Times(kAim, "the paper: 5.0x (flood ping)", 5, kTcp)}},

@@ -15,6 +15,7 @@ struct Goal {
     kAddedAtMost,    // subject's value minus that of `other` is at most `bound`
     kNoneOf,         // subject's extra figure `other` is 0
     kAtLeast,        // subject's extra figure `other` is at least `bound`
+    kAtMost,         // subject's extra figure `other` is at most `bound`
   };
   bool must = true;  // false: aimed at
   std::string text;
@@ -41,7 +42,11 @@ const std::vector<CaseInfo>& Catalog();
 // A case that is not in the catalogue has its id as its title.
 CaseInfo FindCase(const std::string& id);
 
-// Sizes of the message-size sweep; its cases are called "sweep-64" and so on.
+// A case "NAMEsweep-SIZE" is a line of one table and a point of one curve.
+std::string SweepOf(const std::string& id);      // "NAMEsweep-", or "" for other cases
+std::string SweepSizeOf(const std::string& id);  // "SIZE"
+
+// Sizes of the message-size sweep on one machine.
 inline constexpr int kSweepSizes[] = {64, 256, 1024, 4096, 16384, 65536, 262144, 1048576};
 
 }  // namespace xenloop::bench

@@ -23,7 +23,8 @@ namespace xenloop::bench {
 
 class SocketLink {
  public:
-  explicit SocketLink(int fd) : fd_(fd) {}
+  // `busy`: waits for what comes by asking again and again.
+  explicit SocketLink(int fd, bool busy = false) : fd_(fd), flags_(busy ? MSG_DONTWAIT : 0) {}
 
   void SendAll(const void* bytes, size_t length) {
     const char* from = static_cast<const char*>(bytes);
@@ -38,9 +39,9 @@ class SocketLink {
 
   size_t Receive(void* bytes, size_t capacity) {
     for (;;) {
-      const ssize_t received = recv(fd_, bytes, capacity, 0);
+      const ssize_t received = recv(fd_, bytes, capacity, flags_);
       if (received >= 0) return static_cast<size_t>(received);
-      if (errno != EINTR) Die("recv");
+      if (errno != EINTR && (flags_ == 0 || errno != EAGAIN)) Die("recv");
     }
   }
 
@@ -50,6 +51,7 @@ class SocketLink {
 
  private:
   int fd_;
+  int flags_;
 };
 
 class RingLink {

@@ -88,6 +88,11 @@ Verdict Judge(const Table& table, const Goal& goal) {
       verdict.reached = absl::StrFormat("%.0f %s", figure, goal.other);
       verdict.ok = figure >= goal.bound;
       break;
+    case Goal::Kind::kAtMost:
+      if (extra == subject->extra.end()) return verdict;
+      verdict.reached = absl::StrFormat("%.3f", figure);
+      verdict.ok = figure <= goal.bound;
+      break;
   }
   const bool of_speed = goal.kind != Goal::Kind::kNoneOf && goal.kind != Goal::Kind::kAtLeast;
   if (subject->not_accelerated && of_speed) {

@@ -2,15 +2,12 @@
 #include <algorithm>
 #include <cmath>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "bench/report.h"
 
 namespace xenloop::bench {
 namespace {
-
-bool IsSweep(const Table& table) { return absl::StartsWith(table.info.id, "sweep-"); }
 
 std::string Times(const Table& table, const Row& row, const char* other) {
   const std::optional<double> times = table.TimesAsGood(row, other);
@@ -25,7 +22,9 @@ std::string FifoPart(const Row& row) {
 std::string FormatExtra(const Row& row) {
   std::string text;
   for (const auto& [name, figure] : row.extra) {
-    absl::StrAppend(&text, text.empty() ? "  " : ", ", name, absl::StrFormat(" %.0f", figure));
+    absl::StrAppend(&text, text.empty() ? "  " : ", ", name, " ",
+                    figure == std::floor(figure) ? absl::StrFormat("%.0f", figure)
+                                                 : FormatValue(figure));
   }
   return text;
 }
@@ -66,19 +65,21 @@ std::string FormatTable(const Table& table) {
 }
 
 std::string FormatSweep(const std::vector<const Table*>& sizes) {
-  std::string text =
-      "\nStream, by size of one write\n"
-      "  GB/s; more is better; ends pinned to two cores; reads of 64 KiB, or of the write's size\n";
-  absl::StrAppend(&text, absl::StrFormat("  %-22s", "write"));
+  const CaseInfo& info = sizes[0]->info;
+  std::string text = absl::StrFormat("\n%s\n  %s; %s is better; %s\n", info.title, info.unit,
+                                     info.lower_is_better ? "less" : "more", info.setup);
+  absl::StrAppend(&text, absl::StrFormat("  %-22s", "size"));
   for (const Row& row : sizes[0]->rows) {
     absl::StrAppend(&text, absl::StrFormat(" %11s", row.carrier));
   }
   absl::StrAppend(&text, absl::StrFormat(" %8s %8s %8s\n", "vs TCP", "vs ring", "by FIFO"));
   for (const Table* table : sizes) {
-    std::string line = absl::StrFormat("  %-22s", absl::StrCat(table->info.id.substr(6), " B"));
-    for (const Row& row : table->rows) {
-      absl::StrAppend(
-          &line, absl::StrFormat(" %11s", row.repetitions > 0 ? FormatValue(row.value) : "failed"));
+    std::string line = absl::StrFormat("  %-22s", SweepSizeOf(table->info.id));
+    for (const Row& column : sizes[0]->rows) {
+      const Row* row = table->Find(column.carrier);
+      absl::StrAppend(&line, absl::StrFormat(" %11s", row == nullptr          ? ""
+                                                      : row->repetitions == 0 ? "failed"
+                                                                              : FormatValue(row->value)));
     }
     if (const Row* ours = table->Find(kXenloop); ours != nullptr && ours->repetitions > 0) {
       absl::StrAppend(&line,
@@ -141,16 +142,16 @@ std::string FormatValue(double value) {
 
 std::string FormatTables(const std::vector<Table>& tables) {
   std::string text;
-  std::vector<const Table*> sweep;
-  for (const Table& table : tables) {
-    if (IsSweep(table)) sweep.push_back(&table);
-  }
-  for (const Table& table : tables) {
-    if (!IsSweep(table)) {
-      absl::StrAppend(&text, FormatTable(table));
-    } else if (&table == sweep[0]) {
-      absl::StrAppend(&text, FormatSweep(sweep));
+  for (size_t i = 0; i < tables.size(); ++i) {
+    const std::string sweep = SweepOf(tables[i].info.id);
+    if (sweep.empty()) {
+      absl::StrAppend(&text, FormatTable(tables[i]));
+      continue;
     }
+    std::vector<const Table*> sizes = {&tables[i]};
+    while (i + 1 < tables.size() && SweepOf(tables[i + 1].info.id) == sweep)
+      sizes.push_back(&tables[++i]);
+    absl::StrAppend(&text, FormatSweep(sizes));
   }
   return text;
 }

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "bench/svg_canvas.h"
 
@@ -103,9 +102,8 @@ void DrawSweep(Canvas& canvas, const std::vector<const Table*>& sizes, double x,
     }
   }
   if (largest == 0) return;
-  canvas.Text(x, y + 18, "Stream by size of one write", Style(15, kInk, "start", true));
-  canvas.Text(x, y + 36, "GB/s (more is better, logarithmic scales); ends pinned to two cores",
-              Style(11, kFaint));
+  canvas.Text(x, y + 18, sizes[0]->info.title, Style(15, kInk, "start", true));
+  canvas.Text(x, y + 36, Subtitle(sizes[0]->info, true), Style(11, kFaint));
   const double left = x + 44;
   const double right = x + kPanelWidth - kValueWidth;
   const double top = y + kHeadHeight;
@@ -119,9 +117,8 @@ void DrawSweep(Canvas& canvas, const std::vector<const Table*>& sizes, double x,
   for (size_t i = 0; i < sizes.size(); ++i) {
     const double at = left + step * static_cast<double>(i);
     canvas.Line(at, top, at, bottom, kGrid, 1);
-    canvas.Text(at, bottom + 16, sizes[i]->info.id.substr(6), Style(10, kFaint, "middle"));
+    canvas.Text(at, bottom + 16, SweepSizeOf(sizes[i]->info.id), Style(10, kFaint, "middle"));
   }
-  canvas.Text((left + right) / 2, bottom + 32, "bytes in one write", Style(11, kFaint, "middle"));
   double label_at = top + 10;
   for (const Row& carrier : sizes[0]->rows) {
     std::vector<std::pair<double, double>> points;
@@ -144,11 +141,12 @@ void DrawSweep(Canvas& canvas, const std::vector<const Table*>& sizes, double x,
 std::vector<Panel> MakePanels(const std::vector<Table>& tables) {
   std::vector<Panel> panels;
   for (const Table& table : tables) {
-    const bool sweep = absl::StartsWith(table.info.id, "sweep-");
-    if (sweep && !panels.empty() && panels.back().sweep) {
+    const std::string sweep = SweepOf(table.info.id);
+    if (!sweep.empty() && !panels.empty() &&
+        SweepOf(panels.back().tables[0]->info.id) == sweep) {
       panels.back().tables.push_back(&table);
     } else {
-      panels.push_back({{&table}, sweep});
+      panels.push_back({{&table}, !sweep.empty()});
     }
   }
   return panels;

@@ -32,11 +32,15 @@ sockaddr_un UnixAddress(const std::string& path) {
   return address;
 }
 
-sockaddr_in LoopbackAddress(int port) {
+sockaddr_in TcpAddress(const WorkerConfig& config) {
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  address.sin_port = htons(static_cast<uint16_t>(port));
+  if (!config.host.empty() && inet_pton(AF_INET, config.host.c_str(), &address.sin_addr) != 1) {
+    errno = EINVAL;
+    Die(config.host.c_str());
+  }
+  address.sin_port = htons(static_cast<uint16_t>(config.port));
   return address;
 }
 
@@ -79,7 +83,9 @@ int Listen(const WorkerConfig& config) {
     unlink(config.path.c_str());
     if (bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) Die("bind");
   } else {
-    sockaddr_in address = LoopbackAddress(0);
+    sockaddr_in address = TcpAddress(config);
+    const int on = 1;
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     socklen_t length = sizeof(address);
     if (bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) Die("bind");
     if (getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) Die("getsockname");
@@ -107,7 +113,7 @@ int Connect(const WorkerConfig& config) {
     const sockaddr_un address = UnixAddress(config.path);
     failed = connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address));
   } else {
-    const sockaddr_in address = LoopbackAddress(config.port);
+    const sockaddr_in address = TcpAddress(config);
     failed = connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address));
   }
   if (failed != 0) Die("connect");

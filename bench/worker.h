@@ -19,18 +19,22 @@ struct WorkerConfig {
   std::string work;     // "rtt", "stream", "connect" or "crowd"
   std::string carrier;  // "tcp", "unix" or "ring"
   int cpu = -1;         // pinned to this core; -1: not pinned
-  int port = 0;         // tcp, client: where the server listens
+  std::string host;     // tcp: the server's IPv4 address; empty: loopback
+  int port = 0;         // tcp: where the server listens; 0: where it likes
+  bool busy = false;    // rtt: waits by asking again and again, instead of asleep
+  bool counts = false;  // also counts the guest's interrupts and packets (guest_counters.h)
   std::string path;     // unix: the socket's path
   int ring_fd = -1;     // ring: memory with a RawRingPair
   bool ring_yields = false;
   size_t message_bytes = 64;  // crowd: of the longest; at most 4096
   double warmup_seconds = 0.1;
+  int warmup_messages = 0;  // rtt: at least so many as well
   double seconds = 0.5;
   int connections = 1;  // connect: at most so many; crowd: open at once
   int rounds = 1;       // crowd: messages a connection
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(WorkerConfig, server, work, carrier, cpu, port, path, ring_fd,
-                                   ring_yields, message_bytes, warmup_seconds, seconds, connections,
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(WorkerConfig, server, work, carrier, cpu, host, port, busy,
+                                   counts, path, ring_fd, ring_yields, message_bytes, warmup_seconds, warmup_messages, seconds, connections,
                                    rounds)
 
 // The whole life of a worker process; the exit code.

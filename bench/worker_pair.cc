@@ -9,6 +9,7 @@
 #include <cstring>
 #include <vector>
 
+#include "bench/guest_counters.h"
 #include "bench/link.h"
 #include "bench/worker.h"
 
@@ -60,7 +61,9 @@ nlohmann::json MeasureRoundTrips(Link& link, const WorkerConfig& config) {
   size_t count = 0;
   uint64_t number = 0;
   const int64_t warm = NowNs() + static_cast<int64_t>(config.warmup_seconds * 1e9);
-  while (NowNs() < warm) RoundTrip(link, message, answer, number++);
+  while (NowNs() < warm || number < static_cast<uint64_t>(config.warmup_messages))
+    RoundTrip(link, message, answer, number++);
+  const GuestCounters counted(config.counts);
   const int64_t start = NowNs();
   const int64_t end = start + static_cast<int64_t>(config.seconds * 1e9);
   int64_t before = start;
@@ -70,19 +73,33 @@ nlohmann::json MeasureRoundTrips(Link& link, const WorkerConfig& config) {
     samples[count++] = static_cast<uint32_t>(std::min<int64_t>(after - before, UINT32_MAX));
     before = after;
   }
+  const double spent_s = static_cast<double>(before - start) / 1e9;
+  const nlohmann::json per = counted.Per("round trip", static_cast<double>(count));
   link.FinishSending();
   samples.resize(count);
   return {{"p50_us", Percentile(samples, 0.50) / 1e3},
           {"p99_us", Percentile(samples, 0.99) / 1e3},
-          {"count", count}};
+          {"per_second", static_cast<double>(count) / spent_s},
+          {"count", count},
+          {"counted", per}};
 }
 
 template <typename Link>
 void ServeRoundTrips(Link& link, const WorkerConfig& config) {
   std::vector<char> message(std::max(config.message_bytes, sizeof(uint64_t)));
-  while (ReceiveAll(link, message.data(), message.size())) {
+  const int64_t warm = NowNs() + static_cast<int64_t>(config.warmup_seconds * 1e9);
+  int served = 0;
+  while ((NowNs() < warm || served < config.warmup_messages) &&
+         ReceiveAll(link, message.data(), message.size())) {
+    link.SendAll(message.data(), message.size());
+    ++served;
+  }
+  const GuestCounters counted(config.counts);
+  double count = 0;
+  for (; ReceiveAll(link, message.data(), message.size()); ++count) {
     link.SendAll(message.data(), message.size());
   }
+  if (config.counts) Say({{"counted", counted.Per("round trip", count)}});
   link.FinishSending();
 }
 
@@ -90,13 +107,19 @@ template <typename Link>
 nlohmann::json MeasureStream(Link& link, const WorkerConfig& config) {
   const std::vector<char> message(config.message_bytes, 'x');
   const size_t burst = std::max<size_t>(1, kReceiveBytes / message.size());  // between clock reads
-  const int64_t end =
-      NowNs() + static_cast<int64_t>((config.warmup_seconds + config.seconds) * 1e9);
+  const int64_t warm = NowNs() + static_cast<int64_t>(config.warmup_seconds * 1e9);
   uint64_t sent = 0;
-  while (NowNs() < end) {
-    for (size_t i = 0; i < burst; ++i) link.SendAll(message.data(), message.size());
-    sent += burst * message.size();
-  }
+  const auto send_until = [&](int64_t end) {
+    while (NowNs() < end) {
+      for (size_t i = 0; i < burst; ++i) link.SendAll(message.data(), message.size());
+      sent += burst * message.size();
+    }
+  };
+  send_until(warm);
+  const uint64_t sent_warm = sent;
+  const GuestCounters counted(config.counts);
+  send_until(warm + static_cast<int64_t>(config.seconds * 1e9));
+  const nlohmann::json per = counted.Per("64 KiB", static_cast<double>(sent - sent_warm) / 65536);
   link.FinishSending();
   Received received;
   if (!ReceiveAll(link, &received, sizeof(received)) || received.total_bytes != sent) {
@@ -104,7 +127,9 @@ nlohmann::json MeasureStream(Link& link, const WorkerConfig& config) {
     Die("bytes were lost");
   }
   const double ns = static_cast<double>(std::max<int64_t>(1, received.timed_ns));
-  return {{"gb_per_s", static_cast<double>(received.timed_bytes) / ns}, {"bytes", sent}};
+  return {{"gb_per_s", static_cast<double>(received.timed_bytes) / ns},
+          {"bytes", sent},
+          {"counted", per}};
 }
 
 template <typename Link>
@@ -118,6 +143,7 @@ void ServeStream(Link& link, const WorkerConfig& config) {
     got = link.Receive(buffer.data(), buffer.size());
     received.total_bytes += got;
   }
+  const GuestCounters counted(config.counts);
   const int64_t start = NowNs();
   while (got > 0) {
     got = link.Receive(buffer.data(), buffer.size());
@@ -125,6 +151,9 @@ void ServeStream(Link& link, const WorkerConfig& config) {
   }
   received.timed_ns = NowNs() - start;
   received.total_bytes += received.timed_bytes;
+  if (config.counts) {
+    Say({{"counted", counted.Per("64 KiB", static_cast<double>(received.timed_bytes) / 65536)}});
+  }
   link.SendAll(&received, sizeof(received));
   link.FinishSending();
 }
@@ -162,7 +191,7 @@ void ServePair(const WorkerConfig& config) {
   }
   const int listener = Listen(config);
   const int fd = Accept(listener);
-  SocketLink link(fd);
+  SocketLink link(fd, config.busy);
   Serve(link, config);
   close(fd);
   close(listener);
@@ -175,7 +204,7 @@ nlohmann::json MeasurePair(const WorkerConfig& config) {
     return Measure(link, config);
   }
   const int fd = Connect(config);
-  SocketLink link(fd);
+  SocketLink link(fd, config.busy);
   nlohmann::json result = Measure(link, config);
   close(fd);
   return result;

@@ -36,6 +36,8 @@ struct FifoMapping {
 // peers.
 struct DoorbellPage {
   std::atomic<uint32_t> sleepers;  // threads of the owner asleep in a wait that the doorbell ends
+  // 1, and 0 once the owner has gone: the kernel of its guest sees to that (xen; elsewhere always 0).
+  std::atomic<uint8_t> alive;
 };
 struct Doorbell {
   int fd = -1;  // readable at all times; a ring is an edge (EPOLLET), and there is nothing to drain
@@ -45,6 +47,7 @@ struct Doorbell {
   unsigned long ring_request = 0;
   uint32_t port = 0;
   DoorbellPage* own_page = nullptr;
+  bool tells_death = false;  // the page has said "alive"
   uint64_t handle = 0;  // the transport's own business
 };
 
@@ -71,6 +74,11 @@ struct Transport {
   int (*map_doorbell)(Ticket* ticket, Doorbell* doorbell);
   void (*release_doorbell)(Doorbell* doorbell);
 };
+
+// The owner's death, where the page tells it (xen). It is rung as well, after the page has changed.
+inline bool OwnerIsDead(const Doorbell& doorbell) {
+  return doorbell.tells_death && doorbell.page->alive.load(std::memory_order_acquire) == 0;
+}
 
 // Rings if the owner has sleepers, or a thread of it is known to sleep (`certain`). Any thread;
 // never blocks; async-signal-safe.

@@ -377,6 +377,8 @@ int OwnDoorbellFd() {
   return agent.started.load(std::memory_order_acquire) == 2 ? agent.doorbell.fd : -1;
 }
 
+bool MeetsGuests() { return agent.own_page_count.load(std::memory_order_relaxed) != 0; }
+
 uint32_t AddSleeper() {
   // seq_cst: our presence before our last look at the FIFOs; pairs with RingDoorbell.
   if (agent.doorbell.page != nullptr)

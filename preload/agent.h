@@ -31,6 +31,8 @@ bool IsOurs(const Side* side);
 int OwnDoorbellFd();
 void RingOwnDoorbell();
 void RingOwnDoorbellAnyway();  // for sleepers that have not counted themselves
+// Whether any peer has been in another guest, which has processors of its own.
+bool MeetsGuests();
 // Before the last look at the FIFOs; what it returns is for RemoveSleeper.
 uint32_t AddSleeper();
 void RemoveSleeper(uint32_t counted);

@@ -148,7 +148,9 @@ void ForgetPublished();  // in a forked child: the parent's list is not ours
 void FallBackEverything(const char* reason);
 
 // agent_xen.cc
-// The peer of a published side may be in another guest: asks our xenloopd. False: it is not.
+// The peer of a published side may be in another guest: asks our xenloopd. False: it is not. Both
+// ends ask: the one that publishes first is told that nobody holds the other end, and to ask again
+// and again costs the daemons of both guests; the second finds it.
 bool SeekOnXen(uint32_t slot);
 // From xenloopd. False: it breaks the protocol, the channel is to be closed.
 bool OnBridge(uint32_t channel, const ControlMessage& message, Ticket* ticket);

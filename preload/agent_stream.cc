@@ -353,7 +353,7 @@ void ConsiderSide(uint32_t slot, bool seek) {
   if (error != 0) side->reason.store("registry cannot be written", std::memory_order_relaxed);
   if (seek || MakesTheOffer(tuple) || side->forced.load(std::memory_order_relaxed) != 0) {
     Seek(slot);
-  } else if (error == 0) {
+  } else if (error == 0 && !SeekOnXen(slot)) {
     side->reason.store("waiting for the peer's offer", std::memory_order_relaxed);
   }
 }

@@ -198,6 +198,12 @@ void XenEvents() {
     if (port < 0) break;
     const uint32_t channel = ChannelOfPort(static_cast<uint32_t>(port));
     if (channel != kNoChannel) {
+      if (OwnerIsDead(agent.channels[channel].doorbell) && agent.channels[channel].fd >= 0) {
+        // Killed: its kernel says so before its daemon and its TCP connections do.
+        UnmaskXenEvent(static_cast<uint32_t>(port));
+        ChannelGone(channel);
+        continue;
+      }
       WakeSidesOf(channel);
       if (++agent.channels[channel].events > kMostRings) {
         silenced = true;

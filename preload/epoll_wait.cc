@@ -239,7 +239,7 @@ int Spin(EpollSet* set, int epfd, epoll_event* events, int max_events, Self self
   uint64_t start = 0;
   uint32_t turns = 0;
   int count = 0;
-  while (count == 0 && budget != 0 && SpinTurn(&start, budget, &turns))
+  while (count == 0 && budget != 0 && SpinTurn(&start, budget, &turns, SharedSpinYields()))
     count = Look(set, epfd, events, max_events, /*ask_kernel=*/(turns & 31) == 0, self);
   SharedSpinEnded(count > 0);
   return count;

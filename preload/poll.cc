@@ -250,7 +250,7 @@ int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mas
       const uint32_t budget = SharedSpinBudgetUs();
       uint64_t spin_start = 0;
       uint32_t turns = 0;
-      while (ready == 0 && budget != 0 && SpinTurn(&spin_start, budget, &turns))
+      while (ready == 0 && budget != 0 && SpinTurn(&spin_start, budget, &turns, SharedSpinYields()))
         ready = waited.Evaluate(self);
       SharedSpinEnded(ready != 0);
     }

@@ -49,22 +49,29 @@ constexpr uint32_t kBudgetBits = 16;
 constexpr uint32_t kFirstProbe = 16;
 constexpr uint32_t kMostMisses = 4096;
 
+// The longest spin. To wake somebody in another guest costs several times what a futex costs (two
+// hypercalls, an interrupt, our agent), so it may be spun for as much longer.
+constexpr uint32_t kGuestSpins = 4;
+uint32_t MostUs(bool guest) {
+  constexpr uint32_t kLargest = (1u << kBudgetBits) - 1;
+  const uint32_t most = GetConfig().spin_us;
+  if (most >= kLargest / kGuestSpins) return most < kLargest ? most : kLargest;
+  return guest ? most * kGuestSpins : most;
+}
+
 // Two ends that both sleep answer late because they sleep. So now and then, ever more seldom, a
 // wait spins for as long as it may: when both spin, answers come in time.
 bool IsProbe(uint32_t misses) { return misses >= kFirstProbe && (misses & (misses - 1)) == 0; }
 
-uint32_t BudgetUs(uint32_t history) {
-  const uint32_t most = GetConfig().spin_us;
+uint32_t BudgetUs(uint32_t history, uint32_t most) {
   const uint32_t budget = history & ((1u << kBudgetBits) - 1);
   if (budget == 0 || budget > most || IsProbe(history >> kBudgetBits)) return most;
   return budget;
 }
 
-uint32_t Learnt(uint32_t history, bool paid) {
-  constexpr uint32_t kLargest = (1u << kBudgetBits) - 1;
-  const uint32_t most = GetConfig().spin_us < kLargest ? GetConfig().spin_us : kLargest;
+uint32_t Learnt(uint32_t history, uint32_t most, bool paid) {
   const uint32_t misses = history >> kBudgetBits;
-  const uint32_t budget = BudgetUs(history);
+  const uint32_t budget = BudgetUs(history, most);
   if (paid) return IsProbe(misses) || budget * 2 > most ? most : budget * 2;
   const uint32_t spent = IsProbe(misses) ? kLeastSpinUs : budget - budget / 4;
   const uint32_t less = spent > kLeastSpinUs ? spent : kLeastSpinUs;
@@ -97,11 +104,17 @@ bool WorthATry(Side* side, Wanted wanted, Self self) {
          side->send.fifo.Sealed();
 }
 
-// The processor on which the other end was last seen; 0 unknown.
-uint32_t PeerCpu(Side* side, Self self) {
+// Whether the other end can answer while we spin: not on our processor, where it was last seen, nor
+// on the only one. Another guest has processors of its own; their numbers mean nothing here.
+bool RunsBesideUs(Side* side, Self self, bool* guest) {
   LockScope scope(side->receive.lock, self.tid);
-  if (side->receive.route.load(std::memory_order_relaxed) != ReceiveRoute::kFifo) return 0;
-  return side->receive.fifo.header->producer_cpu.load(std::memory_order_relaxed);
+  const bool by_fifo = side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kFifo;
+  *guest = by_fifo && side->receive.fifo.foreign;
+  if (*guest) return true;
+  if (process_state.processors < 2) return false;
+  const uint32_t cpu =
+      by_fifo ? side->receive.fifo.header->producer_cpu.load(std::memory_order_relaxed) : 0;
+  return cpu == 0 || cpu != self.cpu;
 }
 
 class AsynchronousCancellation : public Abandonable {
@@ -151,16 +164,19 @@ uint64_t DeadlineAfter(int64_t timeout_us) {
 }
 
 uint32_t SharedSpinBudgetUs() {
-  if (process_state.processors < 2 || IsCrowded()) return 0;
-  return BudgetUs(shared_history.load(std::memory_order_relaxed));
+  if ((process_state.processors < 2 && !MeetsGuests()) || IsCrowded()) return 0;
+  return BudgetUs(shared_history.load(std::memory_order_relaxed), MostUs(MeetsGuests()));
 }
 void SharedSpinEnded(bool paid) {
   if (GetConfig().spin_us == 0) return;
-  shared_history.store(Learnt(shared_history.load(std::memory_order_relaxed), paid),
+  shared_history.store(Learnt(shared_history.load(std::memory_order_relaxed),
+                              MostUs(MeetsGuests()), paid),
                        std::memory_order_relaxed);
 }
 
-bool SpinTurn(uint64_t* start_ns, uint32_t budget_us, uint32_t* turns) {
+bool SharedSpinYields() { return process_state.processors >= 2 || !MeetsGuests(); }
+
+bool SpinTurn(uint64_t* start_ns, uint32_t budget_us, uint32_t* turns, bool yields) {
   sys::Pause();
   if ((++*turns & 15) != 0) return true;
   const uint64_t now_ns = sys::MonotonicNs();
@@ -168,16 +184,15 @@ bool SpinTurn(uint64_t* start_ns, uint32_t budget_us, uint32_t* turns) {
     *start_ns = now_ns;  // an answer that comes at once does not pay for the clock
   const uint64_t spent_ns = now_ns - *start_ns;
   if (spent_ns > budget_us * 1000u) return false;
-  return spent_ns <= kPureSpinUs * 1000u || YieldBriefly();
+  return !yields || spent_ns <= kPureSpinUs * 1000u || YieldBriefly();
 }
 
 bool SpinFor(Side* side, Wanted wanted, Self self) {
-  const uint32_t most = GetConfig().spin_us;
-  if (most == 0) return false;
+  if (GetConfig().spin_us == 0) return false;
   if (WorthATry(side, wanted, self)) return true;
   if (IsCrowded()) return false;
-  const uint32_t peer_cpu = PeerCpu(side, self);
-  if (process_state.processors < 2 || (peer_cpu != 0 && peer_cpu == self.cpu)) {
+  bool guest = false;
+  if (!RunsBesideUs(side, self, &guest)) {
     for (uint32_t i = 0; i < kYieldsOnOneCpu; ++i) {
       const bool brief = YieldBriefly();
       if (WorthATry(side, wanted, self)) return true;
@@ -186,15 +201,16 @@ bool SpinFor(Side* side, Wanted wanted, Self self) {
     return false;
   }
   const uint32_t history = side->spin_history.load(std::memory_order_relaxed);
-  const uint32_t budget = BudgetUs(history);
+  const uint32_t most = MostUs(guest);
+  const uint32_t budget = BudgetUs(history, most);
   uint64_t start = 0;
   uint32_t turns = 0;
   bool paid = false;
   do {
     paid = WorthATry(side, wanted, self);
-  } while (!paid && SpinTurn(&start, budget, &turns));
+  } while (!paid && SpinTurn(&start, budget, &turns, /*yields=*/!guest));
   if (!paid || turns >= 16)
-    side->spin_history.store(Learnt(history, paid), std::memory_order_relaxed);
+    side->spin_history.store(Learnt(history, most, paid), std::memory_order_relaxed);
   return paid;
 }
 

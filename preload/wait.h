@@ -108,8 +108,10 @@ int SleepUntilReadable(int fd, uint64_t deadline_ns);
 // paid.
 uint32_t SharedSpinBudgetUs();
 void SharedSpinEnded(bool paid);
-// One turn of a spin loop that began at `*start_ns` (0 at first: filled in when it matters); gives
-// the processor away when it is short. False: time is up.
-bool SpinTurn(uint64_t* start_ns, uint32_t budget_us, uint32_t* turns);
+bool SharedSpinYields();
+// One turn of a spin loop that began at `*start_ns` (0 at first: filled in when it matters). False:
+// time is up. `yields`: offers the processor to others, who may be the peer, and ends when they take
+// it for long. A peer in another guest is never waiting for it; there the short spin is all we take.
+bool SpinTurn(uint64_t* start_ns, uint32_t budget_us, uint32_t* turns, bool yields);
 
 }  // namespace xenloop

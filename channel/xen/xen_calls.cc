@@ -15,7 +15,7 @@ using domid_t = uint16_t;  // the next header expects it of the hypervisor's own
 #include "channel/base/sys.h"
 #include "channel/xen/xen_transport.h"
 
-// linux/gntdev.h wants the hypervisor's own headers for a call that we do not make. The two that we
+// linux/gntdev.h wants the hypervisor's own headers for a call that we do not make. Those that we
 // make are these.
 struct xenloop_gntdev_map {
   uint32_t count;
@@ -32,6 +32,12 @@ struct xenloop_gntdev_unmap {
   uint32_t pad;
 };
 
+struct xenloop_gntdev_unmap_notify {
+  uint64_t index;  // an address in the descriptor's own space
+  uint32_t action;
+  uint32_t port;
+};
+
 namespace xenloop {
 
 const char* const kXenDeviceNames[kXenDescriptors] = {"/dev/xen/gntalloc", "/dev/xen/gntdev",
@@ -42,6 +48,8 @@ namespace {
 constexpr long kPageBytes = 4096;
 constexpr unsigned long kGntdevMap = _IOC(_IOC_NONE, 'G', 0, sizeof(xenloop_gntdev_map));
 constexpr unsigned long kGntdevUnmap = _IOC(_IOC_NONE, 'G', 1, sizeof(xenloop_gntdev_unmap));
+constexpr unsigned long kGntdevNotify =
+    _IOC(_IOC_NONE, 'G', 7, sizeof(xenloop_gntdev_unmap_notify));
 
 int descriptors[kXenDescriptors] = {-1, -1, -1};
 
@@ -136,6 +144,16 @@ void Unmap(void* at, uint32_t pages, uint64_t handle) {
   Ioctl(descriptors[kGntdev], kGntdevUnmap, &release);
 }
 
+int ClearWhenUnshared(uint64_t handle, uint32_t byte) {
+  const ioctl_gntalloc_unmap_notify request{handle + byte, UNMAP_NOTIFY_CLEAR_BYTE, 0};
+  return static_cast<int>(
+      Ioctl(descriptors[kGntalloc], IOCTL_GNTALLOC_SET_UNMAP_NOTIFY, &request));
+}
+int RingWhenUnmapped(uint64_t handle, uint32_t port) {
+  const xenloop_gntdev_unmap_notify request{handle, UNMAP_NOTIFY_SEND_EVENT, port};
+  return static_cast<int>(Ioctl(descriptors[kGntdev], kGntdevNotify, &request));
+}
+
 int BindUnbound(uint32_t domid) {
   const ioctl_evtchn_bind_unbound_port request{domid};
   return static_cast<int>(Ioctl(descriptors[kEvtchn], IOCTL_EVTCHN_BIND_UNBOUND_PORT, &request));
@@ -157,9 +175,10 @@ int NextEvent() {
 }
 void Unmask(uint32_t port) { sys::Write(descriptors[kEvtchn], &port, sizeof port); }
 
-constexpr XenCalls kKernelCalls{Share,           Unshare, Map,            Unmap,
-                                BindUnbound,     BindInterdomain, Unbind, RingDescriptor,
-                                IOCTL_EVTCHN_NOTIFY, NextEvent,   Unmask};
+constexpr XenCalls kKernelCalls{
+    Share,       Unshare,         Map,    Unmap,          ClearWhenUnshared,   RingWhenUnmapped,
+    BindUnbound, BindInterdomain, Unbind, RingDescriptor, IOCTL_EVTCHN_NOTIFY, NextEvent,
+    Unmask};
 
 ssize_t ReadFile(const char* path, char* text, size_t capacity) {
   const long fd =

@@ -25,6 +25,11 @@ struct XenCalls {
              uint64_t* handle);
   void (*unmap)(void* at, uint32_t pages, uint64_t handle);
 
+  // What the kernel does for us when we cannot any more (kill -9): zeroes this byte of a share's
+  // first page when the share ends; rings a port's other end when a mapping ends.
+  int (*clear_when_unshared)(uint64_t handle, uint32_t byte);
+  int (*ring_when_unmapped)(uint64_t handle, uint32_t port);
+
   int (*bind_unbound)(uint32_t domid);  // a new port that `domid` may bind to
   int (*bind_interdomain)(uint32_t domid, uint32_t remote_port);
   void (*unbind)(uint32_t port);

@@ -2,6 +2,7 @@
 #include "channel/xen/xen_transport.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -201,6 +202,10 @@ SleeperPage* SleepersFor(uint32_t domid, int* error) {
   }
   memset(static_cast<void*>(free->page), 0, kPageBytes);
   free->domid = domid;
+  // Where the kernel cannot promise it, the page never says that we live: our TCP connection and
+  // the daemons tell our end as well, only later.
+  if (calls->clear_when_unshared(free->handle, offsetof(DoorbellPage, alive)) == 0)
+    free->page->alive.store(1, std::memory_order_release);
   ++budget.used_pages;
   if (fresh) ++sleeper_page_count;
   return free;
@@ -265,17 +270,22 @@ int MapDoorbell(Ticket* ticket, Doorbell* doorbell) {
     return error;
   }
   doorbell->page = reinterpret_cast<DoorbellPage*>(memory);
+  doorbell->tells_death = doorbell->page->alive.load(std::memory_order_acquire) != 0;
+  // Our own end: the mapping's, by which the peer looks at its copy of the byte above. Without it
+  // the peer learns it at the next ring.
+  calls->ring_when_unmapped(doorbell->handle, doorbell->port);
   return 0;
 }
 
 void ReleaseDoorbell(Doorbell* doorbell) {
-  if (calls != nullptr && doorbell->port != 0) {
-    calls->unbind(doorbell->port);
-    --budget.ports;
-  }
+  // In this order: the mapping's end still rings the port.
   if (calls != nullptr && doorbell->page != nullptr) {
     calls->unmap(doorbell->page, 1, doorbell->handle);
     Unreserve(doorbell->page, 1);
+  }
+  if (calls != nullptr && doorbell->port != 0) {
+    calls->unbind(doorbell->port);
+    --budget.ports;
   }
   if (calls != nullptr && doorbell->own_page != nullptr) LeaveSleepers(doorbell->own_page);
   *doorbell = Doorbell{};

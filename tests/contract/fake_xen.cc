@@ -29,6 +29,7 @@ struct Granted {
 };
 struct Share {
   int fd;
+  int cleared = -1;  // this byte, when it ends
   std::vector<uint32_t> references;
 };
 struct Port {
@@ -48,6 +49,7 @@ uint32_t next_reference = 100;
 uint64_t next_handle = 1;
 uint32_t next_port = 10;
 uint32_t mapped = 0;
+std::map<uint64_t, uint32_t> rings;  // by mapping: the port to ring when it ends
 int share_countdown = -1;
 int share_error = 0;
 
@@ -78,6 +80,10 @@ void UnshareFake(void* at, uint32_t pages, uint64_t handle) {
   const std::lock_guard<std::mutex> lock(mutex);
   mmap(at, pages * kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
   const auto found = shares.find(handle);
+  if (found->second.cleared >= 0) {
+    const char zero = 0;
+    if (pwrite(found->second.fd, &zero, 1, found->second.cleared) != 1) abort();
+  }
   for (const uint32_t reference : found->second.references) grants.erase(reference);
   close(found->second.fd);
   shares.erase(found);
@@ -98,14 +104,30 @@ int MapFake(uint32_t domid, const uint32_t* references, uint32_t pages, bool wri
       return -errno;
   }
   mapped += pages;
-  *handle = pages;
+  *handle = next_handle++;
   return 0;
 }
 
-void UnmapFake(void* at, uint32_t pages, uint64_t) {
+void UnmapFake(void* at, uint32_t pages, uint64_t handle) {
   const std::lock_guard<std::mutex> lock(mutex);
   mmap(at, pages * kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
   mapped -= pages;
+  const auto ring = rings.find(handle);
+  if (ring == rings.end()) return;
+  const auto port = ports.find(ring->second);
+  if (port != ports.end()) shutdown(port->second.there, SHUT_RD);
+  rings.erase(ring);
+}
+
+int ClearWhenUnshared(uint64_t handle, uint32_t byte) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  shares.find(handle)->second.cleared = static_cast<int>(byte);
+  return 0;
+}
+int RingWhenUnmapped(uint64_t handle, uint32_t port) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  rings[handle] = port;
+  return 0;
 }
 
 // As the local transport's doorbells: rung by shutdown(), heard as an edge.
@@ -168,9 +190,10 @@ int NextEvent() {
 }
 void Unmask(uint32_t) {}
 
-constexpr XenCalls kFakeCalls{ShareFake,       UnshareFake, MapFake,        UnmapFake, BindUnbound,
-                              BindInterdomain, Unbind,      RingDescriptor, 0,         NextEvent,
-                              Unmask};
+constexpr XenCalls kFakeCalls{
+    ShareFake,   UnshareFake,     MapFake, UnmapFake,      ClearWhenUnshared, RingWhenUnmapped,
+    BindUnbound, BindInterdomain, Unbind,  RingDescriptor, 0,                 NextEvent,
+    Unmask};
 
 }  // namespace
 

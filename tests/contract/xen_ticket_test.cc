@@ -1,6 +1,7 @@
 // Hostile tickets and budgets of the Xen transport, on the twin without Xen: whatever a peer sends,
 // the answer is an error, and nothing stays mapped, granted or bound.
 #include <errno.h>
+#include <sys/mman.h>
 
 #include <cstring>
 #include <vector>
@@ -199,6 +200,59 @@ TEST_F(XenTicketTest, FifoThatIsKeptPrivatelyHasItsBytesAndNoGrant) {
   EXPECT_EQ(theirs.fifo.data[9], 63);
   LocalTransport().release_fifo(&mine);
   LocalTransport().release_fifo(&theirs);
+}
+
+// What the kernel does for a process that is killed: its page says so, and then the port is rung.
+TEST_F(XenTicketTest, DeathOfTheOtherEndIsSeenAndHeard) {
+  Doorbell first, second;
+  Ticket there, back;
+  ASSERT_EQ(XenTransport().create_doorbell(&first, &there), 0);
+  ASSERT_EQ(XenTransport().map_doorbell(&there, &second), 0);
+  ASSERT_EQ(XenTransport().create_doorbell(&second, &back), 0);
+  ASSERT_EQ(XenTransport().map_doorbell(&back, &first), 0);
+  EXPECT_FALSE(OwnerIsDead(second));
+  EXPECT_EQ(NextXenEvent(), -EAGAIN);
+  first.own_page->alive.store(0);
+  XenTransport().release_doorbell(&first);
+  EXPECT_EQ(NextXenEvent(), static_cast<int>(second.port));
+  EXPECT_TRUE(OwnerIsDead(second));
+  XenTransport().release_doorbell(&second);
+  NextXenEvent();  // the fake's own: a ring of a port that is gone
+  ExpectNothingGranted();
+}
+
+// A share's byte is cleared at its end, whoever still maps it.
+TEST_F(XenTicketTest, ByteOfAShareIsClearedWhenItEnds) {
+  const XenCalls& calls = FakeXenCalls();
+  void* const memory = mmap(nullptr, 2 * 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  auto* const ours = static_cast<volatile uint8_t*>(memory);
+  uint32_t reference = 0;
+  uint64_t shared = 0;
+  uint64_t mapping = 0;
+  ASSERT_EQ(calls.share(kFakeDomid, 1, false, memory, &reference, &shared), 0);
+  ASSERT_EQ(calls.clear_when_unshared(shared, 9), 0);
+  ours[8] = ours[9] = ours[10] = 1;
+  ASSERT_EQ(calls.map(kFakeDomid, &reference, 1, false, const_cast<uint8_t*>(ours) + 4096, &mapping), 0);
+  calls.unshare(memory, 1, shared);
+  EXPECT_EQ(ours[4096 + 8], 1);
+  EXPECT_EQ(ours[4096 + 9], 0);
+  EXPECT_EQ(ours[4096 + 10], 1);
+  calls.unmap(const_cast<uint8_t*>(ours) + 4096, 1, mapping);
+  munmap(memory, 2 * 4096);
+  ExpectNothingGranted();
+}
+
+// An end that says nothing of its life (its kernel cannot) is not taken for dead.
+TEST_F(XenTicketTest, SilenceIsNotDeath) {
+  Doorbell first, second;
+  Ticket there;
+  ASSERT_EQ(XenTransport().create_doorbell(&first, &there), 0);
+  first.own_page->alive.store(0);
+  ASSERT_EQ(XenTransport().map_doorbell(&there, &second), 0);
+  EXPECT_FALSE(OwnerIsDead(second));
+  XenTransport().release_doorbell(&second);
+  XenTransport().release_doorbell(&first);
+  ExpectNothingGranted();
 }
 
 TEST_F(XenTicketTest, DoorbellTicketsOfAnotherShapeAreRefused) {

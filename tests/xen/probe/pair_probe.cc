@@ -71,6 +71,8 @@ void Wait(const Line& line) {
 }
 
 void Produce(const Fifo& fifo, const Line& line) {
+  // The references of the data pages lie where the first data go: not before the consumer has them.
+  Wait(line);
   std::vector<uint8_t> bytes(9000);
   uint64_t known = 0;
   for (uint64_t at = 0; at < kTotal;) {
@@ -91,6 +93,7 @@ void Produce(const Fifo& fifo, const Line& line) {
 }
 
 void Consume(const Fifo& fifo, const Line& line) {
+  line.ring();  // "joined"
   std::vector<uint8_t> bytes(7001);
   for (uint64_t at = 0; at < kTotal;) {
     const iovec room{bytes.data(), bytes.size()};

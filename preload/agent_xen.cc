@@ -233,7 +233,6 @@ void AddOwnPage(DoorbellPage* page) {
 
 void ForgetXen() {
   agent.own_page_count.store(0, std::memory_order_relaxed);
-  agent.forking.store(0, std::memory_order_relaxed);
   for (Channel& channel : agent.channels) {
     // Nothing leads there any more (AgentBeforeFork), and it is not mapped in a child.
     if (channel.domid != kOwnKernel) channel = Channel{};

@@ -302,6 +302,15 @@ inline uint32_t WakeSleepers(std::atomic<uint32_t>& waiting, bool once = false,
   }
   return bits & kDoorbellInterest;
 }
+// A ring from another domain says only that something has changed. Is it for a thread of ours that
+// waits for room in `mine`? Who wakes a producer takes its request away, by his own idea of how much
+// room is worth the trip: he knows the capacity, not a smaller window of ours. With the request gone
+// nobody rings again, so the sleeper must wake however little room there is.
+inline bool ProducerIsMeant(const Fifo& mine) {
+  // seq_cst: pairs with the fetch_and in WakeSleepers.
+  return (mine.header->producer_waiting.load(std::memory_order_seq_cst) & kFutexSleeper) == 0 ||
+         mine.FreeBytes() >= mine.WakeThresholdBytes() || mine.Sealed();
+}
 // Wakes threads of our own that sleep on a word of this FIFO. The kernel knows no shared futex in
 // memory of another domain; there the sleepers are all of this process.
 inline void WakeOwnSleepers(const Fifo& fifo, std::atomic<uint32_t>& waiting) {

@@ -407,6 +407,9 @@ void AgentSettle() {
 }
 
 void AgentForkedChild() {
+  // Counted by the parent before the fork, and the child's too: also if no agent ran (a server that
+  // forks its workers before the first connection).
+  agent.forking.store(0, std::memory_order_relaxed);
   if (agent.started.load(std::memory_order_relaxed) == 0) return;
   // The parent's doorbell page and the peers' mappings stay mapped: a thread of ours may still look
   // at them through sides that the parent attached. Our own agent starts with fresh ones.

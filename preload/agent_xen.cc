@@ -104,8 +104,7 @@ void WakeSidesOf(uint32_t channel) {
         (theirs.AvailableBytes() > 0 || theirs.Sealed()))
       WakeOwnSleepers(theirs, theirs.header->consumer_waiting);
     const Fifo& mine = note.mine.fifo;
-    if (side->blocked_sends.load(std::memory_order_acquire) > 0 &&
-        (mine.FreeBytes() >= mine.WakeThresholdBytes() || mine.Sealed()))
+    if (side->blocked_sends.load(std::memory_order_acquire) > 0 && ProducerIsMeant(mine))
       WakeOwnSleepers(mine, mine.header->producer_waiting);
   });
 }
@@ -240,7 +239,6 @@ void AddOwnPage(DoorbellPage* page) {
 
 void ForgetXen() {
   agent.own_page_count.store(0, std::memory_order_relaxed);
-  agent.forking.store(0, std::memory_order_relaxed);
   for (Channel& channel : agent.channels) {
     // Nothing leads there any more (AgentBeforeFork), and it is not mapped in a child.
     if (channel.domid != kOwnKernel) channel = Channel{};

@@ -98,6 +98,28 @@ TEST_P(TransportTest, ProducerAsleepInAFullFifoIsWoken) {
   transport().release_fifo(&theirs);
 }
 
+// A producer with a small window (SO_SNDBUF) sleeps; the consumer, who knows the capacity only, takes
+// a little and the request with it. Its one ring must wake the sleeper.
+TEST_P(TransportTest, RingForLittleRoomIsMeantForTheProducer) {
+  FifoMapping mine, theirs;
+  MakeFifo(16 * kCapacity, &mine, &theirs);
+  mine.fifo.window_bytes = kCapacity;
+  const std::string bytes(kCapacity, 'x');
+  uint64_t known = 0;
+  ASSERT_EQ(Put(mine.fifo, known, bytes.data(), bytes.size()), static_cast<ssize_t>(kCapacity));
+  ArmFutex(mine.fifo.header->producer_waiting);
+  EXPECT_FALSE(ProducerIsMeant(mine.fifo));  // a ring for something else leaves it asleep
+  uint8_t taken[100];
+  ASSERT_EQ(Take(theirs.fifo, taken, sizeof taken), static_cast<ssize_t>(sizeof taken));
+  ASSERT_GE(theirs.fifo.FreeBytes(), theirs.fifo.WakeThresholdBytes());
+  EXPECT_EQ(WakeSleepers(theirs.fifo.header->producer_waiting, /*once=*/true, /*foreign=*/true),
+            kFutexSleeper);
+  EXPECT_LT(mine.fifo.FreeBytes(), mine.fifo.WakeThresholdBytes());
+  EXPECT_TRUE(ProducerIsMeant(mine.fifo));
+  transport().release_fifo(&mine);
+  transport().release_fifo(&theirs);
+}
+
 // The owner of a doorbell asleep in epoll: counts itself as a sleeper, looks again, waits for an
 // edge.
 TEST_P(TransportTest, NoDoorbellWakeUpIsLost) {

@@ -77,7 +77,7 @@ dom0_image() {
   rm -f "$tools"/{test-*,xen-access,flask*,oxenstored,xen-kdd,xenalyze,init-xenstore-domain,pygrub,xentop}
   rm -f "$tools"/qemu* ; rm -rf "$root/usr/lib/xen-$xen_version/boot"
   xenstore_tools "$root"
-  cp "$1/lab_shell" "$root/usr/bin/"
+  cp "$1/lab_shell" guest/devices "$root/usr/bin/"
   kernel_modules "$root" "$kernel_package" "$kernel_version" xen-evtchn xen-gntdev xen-gntalloc xenfs \
     xen-privcmd xen-netback bridge stp llc virtio virtio_ring virtio_pci virtio_pci_modern_dev \
     virtio_pci_legacy_dev 9p 9pnet 9pnet_virtio netfs fscache tun e1000 inet_diag tcp_diag
@@ -95,7 +95,7 @@ guest_image() {
     unpacked "$package" "$root"
   done
   xenstore_tools "$root"
-  cp "$1/lab_shell" "$root/usr/bin/"
+  cp "$1/lab_shell" guest/devices "$root/usr/bin/"
   kernel_modules "$root" "$guest_kernel_package" "$guest_kernel_version" xen-evtchn xen-gntdev \
     xen-gntalloc xenfs xen-netfront xen-privcmd inet_diag tcp_diag
   install -m 755 guest/domu-init "$root/init"
@@ -169,10 +169,12 @@ payload() {
     "$source_dir"/channel/{xen/xen_transport,xen/xen_calls,local/local_transport}.cc \
     -lxengnttab -lxenevtchn || die "cannot build pair_probe"
   gcc -O2 -Wall -o "$root/usr/bin/stream_fork" probe/stream_fork.c || die "cannot build stream_fork"
-  for file in lib/libxenloop.so; do
-    [[ ! -e $build/$file ]] || strip -g -o "$root/$multiarch/${file##*/}" "$build/$file"
-  done
-  for file in xenloop xenloopd stream-check xenloop-conformance; do
+  # What is under test comes as an administrator would have it: installed.
+  DESTDIR=$root cmake --install "$build" --prefix /usr >"$run/logs/install.log" 2>&1 ||
+    die "cmake --install failed: $(tail -n 3 "$run/logs/install.log")"
+  rm -rf "$root"/usr/{include,share,lib32,lib/i386-linux-gnu}
+  strip -g "$root/$multiarch/libxenloop.so" "$root"/usr/bin/xenloop{,d} || die "$build does not install all"
+  for file in stream-check xenloop-conformance; do
     [[ ! -e $build/bin/$file ]] || strip -g -o "$root/usr/bin/$file" "$build/bin/$file"
   done
   for file in "${additions[@]}"; do

@@ -13,12 +13,12 @@ install_host_packages() {
       missing+=("$package")
   done
   ((${#missing[@]} > 0)) || return 0
-  [[ ${XENLOOP_NO_APT:-} != 1 ]] || die "not installed: ${missing[*]} (and XENLOOP_NO_APT=1 is set)"
+  [[ ${XENLOOP_NO_APT:-} != 1 ]] || unavailable "not installed: ${missing[*]} (and XENLOOP_NO_APT=1 is set)"
   step "installing ${missing[*]}"
   [[ $(id -u) == 0 ]] || as_root=(sudo)
   "${as_root[@]}" apt-get -q update &&
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends \
-      -o Dpkg::Use-Pty=0 install "${missing[@]}" || die "apt-get failed"
+      -o Dpkg::Use-Pty=0 install "${missing[@]}" || unavailable "apt-get failed"
 }
 
 # depends PACKAGE PATTERN: the first dependency that matches, i.e. what a metapackage means today.
@@ -28,7 +28,7 @@ find_packages() {
   kernel_package=$(depends linux-image-amd64 '^linux-image-[0-9]')
   guest_kernel_package=$(depends linux-image-cloud-amd64 '^linux-image-[0-9]')
   xen_package=$(apt-cache search --names-only '^xen-hypervisor-[0-9.]+-amd64$' | sort -V | awk 'END { print $1 }')
-  [[ $kernel_package && $guest_kernel_package && $xen_package ]] || die "apt knows no Xen or no kernel: apt-get update?"
+  [[ $kernel_package && $guest_kernel_package && $xen_package ]] || unavailable "apt knows no Xen or no kernel: apt-get update?"
   xen_version=${xen_package#xen-hypervisor-}
   xen_version=${xen_version%-amd64}
   kernel_version=${kernel_package#linux-image-}
@@ -46,7 +46,7 @@ fetch_packages() {
   ((${#wanted[@]} > 0)) || return 0
   step "fetching ${#wanted[@]} packages"
   (cd "$cache/packages" && apt-get -q download "${wanted[@]}" >"$cache/fetch.log" 2>&1) ||
-    { tail -n 5 "$cache/fetch.log" >&2; die "apt-get download failed (apt-get update may help)"; }
+    { tail -n 5 "$cache/fetch.log" >&2; unavailable "apt-get download failed (apt-get update may help)"; }
   local deb
   for package in "${wanted[@]}"; do
     for deb in "$cache/packages/${package}"_*.deb; do :; done    # the newest, should there be several

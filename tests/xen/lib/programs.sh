@@ -35,15 +35,17 @@ fifo_bytes() {
   guest "$1" 'cat /tmp/stats.json' |
     jq -rs '[.[] | .fifo_sent + .fifo_received] | add // 0'
 }
+# tcp_bytes NAME: the same by TCP; what went before the upgrade, and what stayed there.
+tcp_bytes() { guest "$1" 'cat /tmp/stats.json' | jq -rs '[.[] | .tcp_sent + .tcp_received] | add // 0'; }
 # expect_fifo WHAT: since the last call, bytes went through FIFOs at both ends.
 expect_fifo() {
   local name bytes more=()
   for name in a b; do
     bytes=$(fifo_bytes "$name")
     ((bytes > counted[$name])) ||
-      fail "$1: no FIFO byte in $name: $(guest "$name" 'tail -n 2 /tmp/stats.json') $(guest "$name" 'tail -n 5 /tmp/xenloopd.log')"
+      fail "$1: no FIFO byte in $name: a: $(guest a 'tail -n 2 /tmp/stats.json') b: $(guest b 'tail -n 3 /tmp/stats.json')"
     more+=("$name $((bytes - counted[$name]))")
     counted[$name]=$bytes
   done
-  note "$1: FIFO bytes ${more[*]}"
+  note "$1: FIFO bytes ${more[*]} (by TCP so far: a $(tcp_bytes a))"
 }

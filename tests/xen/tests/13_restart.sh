@@ -1,5 +1,5 @@
 # Daemons end, die and come again; the tables follow.
-# limit: 180
+# limit: 300
 source lib/discovery.sh
 daemons a b
 meet a b
@@ -46,11 +46,16 @@ else
 fi
 
 # A full quota: b cannot say that it takes part, says why, and does when there is room again.
-limit=100 guest b 'killall xenloopd; sleep 0.5; xenstore-rm data/xenloop 2>/dev/null; i=0
-  # In lots: a directory with 500 children is as big as a node may be, and is refused for that.
-  while [ $i -lt 3000 ] && xenstore-write data/fill/$((i / 100))/$i x 2>/dev/null; do i=$((i + 1)); done
-  [ $i -lt 3000 ] && ! xenstore-write data/more x 2>/dev/null && echo $i nodes' >"$run/logs/quota.out" ||
-  fail "no quota found: $(cat "$run/logs/quota.out")"
+limit=100 guest b 'killall xenloopd; sleep 0.5; xenstore-rm data/xenloop 2>/dev/null; n=0
+  # Fifty nodes by one program, then one by one: under emulation each program costs. In lots: a
+  # directory with 500 children is as big as a node may be, and is refused for that.
+  lot() { pairs=""; k=0; while [ $k -lt 50 ]; do pairs="$pairs data/fill/$1/$k x"; k=$((k + 1)); done
+    xenstore-write $pairs 2>/dev/null; }
+  while [ $n -lt 60 ] && lot $n; do n=$((n + 1)); done
+  i=0
+  while [ $i -lt 200 ] && xenstore-write data/fill/last/$i x 2>/dev/null; do i=$((i + 1)); done
+  [ $n -lt 60 ] && [ $i -lt 200 ] && ! xenstore-write data/more x 2>/dev/null &&
+    echo $((n * 50 + i)) nodes' >"$run/logs/quota.out" || fail "no quota found: $(cat "$run/logs/quota.out")"
 note "quota: $(tail -n 1 "$run/logs/quota.out")"
 guest b 'rm -f /tmp/xenloopd.log'
 daemon b

@@ -1,6 +1,6 @@
 # A guest is destroyed in mid-stream: what the other got until then is right, its programs end as
 # they would with TCP, and the guest is well.
-# limit: 240
+# limit: 400
 source lib/programs.sh
 ready_for_programs
 limit=100
@@ -26,7 +26,7 @@ for victim in sender receiver; do
   note "after the $victim's end the other used ${busy:-no} ticks in 2 s"
   ((${busy:-0} < 100)) || fail "it spins"
   guest a 'killall stream-check timeout 2>/dev/null; dmesg | grep -E "BUG:|kernel BUG|Oops|Call Trace" && exit 1 || exit 0' || fail "the guest's kernel complains"
-  create b || fail "b did not come up"
+  create b || fail "b did not come up: $(limit=20 dom0 'xl list; tail -n 3 /var/log/xen/*' 2>&1)"
   ready_for_programs
 done
 # After all that, streams between the guests go through pages again.

@@ -2,7 +2,7 @@
 # One mode of the conformance binary, a process a suite, so that a hang costs one suite and not the rest.
 # These are timing-sensitive tests of concurrent behaviour on a machine that may be busy: what fails is tried again, twice
 # at the most, and every such case is named FLAKY in the output: it is a finding to look into, not a pass like the others.
-#   run.sh BINARY [LIBRARY [SUITE...]]   LIBRARY is preloaded into the binary only; without suites, all
+#   run.sh BINARY [LIBRARY [SUITE...]]   LIBRARY is preloaded into the binary only; without suites, all; -SUITE: all but this
 set -uo pipefail
 binary=$1
 preload=${2:-}
@@ -21,10 +21,13 @@ try() {
 
 shift $(($# < 2 ? $# : 2))
 suites=$*
+but=
+[[ $suites != -* ]] || { but=${suites//-/} suites=; }
 [[ -n $suites ]] || suites=$("$binary" --gtest_list_tests | sed -n 's/^\([A-Za-z0-9_/]*\)\..*/\1/p' | sed 's,.*/,,' | sort -u)
 [[ -n $suites ]] || { echo "no suites in $binary"; exit 1; }
 failed=() flaky=() count=0
 for suite in $suites; do
+  [[ " $but " != *" $suite "* ]] || { echo "left out: $suite"; continue; }
   ((++count))
   filter="$suite.*:*/$suite.*"
   try "$filter" && continue

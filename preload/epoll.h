@@ -79,7 +79,7 @@ bool IsRegistrationsLock(const RecoverableLock* lock);
 // Somebody waits for the set itself: poll, select, or another epoll set.
 void EpollSetIsWatched(EpollSet* set);
 
-// Shared by epoll.cc and epoll_wait.cc.
+// For epoll_wait.cc.
 Registration* RegistrationAt(uint32_t index);
 // The tag of a converted registration, or of the doorbell (index kDoorbellIndex).
 inline constexpr uint32_t kDoorbellIndex = 0xffffff;

@@ -217,6 +217,31 @@ void EpollSetIsWatched(EpollSet* set) {
   } while (count == 64);
 }
 
+void EpollSetIsShared(EpollSet* set) {
+  const auto on_fifo = [](const Side* side) {
+    const SendRoute send = side->send.route.load(std::memory_order_acquire);
+    const ReceiveRoute receive = side->receive.route.load(std::memory_order_acquire);
+    return (send != SendRoute::kTcp && send != SendRoute::kFlushing) ||
+           (receive != ReceiveRoute::kTcp && receive != ReceiveRoute::kInherited);
+  };
+  // Collected first, as above.
+  int fds[64];
+  size_t count;
+  do {
+    count = 0;
+    {
+      LockScope scope(registrations_lock, CurrentTid());
+      for (uint32_t link = set->first_converted; link != 0 && count < 64;
+           link = RegistrationAt(link - 1)->next_in_set) {
+        const Registration& registration = *RegistrationAt(link - 1);
+        if (FindSide(registration.fd) == registration.side && on_fifo(registration.side))
+          fds[count++] = registration.fd;
+      }
+    }
+    for (size_t i = 0; i < count; ++i) FallBackToTcp(fds[i], "used by a forked process", false);
+  } while (count == 64);
+}
+
 void EpollForkedChild() {
   // A thread of the parent may have held them; in the child there is no such thread.
   const bool half_done = registrations_lock.Held();

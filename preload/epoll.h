@@ -79,6 +79,10 @@ bool IsRegistrationsLock(const RecoverableLock* lock);
 // Somebody waits for the set itself: poll, select, or another epoll set.
 void EpollSetIsWatched(EpollSet* set);
 
+// A forked child waits in a set of its parent: no doorbell rings for the child, so what its parent
+// had on FIFOs when it was forked goes by TCP.
+void EpollSetIsShared(EpollSet* set);
+
 // For epoll_wait.cc.
 Registration* RegistrationAt(uint32_t index);
 // The tag of a converted registration, or of the doorbell (index kDoorbellIndex).

@@ -249,6 +249,7 @@ int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
               const sigset_t* mask) {
   pthread_testcancel();  // these calls are cancellation points even when they need not wait
   if (max_events <= 0) return KernelWait(epfd, events, max_events, timeout, mask);
+  if (set->owner_pid != process_state.pid) EpollSetIsShared(set);
   const Self self = CurrentSelf();
   const uint64_t deadline = timeout == nullptr
                                 ? 0

@@ -254,6 +254,23 @@ TEST_P(EpollShareTest, NumberReusedForAnotherConnection) {
 class EpollForkTest : public EpollShareTest {};
 INSTANTIATE_TEST_SUITE_P(, EpollForkTest, ProcessVariants(), VariantName);
 
+TEST_P(EpollForkTest, ChildSleepsInAnInheritedSet) {
+  ASSERT_EQ(set_.Add(fd(), kIn, 4), Done(0));
+  ChildProcess child([this] {
+    for (int round = 0; round < 3; ++round) {
+      const auto events = set_.Wait(-1);
+      CHILD_CHECK(events.size() == 1 && events[0].data.u64 == 4);
+      CHILD_CHECK(ReceiveBytes(fd(), &pair().received, 10).bytes == 10);
+    }
+    return true;
+  });
+  for (int round = 0; round < 3; ++round) {
+    WaitUntilAsleep(child.pid());
+    peer().Send(10);
+  }
+  EXPECT_TRUE(child.Succeeded());
+}
+
 TEST_P(EpollForkTest, ChildWaitsOnAnInheritedSet) {
   ASSERT_EQ(set_.Add(fd(), kIn, 4), Done(0));
   ChildProcess child([this] {

@@ -255,7 +255,7 @@ bool Attach(uint32_t slot) {
   Side* side = SideAt(slot);
   const int fd = side->fd.load(std::memory_order_acquire);
   if (!PrepareRegistrations(side)) {
-    side->reason.store("registered with EPOLLEXCLUSIVE or in a foreign epoll set",
+    side->reason.store("registered with EPOLLEXCLUSIVE, in a foreign epoll set, or one-shot in a very large one",
                        std::memory_order_relaxed);
     RestoreRegistrations(side);  // those that could be
     return false;

@@ -87,13 +87,13 @@ int ControlSide(EpollSet* set, int operation, int fd, Side* side, epoll_event* e
     }
     registration->events = event->events;
     registration->data = event->data.u64;
-    registration->disabled = false;
+    registration->disabled = registration->fired_plain = false;
     return 0;
   }
   if ((event->events & EPOLLEXCLUSIVE) != 0) return -EINVAL;
   registration->events = event->events;
   registration->data = event->data.u64;
-  registration->disabled = false;
+  registration->disabled = registration->fired_plain = false;
   registration->out_reported = false;
   registration->kernel_out = false;
   registration->reported = ~0ull;

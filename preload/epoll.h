@@ -27,6 +27,7 @@ struct Registration {
   bool in_use;
   bool converted;
   bool disabled;      // one-shot, has fired
+  bool fired_plain;   // it fired before it was converted: that event comes under its own data
   bool kernel_out;    // the kernel is asked for EPOLLOUT: sends go by TCP, and it is full
   bool out_reported;  // edge-triggered: room has been told
   int fd;

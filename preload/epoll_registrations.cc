@@ -2,6 +2,10 @@
 #include "preload/epoll_registrations.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "preload/agent.h"
@@ -159,6 +163,43 @@ int UpdateKernel(EpollSet* set, uint32_t index, Registration* registration) {
 }
 
 namespace {
+enum class Shot { kArmed, kFired, kUnknown };
+
+// Whether the kernel will still report a one-shot that it has counted so far: its own account of the
+// set says so, line by line. Sets too large for that are left alone.
+Shot ShotOf(const EpollSet* set, const Registration* registration) {
+  constexpr uint32_t kNoEvents = EPOLLWAKEUP | EPOLLONESHOT | EPOLLET | EPOLLEXCLUSIVE;
+  static char text[64 * 1024];  // about 900 registrations; under registrations_lock
+  char path[40];
+  snprintf(path, sizeof path, "/proc/self/fdinfo/%d", set->epfd);
+  const long fd =
+      sys::MakeDescriptor(SYS_openat, AT_FDCWD, sys::Word(path), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return Shot::kUnknown;
+  size_t length = 0;
+  long n = 1;
+  while (n > 0 && length < sizeof text - 1) {
+    n = sys::Call(SYS_read, fd, sys::Word(text + length),
+                  static_cast<long>(sizeof text - 1 - length));
+    if (n > 0) length += static_cast<size_t>(n);
+  }
+  sys::Close(static_cast<int>(fd));
+  if (n != 0) return Shot::kUnknown;
+  text[length] = '\0';
+  Shot found = Shot::kUnknown;
+  for (const char* line = strstr(text, "tfd:"); line != nullptr; line = strstr(line, "tfd:")) {
+    line += 4;
+    const char* const events = strstr(line, "events:");
+    const char* const data = events == nullptr ? nullptr : strstr(events, "data:");
+    if (data == nullptr) return Shot::kUnknown;
+    if (strtol(line, nullptr, 10) != registration->fd ||
+        strtoull(data + 5, nullptr, 16) != registration->data)
+      continue;
+    if (found != Shot::kUnknown) return Shot::kUnknown;  // two under one number: which is ours?
+    found = (strtoul(events + 7, nullptr, 16) & ~kNoEvents) == 0 ? Shot::kFired : Shot::kArmed;
+  }
+  return found;
+}
+
 // Under both locks.
 bool Convert(EpollSet* set, Registration* registration) {
   if (registration->converted) {
@@ -166,12 +207,19 @@ bool Convert(EpollSet* set, Registration* registration) {
     return true;
   }
   if (!MayConvert(set, registration)) return false;
+  if ((registration->events & EPOLLONESHOT) != 0 && !registration->disabled) {
+    const Shot shot = ShotOf(set, registration);
+    if (shot == Shot::kUnknown) return false;
+    // Who has it has not armed it again: nobody else may be told.
+    registration->disabled = registration->fired_plain = shot == Shot::kFired;
+  }
   registration->converted = true;
   registration->out_reported = false;
   registration->kernel_out = false;
   registration->reported = ~0ull;
   if (UpdateKernel(set, IndexOfRegistration(registration), registration) != 0) {
     registration->converted = false;  // not registered there as we believe
+    registration->disabled = registration->disabled && !registration->fired_plain;
     return false;
   }
   EnterConverted(set, registration);

@@ -79,7 +79,30 @@ uint32_t Evaluate(uint32_t index, uint32_t from_kernel, Self self) {
 void Fired(EpollSet* set, uint32_t index, Registration* registration) {
   if ((registration->events & EPOLLONESHOT) == 0) return;
   registration->disabled = true;
+  registration->fired_plain = false;
   UpdateKernel(set, index, registration);
+}
+
+// Takes out the events of one-shots that were converted while the kernel's answer was on its way
+// here, and that another thread has been told of since; those of the others have fired now. Returns
+// how many are left. Under the set's lock.
+int FireConvertedMeanwhile(EpollSet* set, epoll_event* events, int count) {
+  int kept = 0;
+  for (int i = 0; i < count; ++i) {
+    bool ours = true;
+    for (uint32_t link = set->first_converted; link != 0;) {
+      Registration* registration = RegistrationAt(link - 1);
+      if ((registration->events & EPOLLONESHOT) != 0 &&
+          registration->data == events[i].data.u64) {
+        ours = !registration->disabled || registration->fired_plain;
+        if (!registration->disabled) Fired(set, link - 1, registration);
+        break;
+      }
+      link = registration->next_in_set;
+    }
+    if (ours) events[kept++] = events[i];
+  }
+  return kept;
 }
 
 // Adds the ready converted registrations to events[count...]; returns the new count. Under the
@@ -227,9 +250,10 @@ int Digest(EpollSet* set, epoll_event* events, int woken, int max_events, uint32
            Self self) {
   const LockScope scope(set->lock, self.tid);
   const uint64_t token = next_token.fetch_add(1, std::memory_order_relaxed);
-  const int count = Translate(set, events, 0, woken, token, self);
   // A registration that was converted meanwhile may be among them under its own data.
   const bool stable = set->conversions == conversions;
+  if (!stable) woken = FireConvertedMeanwhile(set, events, woken);
+  const int count = Translate(set, events, 0, woken, token, self);
   if (scope.result() == LockResult::kReentered || (count > 0 && !stable)) return count;
   return Collect(set, events, count, max_events, token, self);
 }

@@ -191,6 +191,25 @@ TEST_P(EpollEdgeTest, OneShotReportsOnceUntilItIsArmedAgain) {
   pair().Receive(1);
 }
 
+// Whatever the route was when it fired, and whatever it becomes.
+TEST_P(EpollEdgeTest, OneShotThatFiredIsSilentOnEveryRoute) {
+  ASSERT_EQ(set_.Add(fd(), kIn | EPOLLONESHOT, 5), Done(0));
+  for (int round = 0; round < 4; ++round) {
+    peer().Send(10);
+    EXPECT_EQ(set_.Next(), kIn);
+    Mark();
+    EXPECT_TRUE(set_.Quiet()) << round;
+    peer().Send(5);
+    EXPECT_TRUE(set_.Quiet()) << round;
+    Mark();
+    EXPECT_TRUE(set_.Quiet()) << round;
+    pair().Receive(15);
+    if (round % 2 != 0) Mark();
+    ASSERT_EQ(set_.Modify(fd(), kIn | EPOLLONESHOT, 5), Done(0));
+    EXPECT_TRUE(set_.Quiet()) << round;
+  }
+}
+
 TEST_P(EpollEdgeTest, OneShotThatFiredDoesNotReportTheEnd) {
   ASSERT_EQ(set_.Add(fd(), kIn | EPOLLONESHOT), Done(0));
   peer().Send(10);

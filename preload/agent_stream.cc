@@ -163,7 +163,8 @@ bool PeerMayHold(const Channel& channel, const Tuple& tuple) {
   }
   if (channel.uid == agent.uid || channel.uid == 0) return true;
   uid_t owner = 0;
-  return SharesMemoryWith(channel.uid) && OwnerOf(Reversed(tuple), &owner) == 0 && owner == channel.uid;
+  return SharesMemoryWith(channel.uid) && OwnerOf(Reversed(tuple), &owner) == 0 &&
+         owner == channel.uid;
 }
 
 int CreateFifo(const Channel& channel, FifoMapping* mapping, Ticket* ticket) {
@@ -201,10 +202,9 @@ bool SendOffer(uint32_t slot) {
     error = SendTicket(channel, offer, &ticket);
   }
   if (error != 0) {
-    Abandon(slot,
-            error == -EMFILE || error == -ENFILE ? "no descriptors left"
-            : error == -ENOSPC                     ? "no grants left"
-                                                   : "no memory for a FIFO");
+    Abandon(slot, error == -EMFILE || error == -ENFILE ? "no descriptors left"
+                  : error == -ENOSPC                   ? "no grants left"
+                                                       : "no memory for a FIFO");
     return false;
   }
   note.stage = Stage::kOffered;
@@ -255,8 +255,9 @@ bool Attach(uint32_t slot) {
   Side* side = SideAt(slot);
   const int fd = side->fd.load(std::memory_order_acquire);
   if (!PrepareRegistrations(side)) {
-    side->reason.store("registered with EPOLLEXCLUSIVE, in a foreign epoll set, or one-shot in a very large one",
-                       std::memory_order_relaxed);
+    side->reason.store(
+        "registered with EPOLLEXCLUSIVE, in a foreign epoll set, or one-shot in a very large one",
+        std::memory_order_relaxed);
     RestoreRegistrations(side);  // those that could be
     return false;
   }
@@ -387,7 +388,8 @@ void ChannelReady(uint32_t index) {
 }
 
 RefusalReason ObjectionTo(uint32_t channel, const ControlMessage& offer) {
-  if (!GetConfig().accept_offers || agent.refused_for_now.load(std::memory_order_relaxed) != Switch::kOn)
+  if (!GetConfig().accept_offers ||
+      agent.refused_for_now.load(std::memory_order_relaxed) != Switch::kOn)
     return RefusalReason::kByConfiguration;
   const uint32_t slot = Find(offer.tuple);
   if (slot == kMaxSides) return RefusalReason::kUnknownConnection;

@@ -165,15 +165,14 @@ int UpdateKernel(EpollSet* set, uint32_t index, Registration* registration) {
 namespace {
 enum class Shot { kArmed, kFired, kUnknown };
 
-// Whether the kernel will still report a one-shot that it has counted so far: its own account of the
-// set says so, line by line. Sets too large for that are left alone.
+// Whether the kernel will still report a one-shot that it has counted so far: its own account of
+// the set says so, line by line. Sets too large for that are left alone.
 Shot ShotOf(const EpollSet* set, const Registration* registration) {
   constexpr uint32_t kNoEvents = EPOLLWAKEUP | EPOLLONESHOT | EPOLLET | EPOLLEXCLUSIVE;
   static char text[64 * 1024];  // about 900 registrations; under registrations_lock
   char path[40];
   snprintf(path, sizeof path, "/proc/self/fdinfo/%d", set->epfd);
-  const long fd =
-      sys::MakeDescriptor(SYS_openat, AT_FDCWD, sys::Word(path), O_RDONLY | O_CLOEXEC);
+  const long fd = sys::MakeDescriptor(SYS_openat, AT_FDCWD, sys::Word(path), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return Shot::kUnknown;
   size_t length = 0;
   long n = 1;

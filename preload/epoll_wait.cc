@@ -92,8 +92,7 @@ int FireConvertedMeanwhile(EpollSet* set, epoll_event* events, int count) {
     bool ours = true;
     for (uint32_t link = set->first_converted; link != 0;) {
       Registration* registration = RegistrationAt(link - 1);
-      if ((registration->events & EPOLLONESHOT) != 0 &&
-          registration->data == events[i].data.u64) {
+      if ((registration->events & EPOLLONESHOT) != 0 && registration->data == events[i].data.u64) {
         ours = !registration->disabled || registration->fired_plain;
         if (!registration->disabled) Fired(set, link - 1, registration);
         break;

@@ -162,10 +162,10 @@ int MapDoorbell(Ticket* ticket, Doorbell* doorbell) {
     CloseTicket(ticket);
     return static_cast<int>(result);
   }
-  sys::Close(ticket->fds[1]);
   doorbell->fd = ticket->fds[0];
   doorbell->page = reinterpret_cast<DoorbellPage*>(result);
-  ticket->fds[0] = ticket->fds[1] = -1;
+  ticket->fds[0] = -1;
+  CloseTicket(ticket);
   return 0;
 }
 

@@ -127,16 +127,23 @@ uint32_t ChannelTo(uint64_t agent_id, uint32_t uid);
 int SendControl(Channel& channel, const ControlMessage& message, const int* fds, size_t fd_count);
 void ReleaseChannelIfUnused(uint32_t index);
 
-// agent_stream.cc: from publishing to attaching
+// agent_publish.cc
 void Unlist(uint32_t slot);
-void DropFifos(AgentSide& note);
-void LeaveChannel(AgentSide& note);
-void Abandon(uint32_t slot,
-             const char* reason);  // an attempt that is not attached: back to "published"
+uint32_t FindPublished(const Tuple& tuple);  // the side's slot, or kMaxSides
+// Reads from the kernel what the data path must know. Null: the side can be upgraded; else why not.
+const char* Probe(int fd, Side* side, Tuple* tuple);
 // `seek`: also if it is the other end that is meant to make the offer.
 void ConsiderSide(uint32_t slot, bool seek = false);
 // There may be new peers: looks for those of all published sides.
 void LookAround();
+void ForgetPublished();  // in a forked child: the parent's list is not ours
+
+// agent_stream.cc: from offering to attaching
+bool SendOffer(uint32_t slot);
+void DropFifos(AgentSide& note);
+void LeaveChannel(AgentSide& note);
+void Abandon(uint32_t slot,
+             const char* reason);  // an attempt that is not attached: back to "published"
 void ChannelReady(uint32_t index);
 // Why this offer will be refused, whatever it brings; kCount: it may be accepted.
 RefusalReason ObjectionTo(uint32_t channel, const ControlMessage& offer);
@@ -144,7 +151,6 @@ void OnOffer(uint32_t channel, const ControlMessage& message, Ticket* ticket);
 void OnJoin(uint32_t channel, const ControlMessage& message, Ticket* ticket);
 void OnRefuse(uint32_t channel, const ControlMessage& message);
 void OnSealed(uint32_t channel, const ControlMessage& message);
-void ForgetPublished();  // in a forked child: the parent's list is not ours
 void FallBackEverything(const char* reason);
 
 // agent_xen.cc

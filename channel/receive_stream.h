@@ -35,6 +35,9 @@ struct ReceiveStream {
   uint64_t switch_offset = 0;            // of the last FIFO, once we know it
   uint64_t residue_begin = 0;            // FIFO indices of what it owed; valid while residue_due
   uint64_t residue_end = 0;
+  // TCP bytes that the program has taken, counted by us while residue_due: the kernel's own count
+  // does not say in the end whether a FIN is among them.
+  std::atomic<uint64_t> tcp_position{0};
 
   static bool IsKernelRoute(ReceiveRoute r) { return r == ReceiveRoute::kTcp; }
 
@@ -47,6 +50,14 @@ struct ReceiveStream {
     kernel_users.Leave();
     if (route.load(std::memory_order_seq_cst) == ReceiveRoute::kAware) MarkReadyIfQuiet(self);
   }
+
+  // Between EnterKernel and LeaveKernel: so many bytes were taken from TCP (none by a peek).
+  void CountTaken(uint64_t bytes) {
+    if (residue_due.load(std::memory_order_relaxed) != 0)
+      tcp_position.fetch_add(bytes, std::memory_order_relaxed);
+  }
+  // Bytes may be taken that nobody counts.
+  void ForgetPosition() { tcp_position.store(kNever << 1, std::memory_order_relaxed); }
 
   // Under the lock. From now on nobody enters the kernel unaware; those who are in there keep the
   // switch waiting.
@@ -83,6 +94,12 @@ struct ReceiveStream {
         switch_offset = fifo.header->switch_offset.load(std::memory_order_relaxed);
       residue_begin = consumed;
       residue_end = consumed + fifo.AvailableBytes();
+      if (was == ReceiveRoute::kAware) {
+        ForgetPosition();  // a receive that began before may still be in the kernel
+      } else {
+        tcp_position.store(switch_offset - (was == ReceiveRoute::kDraining ? tcp_remaining : 0),
+                           std::memory_order_relaxed);
+      }
       residue_due.store(1, std::memory_order_relaxed);
     }
     route.store(ReceiveRoute::kTcp, std::memory_order_seq_cst);
@@ -113,10 +130,14 @@ struct ReceiveStream {
     residue_due.store(0, std::memory_order_relaxed);
     const uint64_t most = static_cast<uint64_t>(shadow.ReceivedAtMost()) - switch_offset;
     const uint64_t least = static_cast<uint64_t>(shadow.ReceivedAtLeast()) - switch_offset;
-    // None of the residue, not even a FIN: certain. Else both counts must agree.
-    if (most > kNever || (most != 0 && most != least)) return Inheritance::kLost;
-    if (most >= residue_end - residue_begin) return Inheritance::kNone;  // the rest has come since
-    residue_begin += most;
+    uint64_t come = most;
+    if (most != 0 && most != least) {  // with a FIN or without: the program's own count decides
+      come = tcp_position.load(std::memory_order_relaxed) - switch_offset;
+      if (kernel_users.Any() || (come != least && come != most)) return Inheritance::kLost;
+    }
+    if (come > kNever) return Inheritance::kLost;
+    if (come >= residue_end - residue_begin) return Inheritance::kNone;  // the rest has come since
+    residue_begin += come;
     route.store(ReceiveRoute::kInherited, std::memory_order_seq_cst);
     return Inheritance::kRead;
   }

@@ -51,7 +51,7 @@ inline ssize_t ReceiveOr(int fd, const iovec* iov, size_t iov_count, int flags, 
   while (Side* const side = FindSide(fd)) {
     if (EnterKernelReceive(side)) {
       ssize_t received = InKernel(&side->receive, kernel);
-      if (LeaveKernelReceive(fd, side, &received)) return received;
+      if (LeaveKernelReceive(fd, side, flags, &received)) return received;
       continue;
     }
     const ssize_t received = Receive(fd, side, iov, iov_count, flags, message_flags);

@@ -35,7 +35,7 @@ Side* FindSide(int fd);
 bool EnterKernelReceive(Side* side);
 // False: start over, what the call is to receive is not in the kernel. `*result` changes where an
 // error that the agent met belongs to this call (then -1 and errno).
-bool LeaveKernelReceive(int fd, Side* side, ssize_t* result);
+bool LeaveKernelReceive(int fd, Side* side, int flags, ssize_t* result);
 bool EnterKernelSend(Side* side);
 void LeaveKernelSend(Side* side, ssize_t result);
 

@@ -83,6 +83,16 @@ size_t LowWaterMark(Side* side) {
   return low < most ? low : most;
 }
 
+// What a receive from the kernel has taken out of TCP's queue.
+void CountTaken(Side* side, int flags, ssize_t received) {
+  if (received <= 0 || (flags & (MSG_PEEK | MSG_ERRQUEUE)) != 0) return;
+  if ((flags & MSG_OOB) != 0) {
+    side->receive.ForgetPosition();
+  } else {
+    side->receive.CountTaken(static_cast<uint64_t>(received));
+  }
+}
+
 ssize_t ReceiveOn(int& fd, Side* side, const iovec* iov, size_t iov_count, int flags,
                   int* message_flags);
 
@@ -104,6 +114,7 @@ ssize_t ReceiveAtLeast(int& fd, Side* side, const iovec* iov, size_t iov_count, 
         const IovCursor cursor(iov, iov_count);
         return ReceiveRestFromKernel(fd, cursor, 0, cursor.remaining(), flags);
       });
+      CountTaken(side, flags, taken);
       side->receive.LeaveKernel(CurrentSelf());
       if (taken == 0 && side->receive.residue_due.load(std::memory_order_relaxed) != 0)
         return kUseKernel;  // LeaveKernelReceive has a look at what a dead peer left
@@ -206,6 +217,7 @@ ssize_t ReceiveOn(int& fd, Side* side, const iovec* iov, size_t iov_count, int f
       const ssize_t rest = InKernel(&side->receive, [&] {
         return ReceiveRestFromKernel(fd, cursor, target - total, length - total, flags);
       });
+      CountTaken(side, flags, rest);
       side->receive.LeaveKernel(self);
       return static_cast<ssize_t>(total) + (rest > 0 ? rest : 0);
     } else if (received != -EAGAIN) {
@@ -243,7 +255,8 @@ bool EnterKernelReceive(Side* side) {
   CountOperation(side);
   return side->receive.EnterKernel(CurrentSelf());
 }
-bool LeaveKernelReceive(int fd, Side* side, ssize_t* result) {
+bool LeaveKernelReceive(int fd, Side* side, int flags, ssize_t* result) {
+  if (*result > 0) CountTaken(side, flags, *result);
   side->receive.LeaveKernel(CurrentSelf());
   if (*result > 0) return true;
   if (*result < 0 && errno == EAGAIN && side->receive.owed.load(std::memory_order_relaxed) > 0) {

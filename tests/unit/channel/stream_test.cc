@@ -216,11 +216,15 @@ class DeadPeerTest : public StreamTest {
     EXPECT_EQ(result_, kStreamUsesTcp);
     EXPECT_FALSE(receive_.ResidueHasCome(shadow_));
     EXPECT_EQ(receive_.InheritResidue(shadow_), Inheritance::kNone);  // it may still come
+    if (counted_) receive_.CountTaken(by_tcp.size());
     shadow_.read_so_far += static_cast<int64_t>(by_tcp.size());       // and the program has read it
     shadow_.ended = true;
+    if (fin_counts_) ++shadow_.read_so_far;
     return receive_.InheritResidue(shadow_);
   }
   ssize_t result_ = 0;
+  bool counted_ = true;  // the program's reading was ours to count
+  bool fin_counts_ = false;
 };
 
 TEST_F(DeadPeerTest, BytesThatTcpNeverGotAreReadFromTheFifo) {
@@ -248,8 +252,28 @@ TEST_F(DeadPeerTest, ResetBeforeAnythingCameIsCertain) {
 
 TEST_F(DeadPeerTest, DoubtIsAnErrorAndNotAGuess) {
   shadow_.fin_is_doubtful = true;
+  counted_ = false;
   EXPECT_EQ(DieAfter("res"), Inheritance::kLost);
   EXPECT_TRUE(receive_.EnterKernel(kSelf));
+}
+
+TEST_F(DeadPeerTest, AReaderStillInTheKernelIsADoubt) {
+  shadow_.fin_is_doubtful = true;
+  ASSERT_TRUE(receive_.EnterKernel(kSelf));
+  EXPECT_EQ(DieAfter("res"), Inheritance::kLost);
+}
+
+TEST_F(DeadPeerTest, OurOwnCountSettlesTheDoubtAfterAReset) {
+  shadow_.fin_is_doubtful = true;
+  ASSERT_EQ(DieAfter("res"), Inheritance::kRead);
+  EXPECT_EQ(ReceiveText(receive_, shadow_, 99), "idue");
+}
+
+TEST_F(DeadPeerTest, OurOwnCountSettlesTheDoubtAfterAFin) {
+  shadow_.fin_is_doubtful = true;
+  fin_counts_ = true;
+  ASSERT_EQ(DieAfter("res"), Inheritance::kRead);
+  EXPECT_EQ(ReceiveText(receive_, shadow_, 99), "idue");
 }
 
 TEST_F(StreamTest, OffsetThatIsALieSendsTheReaderBackToTcp) {

@@ -121,40 +121,65 @@ void World::EndOfStream(int e, ssize_t result) {
   }
 }
 
-ssize_t World::KernelReceive(int e, size_t length, int flags) {
+ssize_t World::KernelReceive(int e, size_t thread, size_t length, int flags) {
+  End& end = At(e);
+  auto leave = [&] {
+    if (end.reader_in_kernel[thread]) end.receive.LeaveKernel(SelfOf(e, thread));
+    end.reader_in_kernel[thread] = false;
+  };
   std::vector<uint8_t> buffer(length);
   const bool discard = (flags & MSG_TRUNC) != 0;
   const iovec iov{discard ? nullptr : buffer.data(), length};
   const ssize_t received = In(e).Receive(&iov, 1, flags);
   Record("kernel receive", e, received);
   if (received > 0) {
-    Arrived(e, buffer, static_cast<size_t>(received), (flags & MSG_PEEK) != 0, discard);
+    const bool peek = (flags & MSG_PEEK) != 0;
+    if (!peek || mutant_ == Mutant::kCountPeeks)
+      end.receive.CountTaken(static_cast<uint64_t>(received));
+    Arrived(e, buffer, static_cast<size_t>(received), peek, discard);
   } else if (received != -EAGAIN && At(e).receive_lock_held) {
     return -EAGAIN;  // LeaveKernelReceive would wait for the lock
-  } else if (received != -EAGAIN && !Inherits(e)) {
-    EndOfStream(e, received);
+  } else if (received != -EAGAIN) {
+    leave();
+    const Inheritance found = Inherits(e);
+    if (found == Inheritance::kNone) EndOfStream(e, received);
+    if (found == Inheritance::kLost) BreakInDoubt(e);
   }
   return received;
 }
 
+// The program is told of a reset, where the kernel's count leaves a doubt and ours does as well.
+void World::BreakInDoubt(int e) {
+  const ReceiveStream& receive = At(e).receive;
+  const bool counted = !receive.kernel_users.Any() && receive.tcp_position.load() < uint64_t{1}
+                                                                                        << 48;
+  if (!VectorShadow(*this, e).IsClosed() || (counted && !reset_))
+    Fail("gives a residue up without a need");
+  Record("a residue is given up", e);
+  ++coverage_->residues_in_doubt;
+  ResetConnection();
+}
+
 // As LeaveKernelReceive does it.
-bool World::Inherits(int e) {
+Inheritance World::Inherits(int e) {
   End& end = At(e);
   VectorShadow shadow(*this, e);
   const bool was_held = end.receive_lock_held;
   end.receive_lock_held = true;
-  bool inherits = false;
+  Inheritance found = Inheritance::kNone;
   if (end.Alive()) {
     LockScope scope(end.receive.lock, SelfOf(e, 2).tid);
     const bool before = end.receive.route.load() == ReceiveRoute::kInherited;
-    inherits = end.receive.InheritResidue(shadow) == Inheritance::kRead;
-    if (inherits && !before) {
+    const bool doubtful = shadow.IsClosed();
+    found = end.receive.InheritResidue(shadow);
+    if (found == Inheritance::kRead && !before) {
+      if (doubtful) ++coverage_->inherited_after_close;
       Record("inherits a residue", e);
       ++coverage_->inherited_residues;
     }
   }
   end.receive_lock_held = was_held;
-  return inherits;
+  return found;
 }
 
 void World::AppReceive(int e, size_t thread) {
@@ -164,8 +189,8 @@ void World::AppReceive(int e, size_t thread) {
   const bool discard = random_.OneIn(6);
   const int flags = (peek ? MSG_PEEK : 0) | (discard ? MSG_TRUNC : 0);
   if (end.reader_in_kernel[thread]) {
-    KernelReceive(e, RandomSize(), flags);
-    if (random_.OneIn(2) && !end.receive_lock_held) {
+    KernelReceive(e, thread, RandomSize(), flags);
+    if (end.reader_in_kernel[thread] && random_.OneIn(2) && !end.receive_lock_held) {
       end.reader_in_kernel[thread] = false;
       end.receive.LeaveKernel(SelfOf(e, thread));
     }

@@ -34,7 +34,10 @@ void World::CheckReadiness(int e) {
       end.receive.TryReceive(shadow, &destination, 1, MSG_PEEK, /*look=*/true, Self{301, 0});
   if (found == kStreamUsesTcp) {
     found = shadow.TryReceive(&iov, 1, MSG_PEEK);
-    if (found <= 0 && found != -EAGAIN && Inherits(e)) {
+    const bool ended = found <= 0 && found != -EAGAIN;
+    const Inheritance residue = ended ? Inherits(e) : Inheritance::kNone;
+    if (residue == Inheritance::kLost) return BreakInDoubt(e);
+    if (residue == Inheritance::kRead) {
       found =
           end.receive.TryReceive(shadow, &destination, 1, MSG_PEEK, /*look=*/true, Self{301, 0});
     }

@@ -71,6 +71,8 @@ bool Print(const Coverage& coverage, uint64_t steps) {
               {"crashes", coverage.crashes},
               {"crashes with bytes in the FIFO", coverage.crashes_with_fifo},
               {"residues read from a dead end's FIFO", coverage.inherited_residues},
+              {"of these, of a connection closed at both ends", coverage.inherited_after_close},
+              {"residues given up in doubt", coverage.residues_in_doubt},
               {"threads that died in a flush", coverage.dead_threads},
               {"resets", coverage.resets}};
   bool all = true;

@@ -28,6 +28,8 @@ const char* NameOf(Mutant mutant) {
       return "forget-flush";
     case Mutant::kReadinessWithoutAdvance:
       return "readiness-without-advance";
+    case Mutant::kCountPeeks:
+      return "count-peeks";
     case Mutant::kForgetResidue:
       return "forget-residue";
     case Mutant::kRecoverNothing:
@@ -97,6 +99,7 @@ void World::Misbehave(int e) {
       DieInFlush(e);
       break;
     case Mutant::kForgetResidue:
+    case Mutant::kCountPeeks:
     case Mutant::kReadinessWithoutAdvance:
     case Mutant::kNone:
     case Mutant::kCount:

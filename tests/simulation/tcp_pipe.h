@@ -78,12 +78,14 @@ class TcpPipe {
   void LoseReceiver() { receiver_gone_ = true; }
   // What is under way is lost; what has been delivered stays readable.
   void Reset() {
+    if (reset_) return;
     reset_ = true;
+    fin_lost_ = !FinDelivered();
     written_ = delivered_;
   }
 
   bool Readable() const { return delivered_ > read_ || reset_ || FinDelivered(); }
-  bool FinDelivered() const { return fin_ && written_ == delivered_; }
+  bool FinDelivered() const { return fin_ && !fin_lost_ && written_ == delivered_; }
   bool finished() const { return fin_; }
   bool reset() const { return reset_; }
   uint64_t written() const { return written_; }
@@ -110,6 +112,7 @@ class TcpPipe {
   uint64_t read_ = 0;
   bool fin_ = false;
   bool reset_ = false;
+  bool fin_lost_ = false;
   bool receiver_gone_ = false;
 };
 

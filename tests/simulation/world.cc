@@ -185,9 +185,23 @@ int64_t VectorShadow::Read() {
   world_.Interrupt(end_, false);
   return read;
 }
+bool VectorShadow::IsClosed() {
+  const TcpPipe& in = world_.In(end_);
+  return in.reset() || (in.FinDelivered() && world_.Out(end_).FinDelivered());
+}
 int64_t VectorShadow::ReceivedAtLeast() {
   world_.Interrupt(end_, true);
-  const auto received = static_cast<int64_t>(world_.In(end_).delivered());
+  const TcpPipe& in = world_.In(end_);
+  auto received = static_cast<int64_t>(in.delivered());
+  if (IsClosed() && !in.FinDelivered()) --received;
+  world_.Interrupt(end_, false);
+  return received;
+}
+int64_t VectorShadow::ReceivedAtMost() {
+  world_.Interrupt(end_, true);
+  const TcpPipe& in = world_.In(end_);
+  auto received = static_cast<int64_t>(in.delivered());
+  if (IsClosed() && in.FinDelivered()) ++received;
   world_.Interrupt(end_, false);
   return received;
 }

@@ -30,6 +30,7 @@ enum class Mutant {
   kEndWithoutSeal,           // the reader leaves the FIFO without sealing it
   kForgetFlush,              // a FIFO is let go while its residue is still owed
   kReadinessWithoutAdvance,  // readiness that does not notice the peer's switch
+  kCountPeeks,               // what a receive from TCP has only looked at counts as taken
   kForgetResidue,            // a sealed FIFO is let go before TCP has what it held
   kRecoverNothing,  // a lock taken over from a dead thread is used as if nothing had happened
   kCount
@@ -51,6 +52,8 @@ struct Coverage {
   uint64_t crashes_with_fifo = 0;  // the dead end left published bytes behind
   uint64_t inherited_residues =
       0;  // read from the FIFO of an end that died before it had sent them
+  uint64_t inherited_after_close = 0;  // of these: the kernel's count left a doubt, ours did not
+  uint64_t residues_in_doubt = 0;      // neither count was certain
   uint64_t dead_threads = 0;
   uint64_t resets = 0;
 };
@@ -63,8 +66,8 @@ struct ThreadDied {};  // thrown out of the middle of a flush
 
 class Random {
  public:
-  // Mixed first: a state that the step's own constant separates from the next seed's would give every
-  // seed the same sequence, begun one draw later.
+  // Mixed first: a state that the step's own constant separates from the next seed's would give
+  // every seed the same sequence, begun one draw later.
   explicit Random(uint64_t seed) : state_(Mix(Mix(seed + 0x2545f4914f6cdd1dull))) {}
   uint64_t Next() { return Mix(state_ += 0x9e3779b97f4a7c15ull); }
   uint32_t Below(uint32_t n) { return static_cast<uint32_t>((Next() >> 32) * n >> 32); }
@@ -123,8 +126,11 @@ class VectorShadow {
   ssize_t TryReceive(const iovec* iov, size_t count, int flags);
   int64_t Written();
   int64_t Read();
+  // As the kernel counts: a FIN is one byte, and a closed connection does not tell whether it is
+  // in.
   int64_t ReceivedAtLeast();
-  int64_t ReceivedAtMost() { return ReceivedAtLeast(); }
+  int64_t ReceivedAtMost();
+  bool IsClosed();
   bool Ended();
   bool Readable();
   void Ring(bool certain);
@@ -168,11 +174,12 @@ class World {
   void AppSend(int e, size_t thread);
   void AppReceive(int e, size_t thread);
   void KernelSend(int e, size_t length);
-  ssize_t KernelReceive(int e, size_t length, int flags);
+  ssize_t KernelReceive(int e, size_t thread, size_t length, int flags);
   void LeaveKernel(int e);
   void Arrived(int e, const std::vector<uint8_t>& bytes, size_t n, bool peek, bool discard);
   void EndOfStream(int e, ssize_t result);
-  bool Inherits(int e);
+  Inheritance Inherits(int e);
+  void BreakInDoubt(int e);
   void Shutdown(int e);
   void Close(int e);
   void KernelClose(int e, bool with_reset);

@@ -42,8 +42,8 @@ measure() {
     i=0; until grep -qs ready /tmp/bench.out || [ \$i -gt 400 ]; do usleep 20000; i=\$((i + 1)); done" ||
     problem="the server did not start"
   client=$(guest a "$(end "$config" "$environment")
-    run || { cat /tmp/bench.err; exit 1; }
-    $said") || problem="client: $(tail -n 1 <<<"$client")"
+    run || { status=\$?; cat /tmp/bench.err; dmesg | tail -n 1; echo \"status \$status\"; exit 1; }
+    $said") || problem="client (status $? here): $(tail -n 3 <<<"$client" | tr '\n' ' ')"
   server=$(guest b "i=0; until [ -s /tmp/bench.status ] || [ \$i -gt 400 ]; do usleep 20000; i=\$((i + 1)); done
     [ \"\$(cat /tmp/bench.status)\" = 0 ] || { cat /tmp/bench.err; kill -9 \$(pidof xenloop-bench); exit 1; }
     $said") || problem="${problem:-server: $(tail -n 1 <<<"$server")}"

@@ -62,6 +62,10 @@ void KeepOwed(AgentSide& note, Side* side) {
   LockScope send(side->send.lock, tid);
   LockScope receive(side->receive.lock, tid);
   if (!note.mine.fifo.foreign && side->holders.load(std::memory_order_relaxed) > 1) return;
+  // The kernel knows sleepers by the memory that they sleep on: after the replacement nobody could
+  // wake them. Whoever has asked to be woken and does not sleep yet finds his word changed.
+  WakeOwnSleepers(note.mine.fifo, note.mine.fifo.header->producer_waiting);
+  WakeOwnSleepers(note.theirs.fifo, note.theirs.fifo.header->consumer_waiting);
   const Transport& transport = TransportOf(note);
   for (FifoMapping* mapping : {&note.mine, &note.theirs}) {
     if (transport.keep_privately(mapping) != 0) return;  // no memory: the peer has to wait for TCP

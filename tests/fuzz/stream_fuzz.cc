@@ -32,6 +32,7 @@ class World {
   Input& input() { return input_; }
   simulation::TcpPipe& tcp() { return tcp_; }
   bool ours() const { return ours_; }
+  bool has_finished() const { return (sent_ & 1) != 0; }  // the receiver's own direction
 
  private:
   void OtherThreads();
@@ -79,11 +80,22 @@ struct Shadow {
     world.Interrupt();
     return world.Count(world.tcp().read());
   }
+  // A closed connection does not tell whether a FIN is in its count.
   int64_t ReceivedAtLeast() const {
     world.Interrupt();
-    return world.Count(world.tcp().delivered());
+    const simulation::TcpPipe& tcp = world.tcp();
+    const bool doubtful = IsClosed() && !tcp.FinDelivered() && tcp.delivered() > 0;
+    return world.Count(tcp.delivered() - (doubtful ? 1 : 0));
   }
-  int64_t ReceivedAtMost() const { return ReceivedAtLeast(); }
+  int64_t ReceivedAtMost() const {
+    world.Interrupt();
+    const simulation::TcpPipe& tcp = world.tcp();
+    return world.Count(tcp.delivered() + (IsClosed() && tcp.FinDelivered() ? 1 : 0));
+  }
+  bool IsClosed() const {
+    const simulation::TcpPipe& tcp = world.tcp();
+    return tcp.reset() || (tcp.FinDelivered() && world.has_finished());
+  }
   bool Ended() const {
     world.Interrupt();
     const simulation::TcpPipe& tcp = world.tcp();
@@ -175,6 +187,7 @@ void World::Receive() {
   if (received == kStreamUsesTcp) {
     if (!receive_.EnterKernel(kReceiver)) return;
     received = tcp_.Receive(iov, 2, flags);
+    if (received > 0 && flags == 0) receive_.CountTaken(static_cast<uint64_t>(received));
     receive_.LeaveKernel(kReceiver);
     if (received <= 0) return LookForResidue(received);
   }
@@ -192,7 +205,9 @@ void World::LookForResidue(ssize_t result) {
   if (result == -EAGAIN && !input_.OneIn(4)) return;
   LockScope scope(receive_.lock, kReceiver.tid);
   Shadow shadow{*this};
-  if (receive_.InheritResidue(shadow) == Inheritance::kLost) honest_ = false;
+  if (receive_.InheritResidue(shadow) != Inheritance::kLost) return;
+  XENLOOP_REQUIRE(!honest_ || receive_.tcp_position.load() >= uint64_t{1} << 48);
+  honest_ = false;
 }
 
 // As the agents do: only when both ends are on TCP, it is established, and nothing is owed.

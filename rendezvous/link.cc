@@ -1,6 +1,7 @@
 // See link.h.
 #include "rendezvous/link.h"
 
+#include <algorithm>
 #include <cinttypes>
 #include <cstdio>
 #include <cstring>
@@ -152,6 +153,7 @@ absl::Status Link::Follow() {
 
 bool Link::Send(FrameType type, uint32_t bridge, const void* payload, size_t length) {
   if (!stands_) return true;
+  if (outgoing_.size() > kMostWaiting) return false;
   const FrameHeader header{static_cast<uint32_t>(sizeof(FrameHeader) + length), type, bridge, 0};
   outgoing_.append(reinterpret_cast<const char*>(&header), sizeof header);
   outgoing_.append(static_cast<const char*>(payload), length);
@@ -171,12 +173,15 @@ void Link::Pump() {
 
 bool Link::Receive(std::vector<Frame>* frames) {
   if (!stands_) return true;
-  for (;;) {
+  if (outgoing_.size() > kMostWaiting) return false;
+  for (uint64_t left = theirs_.fifo.capacity_bytes; left > 0;) {
     char bytes[4096];
     const iovec room{bytes, sizeof bytes};
     IovCursor destination(&room, 1);
-    const FifoResult result = theirs_.fifo.Consume(&destination, sizeof bytes, false);
+    const FifoResult result =
+        theirs_.fifo.Consume(&destination, std::min<uint64_t>(left, sizeof bytes), false);
     incoming_.append(bytes, result.bytes);
+    left -= result.bytes;
     if (result.bytes > 0) {
       if (WakeSleepers(theirs_.fifo.header->producer_waiting, /*once=*/true, true) != 0)
         RingAnyway(bell_);

@@ -50,9 +50,12 @@ class Link {
   // Looks at the peer's key. kUnavailable: the link has broken down and begins anew.
   absl::Status Follow();
 
-  // False: too much is waiting, the peer does not read.
+  // False: too much is waiting, the peer does not read. Nothing is added then, and Receive() says that
+  // the link is to begin anew.
   bool Send(FrameType type, uint32_t bridge, const void* payload, size_t length);
-  // What has come. False: nonsense has; Reset().
+  size_t waiting_bytes() const { return outgoing_.size(); }
+  // What has come, at most what the FIFO holds: the peer may go on writing for ever. Who writes more
+  // meanwhile rings again. False: nonsense has come; Reset().
   bool Receive(std::vector<Frame>* frames);
   // Moves what waits into the FIFO, as far as there is room.
   void Pump();

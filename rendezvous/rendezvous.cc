@@ -25,6 +25,9 @@ namespace {
 
 constexpr int kRetryMs = 1000;
 constexpr size_t kMostBridges = 4096;
+// Of those that one other guest has asked for: each costs descriptors, here and in the agent.
+constexpr long kMostBridgesOfOne = 256;
+constexpr int kMostEventsAtOnce = 64;
 constexpr char kGroup[] = "xenloop";
 
 absl::Status Failed(const std::string& what) {
@@ -179,14 +182,21 @@ void Rendezvous::FollowLinks() {
 }
 
 void Rendezvous::TakeEvents() {
-  for (int port = NextXenEvent(); port >= 0; port = NextXenEvent())
+  // A guest may ring faster than we listen.
+  for (int i = 0; i < kMostEventsAtOnce; ++i) {
+    const int port = NextXenEvent();
+    if (port < 0) return;
     UnmaskXenEvent(static_cast<uint32_t>(port));
+  }
 }
 
 void Rendezvous::Accept() {
   for (;;) {
     const int fd = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd < 0) return;
+    if (fd < 0) {
+      accept_later_ = errno == EMFILE || errno == ENFILE;
+      return;
+    }
     ucred credentials{};
     socklen_t size = sizeof credentials;
     if (bridges_.size() >= kMostBridges ||
@@ -240,20 +250,24 @@ void Rendezvous::FromAgent(Bridge* bridge) {
 
 void Rendezvous::OpenFor(Link* link, const Frame& frame) {
   ControlMessage seek;
-  if (frame.payload.size() != sizeof seek || Find(link->domid(), frame.bridge) != nullptr ||
-      bridges_.size() >= kMostBridges)
-    return;
+  if (frame.payload.size() != sizeof seek || Find(link->domid(), frame.bridge) != nullptr) return;
+  const auto asked = std::count_if(bridges_.begin(), bridges_.end(), [link](const Bridge& bridge) {
+    return bridge.domid == link->domid() && bridge.agent_id != 0;
+  });
+  const bool room = bridges_.size() < kMostBridges && asked < kMostBridgesOfOne;
   memcpy(&seek, frame.payload.data(), sizeof seek);
   Bridge bridge;
   Peer peer;
   // The other guest asks about a connection to one of its own addresses, or it lies.
   const bool moving = moving_ != 0 || ending_.count(link->domid()) != 0;
   const bool own =
-      !moving && peers_.Find(seek.tuple.peer.address, &peer) && peer.domid == link->domid();
+      !moving && room && peers_.Find(seek.tuple.peer.address, &peer) && peer.domid == link->domid();
   bridge.fd = own ? ConnectToHolder(seek.tuple, &registry_, &bridge.uid, &bridge.agent_id) : -1;
   if (bridge.fd < 0) {
     const auto reason =
-        static_cast<uint32_t>(moving ? RefusalReason::kMoving : RefusalReason::kNotFound);
+        static_cast<uint32_t>(moving  ? RefusalReason::kMoving
+                              : !room ? RefusalReason::kNoResources
+                                      : RefusalReason::kNotFound);
     link->Send(FrameType::kRefused, frame.bridge, &reason, sizeof reason);
     return;
   }
@@ -328,7 +342,8 @@ void Rendezvous::Turn(int limit_ms) {
     last_.clear();
   }
   FollowPeers();
-  std::vector<pollfd> waits = {{listener_, POLLIN, 0}, {events_, POLLIN, 0},
+  // Who cannot be accepted yet is looked at by the clock: the listener would not let us sleep.
+  std::vector<pollfd> waits = {{accept_later_ ? -1 : listener_, POLLIN, 0}, {events_, POLLIN, 0},
                                {store_->descriptor(), POLLIN, 0}};
   std::vector<Bridge*> order;
   for (Bridge& bridge : bridges_) {
@@ -341,7 +356,7 @@ void Rendezvous::Turn(int limit_ms) {
   for (size_t i = 0; i < order.size(); ++i) {
     if (waits[i + 3].revents != 0) FromAgent(order[i]);
   }
-  if (waits[0].revents != 0) Accept();
+  if (waits[0].revents != 0 || accept_later_) Accept();
   if (waits[1].revents != 0) TakeEvents();
   for (auto& [domid, link] : links_) {
     if (link->stands()) FromLink(link.get());

@@ -75,6 +75,7 @@ class Rendezvous {
   uint64_t sequence_ = ~uint64_t{0};
   Registry registry_;
   int listener_ = -1;
+  bool accept_later_ = false;  // there was no descriptor for who waits there
   int events_ = -1;
   std::unique_ptr<XenStore> store_;
   std::map<uint32_t, std::unique_ptr<Link>> links_;

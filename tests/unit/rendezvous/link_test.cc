@@ -2,9 +2,12 @@
 // does, and takes no nonsense.
 #include "rendezvous/link.h"
 
+#include <atomic>
+#include <chrono>
 #include <cstring>
 #include <memory>
 #include <random>
+#include <thread>
 
 #include "channel/xen/xen_transport.h"
 #include "gtest/gtest.h"
@@ -126,6 +129,53 @@ TEST_F(LinkTest, APeerThatDoesNotReadIsNotWaitedForWithoutEnd) {
   int sent = 0;
   while (links_[0]->Send(FrameType::kPacket, 1, payload.data(), payload.size())) ++sent;
   EXPECT_LT(sent, 3000);
+  // Also by one who does not listen to the answer, as with the refusals of a flood of questions.
+  const size_t waiting = links_[0]->waiting_bytes();
+  for (int i = 0; i < 100; ++i)
+    EXPECT_FALSE(links_[0]->Send(FrameType::kRefused, 1, payload.data(), payload.size()));
+  EXPECT_EQ(links_[0]->waiting_bytes(), waiting);
+  std::vector<Frame> frames;
+  EXPECT_FALSE(links_[0]->Receive(&frames)) << "the link is to begin anew";
+}
+
+TEST_F(LinkTest, AProducerWhoNeverStopsIsNotFollowedWithoutEnd) {
+  Start(0);
+  Ticket ticket;
+  ticket.domid = 1;
+  FifoMapping hostile;
+  ASSERT_EQ(XenTransport().create_fifo(16384, &hostile, &ticket), 0);
+  // Sound frames of 16 bytes: nothing in them breaks the link.
+  const FrameHeader header{sizeof(FrameHeader), FrameType::kClose, 1, 0};
+  LinkKey ours{};
+  ASSERT_TRUE(ParseLinkKey(*stores_[0].Read("data/xenloop-link/2"), &ours));
+  const LinkKey key{1, ticket.words[0], ticket.words[1], ticket.words[2], 0, ours.nonce};
+  ASSERT_TRUE(stores_[1].Write("data/xenloop-link/1", FormatLinkKey(key)).ok());
+  ASSERT_TRUE(stores_[1].SetPermissions("data/xenloop-link/1", {"n2", "r1"}).ok());
+  ASSERT_TRUE(links_[0]->Follow().ok());
+  ASSERT_TRUE(links_[0]->stands());
+  for (uint64_t at = 0; at < 16384; at += sizeof header)
+    memcpy(hostile.fifo.data + at, &header, sizeof header);
+  std::atomic<bool> stop{false};
+  std::thread writer([&] {
+    while (!stop) {
+      FifoHeader* const there = hostile.fifo.header;
+      there->producer.store(there->consumer.load() + (16384u << 1));
+    }
+  });
+  while (hostile.fifo.header->producer.load() == 0) std::this_thread::yield();
+  const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(500);
+  size_t most = 0;
+  bool sound = true;
+  while (std::chrono::steady_clock::now() < end) {
+    std::vector<Frame> frames;
+    sound = links_[0]->Receive(&frames) && sound;
+    most = std::max(most, frames.size());
+  }
+  stop = true;
+  writer.join();
+  EXPECT_TRUE(sound);
+  EXPECT_LE(most, 2 * 16384 / sizeof header);
+  XenTransport().release_fifo(&hostile);
 }
 
 TEST_F(LinkTest, NonsenseOfThePeerBreaksTheLinkAndNothingElse) {

@@ -6,6 +6,7 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -270,6 +271,38 @@ TEST_F(RendezvousTest, NobodyMeetsAnybodyBeforeAMoveAndAllMeetAgainAfterOneThatF
   ASSERT_TRUE(LinksStand());
   Talk();
   EXPECT_EQ(host_.Value(kReady), "(absent)");
+}
+
+TEST_F(RendezvousTest, AGuestThatAsksWithoutEndDoesNotTakeAllTalks) {
+  constexpr int kMostOfOne = 256;
+  rlimit limit;
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  limit.rlim_cur = limit.rlim_max;
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  if (limit.rlim_max < 4096) GTEST_SKIP() << "4096 descriptors are needed, the limit is " << limit.rlim_max;
+  ASSERT_TRUE(LinksStand());
+  Pair* pair = Talk();
+  ControlMessage seek;
+  seek.type = ControlType::kSeek;
+  sockaddr_storage name = {};
+  socklen_t size = sizeof name;
+  getsockname(pair->server, reinterpret_cast<sockaddr*>(&name), &size);
+  ASSERT_TRUE(ToEndpoint(name, &seek.tuple.local));
+  getsockname(pair->client, reinterpret_cast<sockaddr*>(&name), &size);
+  ASSERT_TRUE(ToEndpoint(name, &seek.tuple.peer));
+  std::vector<int> talks, answers;
+  for (int i = 1; i < kMostOfOne + 20; ++i) {
+    talks.push_back(ConnectTo(guests_[0].directory + "/daemon.sock"));
+    ASSERT_TRUE(WritePacket(talks.back(), seek));
+    EXPECT_EQ(Next(talks.back()), i < kMostOfOne ? ControlType::kBridge : ControlType::kRefuse) << i;
+    // The agent takes what comes, or its queue would be full.
+    const int answer = accept(agent_, nullptr, nullptr);
+    if (answer >= 0) answers.push_back(answer);
+  }
+  // The other direction has its own room.
+  EXPECT_EQ(answers.size(), static_cast<size_t>(kMostOfOne - 1));
+  for (const int fd : talks) close(fd);
+  for (const int fd : answers) close(fd);
 }
 
 TEST_F(RendezvousTest, BothGuestsMayMoveAtTheSameTime) {

@@ -13,6 +13,8 @@ daemons() {
   local name
   for name; do daemon "$name"; done
 }
+# pid_of NAME PROGRAM: the living one; busybox's pidof also names those that nobody has waited for.
+pid_of() { in_domain "$1" "ps | awk '\$3 == \"$2\" { print \$1; exit }'"; }
 peers() { in_domain "$1" 'xenloopd --peers'; }
 # knows NAME ADDRESS DOMID, knows_not NAME ADDRESS: what stands in the table of peers; waits there, at
 # most $4 or $3 seconds (10). $when is then the domain's time of day at which it was so.

@@ -165,9 +165,12 @@ payload() {
     die "cannot build grant_probe"
   gcc -O2 -Wall -fno-exceptions -fno-rtti -I"$source_dir" -o "$root/usr/bin/peer_probe" \
     probe/peer_probe.cc "$source_dir/discovery/peer_table.cc" || die "cannot build peer_probe"
-  g++ -std=gnu++17 -O2 -Wall -I"$source_dir" -o "$root/usr/bin/pair_probe" probe/pair_probe.cc \
-    "$source_dir"/channel/{xen/xen_transport,xen/xen_calls,local/local_transport}.cc \
-    -lxengnttab -lxenevtchn || die "cannot build pair_probe"
+  local probe
+  for probe in pair_probe hostile_probe; do
+    g++ -std=gnu++17 -O2 -Wall -I"$source_dir" -o "$root/usr/bin/$probe" "probe/$probe.cc" \
+      "$source_dir"/channel/{xen/xen_transport,xen/xen_calls,local/local_transport}.cc \
+      -lxengnttab -lxenevtchn || die "cannot build $probe"
+  done
   gcc -O2 -Wall -o "$root/usr/bin/stream_fork" probe/stream_fork.c || die "cannot build stream_fork"
   # What is under test comes as an administrator would have it: installed.
   DESTDIR=$root cmake --install "$build" --prefix /usr >"$run/logs/install.log" 2>&1 ||

@@ -2,7 +2,7 @@
 # may not write it cannot, and another's MAC on its own card leads to the other.
 source lib/discovery.sh
 daemons a b
-meet a b
+meet a b; meet a dom0
 a=$(domid a) b=$(domid b)
 knows a "$(address b)" "$b"
 # Keys that are not its own.

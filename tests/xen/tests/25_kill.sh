@@ -6,7 +6,9 @@ ready_for_programs
 limit=100
 # route NAME: a stream of that guest goes through pages.
 route() { eventually 60 guest "$1" 'xenloop stat | grep -q " xen"'; }
-open_events() { guest "$1" 'ls -l /proc/$(pidof xenloopd)/fd | grep -c /dev/xen/evtchn; true'; }
+open_events() {
+  guest "$1" "ls -l /proc/$(pid_of "$1" xenloopd)/fd | grep -c /dev/xen/evtchn"
+}
 port=7500
 for victim in receiver sender; do
   port=$((port + 1))

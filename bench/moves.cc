@@ -234,7 +234,7 @@ std::vector<MoveTable> MakeMoveTables(const std::vector<MoveSample>& samples) {
 }
 
 std::string FormatMoveTables(const std::vector<MoveTable>& tables) {
-  std::string text;
+  std::string text = "medians (lowest - highest); pauses below 1 ms count as none\n";
   for (const MoveTable& table : tables) {
     absl::StrAppend(&text, absl::StrFormat("\n%s\n  %-38s %30s %30s\n", MoveTitle(table.case_id),
                                            "", kTcp, kXenloop));

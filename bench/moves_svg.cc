@@ -48,20 +48,28 @@ void DrawPanel(Canvas& canvas, const MoveTable& table, double y) {
   const double bottom = top + kPlotHeight;
   const double right = kLeft + kPlotWidth;
   double largest = 0;
+  double usual = 0;  // the lowest of the carriers' median rates
   double last_s = 0;
   for (const MoveSample* sample : table.shown) {
-    for (const double rate : RatesOf(*sample, kWindow_s)) largest = std::max(largest, rate);
+    std::vector<double> rates = RatesOf(*sample, kWindow_s);
+    std::sort(rates.begin(), rates.end());
+    if (rates.empty()) continue;
+    largest = std::max(largest, rates.back());
+    const double median = rates[rates.size() / 2];
+    usual = usual == 0 ? median : std::min(usual, median);
     last_s = std::max(last_s, MarkOf(*sample, "end"));
   }
   canvas.Text(kMargin, y + 18, MoveTitle(table.case_id), Style(15, kInk, "start", true));
+  const bool logarithmic = Axis::WantsLogarithm(usual, largest / 3);
   canvas.Text(kMargin, y + 36,
-              absl::StrCat(MoveUnit(table.case_id), " in windows of 50 ms; shaded: frozen"),
+              absl::StrCat(MoveUnit(table.case_id), " in windows of 50 ms",
+                           logarithmic ? ", logarithmic scale" : "", "; shaded: frozen"),
               Style(11, kFaint));
   if (table.shown.empty() || largest == 0) {
     canvas.Text(kLeft, top + 20, "no result", Style(12, kAlarm));
     return;
   }
-  const Axis rate(0, largest, bottom, top, false);
+  const Axis rate(usual, largest, bottom, top, logarithmic);
   const Axis time(0, last_s, kLeft, right, false);
   DrawMarks(canvas, *table.shown.back(), time, top, bottom);
   for (const double tick : rate.ticks()) {

@@ -21,6 +21,7 @@
 #include "absl/strings/str_join.h"
 #include "bench/cases.h"
 #include "bench/machine.h"
+#include "bench/moves.h"
 #include "bench/report.h"
 #include "bench/script_parts.h"
 #include "bench/svg.h"
@@ -84,6 +85,32 @@ int ReportSamples(const std::string& path) {
   std::printf("%s\n", Describe(ThisMachine()).c_str());
   const absl::Status published = Publish(MakeTables(*samples), FindLibrary());
   return published.ok() ? 0 : Fail(published);
+}
+
+int ReportMoves(const std::string& path) {
+  const absl::StatusOr<std::vector<MoveSample>> samples = ReadMoveSamples(path);
+  if (!samples.ok()) return Fail(samples.status());
+  const std::vector<MoveTable> tables = MakeMoveTables(*samples);
+  const Machine machine = ThisMachine();
+  std::printf("%s\n%s", Describe(machine).c_str(), FormatMoveTables(tables).c_str());
+  absl::Status written;
+  if (const std::string json = absl::GetFlag(FLAGS_json); !json.empty()) {
+    const nlohmann::json report = {{"machine", machine},
+                                   {"build_type", OwnBuildType()},
+                                   {"smoke", absl::GetFlag(FLAGS_smoke)},
+                                   {"tables", MoveTablesToJson(tables)}};
+    written.Update(WriteFile(json, report.dump(1) + "\n"));
+  }
+  if (const std::string svg = absl::GetFlag(FLAGS_svg); !svg.empty()) {
+    written.Update(WriteFile(
+        svg,
+        DrawMoves(tables,
+                  "A guest arrives beside its peer, stays, and leaves (emulated on one machine)",
+                  Describe(machine))));
+  }
+  if (!written.ok()) return Fail(written);
+  if (!AllMoved(tables)) return 1;
+  return absl::GetFlag(FLAGS_check) && !AllMoveMustsReached(tables) ? 1 : 0;
 }
 
 absl::StatusOr<std::vector<CaseGroup>> ChosenGroups() {
@@ -210,6 +237,7 @@ int Main(const std::vector<char*>& words) {
   const std::string command = words[1];
   const std::vector<std::string> rest(words.begin() + 2, words.end());
   if (command == "report" && rest.size() == 1) return ReportSamples(rest[0]);
+  if (command == "moves" && rest.size() == 1) return ReportMoves(rest[0]);
   const absl::StatusOr<std::string> printed = RunScriptPart(command, rest);
   if (!printed.ok()) return Fail(printed.status());
   std::fputs(printed->c_str(), stdout);
@@ -230,8 +258,12 @@ int main(int argc, char** argv) {
       "  xenloop-bench [--only=rtt,stream] [--json=FILE] [--svg=FILE]   measure\n"
       "  xenloop-bench report SAMPLES [--json=FILE] [--svg=FILE]        one report of several "
       "runs\n"
+      "  xenloop-bench moves SAMPLES [--json=FILE] [--svg=FILE]         the report of "
+      "bench/migration\n"
       "  xenloop-bench sample FILE CASE CARRIER VALUE [STATS]           add a sample\n"
       "  xenloop-bench number FILE POINTER                              a number in a JSON file\n"
-      "  xenloop-bench port                                             a free TCP port\n");
+      "  xenloop-bench port                                             a free TCP port\n"
+      "  xenloop-bench cores                                            one or two cores for a "
+      "pair\n");
   return xenloop::bench::Main(absl::ParseCommandLine(argc, argv));
 }

@@ -13,6 +13,8 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "bench/machine.h"
 #include "bench/sample.h"
 
 namespace xenloop::bench {
@@ -64,6 +66,7 @@ absl::StatusOr<std::string> RunScriptPart(const std::string& command,
   if (command == "sample" && (count == 4 || count == 5)) return AddSample(arguments);
   if (command == "number" && count == 2) return ReadNumber(arguments);
   if (command == "port" && count == 0) return FreePort();
+  if (command == "cores" && count == 0) return absl::StrCat(absl::StrJoin(TwoCores(), " "), "\n");
   return absl::InvalidArgumentError(absl::StrCat("cannot do \"", command, "\"; see --help"));
 }
 

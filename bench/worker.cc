@@ -1,5 +1,6 @@
 // Start of a worker process: pinning, sockets, and the lines it speaks with the process that
-// started it. What is measured is in worker_pair.cc, worker_connect.cc and worker_crowd.cc.
+// started it. What is measured is in worker_pair.cc, worker_connect.cc, worker_crowd.cc and
+// worker_moving.cc.
 #include "bench/worker.h"
 
 #include <arpa/inet.h>
@@ -132,17 +133,21 @@ int WorkerMain(const std::string& text) {
   }
   const bool crowd = config.work == "crowd";
   const bool connects = config.work == "connect";
+  const bool moving = config.work.rfind("moving-", 0) == 0;
   if (config.server) {
     if (crowd) {
       ServeCrowd(config);
     } else if (connects) {
       ServeConnects(config);
+    } else if (moving) {
+      ServeMoving(config);
     } else {
       ServePair(config);
     }
   } else {
     Say({{"result", crowd      ? MeasureCrowd(config)
                     : connects ? MeasureConnects(config)
+                    : moving   ? MeasureMoving(config)
                                : MeasurePair(config)}});
   }
   return 0;

@@ -16,7 +16,7 @@ namespace xenloop::bench {
 
 struct WorkerConfig {
   bool server = false;
-  std::string work;     // "rtt", "stream", "connect" or "crowd"
+  std::string work;     // "rtt", "stream", "connect", "crowd", "moving-rtt" or "moving-stream"
   std::string carrier;  // "tcp", "unix" or "ring"
   int cpu = -1;         // pinned to this core; -1: not pinned
   std::string host;     // tcp: the server's IPv4 address; empty: loopback
@@ -47,6 +47,8 @@ void ServeConnects(const WorkerConfig& config);
 nlohmann::json MeasureConnects(const WorkerConfig& config);
 void ServeCrowd(const WorkerConfig& config);
 nlohmann::json MeasureCrowd(const WorkerConfig& config);
+void ServeMoving(const WorkerConfig& config);
+nlohmann::json MeasureMoving(const WorkerConfig& config);
 
 // Shared by the workloads.
 int64_t NowNs();

@@ -119,6 +119,11 @@ struct Fifo {
     return IsSealed(header->producer.load(std::memory_order_acquire)) ||
            IsSealed(header->consumer.load(std::memory_order_acquire));
   }
+  // Memory of another guest that is out of reach (it, or we, have moved) reads as all ones: its words
+  // as sealed, and what it held is lost.
+  bool CutOff() const {
+    return *const_cast<const volatile uint32_t*>(&header->magic) != kFifoMagic;
+  }
   // The consumer can take nothing from here any more.
   bool Ended() const {
     const uint64_t c = header->consumer.load(std::memory_order_acquire);

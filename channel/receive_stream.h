@@ -85,7 +85,7 @@ struct ReceiveStream {
     fifo.Seal();
     WakeEverybody(fifo, shadow);
     const uint64_t consumed = IndexOf(fifo.header->consumer.load(std::memory_order_relaxed));
-    finished_bytes += consumed;
+    if (consumed < kNever) finished_bytes += consumed;  // else cut off
     if (was == ReceiveRoute::kFifo) owed.store(fifo.AvailableBytes(), std::memory_order_relaxed);
     const bool begun =
         was != ReceiveRoute::kAware || fifo.header->up.load(std::memory_order_acquire) != 0;
@@ -137,6 +137,7 @@ struct ReceiveStream {
     }
     if (come > kNever) return Inheritance::kLost;
     if (come >= residue_end - residue_begin) return Inheritance::kNone;  // the rest has come since
+    if (fifo.CutOff()) return Inheritance::kLost;
     residue_begin += come;
     route.store(ReceiveRoute::kInherited, std::memory_order_seq_cst);
     return Inheritance::kRead;
@@ -244,6 +245,7 @@ struct ReceiveStream {
       to.CopyIn(fifo.data + offset, first);
       if (n > first) to.CopyIn(fifo.data, n - first);
     }
+    if (fifo.CutOff()) return -ECONNRESET;  // perhaps before the copy
     if ((flags & MSG_PEEK) != 0) return static_cast<ssize_t>(n);
     if (destination != nullptr) *destination = to;
     residue_begin += n;

@@ -217,7 +217,7 @@ ENVIRONMENT
     XENLOOP_XL  the program to call instead of xl
 
 EXIT STATUS
-    that of xl; 1 if the guest was not ready (or there is no such guest)
+    that of xl; 1 if the guest was not ready, 3 if there is no such guest
 )";
 
 }  // namespace

@@ -24,6 +24,7 @@ using Clock = std::chrono::steady_clock;
 using Milliseconds = std::chrono::milliseconds;
 
 constexpr char kDomains[] = "/local/domain";
+constexpr int kExitNoSuchDomain = 3;  // for hooks: not on this host
 
 std::string KeyOf(uint32_t domid, const char* key) {
   return absl::StrCat(DomainPath(domid), "/", key);
@@ -126,7 +127,7 @@ int RunMove(XenStore* store, const std::string& command, const std::vector<std::
   const absl::StatusOr<uint32_t> domid = FindDomain(store, DomainAmong(arguments));
   if (!domid.ok()) {
     Say(stderr, std::string(domid.status().message()));
-    return 1;
+    return absl::IsNotFound(domid.status()) ? kExitNoSuchDomain : 1;
   }
   if (command == "release") {
     const absl::Status status = Release(store, *domid);

@@ -22,6 +22,7 @@ void World::Attach(int e, SharedFifo mine, SharedFifo theirs) {
   end.mine = std::move(mine);
   end.theirs = std::move(theirs);
   end.attached = true;
+  end.cut_off = false;
   LockScope send(end.send.lock, AgentTid(e));
   LockScope receive(end.receive.lock, AgentTid(e));
   end.receive.BecomeAware(end.theirs->fifo);
@@ -30,6 +31,7 @@ void World::Attach(int e, SharedFifo mine, SharedFifo theirs) {
 }
 
 void World::Offer(int e) {
+  if (moving_ != Moving::kNo) return;
   if (offer_.stage != offer_.kNone || At(e).attached || !At(e).Alive() || !Established()) return;
   const uint64_t capacity = random_.OneIn(50) ? 65536 : uint64_t{64} << random_.Below(5);
   offer_.stage = offer_.kOffered;
@@ -39,7 +41,7 @@ void World::Offer(int e) {
 
 void World::Join(int e) {
   if (offer_.stage != offer_.kOffered) return;
-  if (!MayAttach(At(e)) || !Established()) {
+  if (!MayAttach(At(e)) || !Established() || moving_ != Moving::kNo) {
     offer_.stage = offer_.kNone;  // refused
     return;
   }
@@ -94,9 +96,12 @@ void World::Service(int e) {
                    (mutant_ == Mutant::kForgetResidue || end.receive.ResidueHasCome(shadow));
   }
   end.receive_lock_held = false;
-  if (!send_done || !receive_done) return;
+  if (!send_done || !receive_done) {
+    if (end.leaving && !end.kept && end.mine->fifo.Sealed() && end.theirs->fifo.Sealed()) KeepOwed(e);
+    return;
+  }
   Record("detached", e);
-  end.attached = false;
+  end.attached = end.leaving = end.kept = false;
   end.send.fifo = Fifo{};
   end.receive.fifo = Fifo{};
   end.mine = end.theirs = nullptr;

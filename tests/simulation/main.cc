@@ -74,7 +74,14 @@ bool Print(const Coverage& coverage, uint64_t steps) {
               {"of these, of a connection closed at both ends", coverage.inherited_after_close},
               {"residues given up in doubt", coverage.residues_in_doubt},
               {"threads that died in a flush", coverage.dead_threads},
-              {"resets", coverage.resets}};
+              {"resets", coverage.resets},
+              {"planned moves", coverage.planned_moves},
+              {"FIFOs kept privately in a move", coverage.kept},
+              {"unplanned moves that the connection survived", coverage.moves_without_reset},
+              {"unplanned moves that reset it", coverage.moves_that_reset}};
+  // Too rare to be demanded.
+  printf("%12lu ends of killed peers' streams that came too early after an unplanned move\n",
+         static_cast<unsigned long>(coverage.unnoticed_losses));
   bool all = true;
   for (const auto& row : rows) {
     printf("%12lu %s\n", static_cast<unsigned long>(row.times), row.name);

@@ -34,6 +34,12 @@ const char* NameOf(Mutant mutant) {
       return "forget-residue";
     case Mutant::kRecoverNothing:
       return "recover-nothing";
+    case Mutant::kReadyTooEarly:
+      return "ready-too-early";
+    case Mutant::kKeepUnsealed:
+      return "keep-unsealed";
+    case Mutant::kTrustOldIndex:
+      return "trust-old-index";
     case Mutant::kCount:
       break;
   }
@@ -98,6 +104,9 @@ void World::Misbehave(int e) {
     case Mutant::kRecoverNothing:
       DieInFlush(e);
       break;
+    case Mutant::kReadyTooEarly:
+    case Mutant::kKeepUnsealed:
+    case Mutant::kTrustOldIndex:
     case Mutant::kForgetResidue:
     case Mutant::kCountPeeks:
     case Mutant::kReadinessWithoutAdvance:

@@ -1,7 +1,8 @@
 // The simulated world: two ends of one TCP connection, each with the streams of channel/stream.h,
 // two writing and two reading threads and an agent; every choice comes from one seed. Steps of
 // other parties are also taken in the middle of a stream's operation, at each of its calls to the
-// shadow socket. Decides what may happen and what must never be seen.
+// shadow socket. A guest moves, announced or not, at any such point. Decides what may happen and what
+// must never be seen.
 #pragma once
 
 #include <array>
@@ -33,6 +34,9 @@ enum class Mutant {
   kCountPeeks,               // what a receive from TCP has only looked at counts as taken
   kForgetResidue,            // a sealed FIFO is let go before TCP has what it held
   kRecoverNothing,  // a lock taken over from a dead thread is used as if nothing had happened
+  kReadyTooEarly,   // a guest freezes although not everybody has let go
+  kKeepUnsealed,    // a FIFO is copied while it can still be used
+  kTrustOldIndex,   // a guest that has moved unannounced believes the consumer's index that it brought along
   kCount
 };
 const char* NameOf(Mutant mutant);
@@ -56,6 +60,11 @@ struct Coverage {
   uint64_t residues_in_doubt = 0;      // neither count was certain
   uint64_t dead_threads = 0;
   uint64_t resets = 0;
+  uint64_t planned_moves = 0;
+  uint64_t kept = 0;  // ends that kept privately what they owed or were owed
+  uint64_t moves_without_reset = 0;  // unplanned
+  uint64_t moves_that_reset = 0;
+  uint64_t unnoticed_losses = 0;
 };
 
 class Failure : public std::runtime_error {
@@ -88,6 +97,8 @@ struct FifoMemory {
   ~FifoMemory();
   FifoMemory(const FifoMemory&) = delete;
   FifoMemory& operator=(const FifoMemory&) = delete;
+  std::shared_ptr<FifoMemory> Copy() const;
+  void CutOff();
   void* memory;
   Fifo fifo;
 };
@@ -100,6 +111,9 @@ struct End {
   SharedFifo theirs;
   SharedFifo at_death;  // the FIFO that a crashed end left behind
   bool attached = false;
+  bool leaving = false;        // its agent lets go, since a guest moves
+  bool kept = false;           // mine and theirs are copies of its own
+  bool cut_off = false;        // it moved unannounced, and has met nobody since
   bool closing_write = false;  // shutdown(SHUT_WR) has been called
   bool closed = false;
   bool lingering = false;  // closed, but the agent still owes bytes to TCP
@@ -198,6 +212,18 @@ class World {
   void SealOneWord(int e);
   void DieInFlush(int e);
 
+  // moving.cc
+  void MoveOn(int e);
+  void Vanish(int e);
+  void Resume();
+  void LetGo(int e);
+  void KeepOwed(int e);
+  void PointTo(int e, SharedFifo mine, SharedFifo theirs);
+  void AbandonOffer();
+  void CutOffBoth();
+  bool HasLetGo(int e) const;
+  bool MayMissBytes(int e) const;
+
   // checks.cc
   void Check();
   void CheckFifo(const SharedFifo& memory);
@@ -218,6 +244,9 @@ class World {
     SharedFifo offered;
     SharedFifo joined;
   } offer_;
+  enum class Moving { kNo, kPreparing, kFrozen, kAway } moving_ = Moving::kNo;
+  int frozen_ = -1;         // the end that nothing happens at
+  SharedFifo left_behind_;  // the FIFO that its peer still sees
   int depth_ = 0;  // of steps inside steps
   bool quiet_ = false;
   int dying_ = -1;  // the end whose thread dies at its next piece of residue

@@ -138,6 +138,10 @@ TEST_F(MoveCommandTest, XlIsNotCalledForAGuestThatIsNotReady) {
   EXPECT_EQ(Given(), "");
 }
 
+TEST_F(MoveCommandTest, GuestThatIsNotHereHasAStatusOfItsOwn) {
+  EXPECT_EQ(RunMove(&store_, "quiesce", {"nobody"}, limits_), 3);
+}
+
 TEST_F(MoveCommandTest, SuspendedGuestStaysPrepared) {
   PlayXl(0);
   EXPECT_EQ(RunMove(&store_, "suspend", {"web"}, limits_), 0);

@@ -1,0 +1,153 @@
+// See world.h: a guest that moves away from its peer, announced or not, as preload/'s agents and
+// xenloopd see it. Announced: both agents let go, each in its time; what TCP does not take at once
+// they keep privately; only then the guest freezes, and memory is cut off. Unannounced: the guest
+// goes on with a copy of its own FIFO, while the peer still reads the old one until that is cut
+// off; the peer's FIFO is out of the guest's reach at once. Cut off is what a PVH guest sees: all
+// ones.
+#include "tests/simulation/world.h"
+
+namespace xenloop::simulation {
+
+SharedFifo FifoMemory::Copy() const {
+  auto copy = std::make_shared<FifoMemory>(fifo.capacity_bytes);
+  memcpy(copy->memory, memory, FifoMemoryBytes(fifo.capacity_bytes));
+  return copy;
+}
+void FifoMemory::CutOff() { memset(memory, 0xff, FifoMemoryBytes(fifo.capacity_bytes)); }
+
+bool World::HasLetGo(int e) const {
+  const End& end = ends_[static_cast<size_t>(e)];
+  return !end.attached || end.kept || end.crashed;
+}
+
+// The one loss that nobody notices: a peer is killed with bytes in its FIFO, and their reader has
+// moved away from them, unannounced. The FIN looks like any other.
+bool World::MayMissBytes(int e) const {
+  return reset_ ||
+         (ends_[static_cast<size_t>(e)].cut_off && ends_[static_cast<size_t>(1 - e)].crashed);
+}
+
+void World::AbandonOffer() {
+  if (offer_.stage == offer_.kJoined) {
+    offer_.offered->fifo.Seal();
+    offer_.joined->fifo.Seal();
+  }
+  offer_.stage = offer_.kNone;
+  offer_.offered = offer_.joined = nullptr;
+}
+
+// As LeavePeer does it.
+void World::LetGo(int e) {
+  End& end = At(e);
+  if (HasLetGo(e) || end.send_lock_held || end.receive_lock_held) return;
+  Record("lets go", e);
+  end.leaving = true;
+  if (mutant_ == Mutant::kKeepUnsealed && end.Alive()) KeepOwed(e);
+  FallBack(e);
+  end.mine->fifo.Seal();
+  end.theirs->fifo.Seal();
+  Service(e);
+}
+
+// As KeepOwed of preload/agent_service.cc.
+void World::KeepOwed(int e) {
+  End& end = At(e);
+  Record("keeps what is owed", e);
+  ++coverage_->kept;
+  end.kept = true;
+  PointTo(e, end.mine->Copy(), end.theirs->Copy());
+}
+
+void World::PointTo(int e, SharedFifo mine, SharedFifo theirs) {
+  End& end = At(e);
+  end.mine = std::move(mine);
+  end.theirs = std::move(theirs);
+  if (end.send.fifo) {
+    end.send.fifo.header = end.mine->fifo.header;
+    end.send.fifo.data = end.mine->fifo.data;
+  }
+  if (end.receive.fifo) {
+    end.receive.fifo.header = end.theirs->fifo.header;
+    end.receive.fifo.data = end.theirs->fifo.data;
+  }
+}
+
+void World::MoveOn(int e) {
+  switch (moving_) {
+    case Moving::kNo:
+      if (random_.OneIn(2)) return Vanish(e);
+      Record("is about to move", e);
+      moving_ = Moving::kPreparing;
+      return;
+    case Moving::kPreparing:
+      AbandonOffer();
+      if (mutant_ != Mutant::kReadyTooEarly || random_.OneIn(2)) LetGo(e);
+      if ((HasLetGo(0) && HasLetGo(1)) || mutant_ == Mutant::kReadyTooEarly) {
+        Record("freezes, ready", e);
+        ++coverage_->planned_moves;
+        CutOffBoth();
+        moving_ = Moving::kAway;
+      }
+      return;
+    case Moving::kFrozen:
+      return Resume();
+    case Moving::kAway:
+      if (HasLetGo(0) && HasLetGo(1)) {
+        if (random_.OneIn(4)) moving_ = Moving::kNo;  // arrived beside each other
+      } else {
+        LetGo(e);  // the peer of a guest that has vanished, once it is told
+      }
+      return;
+  }
+}
+
+// Whatever is shared is gone. A sound end holds nothing of it any more.
+void World::CutOffBoth() {
+  for (End& end : ends_) {
+    if (!end.attached || end.kept) continue;
+    end.mine->CutOff();
+    end.theirs->CutOff();
+  }
+}
+
+// Frozen without a word. The peer may be in the middle of anything.
+void World::Vanish(int e) {
+  End& end = At(e);
+  if (!end.Alive() || !end.attached || end.kept || end.send_lock_held || end.receive_lock_held)
+    return;
+  AbandonOffer();
+  if (!end.attached) return;
+  Record("vanishes", e);
+  moving_ = Moving::kFrozen;
+  end.cut_off = true;
+  frozen_ = e;
+  left_behind_ = end.mine;
+  auto unreachable = std::make_shared<FifoMemory>(end.theirs->fifo.capacity_bytes);
+  unreachable->CutOff();
+  PointTo(e, end.mine->Copy(), unreachable);
+}
+
+// Elsewhere, and its agent acts first. It has what it has published, but knows how far the peer has
+// read only if all was read before the freeze, or if the consumer's word was sealed by then.
+void World::Resume() {
+  const int e = frozen_;
+  End& end = At(e);
+  Record("resumes elsewhere", e);
+  left_behind_->CutOff();
+  left_behind_ = nullptr;
+  frozen_ = -1;
+  moving_ = Moving::kAway;
+  const SendRoute route = end.send.route.load();
+  const bool unknown = route == SendRoute::kFifo &&
+                       !IsSealed(end.mine->fifo.header->consumer.load()) &&
+                       end.mine->fifo.AvailableBytes() > 0;
+  if (unknown && mutant_ != Mutant::kTrustOldIndex) {
+    ++coverage_->moves_that_reset;
+    ResetConnection();
+  } else {
+    ++coverage_->moves_without_reset;
+  }
+  LetGo(e);
+}
+
+}  // namespace xenloop::simulation

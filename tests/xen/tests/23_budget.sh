@@ -5,7 +5,9 @@ source lib/programs.sh
 ready_for_programs
 limit=100
 before=$(guest a 'cat /sys/module/xen_gntalloc/parameters/limit')
-for name in a b; do guest $name 'echo 0 >/sys/module/xen_gntalloc/parameters/limit'; done
+limits() { for name in a b; do guest $name "echo $1 >/sys/module/xen_gntalloc/parameters/limit"; done; }
+trap 'limits $before' EXIT   # the next pages need them, too
+limits 0
 serve b receiver "stream-check receive 0.0.0.0:7401 42"
 listening b 7401
 guest a "$with_library stream-check send $(address b):7401 42 10000000" || fail "the sender ended with $?"
@@ -24,7 +26,7 @@ done
 [[ $said == *'no grants left'* ]] || fail "no reason is shown: $said"
 note "without pages: $(grep -m 1 'no grants left' <<<"$said" | tr -s ' ')"
 guest a 'killall stream-check'; guest b 'killall stream-check' || true
-for name in a b; do guest $name "echo $before >/sys/module/xen_gntalloc/parameters/limit"; done
+limits "$before"
 serve b receiver "stream-check receive 0.0.0.0:7402 42"
 listening b 7402
 guest a "$with_library stream-check send $(address b):7402 42 20000000" || fail "the sender ended with $?"

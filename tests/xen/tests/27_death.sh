@@ -15,12 +15,16 @@ for victim in receiver sender; do
   serve a sender "stream-check send $(address b):$port 11 50000000000"
   eventually 60 guest $survivor 'xenloop stat | grep -q xen'
   for name in a b; do guest $name 'killall -STOP xenloopd; rm -f /tmp/killed /tmp/known'; done
-  guest $gone 'setsid sh -c "sleep 4; date +%s >/tmp/killed; killall -9 stream-check" </dev/null >/dev/null 2>&1 &'
-  guest $survivor 'setsid sh -c "i=0; until xenloop stat | grep -q peer.s.agent.has.gone || [ \$i -gt 60 ]
+  # Only when the network is cut, which XenStore tells: else a reset may come by TCP.
+  guest $gone 'setsid sh -c "until xenstore-read data/cut; do usleep 100000; done
+    date +%s >/tmp/killed; killall -9 stream-check" </dev/null >/dev/null 2>&1 &'
+  guest $survivor 'setsid sh -c "i=0; until xenloop stat | grep -q peer.s.agent.has.gone || [ \$i -gt 100 ]
     do usleep 100000; i=\$((i + 1)); done; xenloop stat >/tmp/known; date +%s >>/tmp/known" </dev/null >/dev/null 2>&1 &'
   cards down
+  dom0 "xenstore-write /local/domain/${!gone}/data/cut 1"
   sleep 12
   cards up
+  dom0 "xenstore-rm /local/domain/${!gone}/data/cut"
   for name in a b; do eventually 10 answers $name; done
   eventually 30 guest $survivor "test -s /tmp/known"
   known=$(guest $survivor 'cat /tmp/known')

@@ -320,7 +320,10 @@ inline bool ProducerIsMeant(const Fifo& mine) {
 // memory of another domain; there the sleepers are all of this process.
 inline void WakeOwnSleepers(const Fifo& fifo, std::atomic<uint32_t>& waiting) {
   if (!fifo.foreign) {
+    const bool asleep = (waiting.load(std::memory_order_seq_cst) & kFutexSleeper) != 0;
     WakeSleepers(waiting);
+    // Also one who went to sleep as if the FIFO were foreign still: it has been kept privately since.
+    if (asleep) sys::FutexWakeAll(&waiting, /*of_this_process=*/true);
     return;
   }
   waiting.fetch_and(~kFutexSleeper, std::memory_order_seq_cst);

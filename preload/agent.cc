@@ -272,9 +272,10 @@ uint64_t NetnsCookieOf(int fd) {
   return cookie;
 }
 
-int MakePrivate(int fd) {
+int MakePrivate(int fd, int above) {
   if (fd < 0) return fd;
-  const long moved = sys::MoveUp(fd, sys::DescriptorBase());
+  const int base = sys::DescriptorBase();
+  const long moved = sys::MoveUp(fd, above < base ? base : above + 1);
   if (moved >= 0) FdTable::SetPrivate(static_cast<int>(moved));
   return static_cast<int>(moved);
 }

@@ -95,7 +95,8 @@ extern AgentState agent;
 
 // agent.cc
 extern int agent_page_fd;  // the doorbell's page, for tickets
-int MakePrivate(int fd);   // moves a descriptor of ours up and marks it; the new number, or -errno
+// Moves a descriptor of ours up, above `above`, and marks it; the new number, or -errno.
+int MakePrivate(int fd, int above = -1);
 void ClosePrivate(int fd);
 enum class WatchKind : uint32_t { kPoke, kListener, kChannel, kShadow, kXenEvents };
 uint64_t NetnsCookieOf(int fd);  // of a socket; 0: the kernel does not know

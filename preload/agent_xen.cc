@@ -65,8 +65,12 @@ bool TakeDevices(Ticket* ticket) {
   for (int i = 0; i < kXenDescriptors; ++i) {
     if (ticket->fds[i] < 0) return false;
   }
-  for (int i = 0; i < kXenDescriptors; ++i) {
-    devices[i] = MakePrivate(ticket->fds[i]);
+  // Of a process that is killed the kernel lets go of the highest number first. That must be the one
+  // that grants: it clears the byte for which the peer looks when the others' end rings.
+  int highest = -1;
+  for (const int i : {kGntdev, kEvtchn, kGntalloc}) {
+    devices[i] = MakePrivate(ticket->fds[i], i == kGntalloc ? highest : -1);
+    if (devices[i] > highest) highest = devices[i];
     ticket->fds[i] = -1;
   }
   for (const int fd : devices) {

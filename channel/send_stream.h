@@ -25,6 +25,7 @@ struct SendStream {
   uint64_t residue_in_doubt = 0;  // a thread is, or died, giving residue to the kernel
   uint64_t flush_base = 0;         // TCP bytes written when the flush began
   uint64_t finished_bytes = 0;    // carried by FIFOs before this one
+  Fifo witness;  // the peer's FIFO, if it is another guest's: gone, our own is a copy that it does not see
 
   static bool IsKernelRoute(SendRoute r) { return r == SendRoute::kTcp; }
 
@@ -39,8 +40,9 @@ struct SendStream {
   void LeaveKernel() { kernel_users.Leave(); }
 
   // Under the lock. The peer has joined and maps `fifo`.
-  void Offer(const Fifo& mine) {
+  void Offer(const Fifo& mine, const Fifo& theirs = Fifo{}) {
     fifo = mine;
+    witness = theirs.foreign ? theirs : Fifo{};
     known_consumer = 0;
     SetWindow(window);
     route.store(SendRoute::kOffered, std::memory_order_release);
@@ -87,6 +89,13 @@ struct SendStream {
     residue_end = IndexOf(fifo.header->producer.load(std::memory_order_relaxed));
     // A consumer that wrote nonsense loses its residue; nobody else is touched.
     if (residue_end - residue_begin > fifo.capacity_bytes) residue_begin = residue_end;
+    // Looked at behind the seal: with the witness still there, the seal was made in the peer's sight.
+    // Without, the peer reads on in the page as it was when we were suspended, we do not know how far, nor
+    // what of ours was written after that. Only if all is taken both ends are at the same byte.
+    if (witness && witness.CutOff() && residue_begin != residue_end) {
+      shadow.Reset();
+      residue_begin = residue_end;
+    }
     finished_bytes += residue_begin;
     residue_in_doubt = 0;
     // Modulo 2^64: the index may be anything that a hostile consumer has written.

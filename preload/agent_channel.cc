@@ -218,6 +218,10 @@ bool HandlePacket(uint32_t index, const ControlMessage& message, Ticket* ticket)
   if (message.type == ControlType::kBridge) return OnBridge(index, message, ticket);
   if (message.type == ControlType::kLeave) {
     if (!foreign || channel.uid != 0) return false;  // our own xenloopd's word
+    if (message.refusal == static_cast<uint32_t>(RefusalReason::kSuspended)) {
+      NoticeSuspension(channel);
+      return true;
+    }
     LeavePeer(index, RefusalText(message.refusal));
     return true;
   }

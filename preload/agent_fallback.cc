@@ -1,5 +1,7 @@
 // Back to TCP, and waiting for it: what any thread does to end the FIFOs of a side (agent.h). The
 // agent finishes what is left over: agent_service.cc.
+#include <sys/socket.h>
+
 #include "preload/agent.h"
 #include "preload/agent_state.h"
 #include "preload/fd_table.h"
@@ -27,6 +29,17 @@ void AwaitResidue(int fd, uint64_t owed, int64_t received_before) {
 }
 
 }  // namespace
+
+// This guest was suspended unprepared, and where the peer stands in the stream is not known.
+void ResetConnection(int fd, Side* side) {
+  constexpr const char* kReason = "the guest was suspended without notice";
+  sockaddr nobody = {};
+  nobody.sa_family = AF_UNSPEC;
+  sys::Call(SYS_connect, fd, reinterpret_cast<long>(&nobody), sizeof nobody);
+  Log("reset fd %d: %s", fd, kReason);
+  side->reason.store(kReason, std::memory_order_relaxed);
+  CountFallback(kReason);
+}
 
 void FallBack(int fd, Side* side, const char* reason) {
   SocketShadow shadow(fd, side);

@@ -32,6 +32,7 @@ struct Channel {
   uint32_t sides = 0;
   uint32_t domid = kOwnKernel;  // of the peer, as our xenloopd says
   uint32_t events = 0;          // rings of this period (agent_xen.cc)
+  uint32_t life = 0;            // of our guest, when the talk began (agent_xen.cc)
   Doorbell doorbell;
 };
 
@@ -167,6 +168,8 @@ bool GuestMayHold(const Channel& channel, const Tuple& tuple);
 void XenEvents();
 // Milliseconds until a doorbell that was rung too often is heard again; -1: none is.
 int ForgiveRinging();
+// xenloopd's word on this channel: our guest was suspended without notice, other guests' memory is gone.
+void NoticeSuspension(Channel& channel);
 void AddOwnPage(DoorbellPage* page);  // other guests look at it before they ring
 void ForgetXen();                     // in a forked child
 // Grants and event channels, for `xenloop stat`; nothing where there is no Xen.

@@ -158,7 +158,7 @@ bool Attach(uint32_t slot) {
       side->attached.store(1, std::memory_order_release);
       side->receive.BecomeAware(note.theirs.fifo);
       side->send.window = SendWindowOf(fd);
-      side->send.Offer(note.mine.fifo);
+      side->send.Offer(note.mine.fifo, note.theirs.fifo);
       attached = true;
     }
   }

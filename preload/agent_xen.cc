@@ -33,6 +33,10 @@ uint64_t next_look_ns = 0;
 int devices[kXenDescriptors] = {-1, -1, -1};
 uint64_t period_end_ns = 0;
 bool silenced = false;
+// One more with each suspension without notice, which costs descriptors that cannot be closed.
+constexpr uint32_t kMostLives = 64;
+uint32_t life = 0;
+bool started = false;
 
 bool HaveTable() {
   if (table.is_open()) return true;
@@ -62,6 +66,7 @@ long ConnectToDaemon() {
 // be closed after the guest has been resumed elsewhere unprepared (the kernel dies of that).
 bool TakeDevices(Ticket* ticket) {
   if (devices[kEvtchn] >= 0) return true;
+  if (life > kMostLives) return false;
   for (int i = 0; i < kXenDescriptors; ++i) {
     if (ticket->fds[i] < 0) return false;
   }
@@ -69,15 +74,18 @@ bool TakeDevices(Ticket* ticket) {
   // that grants: it clears the byte for which the peer looks when the others' end rings.
   int highest = -1;
   for (const int i : {kGntdev, kEvtchn, kGntalloc}) {
-    devices[i] = MakePrivate(ticket->fds[i], i == kGntalloc ? highest : -1);
+    const bool ours = devices[i] >= 0;  // outlives a suspension: pages of our own
+    if (ours) FdTable::Clear(devices[i]);
+    devices[i] = MakePrivate(ours ? devices[i] : ticket->fds[i], i == kGntalloc ? highest : -1);
     if (devices[i] > highest) highest = devices[i];
-    ticket->fds[i] = -1;
+    if (!ours) ticket->fds[i] = -1;
   }
   for (const int fd : devices) {
     if (fd < 0) return false;
   }
   UseXenDescriptors(devices);
-  StartXenTransport(KernelXenCalls(), GrantLimitPages());
+  if (!started) StartXenTransport(KernelXenCalls(), GrantLimitPages());
+  started = true;
   return Watch(devices[kEvtchn], WatchKind::kXenEvents, 0, 0, EPOLLIN, false) == 0;
 }
 
@@ -115,7 +123,8 @@ void WakeSidesOf(uint32_t channel) {
 
 uint32_t ChannelOfPort(uint32_t port) {
   for (uint32_t i = 0; i < kMaxChannels; ++i) {
-    if (agent.channels[i].in_use && agent.channels[i].doorbell.port == port) return i;
+    const Channel& channel = agent.channels[i];
+    if (channel.in_use && channel.life == life && channel.doorbell.port == port) return i;
   }
   return kNoChannel;
 }
@@ -160,11 +169,13 @@ bool OnBridge(uint32_t index, const ControlMessage& message, Ticket* ticket) {
       !TakeDevices(ticket))
     return false;
   channel.domid = message.domid;
+  channel.life = life;
   if (message.agent_id == 0) return true;  // we were sought: the other end speaks first
   // What we have sought may be held by an agent that we know.
   for (uint32_t known = 0; known < kMaxChannels; ++known) {
     const Channel& other = agent.channels[known];
-    if (known == index || !other.in_use || other.fd < 0 || other.leaving || other.domid != message.domid ||
+    if (known == index || !other.in_use || other.fd < 0 || other.leaving ||
+        other.life != life || other.domid != message.domid ||
         other.agent_id != message.agent_id)
       continue;
     EachSideOf(index, [known](uint32_t slot) {
@@ -224,10 +235,26 @@ int ForgiveRinging() {
   if (now < period_end_ns) return static_cast<int>((period_end_ns - now) / 1000000) + 1;
   silenced = false;
   for (Channel& channel : agent.channels) {
-    if (channel.in_use && channel.events > kMostRings) UnmaskXenEvent(channel.doorbell.port);
+    if (channel.in_use && channel.life == life && channel.events > kMostRings) UnmaskXenEvent(channel.doorbell.port);
     channel.events = 0;
   }
   return -1;
+}
+
+// Ports and mappings belong to a life that is over. Not a descriptor of it is closed, nor a port
+// unbound: the kernel would stop, or end what has the same number in this life. xenloopd keeps copies for
+// when we end. The next talk brings new ones; our own granted pages are ours still.
+void NoticeSuspension(Channel& channel) {
+  if (channel.life != life || devices[kEvtchn] < 0) return;
+  Log("this guest was suspended without notice");
+  ++life;
+  ControlMessage keep;
+  keep.type = ControlType::kKeep;
+  SendControl(channel, keep, &devices[kGntdev], 1);
+  sys::Call(SYS_epoll_ctl, agent.epoll_fd, EPOLL_CTL_DEL, devices[kEvtchn], 0);
+  devices[kEvtchn] = devices[kGntdev] = -1;
+  UseXenDescriptors(devices);
+  ForgetXenGrants();
 }
 
 void AddOwnPage(DoorbellPage* page) {
@@ -252,6 +279,7 @@ void ForgetXen() {
     fd = -1;
   }
   ForgetXenTransport();
+  started = false;
   silenced = false;
 }
 

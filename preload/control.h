@@ -12,6 +12,9 @@
 //   REFUSE  slot, generation of the offer, reason
 //   LEAVE   reason                                    from xenloopd: go back to TCP, let go of all that
 //                                                     leads to this peer; to close is to answer
+//           or kSuspended                             from xenloopd: the descriptors of Xen are of a former
+//                                                     life; it will end the talk presently
+//   KEEP    + 1 descriptor of Xen                     to xenloopd: must not be closed when we end
 //   SEALED  slot, generation of both: "a FIFO of this stream is sealed; flush what you owe"
 //
 // A packet that begins with a capital letter and ends in a newline is a question of a tool: STAT,
@@ -28,7 +31,7 @@ namespace xenloop {
 inline constexpr uint32_t kControlMagic = 0x584c4354;  // "XLCT"
 inline constexpr uint32_t kControlVersion = 2;
 
-enum class ControlType : uint32_t { kHello = 1, kOffer, kJoin, kRefuse, kSealed, kSeek, kBridge, kLeave };
+enum class ControlType : uint32_t { kHello = 1, kOffer, kJoin, kRefuse, kSealed, kSeek, kBridge, kLeave, kKeep };
 
 // Why an offer is refused, in words that `xenloop stat` shows at the other end.
 enum class RefusalReason : uint32_t {
@@ -39,6 +42,7 @@ enum class RefusalReason : uint32_t {
   kNoResources,
   kNotFound,  // no agent of that guest has published the connection
   kMoving,    // this guest or that one is about to be moved, saved or suspended
+  kSuspended,  // this guest has been, without notice
   kCount
 };
 
@@ -76,6 +80,8 @@ inline const char* RefusalText(uint32_t refusal) {
       return "peer guest: no library there, or the connection is not hot";
     case RefusalReason::kMoving:
       return "a guest is about to move";
+    case RefusalReason::kSuspended:
+      return "the guest was suspended without notice";
     case RefusalReason::kNoResources:
       return "peer is out of memory or descriptors";
     default:

@@ -21,6 +21,7 @@ namespace xenloop {
 // Rings the doorbell of the process at the other end of a side's channel, or our own.
 void RingPeerOf(const Side* side, bool certain);
 void RingOwnDoorbell();
+void ResetConnection(int fd, Side* side);
 
 inline int TcpInfoOf(int fd, tcp_info* info) {
   socklen_t length = sizeof *info;
@@ -128,6 +129,8 @@ class SocketShadow {
     return sys::Call(SYS_ppoll, reinterpret_cast<long>(&entry), 1, reinterpret_cast<long>(&now), 0,
                      8) > 0;
   }
+  // Both ends are told, by the kernel: ECONNRESET.
+  void Reset() const { ResetConnection(fd_, side_); }
   void Ring(bool certain) const { RingPeerOf(side_, certain); }
   void RingAll(bool certain) const {
     RingPeerOf(side_, certain);

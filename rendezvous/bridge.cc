@@ -15,9 +15,23 @@
 
 namespace xenloop {
 
-ssize_t ReadPacket(int fd, ControlMessage* message) {
+ssize_t ReadPacket(int fd, ControlMessage* message, int* descriptor) {
   alignas(ControlMessage) char bytes[sizeof(ControlMessage) + 1];
-  const ssize_t n = recv(fd, bytes, sizeof bytes, MSG_DONTWAIT);
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+  iovec iov{bytes, sizeof bytes};
+  msghdr header = {};
+  header.msg_iov = &iov;
+  header.msg_iovlen = 1;
+  if (descriptor != nullptr) {
+    *descriptor = -1;
+    header.msg_control = control;
+    header.msg_controllen = sizeof control;
+  }
+  const ssize_t n = recvmsg(fd, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  const cmsghdr* rights = n >= 0 && descriptor != nullptr ? CMSG_FIRSTHDR(&header) : nullptr;
+  if (rights != nullptr && rights->cmsg_level == SOL_SOCKET && rights->cmsg_type == SCM_RIGHTS &&
+      rights->cmsg_len >= CMSG_LEN(sizeof(int)))
+    memcpy(descriptor, CMSG_DATA(rights), sizeof(int));
   if (n < 0) return errno == EINTR ? -EAGAIN : -errno;
   if (n == 0) return 0;
   if (n != static_cast<ssize_t>(sizeof *message)) return -EPROTO;

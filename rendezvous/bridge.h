@@ -21,6 +21,7 @@ enum class BridgeStage {
   kFound,    // asked by the other guest: the agent here is connected, nothing has passed
   kTalking,  // packets pass
   kLeaving,  // told to let go; the agent answers by closing
+  kOver,     // of the guest's former life; ended as soon as the network is back
 };
 
 struct Bridge {
@@ -35,8 +36,9 @@ struct Bridge {
   std::chrono::steady_clock::time_point told;  // when it was told to leave
 };
 
-// Takes one packet from the agent. Its length, 0 at the end, -EAGAIN, -EPROTO for what is no packet.
-ssize_t ReadPacket(int fd, ControlMessage* message);
+// Takes one packet from the agent. Its length, 0 at the end, -EAGAIN, -EPROTO for what is no packet. A
+// descriptor that comes with it (-1: none) is the caller's.
+ssize_t ReadPacket(int fd, ControlMessage* message, int* descriptor = nullptr);
 // False: the agent does not read, or is gone.
 bool WritePacket(int fd, const ControlMessage& message, const int* descriptors = nullptr,
                  size_t count = 0);

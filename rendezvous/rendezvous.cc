@@ -37,10 +37,9 @@ absl::Status Failed(const std::string& what) {
 }  // namespace
 
 absl::Status Rendezvous::OpenXen() {
-  int descriptors[kXenDescriptors];
-  if (!places_.open_devices(descriptors)) return Failed("devices of Xen");
-  events_ = descriptors[kEvtchn];
-  UseXenDescriptors(descriptors);
+  if (!places_.open_devices(devices_)) return Failed("devices of Xen");
+  events_ = devices_[kEvtchn];
+  UseXenDescriptors(devices_);
   StartXenTransport(KernelXenCalls(), GrantLimitPages());
   return absl::OkStatus();
 }
@@ -137,7 +136,7 @@ void Rendezvous::FollowPeers() {
   const std::set<uint32_t> nobody;
   const std::set<uint32_t>& wanted = moving_ != 0 ? nobody : wanted_;
   for (const auto& [domid, link] : links_) {
-    if (wanted.count(domid) == 0 && ending_.count(domid) == 0) EndLink(domid);
+    if ((wanted.count(domid) == 0 || link->own() != peers_.own_domid()) && ending_.count(domid) == 0) EndLink(domid);
   }
   FinishLinks();
   for (const uint32_t domid : wanted) {
@@ -231,10 +230,13 @@ void Rendezvous::Seek(Bridge* bridge) {
 void Rendezvous::FromAgent(Bridge* bridge) {
   for (;;) {
     ControlMessage message;
-    const ssize_t n = ReadPacket(bridge->fd, &message);
+    int descriptor = -1;
+    const bool over = bridge->stage == BridgeStage::kOver;
+    const ssize_t n = ReadPacket(bridge->fd, &message, over ? &descriptor : nullptr);
+    if (descriptor >= 0) KeepForGood(descriptor);
     if (n == -EAGAIN) return;
-    if (n <= 0) return End(bridge, true);
-    if (bridge->stage == BridgeStage::kLeaving) continue;  // said before it heard; nobody listens
+    if (n <= 0) return End(bridge, !over);
+    if (over || bridge->stage == BridgeStage::kLeaving) continue;  // said before it heard; nobody listens
     Link* link = LinkTo(bridge->domid);
     if (bridge->stage == BridgeStage::kAsked && bridge->domid == kNoDomid &&
         message.type == ControlType::kSeek) {
@@ -341,6 +343,7 @@ void Rendezvous::Turn(int limit_ms) {
     }
     last_.clear();
   }
+  NoticeSuspension();
   FollowPeers();
   // Who cannot be accepted yet is looked at by the clock: the listener would not let us sleep.
   std::vector<pollfd> waits = {{accept_later_ ? -1 : listener_, POLLIN, 0}, {events_, POLLIN, 0},
@@ -351,6 +354,8 @@ void Rendezvous::Turn(int limit_ms) {
     order.push_back(&bridge);
   }
   poll(waits.data(), waits.size(), limit_ms);
+  NoticeSuspension();
+  if (order.size() != bridges_.size()) return;  // they are over
   // Agents first: none of them has been ended yet, so all these pointers are good. Ending one
   // touches no other.
   for (size_t i = 0; i < order.size(); ++i) {

@@ -14,8 +14,10 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
+#include "channel/xen/xen_calls.h"
 #include "discovery/xenstore/xenstore.h"
 #include "rendezvous/bridge.h"
 #include "rendezvous/link.h"
@@ -30,6 +32,8 @@ struct RendezvousPlaces {
   OpenDevices open_devices = OpenXenDevices;
   // There are new peers: the programs here may look for theirs.
   std::function<void()> look = [] {};
+  // A descriptor that must stay open also when this process ends.
+  std::function<void(int descriptor)> keep = [](int) {};
 };
 
 class Rendezvous {
@@ -70,6 +74,11 @@ class Rendezvous {
   void Leave(Bridge* bridge, bool tell, bool moving);
   void TellWhoIsWaitedFor();
 
+  // suspended.cc: this guest runs again, elsewhere, and nobody had told it
+  void NoticeSuspension();
+  void BeginNewLife();
+  void KeepForGood(int descriptor);
+
   const RendezvousPlaces places_;
   PeerTable peers_;
   uint64_t sequence_ = ~uint64_t{0};
@@ -77,6 +86,7 @@ class Rendezvous {
   int listener_ = -1;
   bool accept_later_ = false;  // there was no descriptor for who waits there
   int events_ = -1;
+  int devices_[kXenDescriptors] = {-1, -1, -1};
   std::unique_ptr<XenStore> store_;
   std::map<uint32_t, std::unique_ptr<Link>> links_;
   std::set<uint32_t> wanted_;    // who is in the peer table
@@ -87,6 +97,7 @@ class Rendezvous {
   uint64_t moving_ = 0;  // the token of Dom0's "prepare"; 0: we stay
   bool ready_told_ = false;
   std::string waiting_told_;
+  std::vector<int> kept_;  // of former lives
   std::string last_;
 };
 

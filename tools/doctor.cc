@@ -30,6 +30,7 @@ void CheckMachine(const DoctorPlaces& places, const ProgramSurroundings& program
   CheckConfiguration(places, program, findings);
   CheckRuntimeDirectory(places, program, findings);
   CheckKernelObjects(findings);
+  CheckSuspension(places, findings);
 }
 
 void CheckOwnLimit(Findings* findings) {

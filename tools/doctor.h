@@ -60,6 +60,7 @@ struct DoctorPlaces {
   std::string preload_file = "/etc/ld.so.preload";
   std::string shared_memory = "/dev/shm";
   std::string proc = "/proc";
+  std::string hypervisor = "/sys/hypervisor";
   AgentPlaces agents;
   AskLimits limits;
 };
@@ -77,6 +78,9 @@ void CheckRuntimeDirectory(const DoctorPlaces& places, const ProgramSurroundings
 void CheckKernelObjects(Findings* findings);
 void CheckDescriptorLimit(uint64_t soft_limit, Findings* findings);
 void CheckAddressSpace(uint64_t soft_limit, Findings* findings);  // bytes
+
+// doctor_xen.cc: what a suspension without notice would do here
+void CheckSuspension(const DoctorPlaces& places, Findings* findings);
 
 // doctor_program.cc
 // LD_PRELOAD in the program's environment.

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -69,8 +70,8 @@ constexpr int kExitNotHere = 2;
 
 void Log(const std::string& line) { std::fprintf(stderr, "xenloopd: %s\n", line.c_str()); }
 
-// sd_notify(3), without its library.
-void TellSystemd(const char* state) {
+// sd_notify(3), without its library; with a descriptor for systemd to keep, if there is one.
+void TellSystemd(const char* state, int descriptor = -1) {
   const char* path = std::getenv("NOTIFY_SOCKET");
   sockaddr_un address = {};
   if (path == nullptr || std::strlen(path) >= sizeof address.sun_path) return;
@@ -79,12 +80,23 @@ void TellSystemd(const char* state) {
   if (path[0] == '@') address.sun_path[0] = '\0';
   const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return;
-  const socklen_t length =
-      static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + std::strlen(path));
-  if (sendto(fd, state, std::strlen(state), MSG_NOSIGNAL, reinterpret_cast<sockaddr*>(&address),
-             length) < 0) {
-    Log(absl::StrCat("systemd's socket: ", strerror(errno)));
+  iovec text{const_cast<char*>(state), std::strlen(state)};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof descriptor)] = {};
+  msghdr message = {};
+  message.msg_name = &address;
+  message.msg_namelen = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + std::strlen(path));
+  message.msg_iov = &text;
+  message.msg_iovlen = 1;
+  if (descriptor >= 0) {
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    cmsghdr* rights = CMSG_FIRSTHDR(&message);
+    rights->cmsg_level = SOL_SOCKET;
+    rights->cmsg_type = SCM_RIGHTS;
+    rights->cmsg_len = CMSG_LEN(sizeof descriptor);
+    std::memcpy(CMSG_DATA(rights), &descriptor, sizeof descriptor);
   }
+  if (sendmsg(fd, &message, MSG_NOSIGNAL) < 0) Log(absl::StrCat("systemd's socket: ", strerror(errno)));
   close(fd);
 }
 
@@ -121,8 +133,17 @@ void TellProgramsToLook() {
   tools::AskAgents(tools::FindAgents(places, geteuid()), "LOOK\n", tools::AskLimits());
 }
 
+// Each talk between programs of two guests costs descriptors here.
+void RaiseDescriptorLimit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 int Serve(bool dom0, const std::string& directory) {
   const int stop = StopDescriptor();
+  RaiseDescriptorLimit();
   {
     const absl::StatusOr<std::unique_ptr<XenStoreClient>> probe = XenStoreClient::Open();
     if (!probe.ok() && access("/proc/xen", F_OK) != 0 && access("/dev/xen", F_OK) != 0) {
@@ -150,6 +171,7 @@ int Serve(bool dom0, const std::string& directory) {
   meeting.directory = directory;
   meeting.open_store = open_store;
   meeting.log = Log;
+  meeting.keep = [](int descriptor) { TellSystemd("FDSTORE=1\nFDNAME=suspended", descriptor); };
   meeting.look = [] { std::thread(TellProgramsToLook).detach(); };
   if (const absl::Status status = StartRendezvous(std::move(meeting)); !status.ok()) {
     // Peers can be known without it; programs stay on TCP.

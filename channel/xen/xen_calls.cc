@@ -52,6 +52,12 @@ constexpr unsigned long kGntdevNotify =
     _IOC(_IOC_NONE, 'G', 7, sizeof(xenloop_gntdev_unmap_notify));
 
 int descriptors[kXenDescriptors] = {-1, -1, -1};
+// A mapping made by an earlier descriptor, before this guest was suspended without notice, is not to
+// be ended on this one, where its number may mean another. So handles say whose they are.
+constexpr int kGenerationShift = 56;
+uint64_t generation = 0;
+bool IsOfNow(uint64_t handle) { return handle >> kGenerationShift == (generation & 0xff); }
+uint64_t IndexOf(uint64_t handle) { return handle & ((1ull << kGenerationShift) - 1); }
 
 long AsLong(const void* pointer) { return reinterpret_cast<long>(pointer); }
 
@@ -125,10 +131,10 @@ int Map(uint32_t domid, const uint32_t* references, uint32_t pages, bool writabl
   }
   const long result = Ioctl(descriptors[kGntdev], kGntdevMap, request);
   if (result < 0) return static_cast<int>(result);
-  *handle = request->index;
+  *handle = request->index | generation << kGenerationShift;
   const int error = MapAt(at, pages, writable, descriptors[kGntdev], request->index);
   if (error != 0) {
-    const xenloop_gntdev_unmap release{*handle, pages, 0};
+    const xenloop_gntdev_unmap release{request->index, pages, 0};
     Ioctl(descriptors[kGntdev], kGntdevUnmap, &release);
     UnmapAt(at, pages);
     return error;
@@ -140,7 +146,8 @@ int Map(uint32_t domid, const uint32_t* references, uint32_t pages, bool writabl
 
 void Unmap(void* at, uint32_t pages, uint64_t handle) {
   UnmapAt(at, pages);
-  const xenloop_gntdev_unmap release{handle, pages, 0};
+  if (!IsOfNow(handle)) return;
+  const xenloop_gntdev_unmap release{IndexOf(handle), pages, 0};
   Ioctl(descriptors[kGntdev], kGntdevUnmap, &release);
 }
 
@@ -150,7 +157,7 @@ int ClearWhenUnshared(uint64_t handle, uint32_t byte) {
       Ioctl(descriptors[kGntalloc], IOCTL_GNTALLOC_SET_UNMAP_NOTIFY, &request));
 }
 int RingWhenUnmapped(uint64_t handle, uint32_t port) {
-  const xenloop_gntdev_unmap_notify request{handle, UNMAP_NOTIFY_SEND_EVENT, port};
+  const xenloop_gntdev_unmap_notify request{IndexOf(handle), UNMAP_NOTIFY_SEND_EVENT, port};
   return static_cast<int>(Ioctl(descriptors[kGntdev], kGntdevNotify, &request));
 }
 
@@ -195,6 +202,7 @@ ssize_t ReadFile(const char* path, char* text, size_t capacity) {
 const XenCalls& KernelXenCalls() { return kKernelCalls; }
 
 void UseXenDescriptors(const int (&fds)[kXenDescriptors]) {
+  if (fds[kGntdev] != descriptors[kGntdev]) ++generation;
   for (int i = 0; i < kXenDescriptors; ++i) descriptors[i] = fds[i];
 }
 

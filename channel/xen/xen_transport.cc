@@ -284,7 +284,9 @@ void ReleaseDoorbell(Doorbell* doorbell) {
     Unreserve(doorbell->page, 1);
   }
   if (calls != nullptr && doorbell->port != 0) {
-    calls->unbind(doorbell->port);
+    // Else the port belongs to a descriptor of before a suspension without notice. Unbinding it would
+    // stop the guest's kernel, and here its number may be another's.
+    if (doorbell->fd == calls->ring_descriptor(doorbell->port)) calls->unbind(doorbell->port);
     --budget.ports;
   }
   if (calls != nullptr && doorbell->own_page != nullptr) LeaveSleepers(doorbell->own_page);
@@ -325,6 +327,10 @@ void ForgetXenTransport() {
   calls = nullptr;
   budget = XenBudget{};
   sleeper_page_count = 0;
+}
+
+void ForgetXenGrants() {
+  for (uint32_t i = 0; i < sleeper_page_count; ++i) sleeper_pages[i].domid = UINT32_MAX;
 }
 
 XenBudget CurrentXenBudget() { return budget; }

@@ -24,6 +24,10 @@ struct XenBudget {
   uint32_t ports = 0;        // event channels of this process
 };
 
+// This guest was suspended without notice: what it had granted is granted to nobody any more. Talks
+// that begin from now on get pages of their own.
+void ForgetXenGrants();
+
 // A ticket's domain is filled in by the caller: for whom it is, or who has sent it. Never taken
 // from a message.
 const Transport& XenTransport();

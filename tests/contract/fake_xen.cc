@@ -176,7 +176,8 @@ void Unbind(uint32_t port) {
 }
 int RingDescriptor(uint32_t port) {
   const std::lock_guard<std::mutex> lock(mutex);
-  return ports.find(port)->second.there;
+  const auto found = ports.find(port);
+  return found == ports.end() ? -1 : found->second.there;
 }
 int NextEvent() {
   const std::lock_guard<std::mutex> lock(mutex);

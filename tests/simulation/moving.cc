@@ -21,10 +21,10 @@ bool World::HasLetGo(int e) const {
 }
 
 // The one loss that nobody notices: a peer is killed with bytes in its FIFO, and their reader has
-// moved away from them, unannounced. The FIN looks like any other.
+// moved away from them, unannounced, or the peer has, and was killed before its agent knew. The FIN
+// looks like any other.
 bool World::MayMissBytes(int e) const {
-  return reset_ ||
-         (ends_[static_cast<size_t>(e)].cut_off && ends_[static_cast<size_t>(1 - e)].crashed);
+  return reset_ || (ends_[static_cast<size_t>(1 - e)].crashed && (ends_[0].cut_off || ends_[1].cut_off));
 }
 
 void World::AbandonOffer() {
@@ -125,29 +125,18 @@ void World::Vanish(int e) {
   auto unreachable = std::make_shared<FifoMemory>(end.theirs->fifo.capacity_bytes);
   unreachable->CutOff();
   PointTo(e, end.mine->Copy(), unreachable);
+  if (mutant_ != Mutant::kTrustOldIndex) end.send.witness = unreachable->fifo;
 }
 
-// Elsewhere, and its agent acts first. It has what it has published, but knows how far the peer has
-// read only if all was read before the freeze, or if the consumer's word was sealed by then.
+// Elsewhere. Its programs may act before its agent does. What it has published it still has, but it
+// knows how far the peer has read only if that was all: the library's own rule, see BeginFlush.
 void World::Resume() {
-  const int e = frozen_;
-  End& end = At(e);
-  Record("resumes elsewhere", e);
+  Record("resumes elsewhere", frozen_);
   left_behind_->CutOff();
   left_behind_ = nullptr;
   frozen_ = -1;
   moving_ = Moving::kAway;
-  const SendRoute route = end.send.route.load();
-  const bool unknown = route == SendRoute::kFifo &&
-                       !IsSealed(end.mine->fifo.header->consumer.load()) &&
-                       end.mine->fifo.AvailableBytes() > 0;
-  if (unknown && mutant_ != Mutant::kTrustOldIndex) {
-    ++coverage_->moves_that_reset;
-    ResetConnection();
-  } else {
-    ++coverage_->moves_without_reset;
-  }
-  LetGo(e);
+  ++coverage_->unplanned_moves;
 }
 
 }  // namespace xenloop::simulation

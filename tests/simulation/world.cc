@@ -218,5 +218,9 @@ bool VectorShadow::Readable() {
   return readable;
 }
 void VectorShadow::Ring(bool) { world_.Interrupt(end_, true); }
+void VectorShadow::Reset() {
+  ++world_.coverage_->moves_that_reset;
+  world_.ResetConnection();
+}
 
 }  // namespace xenloop::simulation

@@ -62,8 +62,8 @@ struct Coverage {
   uint64_t resets = 0;
   uint64_t planned_moves = 0;
   uint64_t kept = 0;  // ends that kept privately what they owed or were owed
-  uint64_t moves_without_reset = 0;  // unplanned
-  uint64_t moves_that_reset = 0;
+  uint64_t unplanned_moves = 0;
+  uint64_t moves_that_reset = 0;  // of these: ends that did not know how far the peer had read
   uint64_t unnoticed_losses = 0;
 };
 
@@ -149,6 +149,7 @@ class VectorShadow {
   bool Readable();
   void Ring(bool certain);
   void RingAll(bool certain) { Ring(certain); }
+  void Reset();
 
  private:
   World& world_;

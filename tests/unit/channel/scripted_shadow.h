@@ -20,6 +20,7 @@ struct ScriptedShadow {
   bool ended = false;
   bool fin_is_doubtful = false;  // reset: the kernel's count may hold a FIN
   bool ours = true;
+  bool reset = false;
   int64_t written_before = 0;  // by this connection, before the test
   int64_t read_so_far = 0;
   int rings = 0;
@@ -60,6 +61,7 @@ struct ScriptedShadow {
   int64_t ReceivedAtMost() const { return read_so_far + static_cast<int64_t>(arriving.size()); }
   bool Ended() const { return ended && arriving.empty(); }
   bool Readable() const { return ended || !arriving.empty(); }
+  void Reset() { reset = true; }
   void Ring(bool) { ++rings; }
   void RingAll(bool) { ++rings; }
 };

@@ -47,6 +47,60 @@ class StreamTest : public testing::Test {
   ScriptedShadow shadow_;
 };
 
+// A guest that was suspended without notice: the peer's memory reads as all ones from then on.
+class SuspendedTest : public StreamTest {
+ protected:
+  void SetUp() override {
+    memory_.fifo.foreign = theirs_.fifo.foreign = true;
+    send_.Offer(memory_.fifo, theirs_.fifo);
+    memory_.header()->consumer_ready.store(1);
+    ASSERT_EQ(SendText(send_, shadow_, "x"), 0);
+    ASSERT_EQ(SendText(send_, shadow_, "abcd"), 4);
+  }
+  void Suspend() { memset(static_cast<void*>(theirs_.header()), 0xff, sizeof(FifoHeader)); }
+  PlainFifo theirs_{4096};
+};
+
+TEST_F(SuspendedTest, WhatThePeerMayHaveTakenIsNotSentAgain) {
+  Suspend();
+  send_.BeginFlush(shadow_);
+  EXPECT_EQ(send_.PumpResidue(shadow_), 0);
+  EXPECT_TRUE(shadow_.reset);
+  EXPECT_EQ(shadow_.sent, "");
+}
+
+TEST_F(SuspendedTest, AllTakenGoesOnByTcp) {
+  char taken[8];
+  const iovec iov{taken, sizeof taken};
+  IovCursor destination(&iov, 1);
+  ASSERT_EQ(memory_.fifo.Consume(&destination, sizeof taken, false).bytes, 4u);
+  Suspend();
+  send_.BeginFlush(shadow_);
+  EXPECT_EQ(send_.PumpResidue(shadow_), 0);
+  EXPECT_FALSE(shadow_.reset);
+  EXPECT_EQ(SendText(send_, shadow_, "e"), kStreamUsesTcp);
+}
+
+TEST_F(SuspendedTest, WithoutASuspensionTheResidueIsSent) {
+  send_.BeginFlush(shadow_);
+  EXPECT_EQ(send_.PumpResidue(shadow_), 0);
+  EXPECT_FALSE(shadow_.reset);
+  EXPECT_EQ(shadow_.sent, "abcd");
+}
+
+TEST_F(SuspendedTest, ReceiverGoesOnByTcpWhereItStands) {
+  receive_.BecomeAware(theirs_.fifo);
+  theirs_.header()->up.store(1);
+  EXPECT_EQ(ReceiveText(receive_, shadow_, 8), "");
+  ASSERT_EQ(receive_.route.load(), ReceiveRoute::kFifo);
+  Suspend();
+  ssize_t result = 0;
+  ReceiveText(receive_, shadow_, 8, &result);
+  EXPECT_EQ(result, kStreamUsesTcp);
+  EXPECT_EQ(receive_.FifoBytes(), 0u);
+  EXPECT_TRUE(receive_.ResidueHasCome(shadow_));
+}
+
 TEST_F(StreamTest, ZeroedMemoryIsAStreamOnTcp) {
   EXPECT_EQ(SendText(send_, shadow_, "x"), kStreamUsesTcp);
   EXPECT_EQ(receive_.TryReceive(shadow_, nullptr, 1, MSG_TRUNC, true, kSelf), kStreamUsesTcp);

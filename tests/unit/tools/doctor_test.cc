@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
 
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
@@ -380,6 +381,25 @@ TEST_F(DoctorTest, EveryReasonOfTheContractHasAnExplanation) {
     EXPECT_NE(RemedyForReason(reason), "") << reason;
   }
   EXPECT_EQ(RemedyForReason("something new"), "");
+}
+
+TEST_F(DoctorTest, GuestThatASuspensionWouldKill) {
+  places_.hypervisor = directory_ / "hypervisor";
+  places_.proc = directory_ / "proc";
+  std::filesystem::create_directory(places_.hypervisor);
+  std::filesystem::create_directories(directory_ / "proc/xen");
+  const auto say = [](const std::string& path, const char* text) { std::ofstream(path) << text; };
+  CheckSuspension(places_, &findings_);
+  say(places_.hypervisor + "/type", "xen\n");
+  say(places_.hypervisor + "/guest_type", "PVH\n");
+  CheckSuspension(places_, &findings_);
+  say(places_.hypervisor + "/guest_type", "PV\n");
+  say(places_.proc + "/xen/capabilities", "control_d\n");
+  CheckSuspension(places_, &findings_);
+  EXPECT_TRUE(findings_.list().empty()) << findings_.ToString();
+  say(places_.proc + "/xen/capabilities", "");
+  CheckSuspension(places_, &findings_);
+  EXPECT_THAT(findings_.ToString(), HasSubstr("this is a PV guest"));
 }
 
 }  // namespace

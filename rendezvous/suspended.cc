@@ -66,6 +66,7 @@ void Rendezvous::BeginNewLife() {
 }
 
 void Rendezvous::KeepForGood(int descriptor) {
+  if (descriptor < 0) return;
   places_.keep(descriptor);
   kept_.push_back(descriptor);
 }

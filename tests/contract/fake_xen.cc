@@ -215,6 +215,14 @@ int FakeHeardDescriptor(uint32_t port) {
   const std::lock_guard<std::mutex> lock(mutex);
   return ports.find(port)->second.heard;
 }
+void FakeCutOff(uint32_t domid) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  const std::vector<char> ones(kPage, '\xff');
+  for (const auto& [reference, grant] : grants) {
+    if (grant.domid != domid) continue;
+    if (pwrite(grant.fd, ones.data(), kPage, static_cast<off_t>(grant.offset)) != kPage) abort();
+  }
+}
 void FailNextShare(int successes, int error) {
   const std::lock_guard<std::mutex> lock(mutex);
   share_countdown = successes;

@@ -42,6 +42,7 @@ class RendezvousTest : public testing::Test {
     Registry registry;
     std::unique_ptr<Rendezvous> daemon;
     int looks = 0;
+    int kept = 0;  // descriptors that must not be closed
   };
   // Two programs and their agents' talk.
   struct Pair {
@@ -73,6 +74,7 @@ class RendezvousTest : public testing::Test {
         return true;
       };
       places.look = [&guest] { ++guest.looks; };
+      places.keep = [&guest](int) { ++guest.kept; };
       guest.daemon = std::make_unique<Rendezvous>(std::move(places));
       EXPECT_TRUE(guest.daemon->Open().ok());
     }
@@ -271,6 +273,30 @@ TEST_F(RendezvousTest, NobodyMeetsAnybodyBeforeAMoveAndAllMeetAgainAfterOneThatF
   ASSERT_TRUE(LinksStand());
   Talk();
   EXPECT_EQ(host_.Value(kReady), "(absent)");
+}
+
+TEST_F(RendezvousTest, GuestThatWasSuspendedWithoutNoticeBeginsAnewAndClosesNothing) {
+  ASSERT_TRUE(LinksStand());
+  Pair* pair = Talk();
+  guests_[0].looks = 0;
+  FakeCutOff(1);
+  uint32_t reason = 0;
+  EXPECT_EQ(Next(pair->asking, &reason), ControlType::kLeave);
+  EXPECT_EQ(reason, static_cast<uint32_t>(RefusalReason::kSuspended));
+  const int own = guests_[0].kept;
+  EXPECT_GT(own, 0);  // the agent's event channels
+  ControlMessage keep;
+  keep.type = ControlType::kKeep;
+  const int mappings = open("/dev/null", O_RDWR | O_CLOEXEC);
+  EXPECT_TRUE(WritePacket(pair->asking, keep, &mappings, 1));
+  close(mappings);
+  EXPECT_TRUE(TurnUntil([&] { return guests_[0].kept == own + 1; }));
+  EXPECT_TRUE(TurnUntil([&] { return guests_[0].looks > 0; }));
+  ControlMessage message;
+  EXPECT_EQ(ReadPacket(pair->asking, &message), -EAGAIN);  // not before the network is back
+  Talk();
+  EXPECT_TRUE(TurnUntil([&] { return ReadPacket(pair->asking, &message) == 0; }));
+  EXPECT_EQ(guests_[1].kept, 0);
 }
 
 TEST_F(RendezvousTest, AGuestThatAsksWithoutEndDoesNotTakeAllTalks) {

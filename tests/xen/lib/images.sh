@@ -173,6 +173,7 @@ payload() {
   done
   gcc -O2 -Wall -o "$root/usr/bin/stream_fork" probe/stream_fork.c || die "cannot build stream_fork"
   g++ -std=gnu++17 -O2 -Wall -pthread -o "$root/usr/bin/moving_load" probe/moving_load.cc || die "cannot build moving_load"
+  gcc -O2 -Wall -o "$root/usr/bin/move_relay" probe/move_relay.c || die "cannot build move_relay"
   # What is under test comes as an administrator would have it: installed.
   DESTDIR=$root cmake --install "$build" --prefix /usr >"$run/logs/install.log" 2>&1 ||
     die "cmake --install failed: $(tail -n 3 "$run/logs/install.log")"

@@ -7,7 +7,8 @@
 #   create NAME [LINE...]  makes a guest, with further lines for its configuration, and waits for it
 # Each is bounded by $limit seconds (default 30). Status 125: the domain does not answer.
 
-declare -A number=([dom0]=1 [a]=2 [b]=3 [c]=4 [d]=5)       # 10.77.0.N, fd77::N, ...:0N
+declare -A number=([dom0]=1 [a]=2 [b]=3 [c]=4 [d]=5 [dom0x]=11)   # 10.77.0.N, fd77::N, ...:0N
+declare -A home=()             # the Dom0 of a guest, if not the first host's: dom0x is the second's
 
 address() { echo "10.77.0.${number[$1]}"; }
 address6() { echo "fd77::${number[$1]}"; }
@@ -27,40 +28,51 @@ $2" "${@:3}"
 dom0() { in_domain dom0 "$1"; }
 guest() { in_domain "$1" "$2"; }
 push() { in_domain "$1" "cat >'$3.new' && chmod 755 '$3.new' && mv '$3.new' '$3'" "$2"; }
-domid() { dom0 "xl domid $1"; }
+domid() { in_domain "${home[$1]:-dom0}" "xl domid $1"; }
 
 pick_ports() {
   local try busy
   for ((try = 0; try < 100; try++)); do
-    base_port=$((20000 + RANDOM % 1000 * 10))
+    base_port=$((20000 + RANDOM % 600 * 20))
     busy=$(awk -v low=$base_port '{ split($2, at, ":"); port = strtonum("0x" at[2]) }
-      port >= low && port < low + 10 { print port }' /proc/net/tcp)
+      port >= low && port < low + 20 { print port }' /proc/net/tcp)
     [[ $busy ]] || return 0
   done
   die "no free ports"
 }
 
-# start_machine: QEMU in the background; its serial line goes to $run/serial.log. The network of the
-# emulated host is closed: nothing but the forwarded ports of the loopback interface comes in, and
-# nothing goes out.
+# emulate DIRECTORY MEMORY_MB DOM0_ARGUMENTS QEMU_ARGUMENT...: QEMU in the background; its serial line goes to
+# DIRECTORY/serial.log.
+emulate() {
+  local at=$1 memory=$2 arguments=$3
+  shift 3
+  mkdir -p "$at"
+  rm -f "$at"/{serial.log,monitor,pid}
+  setsid qemu-system-x86_64 -name xenloop-lab -accel tcg,thread=multi -M q35,kernel-irqchip=off \
+    -cpu "$cpu_model" -smp 2 -m "$memory" -nodefaults -no-user-config -display none -no-reboot \
+    -kernel "$images/xen" \
+    -append "console=com1 com1=115200,8n1 loglvl=info guest_loglvl=info dom0_mem=768M,max:768M dom0_max_vcpus=1 dom0_vcpus_pin cpuidle=0" \
+    -initrd "$images/vmlinuz console=hvc0 quiet loglevel=4$arguments,$run/dom0.img" \
+    "$@" \
+    -virtfs "local,path=$run/share,mount_tag=share,security_model=none,multidevs=remap" \
+    -chardev "file,id=serial,path=$at/serial.log" -serial chardev:serial \
+    -monitor "unix:$at/monitor,server=on,wait=off" -pidfile "$at/pid" \
+    </dev/null > >(grep -v "TCG doesn.t support" >"$at/qemu.log") 2>&1 &
+}
+
+# start_machine: the host. Its network is closed: nothing but the forwarded ports of the loopback
+# interface comes in, and nothing goes out. Where a page wants two hosts, a second card leads to the other.
 start_machine() {
-  local forward="" name
+  local forward="" name join=()
   pick_ports
   for name in "${!number[@]}"; do
     forward+=",hostfwd=tcp:127.0.0.1:$((base_port + number[$name]))-$(address "$name"):9999"
   done
-  rm -f "$run"/{serial.log,monitor,pid}
-  setsid qemu-system-x86_64 -name xenloop-lab -accel tcg,thread=multi -M q35,kernel-irqchip=off \
-    -cpu "$cpu_model" -smp 2 -m "$memory_mb" -nodefaults -no-user-config -display none -no-reboot \
-    -kernel "$images/xen" \
-    -append "console=com1 com1=115200,8n1 loglvl=info guest_loglvl=info dom0_mem=768M,max:768M dom0_max_vcpus=1 dom0_vcpus_pin cpuidle=0" \
-    -initrd "$images/vmlinuz console=hvc0 quiet loglevel=4,$run/dom0.img" \
+  [[ $hosts == 1 ]] || join=(-netdev "socket,id=join,listen=127.0.0.1:$((base_port + 19))"
+    -device e1000,netdev=join,mac=52:54:00:00:77:fd)
+  emulate "$run" "$memory_mb" "" \
     -netdev "user,id=net,net=10.77.0.0/24,host=10.77.0.254,dns=10.77.0.253,dhcpstart=10.77.0.200,ipv6=off,restrict=on$forward" \
-    -device e1000,netdev=net,mac=52:54:00:00:77:fe \
-    -virtfs "local,path=$run/share,mount_tag=share,security_model=none,multidevs=remap" \
-    -chardev "file,id=serial,path=$run/serial.log" -serial chardev:serial \
-    -monitor "unix:$run/monitor,server=on,wait=off" -pidfile "$run/pid" \
-    </dev/null > >(grep -v "TCG doesn.t support" >"$run/qemu.log") 2>&1 &
+    -device e1000,netdev=net,mac=52:54:00:00:77:fe "${join[@]}"
   qemu_pid=$!
 }
 
@@ -122,7 +134,7 @@ tsc_mode="native"
 END
 }
 
-# boot_guests NAME...: all at once. From tmpfs: over 9p each read of the kernel would cost seconds.
+# boot_guests NAME...: all at once, on $host (dom0). From tmpfs: over 9p each read of the kernel would cost seconds.
 boot_guests() {
   local name script="[ -e /tmp/vmlinux ] || cp /share/vmlinux /share/guest.img /tmp/ || exit 1"
   for name; do
@@ -136,7 +148,7 @@ xl create -q /tmp/$name.cfg >/tmp/$name.create 2>&1 &"
 wait; status=0
 for name in $*; do xl domid \$name >/dev/null 2>&1 || { cat /tmp/\$name.create; status=1; }; done
 exit \$status"
-  limit=90 dom0 "$script" || return 1
+  limit=90 in_domain "${host:-dom0}" "$script" || return 1
   for name; do wait_for 90 answers "$name" || { echo "guest $name does not answer"; return 1; }; done
 }
 
@@ -149,7 +161,7 @@ create() {
 
 save_state() {
   local name
-  for name in run images build base_port qemu_pid guest_type guest_mb; do
+  for name in run images build base_port qemu_pid guest_type guest_mb hosts; do
     printf '%s=%q\n' "$name" "${!name}"
   done >"$run/state"
 }

@@ -233,7 +233,12 @@ void Rendezvous::FromAgent(Bridge* bridge) {
     int descriptor = -1;
     const bool over = bridge->stage == BridgeStage::kOver;
     const ssize_t n = ReadPacket(bridge->fd, &message, over ? &descriptor : nullptr);
-    if (descriptor >= 0) KeepForGood(descriptor);
+    if (descriptor >= 0) {
+      const bool wanted = n > 0 && message.type == ControlType::kKeep && !bridge->has_kept;
+      if (wanted) KeepForGood(descriptor);
+      if (!wanted) close(descriptor);
+      bridge->has_kept = true;
+    }
     if (n == -EAGAIN) return;
     if (n <= 0) return End(bridge, !over);
     if (over || bridge->stage == BridgeStage::kLeaving) continue;  // said before it heard; nobody listens

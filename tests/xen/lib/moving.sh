@@ -81,6 +81,7 @@ arrival() {
   local joined='map(select(.upgrades > .fallbacks)) | length >= 3'
   note "upgraded in a $(first_sample a "$1" "$joined") s, in b $(first_sample b "$1" "$joined") s after the resume;" \
     "first byte by pages $(first_sample a "$1" "map(.fifo_sent + .fifo_received) | add > $2") s," \
+    "the busy ones all $(first_sample a "$1" 'map(select(.route_send == "xen" and .route_receive == "xen")) | length >= 3') s," \
     "plain TCP goes on $(first_sample a "$1" '$again == 0') s"
 }
 # What all sides know, for the log of a failure.

@@ -10,6 +10,7 @@ off_pages a; off_pages b
 load_runs
 # Not on the shared folder, to which foreign pages cannot be written.
 dom0 'mkdir -p /saved && mount -t tmpfs -o size=450m none /saved'
+sample b  # goes on after the resume
 at=$(now)
 dom0 'xenloop save b /saved/b.image' >"$run/logs/save.out" 2>&1 || fail "save: $(tail -n 3 "$run/logs/save.out")"
 note "saved in $(since "$at") s"
@@ -24,7 +25,6 @@ dom0 'xenloop restore -p /saved/b.image; status=$?; umount /saved; exit $status'
 note "restored in $(since "$at") s"
 at=$(now)
 dom0 'xl unpause b' || fail "unpause"
-sample b
 back_on_pages a 60 "$at"
 arrival "$at" "$bytes"
 end_load

@@ -45,15 +45,44 @@ off_pages() {
   [[ $(on_pages "$1") == 0 ]] || fail "$1 is not on TCP: $(guest "$1" 'xenloop stat')"
   [[ $(shares "$1") == 0 ]] || fail "$1 still shares $(shares "$1")"
 }
-# back_on_pages NAME SECONDS: the busy ones, three in both directions.
+# back_on_pages NAME SECONDS [SINCE]: the busy ones, three in both directions.
 back_on_pages() {
   local at end
-  at=$(now) end=$((SECONDS + $2))
+  at=${3:-$(now)} end=$((SECONDS + $2))
   until at_least 6 "$1"; do
     ((SECONDS < end)) || { look_around; fail "only $(on_pages "$1") directions on pages within $2 s"; }
     sleep 0.2
   done
   note "on pages again after $(since "$at") s, as domain $(domid b)"
+}
+# sample NAME: that guest notes, again and again, its uptime, how often the connection without the library
+# has sent its oldest bytes anew, and what its streams do. To ask from here would take seconds each time.
+sample() {
+  guest "$1" 'setsid sh -c "while sleep 0.1; do read up rest </proc/uptime; again=\$(grep -i :1CF4 /proc/net/tcp | tr -s \" \" | cut -d \" \" -f 8)
+    echo \$up \$((0x\$(echo \$again | cut -d \" \" -f 1))) \$(xenloop stat --json | tr -d \"\\n\"); done" >/tmp/samples 2>/dev/null </dev/null &'
+}
+# first_sample NAME AT FILTER: seconds from AT (our clock) to the first sample of which the filter is true;
+# it finds $again and the streams.
+first_sample() {
+  local up here line again json
+  here=$(now) up=$(guest "$1" 'cut -d " " -f 1 /proc/uptime')
+  guest "$1" 'cat /tmp/samples' >"$run/logs/samples-$1"
+  while read -r line again json; do
+    awk -v a="$2" -v h="$here" -v u="$up" -v l="$line" 'BEGIN { exit !(h - u + l > a) }' || continue
+    jq -e --argjson again "$again" "[.processes[].streams[]] | $3" <<<"$json" >/dev/null 2>&1 || continue
+    awk -v a="$2" -v h="$here" -v u="$up" -v l="$line" 'BEGIN { printf "%.1f", h - u + l - a }'
+    return
+  done <"$run/logs/samples-$1"
+  echo never
+}
+# arrival AT BYTES: what took how long after the resume. TCP waits with what it had sent into the frozen
+# guest until its timer ends, and nothing that comes later may be read before that.
+arrival() {
+  local joined='map(select(.upgrades > .fallbacks)) | length >= 3'
+  note "upgraded in a $(first_sample a "$1" "$joined") s, in b $(first_sample b "$1" "$joined") s after the resume;" \
+    "first byte by pages $(first_sample a "$1" "map(.fifo_sent + .fifo_received) | add > $2") s," \
+    "the busy ones all $(first_sample a "$1" 'map(select(.route_send == "xen" and .route_receive == "xen")) | length >= 3') s," \
+    "plain TCP goes on $(first_sample a "$1" '$again == 0') s"
 }
 # What all sides know, for the log of a failure.
 look_around() {

@@ -129,6 +129,13 @@ uint32_t ChannelOfPort(uint32_t port) {
   return kNoChannel;
 }
 
+// For xenloopd to keep a copy of.
+void HandOver(Channel& channel, int device) {
+  ControlMessage keep;
+  keep.type = ControlType::kKeep;
+  SendControl(channel, keep, &devices[device], 1);
+}
+
 }  // namespace
 
 bool SeekOnXen(uint32_t slot) {
@@ -165,9 +172,12 @@ bool SeekOnXen(uint32_t slot) {
 
 bool OnBridge(uint32_t index, const ControlMessage& message, Ticket* ticket) {
   Channel& channel = agent.channels[index];
+  const bool had_devices = devices[kEvtchn] >= 0;
   if (channel.uid != 0 || channel.ready || channel.domid != kOwnKernel || !HaveTable() ||
       !TakeDevices(ticket))
     return false;
+  // What came with this talk is not used: the daemon's copy is to be of what is.
+  if (had_devices) HandOver(channel, kEvtchn);
   channel.domid = message.domid;
   channel.life = life;
   if (message.agent_id == 0) return true;  // we were sought: the other end speaks first
@@ -248,9 +258,8 @@ void NoticeSuspension(Channel& channel) {
   if (channel.life != life || devices[kEvtchn] < 0) return;
   Log("this guest was suspended without notice");
   ++life;
-  ControlMessage keep;
-  keep.type = ControlType::kKeep;
-  SendControl(channel, keep, &devices[kGntdev], 1);
+  HandOver(channel, kEvtchn);
+  HandOver(channel, kGntdev);
   sys::Call(SYS_epoll_ctl, agent.epoll_fd, EPOLL_CTL_DEL, devices[kEvtchn], 0);
   devices[kEvtchn] = devices[kGntdev] = -1;
   UseXenDescriptors(devices);

@@ -14,7 +14,8 @@
 //                                                     leads to this peer; to close is to answer
 //           or kSuspended                             from xenloopd: the descriptors of Xen are of a former
 //                                                     life; it will end the talk presently
-//   KEEP    + 1 descriptor of Xen                     to xenloopd: must not be closed when we end
+//   KEEP    + 1 descriptor of Xen                     to xenloopd: the event channels in use; after
+//                                                     kSuspended: what must not be closed when we end
 //   SEALED  slot, generation of both: "a FIFO of this stream is sealed; flush what you owe"
 //
 // A packet that begins with a capital letter and ends in a newline is a question of a tool: STAT,

@@ -32,7 +32,7 @@ struct Bridge {
   uint32_t number = 0;
   uint64_t agent_id = 0;
   int event_descriptor = -1;  // a copy of the agent's, see GiveDevices
-  bool has_kept = false;      // kOver: it has handed over what must not be closed
+  int handed_over = 0;        // kOver: so many descriptors that must not be closed
   ControlMessage seek;
   std::chrono::steady_clock::time_point told;  // when it was told to leave
 };

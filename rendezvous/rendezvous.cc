@@ -232,16 +232,12 @@ void Rendezvous::FromAgent(Bridge* bridge) {
     ControlMessage message;
     int descriptor = -1;
     const bool over = bridge->stage == BridgeStage::kOver;
-    const ssize_t n = ReadPacket(bridge->fd, &message, over ? &descriptor : nullptr);
-    if (descriptor >= 0) {
-      const bool wanted = n > 0 && message.type == ControlType::kKeep && !bridge->has_kept;
-      if (wanted) KeepForGood(descriptor);
-      if (!wanted) close(descriptor);
-      bridge->has_kept = true;
-    }
+    const ssize_t n = ReadPacket(bridge->fd, &message, &descriptor);
+    const bool keep = n > 0 && message.type == ControlType::kKeep;
+    if (descriptor >= 0) Keep(bridge, keep, descriptor);
     if (n == -EAGAIN) return;
     if (n <= 0) return End(bridge, !over);
-    if (over || bridge->stage == BridgeStage::kLeaving) continue;  // said before it heard; nobody listens
+    if (over || keep || bridge->stage == BridgeStage::kLeaving) continue;  // said before it heard; nobody listens
     Link* link = LinkTo(bridge->domid);
     if (bridge->stage == BridgeStage::kAsked && bridge->domid == kNoDomid &&
         message.type == ControlType::kSeek) {

@@ -78,6 +78,7 @@ class Rendezvous {
   void NoticeSuspension();
   void BeginNewLife();
   void KeepForGood(int descriptor);
+  void Keep(Bridge* bridge, bool wanted, int descriptor);
 
   const RendezvousPlaces places_;
   PeerTable peers_;

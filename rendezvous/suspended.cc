@@ -7,6 +7,8 @@
 // end; and everything begins anew with fresh ones.
 #include <unistd.h>
 
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "channel/xen/xen_transport.h"
 #include "rendezvous/rendezvous.h"
@@ -63,6 +65,19 @@ void Rendezvous::BeginNewLife() {
     bridge->told = Clock::now();
     if (!WritePacket(bridge->fd, suspended)) End(bridge, /*tell=*/false);
   }
+}
+
+// A descriptor that came from an agent.
+void Rendezvous::Keep(Bridge* bridge, bool wanted, int descriptor) {
+  constexpr int kOfEach = 2;  // event channels, mappings
+  if (wanted && bridge->stage == BridgeStage::kOver && bridge->handed_over < kOfEach) {
+    ++bridge->handed_over;
+    KeepForGood(descriptor);
+    return;
+  }
+  // The event channels that the agent uses may be those of an earlier talk.
+  if (wanted && bridge->event_descriptor >= 0) std::swap(bridge->event_descriptor, descriptor);
+  close(descriptor);
 }
 
 void Rendezvous::KeepForGood(int descriptor) {

@@ -27,6 +27,9 @@ struct Pair {
 
 struct Pair MakePair(enum Kind kind);
 void ClosePair(struct Pair* pair);
+// Returns once `bytes` are there to be read: what was written in several calls arrives at a TCP
+// socket in several segments, the last of them possibly later (ksoftirqd), also on loopback.
+void AwaitBytes(int fd, int bytes);
 // Does `out` (still) lead to `in`?
 void ExpectConnected(int out, int in);
 const char* KindName(enum Kind kind);
@@ -39,6 +42,19 @@ static inline long Outcome(long result) { return result == -1 ? -errno : result;
 
 void Expect(const char* file, int line, const char* what, long got, long want);
 #define EXPECT(call, want) (errno = 0, Expect(__FILE__, __LINE__, #call, Outcome(call), want))
+// For a call on a descriptor that has just been closed: its number may be in use again for moments,
+// by the agent on its way to a high one (D-5). Tried for 2 s at most.
+#define EXPECT_CLOSED(call)                             \
+  do {                                                  \
+    long outcome = 0;                                   \
+    for (int tries = 0; tries < 2000; ++tries) {        \
+      errno = 0;                                        \
+      outcome = Outcome(call);                          \
+      if (outcome == -EBADF) break;                     \
+      usleep(1000);                                     \
+    }                                                   \
+    Expect(__FILE__, __LINE__, #call, outcome, -EBADF); \
+  } while (0)
 #define EXPECT_TRUE(condition) Expect(__FILE__, __LINE__, #condition, !!(condition), 1)
 
 // Declares `name` as a local pointer to the exported symbol of that name, of the type of `like`.

@@ -6,6 +6,7 @@
 #include <arpa/inet.h>
 #include <dlfcn.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 
 #include "tests/abi/calls.h"
@@ -81,6 +82,15 @@ struct Pair MakePair(enum Kind kind) {
 void ClosePair(struct Pair* pair) {
   EXPECT(close(pair->fds[0]), 0);
   EXPECT(close(pair->fds[1]), 0);
+}
+
+void AwaitBytes(int fd, int bytes) {
+  int there = 0;
+  for (int tries = 0; tries < 5000 && there < bytes; ++tries) {
+    if (tries > 0) usleep(1000);
+    EXPECT(ioctl(fd, FIONREAD, &there), 0);
+  }
+  EXPECT(there, bytes);
 }
 
 int InChild(void (*body)(void*), void* argument) {

@@ -62,6 +62,7 @@ static void TestPlural(enum Kind kind) {
 
   memset(buffer, 0, sizeof buffer);
   Fill(messages, iovs, 4, 3);
+  AwaitBytes(pair.fds[0], 9);
   EXPECT(recvmmsg(pair.fds[0], messages, 4, MSG_WAITFORONE, NULL), 3);
   EXPECT(memcmp(buffer, "onetwosix", 9), 0);
   EXPECT_TRUE(messages[0].msg_len == 3 && messages[2].msg_len == 3);

@@ -14,8 +14,8 @@ struct SendStream {
   KernelUsers<SendRoute> kernel_users;
   std::atomic<uint32_t> defer_switch{
       0};  // the next send goes to the kernel although an offer stands
-  std::atomic<uint32_t> blocked{
-      0};  // a send found the FIFO full: room is news (edge-triggered readiness)
+  std::atomic<uint32_t> found_full{
+      0};  // how often a send found the FIFO full: then room is news (edge-triggered readiness)
   std::atomic<int32_t> pending_error{0};  // met by the agent; belongs to the program's next send
   Fifo fifo;                              // ours: we are the producer
   uint64_t known_consumer = 0;
@@ -167,7 +167,7 @@ struct SendStream {
         RequestDoorbell(fifo.header->producer_waiting);
         const FifoResult again = fifo.Produce(source, known_consumer, self.cpu);
         if (again.bytes == 0 && again.state == FifoState::kOpen) {
-          blocked.store(1, std::memory_order_relaxed);
+          found_full.fetch_add(1, std::memory_order_relaxed);
           return -EAGAIN;
         }
         if (again.bytes > 0) {

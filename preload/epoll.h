@@ -1,8 +1,8 @@
 // Epoll sets as this library sees them. Every registration stays in the kernel's set, so nesting,
 // sharing and closing keep the kernel's semantics. While a socket is accelerated its registration
-// is *converted*: in the kernel it carries a tag instead of the program's data and no EPOLLOUT (the
-// shadow socket is always writable), and the set holds our doorbell; EpollWait turns both back into
-// what the program registered.
+// is *converted*: in the kernel it carries a tag instead of the program's data and, if it is
+// level-triggered, no EPOLLOUT (the shadow socket is always writable), and the set holds our
+// doorbell; EpollWait turns both back into what the program registered.
 //
 // Locks: `registrations_lock` guards structure (who is registered where, who is converted), a set's
 // own lock what a wait looks at. Order: registrations_lock, then a set's lock, then a stream's.
@@ -29,13 +29,14 @@ struct Registration {
   bool disabled;      // one-shot, has fired
   bool fired_plain;   // it fired before it was converted: that event comes under its own data
   bool kernel_out;    // the kernel is asked for EPOLLOUT: sends go by TCP, and it is full
-  bool out_reported;  // edge-triggered: room has been told
+  bool out_reported;  // edge-triggered: room has been told, and no send has come short since
   int fd;
   uint32_t events;  // as the program gave them
   uint64_t data;
-  uint64_t token;     // the look at the set that has evaluated it last
-  int position;       // where that look put its event; -1: it had none
-  uint64_t reported;  // edge-triggered: the producer index at the last report
+  uint64_t token;       // the look at the set that has evaluated it last
+  uint32_t found_full;  // by the side's count, when room was told
+  int position;         // where that look put its event; -1: it had none
+  uint64_t reported;    // edge-triggered: the producer index at the last report
   Side* side;
   EpollSet* set;
   uint32_t next_of_side;                  // index + 1

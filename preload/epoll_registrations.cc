@@ -20,10 +20,12 @@ uint32_t in_doubt;
 
 namespace {
 
-// The program's flags that we do not hand on: the shadow socket is always writable, and one-shot is
-// counted here.
-constexpr uint32_t kKeptFromKernel =
-    EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND | EPOLLONESHOT | EPOLLWAKEUP;
+// The program's flags that we do not hand on: one-shot is counted here; and the shadow socket is
+// always writable, which an edge-triggered registration is told only after a send came short.
+constexpr uint32_t kRoom = EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND;
+constexpr uint32_t KeptFromKernel(uint32_t events) {
+  return EPOLLONESHOT | EPOLLWAKEUP | ((events & EPOLLET) != 0 ? 0 : kRoom);
+}
 
 SideRegistrations of_side[kMaxSides];
 Registration* registrations;
@@ -153,7 +155,7 @@ void EnterConverted(EpollSet* set, Registration* registration) {
 int TellKernel(EpollSet* set, int operation, uint32_t index, const Registration* registration) {
   const uint32_t events =
       registration->disabled ? static_cast<uint32_t>(EPOLLET)
-                             : (registration->events & ~kKeptFromKernel) |
+                             : (registration->events & ~KeptFromKernel(registration->events)) |
                                    (registration->kernel_out ? static_cast<uint32_t>(EPOLLOUT) : 0);
   return KernelControl(set->epfd, operation, registration->fd, events, TagOf(index));
 }

@@ -36,7 +36,9 @@ uint32_t Evaluate(uint32_t index, uint32_t from_kernel, Self self) {
         KernelEvents(registration->fd, side, static_cast<short>(wanted & kOfPoll))));
   }
   uint32_t events = from_kernel & ((wanted & ~kWrite) | kAlways);
-  if (edge && side->send.blocked.load(std::memory_order_relaxed) != 0)
+  // Room is news: on the FIFO after a send that found none, on TCP when the kernel says so.
+  const uint32_t found_full = side->send.found_full.load(std::memory_order_relaxed);
+  if ((from_kernel & kWrite) != 0 || found_full != registration->found_full)
     registration->out_reported = false;
   const bool want_room = (wanted & kWrite) != 0 && !(edge && registration->out_reported);
   const FifoReadiness ready = ReadinessOf(registration->fd, side, want_room, self);
@@ -48,8 +50,9 @@ uint32_t Evaluate(uint32_t index, uint32_t from_kernel, Self self) {
   }
   const bool room =
       want_room && (ready.out || (ready.out_from_kernel && KernelWritable(registration->fd)));
-  // While sends go by TCP it is the kernel that must wake us when there is room again.
-  const bool ask_kernel = want_room && !room && ready.out_from_kernel;
+  // While sends go by TCP it is the kernel that must wake us when there is room again; its edges
+  // come unasked.
+  const bool ask_kernel = want_room && !room && ready.out_from_kernel && !edge;
   if (ask_kernel != registration->kernel_out) {
     // Told first: who is interrupted between the two tells it again.
     Registration asking = *registration;
@@ -60,16 +63,15 @@ uint32_t Evaluate(uint32_t index, uint32_t from_kernel, Self self) {
   if (room) {
     events |= kWrite & wanted;
     news = true;
-    if (edge) {
-      registration->out_reported = true;
-      side->send.blocked.store(0, std::memory_order_relaxed);
-    }
+    registration->out_reported = true;
+    registration->found_full = found_full;
   }
   if (!news || events == 0) return 0;
   // As the kernel does, an edge tells the whole state: room that was told before is told again with
   // new data.
-  if (edge && (wanted & kWrite) != 0 && !room &&
-      side->send.blocked.load(std::memory_order_relaxed) == 0) {
+  if (edge && registration->out_reported && (wanted & kWrite) != 0 &&
+      (side->send.route.load(std::memory_order_relaxed) == SendRoute::kFifo ||
+       KernelWritable(registration->fd))) {
     events |= kWrite & wanted;
   }
   if (edge && ready.in) events |= kRead & wanted;
@@ -152,8 +154,10 @@ int Translate(EpollSet* set, epoll_event* events, int first, int count, uint64_t
     Registration* registration = RegistrationAt(index);
     if (registration == nullptr || !registration->in_use || registration->set != set) continue;
     if (registration->token == token && registration->position >= 0) {
-      events[registration->position].events |=
-          events[i].events & ((registration->events & ~kWrite) | kAlways);
+      epoll_event& told = events[registration->position];
+      told.events |= events[i].events & ((registration->events & ~kWrite) | kAlways);
+      if ((told.events & kWrite) == 0 && (events[i].events & kWrite) != 0)
+        registration->out_reported = false;  // the next look tells it
       continue;
     }
     if (registration->disabled && (events[i].events & ~kAlways) != 0)

@@ -166,6 +166,33 @@ TEST_P(EpollEdgeTest, WriteUntilEagainLosesNoEdge) {
   peer().ExpectMoved(kBytes);
 }
 
+// A send that the socket takes in part, or not at all, makes room news: whatever the route was when
+// room was told, and whatever it is when the send comes short.
+TEST_P(EpollEdgeTest, RoomIsNewsAfterAShortSendOnEveryRoute) {
+  EpollSet another;
+  ASSERT_EQ(set_.Add(fd(), kIn | kOut | EPOLLRDHUP | EPOLLET), Done(0));
+  ASSERT_EQ(another.Add(fd(), kOut | EPOLLET), Done(0));
+  std::vector<char> buffer(100000);
+  for (int round = 0; round < 4; ++round) {
+    ASSERT_NE(set_.Next(kSoonMs) & kOut, 0u) << round;
+    ASSERT_EQ(another.Next(kSoonMs), kOut) << round;
+    MarkAndForgetItsEvents();
+    while (CurrentMode() == Mode::kSwitching && !another.Quiet()) {
+    }
+    size_t total = 0;
+    size_t count = 0;
+    do {
+      pair().sent.Fill(buffer.data(), buffer.size());
+      const ssize_t sent = send(fd(), buffer.data(), buffer.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+      count = sent < 0 ? 0 : sent;
+      pair().sent.Advance(count);
+      total += count;
+    } while (count == buffer.size());
+    peer().StartReceive(total, {200000, 0});
+    peer().ExpectMoved(total);
+  }
+}
+
 TEST_P(EpollEdgeTest, OneShotReportsOnceUntilItIsArmedAgain) {
   ASSERT_EQ(set_.Add(fd(), kIn | EPOLLONESHOT, 5), Done(0));
   EXPECT_TRUE(set_.Quiet());

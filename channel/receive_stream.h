@@ -35,6 +35,9 @@ struct ReceiveStream {
   uint64_t switch_offset = 0;            // of the last FIFO, once we know it
   uint64_t residue_begin = 0;            // FIFO indices of what it owed; valid while residue_due
   uint64_t residue_end = 0;
+  // Where the last FIFO ended for us, and which it was, for a peer that has lost sight of it.
+  uint64_t last_consumed = 0;
+  uint64_t last_identity = 0;
   // TCP bytes that the program has taken, counted by us while residue_due: the kernel's own count
   // does not say in the end whether a FIN is among them.
   std::atomic<uint64_t> tcp_position{0};
@@ -85,7 +88,11 @@ struct ReceiveStream {
     fifo.Seal();
     WakeEverybody(fifo, shadow);
     const uint64_t consumed = IndexOf(fifo.header->consumer.load(std::memory_order_relaxed));
-    if (consumed < kNever) finished_bytes += consumed;  // else cut off
+    if (consumed < kNever) {  // else cut off
+      finished_bytes += consumed;
+      last_consumed = consumed;
+      last_identity = fifo.header->identity;
+    }
     if (was == ReceiveRoute::kFifo) owed.store(fifo.AvailableBytes(), std::memory_order_relaxed);
     const bool begun =
         was != ReceiveRoute::kAware || fifo.header->up.load(std::memory_order_acquire) != 0;

@@ -6,7 +6,14 @@
 
 namespace xenloop {
 
-enum class SendRoute : uint32_t { kTcp, kOffered, kSwitching, kFifo, kFlushing };
+enum class SendRoute : uint32_t {
+  kTcp,
+  kOffered,
+  kSwitching,
+  kFifo,
+  kFlushing,  // the FIFO is sealed; the residue goes to TCP first
+  kAsking,    // cut off from the peer, with a residue: where that begins, only the peer knows
+};
 
 struct SendStream {
   RecoverableLock lock;
@@ -15,12 +22,12 @@ struct SendStream {
   std::atomic<uint32_t> defer_switch{
       0};  // the next send goes to the kernel although an offer stands
   std::atomic<uint32_t> found_full{
-      0};  // how often a send found the FIFO full: then room is news (edge-triggered readiness)
+      0};  // how often a send found no room of ours: then room is news (edge-triggered readiness)
   std::atomic<int32_t> pending_error{0};  // met by the agent; belongs to the program's next send
   Fifo fifo;                              // ours: we are the producer
   uint64_t known_consumer = 0;
   uint64_t window = ~0ull;
-  uint64_t residue_begin = 0;  // FIFO indices of the residue; valid while kFlushing
+  uint64_t residue_begin = 0;  // FIFO indices of the residue; valid while kFlushing, kAsking
   uint64_t residue_end = 0;
   uint64_t residue_in_doubt = 0;  // a thread is, or died, giving residue to the kernel
   uint64_t flush_base = 0;         // TCP bytes written when the flush began
@@ -28,6 +35,10 @@ struct SendStream {
   Fifo witness;  // the peer's FIFO, if it is another guest's: gone, our own is a copy that it does not see
 
   static bool IsKernelRoute(SendRoute r) { return r == SendRoute::kTcp; }
+  // What this direction has taken from the program stands before what TCP is given.
+  static bool IsOwing(SendRoute r) { return r == SendRoute::kFlushing || r == SendRoute::kAsking; }
+  // Whether there is room is for us to say, and not for the kernel.
+  static bool HoldsRoom(SendRoute r) { return r == SendRoute::kFifo || r == SendRoute::kAsking; }
 
   bool EnterKernel() {
     if (route.load(std::memory_order_relaxed) == SendRoute::kOffered &&
@@ -78,7 +89,7 @@ struct SendStream {
   template <typename Shadow>
   void BeginFlush(Shadow& shadow) {
     const SendRoute was = route.load(std::memory_order_relaxed);
-    if (was == SendRoute::kFlushing || was == SendRoute::kTcp) return;
+    if (IsOwing(was) || was == SendRoute::kTcp) return;
     fifo.Seal();
     WakeEverybody(fifo, shadow);
     if (was != SendRoute::kFifo) {
@@ -93,20 +104,35 @@ struct SendStream {
     // Without, the peer reads on in the page as it was when we were suspended, we do not know how far, nor
     // what of ours was written after that. Only if all is taken both ends are at the same byte.
     if (witness && witness.CutOff() && residue_begin != residue_end) {
-      shadow.Reset();
-      residue_begin = residue_end;
+      route.store(SendRoute::kAsking, std::memory_order_release);
+    } else {
+      Owe(shadow);
     }
-    finished_bytes += residue_begin;
-    residue_in_doubt = 0;
-    // Modulo 2^64: the index may be anything that a hostile consumer has written.
-    flush_base = static_cast<uint64_t>(shadow.Written()) - residue_begin;
-    route.store(SendRoute::kFlushing, std::memory_order_release);
+  }
+
+  // Under the lock, signals blocked. The peer has sealed the page that it reads in: it has taken
+  // `consumed` bytes of the FIFO, and takes no more from there. What is impossible to be is no answer.
+  template <typename Shadow>
+  void Settle(Shadow& shadow, uint64_t consumed) {
+    if (route.load(std::memory_order_relaxed) != SendRoute::kAsking) return;
+    if (consumed - residue_begin > residue_end - residue_begin) return GiveUp(shadow);
+    residue_begin = consumed;
+    Owe(shadow);
+  }
+  // Nobody can say: both programs are told that the connection is broken.
+  template <typename Shadow>
+  void GiveUp(Shadow& shadow) {
+    if (route.load(std::memory_order_relaxed) != SendRoute::kAsking) return;
+    shadow.Reset();
+    residue_begin = residue_end;
+    Owe(shadow);
   }
 
   // Under the lock, signals blocked. Sends what the FIFO still owed. 0 when all is on TCP, else
   // -EAGAIN.
   template <typename Shadow>
   int PumpResidue(Shadow& shadow) {
+    if (route.load(std::memory_order_relaxed) == SendRoute::kAsking) return -EAGAIN;
     Recover(shadow);
     if (route.load(std::memory_order_relaxed) != SendRoute::kFlushing) return 0;
     while (residue_begin != residue_end) {
@@ -203,8 +229,11 @@ struct SendStream {
         BeginFlush(shadow);
         [[fallthrough]];
       case SendRoute::kFlushing:
-        if (PumpResidue(shadow) != 0) return -EAGAIN;
-        return TakePendingError();
+      case SendRoute::kAsking:
+        if (PumpResidue(shadow) == 0) return TakePendingError();
+        if (route.load(std::memory_order_relaxed) == SendRoute::kAsking)
+          found_full.fetch_add(1, std::memory_order_relaxed);
+        return -EAGAIN;
     }
     return kStreamUsesTcp;
   }
@@ -224,6 +253,16 @@ struct SendStream {
   uint64_t FifoBytes() const {
     if (route.load(std::memory_order_relaxed) != SendRoute::kFifo) return finished_bytes;
     return finished_bytes + IndexOf(fifo.header->producer.load(std::memory_order_relaxed));
+  }
+
+ private:
+  template <typename Shadow>
+  void Owe(Shadow& shadow) {
+    finished_bytes += residue_begin;
+    residue_in_doubt = 0;
+    // Modulo 2^64: the index may be anything that a hostile consumer has written.
+    flush_base = static_cast<uint64_t>(shadow.Written()) - residue_begin;
+    route.store(SendRoute::kFlushing, std::memory_order_release);
   }
 };
 

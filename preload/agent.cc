@@ -116,9 +116,8 @@ void* AgentMain(void*) {
     }
     TakeOurs(Arena()->service, ServiceSide);
     TakeOurs(Arena()->wanted, [](uint32_t slot) { ConsiderSide(slot); });
-    const int reclaim_ms = ReclaimIdleMemory();
-    timeout_ms =
-        Sooner(Sooner(reclaim_ms, RetryPostponed()), Sooner(AcceptPostponed(), ForgiveRinging()));
+    timeout_ms = Sooner(Sooner(ReclaimIdleMemory(), RetryPostponed()),
+                        Sooner(Sooner(AcceptPostponed(), ForgiveRinging()), AskAgain()));
   }
 }
 

@@ -47,8 +47,10 @@ void AgentAfterFork();
 // fork: the child drops the parent's agent; it starts its own when it first needs one.
 void AgentForkedChild();
 // Before the process ends or execs: finishes flushes that are under way, for at most
-// `milliseconds`.
+// `milliseconds`. A connection that could not be settled by then is reset.
 void AgentDrain(int milliseconds);
+// Nobody has said (yet) where the residue of this side begins, and it cannot wait: a reset.
+void StopAsking(Side* side);
 // A side with FIFO memory is closed for good: the agent releases the memory, then the slot.
 // `lingering_fd`: a duplicate that still owes a residue and is then closed (shut down first), or
 // -1.

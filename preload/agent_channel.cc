@@ -225,6 +225,8 @@ bool HandlePacket(uint32_t index, const ControlMessage& message, Ticket* ticket)
     LeavePeer(index, RefusalText(message.refusal));
     return true;
   }
+  if (message.type == ControlType::kWhere) return OnWhere(index, message);
+  if (message.type == ControlType::kStands) return OnStands(index, message);
   // A SEEK that found nobody is refused before there is a talk.
   if (!channel.ready && message.type != ControlType::kRefuse) return false;
   switch (message.type) {

@@ -54,7 +54,7 @@ void FallBack(int fd, Side* side, const char* reason) {
       LockScope scope(side->send.lock, tid);
       const SendRoute route = side->send.route.load(std::memory_order_relaxed);
       if (route != SendRoute::kTcp && FindSide(fd) == side) {
-        ended = route != SendRoute::kFlushing;
+        ended = !SendStream::IsOwing(route);
         side->send.BeginFlush(shadow);
         pending = side->send.PumpResidue(shadow) != 0;
       }
@@ -97,12 +97,27 @@ void AgentDrain(int milliseconds) {
       }
       Side* side = SideAt(slot);
       pending = IsOurs(side) && side->in_use.load(std::memory_order_relaxed) != 0 &&
-                (side->send.route.load(std::memory_order_acquire) == SendRoute::kFlushing);
+                SendStream::IsOwing(side->send.route.load(std::memory_order_acquire));
     }
-    if (!pending || sys::MonotonicNs() >= end) return;
+    if (!pending) return;
+    if (sys::MonotonicNs() >= end) break;
     const timespec nap{0, 1000000};
     sys::Call(SYS_nanosleep, reinterpret_cast<long>(&nap), 0);
   }
+  // What a FIFO still holds when we end would be missing at a clean end of the stream.
+  for (uint32_t slot = 0; slot < kMaxSides; ++slot) {
+    if (IsOurs(SideAt(slot))) StopAsking(SideAt(slot));
+  }
+}
+
+void StopAsking(Side* side) {
+  if (side->send.route.load(std::memory_order_acquire) != SendRoute::kAsking) return;
+  const int lingering_fd = agent.sides[SlotOf(side)].lingering_fd;
+  const int fd = lingering_fd >= 0 ? lingering_fd : side->fd.load(std::memory_order_acquire);
+  SocketShadow shadow(fd, side);
+  sys::SignalsBlocked blocked;
+  LockScope scope(side->send.lock, CurrentTid());
+  if (lingering_fd >= 0 || FindSide(fd) == side) side->send.GiveUp(shadow);
 }
 
 void AgentRelease(Side* side, int lingering_fd) {

@@ -25,6 +25,7 @@ struct Channel {
   bool in_use = false;
   bool ready = false;    // HELLO received
   bool leaving = false;  // told to; closed as soon as nothing of it is left
+  bool asks = false;     // to our xenloopd, for questions of agent_position.cc
   uint64_t agent_id = 0;
   uint64_t netns_cookie = 0;
   int32_t pid = 0;
@@ -56,6 +57,7 @@ struct AgentSide {
   uint32_t peer_slot = 0;
   uint32_t peer_generation = 0;
   int lingering_fd = -1;
+  uint64_t ask_until_ns = 0;  // 0: nothing is asked about our FIFO
   uint64_t seen_index = 0;  // of our FIFO's producer, at the last look for idle memory
   bool discarded = true;    // no page of our FIFO's data has been used since it was given back
   Tuple tuple;
@@ -155,7 +157,17 @@ void OnRefuse(uint32_t channel, const ControlMessage& message);
 void OnSealed(uint32_t channel, const ControlMessage& message);
 void FallBackEverything(const char* reason);
 
+// agent_position.cc: after a suspension without notice
+// Our FIFO was cut off from its reader: asks where that stands.
+void AskPosition(uint32_t slot);
+// Milliseconds until something is to be asked again, or given up; -1: nothing is asked.
+int AskAgain();
+// Both from our xenloopd. False: it breaks the protocol.
+bool OnWhere(uint32_t channel, const ControlMessage& message);
+bool OnStands(uint32_t channel, const ControlMessage& message);
+
 // agent_xen.cc
+long ConnectToDaemon();  // -errno
 // The peer of a published side may be in another guest: asks our xenloopd. False: it is not. Both
 // ends ask: the one that publishes first is told that nobody holds the other end, and to ask again
 // and again costs the daemons of both guests; the second finds it.

@@ -48,20 +48,6 @@ bool HaveTable() {
   return false;
 }
 
-long ConnectToDaemon() {
-  const long fd =
-      sys::MakeDescriptor(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd < 0) return fd;
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  strcpy(address.sun_path, kDaemonSocket);
-  const long result =
-      sys::Call(SYS_connect, fd, reinterpret_cast<long>(&address), sizeof address);
-  if (result == 0) return fd;
-  sys::Close(static_cast<int>(fd));
-  return result;
-}
-
 // The daemon's descriptors become ours. It keeps copies: an event channel's last descriptor must not
 // be closed after the guest has been resumed elsewhere unprepared (the kernel dies of that).
 bool TakeDevices(Ticket* ticket) {
@@ -137,6 +123,20 @@ void HandOver(Channel& channel, int device) {
 }
 
 }  // namespace
+
+long ConnectToDaemon() {
+  const long fd =
+      sys::MakeDescriptor(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return fd;
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  strcpy(address.sun_path, kDaemonSocket);
+  const long result =
+      sys::Call(SYS_connect, fd, reinterpret_cast<long>(&address), sizeof address);
+  if (result == 0) return fd;
+  sys::Close(static_cast<int>(fd));
+  return result;
+}
 
 bool SeekOnXen(uint32_t slot) {
   AgentSide& note = agent.sides[slot];

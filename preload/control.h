@@ -16,6 +16,11 @@
 //                                                     life; it will end the talk presently
 //   KEEP    + 1 descriptor of Xen                     to xenloopd: the event channels in use; after
 //                                                     kSuspended: what must not be closed when we end
+//   WHERE   tuple as the other end sees it, words:    to xenloopd, after a suspension without notice, and
+//           identity of the sender's FIFO             from there to the agent at the other end (tuple as it
+//                                                     sees it): where did your reading of this FIFO end?
+//   STANDS  slot, generation of the question, words:  the answer, the same way back. Who does not know
+//           identity, bytes consumed                  says nothing
 //   SEALED  slot, generation of both: "a FIFO of this stream is sealed; flush what you owe"
 //
 // A packet that begins with a capital letter and ends in a newline is a question of a tool: STAT,
@@ -32,7 +37,7 @@ namespace xenloop {
 inline constexpr uint32_t kControlMagic = 0x584c4354;  // "XLCT"
 inline constexpr uint32_t kControlVersion = 2;
 
-enum class ControlType : uint32_t { kHello = 1, kOffer, kJoin, kRefuse, kSealed, kSeek, kBridge, kLeave, kKeep };
+enum class ControlType : uint32_t { kHello = 1, kOffer, kJoin, kRefuse, kSealed, kSeek, kBridge, kLeave, kKeep, kWhere, kStands };
 
 // Why an offer is refused, in words that `xenloop stat` shows at the other end.
 enum class RefusalReason : uint32_t {
@@ -62,7 +67,7 @@ struct ControlMessage {
   uint32_t domid = 0;  // BRIDGE
   Tuple tuple;         // OFFER, SEEK
   uint32_t reserved = 0;
-  uint64_t words[4] = {0, 0, 0, 0};  // the ticket, between domains
+  uint64_t words[4] = {0, 0, 0, 0};  // the ticket, between domains; WHERE, STANDS
 };
 static_assert(sizeof(Tuple) == 36);
 static_assert(sizeof(ControlMessage) == 128);

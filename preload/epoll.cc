@@ -221,7 +221,7 @@ void EpollSetIsShared(EpollSet* set) {
   const auto on_fifo = [](const Side* side) {
     const SendRoute send = side->send.route.load(std::memory_order_acquire);
     const ReceiveRoute receive = side->receive.route.load(std::memory_order_acquire);
-    return (send != SendRoute::kTcp && send != SendRoute::kFlushing) ||
+    return (send != SendRoute::kTcp && !SendStream::IsOwing(send)) ||
            (receive != ReceiveRoute::kTcp && receive != ReceiveRoute::kInherited);
   };
   // Collected first, as above.

@@ -70,7 +70,7 @@ uint32_t Evaluate(uint32_t index, uint32_t from_kernel, Self self) {
   // As the kernel does, an edge tells the whole state: room that was told before is told again with
   // new data.
   if (edge && registration->out_reported && (wanted & kWrite) != 0 &&
-      (side->send.route.load(std::memory_order_relaxed) == SendRoute::kFifo ||
+      (SendStream::HoldsRoom(side->send.route.load(std::memory_order_relaxed)) ||
        KernelWritable(registration->fd))) {
     events |= kWrite & wanted;
   }

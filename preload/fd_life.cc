@@ -91,10 +91,11 @@ void CloseAttached(int fd, Side* side) {
       FdTable::SetPrivate(lingering);
     } else {  // no descriptor left for the agent to go on with: this close waits
       const uint64_t end = sys::MonotonicNs() + static_cast<uint64_t>(kLongestFlushMs) * 1000000u;
-      while (pending && SleepUntilWritable(fd, end) == 0) {
+      while (pending && SleepUntilSettled(fd, side, end) == 0) {
         LockScope scope(side->send.lock, tid);
         pending = side->send.PumpResidue(shadow) != 0;
       }
+      StopAsking(side);
     }
   } else if (unread) {
     const linger reset{1, 0};
@@ -260,11 +261,12 @@ void FallBackToTcp(int fd, const char* reason, bool pin) {
   side->reason.store(reason, std::memory_order_relaxed);
   // Whoever writes next does not pass through us: all that the FIFO owed must be in TCP before.
   const uint64_t end = sys::MonotonicNs() + static_cast<uint64_t>(kLongestFlushMs) * 1000000u;
-  while (side->send.route.load(std::memory_order_acquire) == SendRoute::kFlushing &&
+  while (SendStream::IsOwing(side->send.route.load(std::memory_order_acquire)) &&
          sys::MonotonicNs() < end) {
-    SleepUntilWritable(fd, end);
+    SleepUntilSettled(fd, side, end);
     FallBack(fd, side, reason);
   }
+  StopAsking(side);
 }
 
 }  // namespace xenloop

@@ -133,10 +133,10 @@ struct Waited : Abandonable {
       Side* side = FindSide(fds[i].fd);
       if (side == nullptr) continue;
       if (side->receive.EnterKernel(self)) counted[i] = side;
-      const bool sends_by_fifo =
-          side->send.route.load(std::memory_order_relaxed) == SendRoute::kFifo;
-      if (counted[i] == nullptr || sends_by_fifo) accelerated = true;
-      if (sends_by_fifo) {
+      const bool room_is_ours =
+          SendStream::HoldsRoom(side->send.route.load(std::memory_order_relaxed));
+      if (counted[i] == nullptr || room_is_ours) accelerated = true;
+      if (room_is_ours) {
         kernel[i].events = static_cast<short>(fds[i].events & ~kWrite);
       }
     }

@@ -43,10 +43,9 @@ FifoReadiness ReadinessOf(int fd, Side* side, bool want_room, Self self) {
   }
   if (!want_room) return ready;
   LockScope scope(side->send.lock, self.tid);
-  if (side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo) {
-    ready.out_from_kernel = true;
-    return ready;
-  }
+  const SendRoute route = side->send.route.load(std::memory_order_relaxed);
+  ready.out_from_kernel = !SendStream::HoldsRoom(route);
+  if (route != SendRoute::kFifo) return ready;
   const Fifo& fifo = side->send.fifo;
   const auto has_room = [&fifo] {
     return fifo.FreeBytes() >= fifo.WakeThresholdBytes() || fifo.Sealed();

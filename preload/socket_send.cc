@@ -54,9 +54,8 @@ int WaitForRoom(int fd, Side* side, SendWait* wait, bool partial, Self self) {
     wait->deadline = DeadlineAfter(side->send_timeout_us.load(std::memory_order_relaxed));
     wait->deadline_known = true;
   }
-  if (side->send.route.load(std::memory_order_acquire) == SendRoute::kFlushing) {
-    return SleepUntilWritable(fd, wait->deadline);
-  }
+  if (SendStream::IsOwing(side->send.route.load(std::memory_order_acquire)))
+    return SleepUntilSettled(fd, side, wait->deadline);
   if (wait->request.word == nullptr) {
     if (SpinFor(side, Wanted::kRoom, self)) return 0;
     wait->request = RequestWake(fd, side, Wanted::kRoom, self);
@@ -80,7 +79,7 @@ bool MayUseFifo(int fd, Side* side, int flags) {
     return true;
   }
   // What TCP does not take at once stands before this call's bytes; TrySend says so.
-  return side->send.route.load(std::memory_order_acquire) == SendRoute::kFlushing;
+  return SendStream::IsOwing(side->send.route.load(std::memory_order_acquire));
 }
 
 }  // namespace

@@ -297,8 +297,14 @@ int SleepUntil(int fd, short events, uint64_t deadline_ns) {
 }
 }  // namespace
 
-int SleepUntilWritable(int fd, uint64_t deadline_ns) {
-  return SleepUntil(fd, POLLOUT, deadline_ns);
+int SleepUntilSettled(int fd, const Side* side, uint64_t deadline_ns) {
+  constexpr uint64_t kMomentNs = 5000000;
+  if (side->send.route.load(std::memory_order_acquire) != SendRoute::kAsking)
+    return SleepUntil(fd, POLLOUT, deadline_ns);
+  const uint64_t moment_ns = sys::MonotonicNs() + kMomentNs;
+  const bool last = deadline_ns != kNoDeadline && deadline_ns <= moment_ns;
+  const int result = SleepUntil(fd, 0, last ? deadline_ns : moment_ns);
+  return result == -EAGAIN && !last ? 0 : result;
 }
 int SleepUntilReadable(int fd, uint64_t deadline_ns) { return SleepUntil(fd, POLLIN, deadline_ns); }
 

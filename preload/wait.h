@@ -99,9 +99,10 @@ class BlockedCall : public Abandonable {
 // only.
 void FinishOrphan(int fd, Side* side);
 
-// Sleeps until the shadow socket takes bytes again (a residue is being flushed), or has bytes (its
-// low-water mark counts). Same results.
-int SleepUntilWritable(int fd, uint64_t deadline_ns);
+// Sleeps until the shadow socket takes bytes again (a residue is being flushed) or, while it is being
+// asked where the residue begins, for a moment; or until it has bytes (its low-water mark counts).
+// Same results.
+int SleepUntilSettled(int fd, const Side* side, uint64_t deadline_ns);
 int SleepUntilReadable(int fd, uint64_t deadline_ns);
 
 // Spin bookkeeping for waits on several descriptors (poll, epoll): how long to spin, and whether it

@@ -36,6 +36,13 @@ absl::Status Failed(const std::string& what) {
 
 }  // namespace
 
+Rendezvous::Rendezvous(RendezvousPlaces places)
+    : places_(std::move(places)), positions_([this](const Tuple& tuple) {
+        uid_t uid = 0;
+        uint64_t agent_id = 0;
+        return ConnectToHolder(tuple, &registry_, &uid, &agent_id);
+      }) {}
+
 absl::Status Rendezvous::OpenXen() {
   if (!places_.open_devices(devices_)) return Failed("devices of Xen");
   events_ = devices_[kEvtchn];
@@ -64,6 +71,12 @@ absl::Status Rendezvous::Open() {
   const group* members = getgrnam(kGroup);
   if (members != nullptr && chown(path.c_str(), 0, members->gr_gid) != 0) return Failed(path);
   if (chmod(path.c_str(), members != nullptr ? 0660 : 0600) != 0) return Failed(path);
+  const absl::Status asking =
+      places_.position_port == 0 ? absl::OkStatus() : positions_.Open(places_.position_port);
+  if (!asking.ok()) {
+    places_.log(absl::StrCat("after a suspension without notice peers cannot be asked: ",
+                             asking.message()));
+  }
   return absl::OkStatus();
 }
 
@@ -109,6 +122,7 @@ Bridge* Rendezvous::Find(uint32_t domid, uint32_t number) {
 void Rendezvous::End(Bridge* bridge, bool tell) {
   Link* link = LinkTo(bridge->domid);
   if (tell && link != nullptr) link->Send(FrameType::kClose, bridge->number, nullptr, 0);
+  positions_.Forget(bridge->fd);
   CloseBridge(bridge);
   bridges_.remove_if([bridge](const Bridge& other) { return &other == bridge; });
 }
@@ -227,6 +241,14 @@ void Rendezvous::Seek(Bridge* bridge) {
   link->Send(FrameType::kOpen, bridge->number, &bridge->seek, sizeof bridge->seek);
 }
 
+// By way of the network: the other end may be anywhere now.
+void Rendezvous::Ask(Bridge* bridge, const ControlMessage& question) {
+  uid_t owner = 0;
+  if (OwnerOf(Reversed(question.tuple), &owner) == 0 &&
+      (owner == bridge->uid || bridge->uid == 0))
+    positions_.Ask(bridge->fd, question);
+}
+
 void Rendezvous::FromAgent(Bridge* bridge) {
   for (;;) {
     ControlMessage message;
@@ -243,6 +265,9 @@ void Rendezvous::FromAgent(Bridge* bridge) {
         message.type == ControlType::kSeek) {
       bridge->seek = message;
       Seek(bridge);
+    } else if (bridge->stage == BridgeStage::kAsked && bridge->domid == kNoDomid &&
+               message.type == ControlType::kWhere) {
+      Ask(bridge, message);
     } else if (bridge->stage != BridgeStage::kTalking || link == nullptr ||
                !MayPass(*bridge, message, peers_, /*outgoing=*/true) ||
                !link->Send(FrameType::kPacket, bridge->number, &message, sizeof message)) {
@@ -354,7 +379,9 @@ void Rendezvous::Turn(int limit_ms) {
     waits.push_back({bridge.fd, POLLIN, 0});
     order.push_back(&bridge);
   }
+  positions_.AddWaits(&waits);
   poll(waits.data(), waits.size(), limit_ms);
+  positions_.Turn();
   NoticeSuspension();
   if (order.size() != bridges_.size()) return;  // they are over
   // Agents first: none of them has been ended yet, so all these pointers are good. Ending one

@@ -21,6 +21,7 @@
 #include "discovery/xenstore/xenstore.h"
 #include "rendezvous/bridge.h"
 #include "rendezvous/link.h"
+#include "rendezvous/position.h"
 
 namespace xenloop {
 
@@ -32,13 +33,14 @@ struct RendezvousPlaces {
   OpenDevices open_devices = OpenXenDevices;
   // There are new peers: the programs here may look for theirs.
   std::function<void()> look = [] {};
+  uint16_t position_port = kPositionPort;  // UDP; 0: nobody is asked, and nobody answered
   // A descriptor that must stay open also when this process ends.
   std::function<void(int descriptor)> keep = [](int) {};
 };
 
 class Rendezvous {
  public:
-  explicit Rendezvous(RendezvousPlaces places) : places_(std::move(places)) {}
+  explicit Rendezvous(RendezvousPlaces places);
   ~Rendezvous();
   Rendezvous(const Rendezvous&) = delete;
   Rendezvous& operator=(const Rendezvous&) = delete;
@@ -59,6 +61,7 @@ class Rendezvous {
   void Accept();
   void FromAgent(Bridge* bridge);
   void Seek(Bridge* bridge);
+  void Ask(Bridge* bridge, const ControlMessage& question);
   void FromLink(Link* link);
   void Handle(Link* link, const Frame& frame);
   void OpenFor(Link* link, const Frame& frame);
@@ -99,6 +102,7 @@ class Rendezvous {
   bool ready_told_ = false;
   std::string waiting_told_;
   std::vector<int> kept_;  // of former lives
+  PositionExchange positions_;
   std::string last_;
 };
 

@@ -28,6 +28,8 @@
 
 ABSL_FLAG(bool, dom0, false, "collate the guests that take part, and tell them of each other");
 ABSL_FLAG(bool, peers, false, "print the peers that are known, and end");
+ABSL_FLAG(uint16_t, position_port, xenloop::kPositionPort,
+          "UDP, between daemons, after a suspension without notice; 0: none");
 ABSL_FLAG(std::string, directory, "/run/xenloop", "where the table of peers is");
 
 namespace xenloop {
@@ -37,8 +39,8 @@ constexpr char kHelp[] = R"(NAME
     xenloopd - find the coresident guests of a Xen host
 
 SYNOPSIS
-    xenloopd [--directory=DIR]
-    xenloopd --dom0 [--directory=DIR]
+    xenloopd [--directory=DIR] [--position_port=PORT]
+    xenloopd --dom0 [--directory=DIR] [--position_port=PORT]
     xenloopd --peers [--directory=DIR]
     xenloopd --help | --version
 
@@ -58,6 +60,12 @@ DESCRIPTION
     --directory=DIR    instead of /run/xenloop
     --peers            print the table (address, domid, generation), and end
                        with status 1 if there is none
+
+    --position_port=PORT
+                       UDP port (18009), the same in all guests: here a guest
+                       that was saved or moved without notice asks its peers,
+                       wherever they are by then, how far they have read. Such
+                       streams are reset if it is closed (0 closes it)
 
     On a machine without Xen, xenloopd says so and ends with status 2.
     Processes and containers of one kernel need no daemon: see xenloop(1).
@@ -169,6 +177,7 @@ int Serve(bool dom0, const std::string& directory) {
   if (daemon.Open() != 0) return 1;
   RendezvousPlaces meeting;
   meeting.directory = directory;
+  meeting.position_port = absl::GetFlag(FLAGS_position_port);
   meeting.open_store = open_store;
   meeting.log = Log;
   meeting.keep = [](int descriptor) { TellSystemd("FDSTORE=1\nFDNAME=suspended", descriptor); };

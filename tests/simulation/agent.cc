@@ -84,6 +84,7 @@ void World::Service(int e) {
     send_done = end.send.route.load() == SendRoute::kTcp;
   }
   end.send_lock_held = false;
+  AskPosition(e);
   end.receive_lock_held = true;
   {
     LockScope scope(end.receive.lock, AgentTid(e));

@@ -78,6 +78,7 @@ bool Print(const Coverage& coverage, uint64_t steps) {
               {"planned moves", coverage.planned_moves},
               {"FIFOs kept privately in a move", coverage.kept},
               {"unplanned moves", coverage.unplanned_moves},
+              {"unplanned moves settled by a question", coverage.moves_settled},
               {"unplanned moves that reset it", coverage.moves_that_reset}};
   // Too rare to be demanded.
   printf("%12lu ends of killed peers' streams that came too early after an unplanned move\n",

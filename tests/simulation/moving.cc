@@ -1,9 +1,8 @@
 // See world.h: a guest that moves away from its peer, announced or not, as preload/'s agents and
 // xenloopd see it. Announced: both agents let go, each in its time; what TCP does not take at once
 // they keep privately; only then the guest freezes, and memory is cut off. Unannounced: the guest
-// goes on with a copy of its own FIFO, while the peer still reads the old one until that is cut
-// off; the peer's FIFO is out of the guest's reach at once. Cut off is what a PVH guest sees: all
-// ones.
+// goes on with a copy of its own FIFO, while the peer still reads the old one until it lets go; the
+// peer's FIFO is out of the guest's reach at once. Cut off is what a PVH guest sees: all ones.
 #include "tests/simulation/world.h"
 
 namespace xenloop::simulation {
@@ -24,7 +23,8 @@ bool World::HasLetGo(int e) const {
 // moved away from them, unannounced, or the peer has, and was killed before its agent knew. The FIN
 // looks like any other.
 bool World::MayMissBytes(int e) const {
-  return reset_ || (ends_[static_cast<size_t>(1 - e)].crashed && (ends_[0].cut_off || ends_[1].cut_off));
+  return reset_ ||
+         (ends_[static_cast<size_t>(1 - e)].crashed && (ends_[0].cut_off || ends_[1].cut_off));
 }
 
 void World::AbandonOffer() {
@@ -121,7 +121,6 @@ void World::Vanish(int e) {
   moving_ = Moving::kFrozen;
   end.cut_off = true;
   frozen_ = e;
-  left_behind_ = end.mine;
   auto unreachable = std::make_shared<FifoMemory>(end.theirs->fifo.capacity_bytes);
   unreachable->CutOff();
   PointTo(e, end.mine->Copy(), unreachable);
@@ -132,11 +131,44 @@ void World::Vanish(int e) {
 // knows how far the peer has read only if that was all: the library's own rule, see BeginFlush.
 void World::Resume() {
   Record("resumes elsewhere", frozen_);
-  left_behind_->CutOff();
-  left_behind_ = nullptr;
   frozen_ = -1;
   moving_ = Moving::kAway;
   ++coverage_->unplanned_moves;
+}
+
+// As preload/agent_position.cc at both ends. No answer: nobody holds the other end any more, or the
+// network is not back in time.
+void World::AskPosition(int e) {
+  End& end = At(e);
+  End& peer = At(1 - e);
+  if (end.send.route.load() != SendRoute::kAsking || end.send_lock_held || frozen_ == e ||
+      (!quiet_ && !random_.OneIn(3)))
+    return;
+  VectorShadow shadow(*this, e);
+  const uint64_t identity = end.mine->fifo.header->identity;
+  if (peer.attached && peer.theirs->fifo.header->identity == identity &&
+      mutant_ != Mutant::kAnswerUnsealed)
+    FallBack(1 - e);
+  const bool was_quiet = quiet_;
+  quiet_ = true;
+  end.send_lock_held = true;
+  {
+    LockScope scope(end.send.lock, 400 + static_cast<uint32_t>(e));
+    if (peer.Alive() && mutant_ == Mutant::kAnswerUnsealed && peer.attached) {
+      end.send.Settle(shadow, IndexOf(peer.theirs->fifo.header->consumer.load()));
+    } else if (peer.Alive() && !peer.receive_lock_held && !random_.OneIn(8) &&
+               peer.receive.last_identity == identity &&
+               peer.receive.route.load() == ReceiveRoute::kTcp) {
+      Record("is told how far the peer has read", e,
+             static_cast<int64_t>(peer.receive.last_consumed));
+      ++coverage_->moves_settled;
+      end.send.Settle(shadow, peer.receive.last_consumed);
+    } else if (was_quiet || !peer.Alive() || random_.OneIn(8)) {
+      end.send.GiveUp(shadow);
+    }
+  }
+  end.send_lock_held = false;
+  quiet_ = was_quiet;
 }
 
 }  // namespace xenloop::simulation

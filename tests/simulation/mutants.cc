@@ -38,6 +38,8 @@ const char* NameOf(Mutant mutant) {
       return "ready-too-early";
     case Mutant::kKeepUnsealed:
       return "keep-unsealed";
+    case Mutant::kAnswerUnsealed:
+      return "answer-unsealed";
     case Mutant::kTrustOldIndex:
       return "trust-old-index";
     case Mutant::kCount:
@@ -106,6 +108,7 @@ void World::Misbehave(int e) {
       break;
     case Mutant::kReadyTooEarly:
     case Mutant::kKeepUnsealed:
+    case Mutant::kAnswerUnsealed:
     case Mutant::kTrustOldIndex:
     case Mutant::kForgetResidue:
     case Mutant::kCountPeeks:

@@ -33,6 +33,8 @@ FifoMemory::FifoMemory(uint64_t capacity_bytes) {
   if (memory == nullptr) throw std::bad_alloc();
   memset(memory, 0, kFifoDataOffset);
   fifo = Fifo::Initialise(memory, capacity_bytes);
+  static uint64_t made = 0;
+  fifo.header->identity = ++made;
 }
 FifoMemory::~FifoMemory() { std::free(memory); }
 

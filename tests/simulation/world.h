@@ -36,6 +36,7 @@ enum class Mutant {
   kRecoverNothing,  // a lock taken over from a dead thread is used as if nothing had happened
   kReadyTooEarly,   // a guest freezes although not everybody has let go
   kKeepUnsealed,    // a FIFO is copied while it can still be used
+  kAnswerUnsealed,  // who is asked where it stands reads on
   kTrustOldIndex,   // a guest that has moved unannounced believes the consumer's index that it brought along
   kCount
 };
@@ -63,7 +64,8 @@ struct Coverage {
   uint64_t planned_moves = 0;
   uint64_t kept = 0;  // ends that kept privately what they owed or were owed
   uint64_t unplanned_moves = 0;
-  uint64_t moves_that_reset = 0;  // of these: ends that did not know how far the peer had read
+  uint64_t moves_settled = 0;     // of these: ends that were told how far the peer had read
+  uint64_t moves_that_reset = 0;  // and ends that nobody told
   uint64_t unnoticed_losses = 0;
 };
 
@@ -222,6 +224,7 @@ class World {
   void PointTo(int e, SharedFifo mine, SharedFifo theirs);
   void AbandonOffer();
   void CutOffBoth();
+  void AskPosition(int e);
   bool HasLetGo(int e) const;
   bool MayMissBytes(int e) const;
 
@@ -247,7 +250,6 @@ class World {
   } offer_;
   enum class Moving { kNo, kPreparing, kFrozen, kAway } moving_ = Moving::kNo;
   int frozen_ = -1;         // the end that nothing happens at
-  SharedFifo left_behind_;  // the FIFO that its peer still sees
   int depth_ = 0;  // of steps inside steps
   bool quiet_ = false;
   int dying_ = -1;  // the end whose thread dies at its next piece of residue

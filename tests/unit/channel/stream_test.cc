@@ -61,12 +61,61 @@ class SuspendedTest : public StreamTest {
   PlainFifo theirs_{4096};
 };
 
-TEST_F(SuspendedTest, WhatThePeerMayHaveTakenIsNotSentAgain) {
+TEST_F(SuspendedTest, WhatThePeerMayHaveTakenWaitsForItsWord) {
+  Suspend();
+  EXPECT_EQ(SendText(send_, shadow_, "ef"), 2);  // nobody has noticed yet
+  send_.BeginFlush(shadow_);
+  EXPECT_EQ(send_.PumpResidue(shadow_), -EAGAIN);
+  EXPECT_EQ(SendText(send_, shadow_, "g"), -EAGAIN);
+  EXPECT_EQ(send_.found_full.load(), 1u);
+  EXPECT_EQ(shadow_.sent, "");
+  send_.Settle(shadow_, 3);
+  EXPECT_EQ(send_.PumpResidue(shadow_), 0);
+  EXPECT_FALSE(shadow_.reset);
+  EXPECT_EQ(shadow_.sent, "def");
+  EXPECT_EQ(send_.FifoBytes(), 3u);
+  EXPECT_EQ(SendText(send_, shadow_, "g"), kStreamUsesTcp);
+  send_.Settle(shadow_, 3);  // told twice
+  send_.GiveUp(shadow_);     // and too late
+  EXPECT_EQ(shadow_.sent, "def");
+  EXPECT_FALSE(shadow_.reset);
+}
+
+TEST_F(SuspendedTest, WithoutAWordBothAreTold) {
   Suspend();
   send_.BeginFlush(shadow_);
-  EXPECT_EQ(send_.PumpResidue(shadow_), 0);
+  send_.GiveUp(shadow_);
   EXPECT_TRUE(shadow_.reset);
+  EXPECT_EQ(send_.PumpResidue(shadow_), 0);
   EXPECT_EQ(shadow_.sent, "");
+}
+
+TEST_F(SuspendedTest, AnImpossibleWordIsNone) {
+  for (const uint64_t lie : {uint64_t{5}, ~uint64_t{0}, uint64_t{1} << 63}) {
+    SendStream send;
+    ScriptedShadow shadow;
+    PlainFifo mine{4096};
+    mine.fifo.foreign = true;
+    send.Offer(mine.fifo, theirs_.fifo);
+    mine.header()->consumer_ready.store(1);
+    ASSERT_EQ(SendText(send, shadow, "x"), 0);
+    ASSERT_EQ(SendText(send, shadow, "abcd"), 4);
+    Suspend();
+    send.BeginFlush(shadow);
+    ASSERT_EQ(send.route.load(), SendRoute::kAsking);
+    send.Settle(shadow, lie);
+    EXPECT_TRUE(shadow.reset) << lie;
+    EXPECT_EQ(shadow.sent, "");
+  }
+}
+
+TEST_F(SuspendedTest, ReaderRemembersWhereItEnded) {
+  memory_.header()->identity = 77;
+  receive_.BecomeAware(memory_.fifo);
+  EXPECT_EQ(ReceiveText(receive_, shadow_, 3), "abc");
+  receive_.EndFifo(shadow_);
+  EXPECT_EQ(receive_.last_identity, 77u);
+  EXPECT_EQ(receive_.last_consumed, 3u);
 }
 
 TEST_F(SuspendedTest, AllTakenGoesOnByTcp) {
@@ -271,7 +320,7 @@ class DeadPeerTest : public StreamTest {
     EXPECT_FALSE(receive_.ResidueHasCome(shadow_));
     EXPECT_EQ(receive_.InheritResidue(shadow_), Inheritance::kNone);  // it may still come
     if (counted_) receive_.CountTaken(by_tcp.size());
-    shadow_.read_so_far += static_cast<int64_t>(by_tcp.size());       // and the program has read it
+    shadow_.read_so_far += static_cast<int64_t>(by_tcp.size());  // and the program has read it
     shadow_.ended = true;
     if (fin_counts_) ++shadow_.read_so_far;
     return receive_.InheritResidue(shadow_);

@@ -76,13 +76,18 @@ first_sample() {
   echo never
 }
 # arrival AT BYTES: what took how long after the resume. TCP waits with what it had sent into the frozen
-# guest until its timer ends, and nothing that comes later may be read before that.
+# guest until its timer ends, and nothing that comes later may be read before that. What is ours is
+# bounded: the upgrade.
 arrival() {
-  local joined='map(select(.upgrades > .fallbacks)) | length >= 3'
-  note "upgraded in a $(first_sample a "$1" "$joined") s, in b $(first_sample b "$1" "$joined") s after the resume;" \
+  local joined='map(select(.upgrades > .fallbacks)) | length >= 3' name upgraded=()
+  for name in a b; do upgraded+=("$(first_sample "$name" "$1" "$joined")"); done
+  note "upgraded in a ${upgraded[0]} s, in b ${upgraded[1]} s after the resume;" \
     "first byte by pages $(first_sample a "$1" "map(.fifo_sent + .fifo_received) | add > $2") s," \
     "the busy ones all $(first_sample a "$1" 'map(select(.route_send == "xen" and .route_receive == "xen")) | length >= 3') s," \
     "plain TCP goes on $(first_sample a "$1" '$again == 0') s"
+  for name in "${upgraded[@]}"; do
+    awk -v s="$name" 'BEGIN { exit !(s != "never" && s <= 5) }' || fail "upgraded later than 5 s after the resume"
+  done
 }
 # What all sides know, for the log of a failure.
 look_around() {

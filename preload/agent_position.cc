@@ -2,7 +2,8 @@
 // sight of its peers: what it has written into a FIFO they may have read, or not, in a page that it
 // does not see any more. Its agent asks (WHERE), by way of the two daemons and the network, since
 // they may be on two hosts now; the peer's agent seals that page, so that its answer stays true,
-// and says (STANDS).
+// and says (STANDS). Where nothing was under way the answer is not needed, but the question is: the
+// peer would wait in that page for more, and for a word of ours that does not come.
 //
 // What vouches for both is the FIFO's identity: a random number that only the two programs and
 // their daemons have seen.
@@ -21,7 +22,7 @@ namespace {
 // The network of a guest that has been resumed comes back within seconds; a daemon asks again
 // itself while it knows the question.
 constexpr uint64_t kAskAgainNs = 2000000000;
-constexpr uint64_t kPatienceNs = 15000000000;
+constexpr uint64_t kPatienceNs = 30000000000;
 constexpr const char* kReason = "the peer's guest was suspended without notice";
 
 uint64_t ask_at_ns = 0;  // 0: nothing is asked
@@ -44,9 +45,8 @@ Channel* ChannelForQuestions() {
 
 bool IsAsking(uint32_t slot) {
   const AgentSide& note = agent.sides[slot];
-  return note.stage == Stage::kAttached && note.ask_until_ns != 0 &&
-         SideAt(slot)->generation.load(std::memory_order_acquire) == note.generation &&
-         SideAt(slot)->send.route.load(std::memory_order_acquire) == SendRoute::kAsking;
+  return note.ask_identity != 0 &&
+         SideAt(slot)->generation.load(std::memory_order_acquire) == note.generation;
 }
 
 void Ask(uint32_t slot) {
@@ -58,13 +58,13 @@ void Ask(uint32_t slot) {
   question.sender_slot = slot;
   question.sender_generation = note.generation;
   question.tuple = Reversed(note.tuple);
-  question.words[0] = note.mine.fifo.header->identity;
+  question.words[0] = note.ask_identity;
   SendControl(*channel, question, nullptr, 0);  // else it is asked again
 }
 
 // The answer is in, or none will come: what waits for room may try now.
 void GoOn(uint32_t slot) {
-  agent.sides[slot].ask_until_ns = 0;
+  agent.sides[slot].ask_identity = 0;
   ServiceSide(slot);
   RingOwnDoorbellAnyway();
 }
@@ -73,7 +73,12 @@ void GoOn(uint32_t slot) {
 
 void AskPosition(uint32_t slot) {
   AgentSide& note = agent.sides[slot];
-  if (note.ask_until_ns != 0) return;
+  const uint64_t identity = note.mine.fifo.header->identity;
+  const bool needed =
+      SideAt(slot)->send.route.load(std::memory_order_acquire) == SendRoute::kAsking;
+  if (note.ask_identity != 0 || (note.asked_identity == identity && !needed)) return;
+  if (identity == 0) return StopAsking(SideAt(slot));  // no guest's: memory of this machine, spoilt
+  note.ask_identity = note.asked_identity = identity;
   const uint64_t now = sys::MonotonicNs();
   note.ask_until_ns = now + kPatienceNs;
   if (ask_at_ns == 0) ask_at_ns = now + kAskAgainNs;
@@ -86,9 +91,9 @@ int AskAgain() {
   if (now < ask_at_ns) return static_cast<int>((ask_at_ns - now) / 1000000u) + 1;
   bool any = false;
   for (uint32_t slot = 0; slot < kMaxSides; ++slot) {
-    if (agent.sides[slot].ask_until_ns == 0) continue;
+    if (agent.sides[slot].ask_identity == 0) continue;
     if (!IsAsking(slot)) {
-      agent.sides[slot].ask_until_ns = 0;
+      agent.sides[slot].ask_identity = 0;
     } else if (now < agent.sides[slot].ask_until_ns) {
       Ask(slot);
       any = true;
@@ -106,7 +111,7 @@ bool OnStands(uint32_t index, const ControlMessage& message) {
   if (!agent.channels[index].asks) return false;
   if (slot >= kMaxSides || !IsAsking(slot) ||
       agent.sides[slot].generation != message.receiver_generation ||
-      agent.sides[slot].mine.fifo.header->identity != message.words[0])
+      agent.sides[slot].ask_identity != message.words[0])
     return true;  // answered before
   AgentSide& note = agent.sides[slot];
   Side* const side = SideAt(slot);

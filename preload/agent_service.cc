@@ -133,9 +133,9 @@ void ServiceSide(uint32_t slot) {
     // The FIFO stays until TCP has what it still held: its sender may die before.
     receive_done = receive_sealed && side->receive.ResidueHasCome(shadow);
   }
-  if (side->send.route.load(std::memory_order_relaxed) == SendRoute::kAsking) AskPosition(slot);
   const bool send_sealed = side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo &&
                            side->send.route.load(std::memory_order_relaxed) != SendRoute::kOffered;
+  if (send_sealed && note.theirs.fifo.CutOff()) AskPosition(slot);
   if ((send_sealed && !note.told_send) || (receive_sealed && !note.told_receive)) {
     note.told_send = note.told_send || send_sealed;
     note.told_receive = note.told_receive || receive_sealed;

@@ -57,7 +57,9 @@ struct AgentSide {
   uint32_t peer_slot = 0;
   uint32_t peer_generation = 0;
   int lingering_fd = -1;
-  uint64_t ask_until_ns = 0;  // 0: nothing is asked about our FIFO
+  uint64_t ask_identity = 0;  // of the FIFO of ours that the peer is asked about; 0: none
+  uint64_t asked_identity = 0;  // the last one; each is asked about once, until there is an answer
+  uint64_t ask_until_ns = 0;
   uint64_t seen_index = 0;  // of our FIFO's producer, at the last look for idle memory
   bool discarded = true;    // no page of our FIFO's data has been used since it was given back
   Tuple tuple;
@@ -158,7 +160,7 @@ void OnSealed(uint32_t channel, const ControlMessage& message);
 void FallBackEverything(const char* reason);
 
 // agent_position.cc: after a suspension without notice
-// Our FIFO was cut off from its reader: asks where that stands.
+// Our FIFO was cut off from its reader: asks where that stands, and thereby tells it to let go.
 void AskPosition(uint32_t slot);
 // Milliseconds until something is to be asked again, or given up; -1: nothing is asked.
 int AskAgain();

@@ -2,10 +2,10 @@
 // spent socket beside a page that says whether anybody sleeps.
 //
 // The doorbell is held by peers that do not trust each other, so nobody who holds it may be able to
-// silence it, or to stop those who ring it. With an eventfd each of them could: O_NONBLOCK belongs to
-// all holders, so that a full counter blocks a writer, and a counter that is read or full makes no
-// edge. A stream socket whose other end is closed has no state left to change, no queue to fill and
-// nothing to read; to shut it down once more wakes all who wait for it, and never blocks.
+// silence it, or to stop those who ring it. With an eventfd each of them could: O_NONBLOCK belongs
+// to all holders, so that a full counter blocks a writer, and a counter that is read or full makes
+// no edge. A stream socket whose other end is closed has no state left to change, no queue to fill
+// and nothing to read; to shut it down once more wakes all who wait for it, and never blocks.
 #include <errno.h>
 #include <linux/memfd.h>
 #include <sys/mman.h>
@@ -39,7 +39,8 @@ void CloseTicket(Ticket* ticket) {
 // A memfd of exactly `bytes` that can neither shrink (a SIGBUS for the other end) nor grow.
 int CreateSealed(const char* name, size_t bytes, int extra_seals, void** memory) {
   if (!sys::MayWriteFileOf(bytes)) return -EFBIG;
-  const long fd = sys::MakeDescriptor(SYS_memfd_create, AsLong(name), MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  const long fd =
+      sys::MakeDescriptor(SYS_memfd_create, AsLong(name), MFD_CLOEXEC | MFD_ALLOW_SEALING);
   if (fd < 0) return static_cast<int>(fd);
   long result = sys::Call(SYS_ftruncate, fd, static_cast<long>(bytes));
   if (result == 0) {
@@ -112,13 +113,15 @@ void DiscardData(const FifoMapping& mapping) {
 }
 
 int KeepPrivately(FifoMapping* mapping) {
-  return mapping->memory == nullptr ? -EINVAL : ReplaceByCopy(mapping->memory, mapping->memory_bytes);
+  return mapping->memory == nullptr
+             ? -EINVAL
+             : ReplaceByCopy(mapping->memory, mapping->memory_bytes, mapping->memory_bytes);
 }
 
 int CreateDoorbell(Doorbell* doorbell, Ticket* ticket) {
   int pair[2];
-  const long made =
-      sys::Call(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, AsLong(pair));
+  const long made = sys::Call(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
+                              0, AsLong(pair));
   if (made < 0) return static_cast<int>(made);
   sys::Close(pair[1]);
   const long fd = sys::MoveUp(pair[0], sys::DescriptorBase());
@@ -175,9 +178,9 @@ void ReleaseDoorbell(Doorbell* doorbell) {
   *doorbell = Doorbell{};
 }
 
-constexpr Transport kLocalTransport{"local",     CreateFifo,     MapFifo,     ReleaseFifo,
-                                    DiscardData, KeepPrivately,  CreateDoorbell, MapDoorbell,
-                                    ReleaseDoorbell};
+constexpr Transport kLocalTransport{"local",        CreateFifo,  MapFifo,
+                                    ReleaseFifo,    DiscardData, KeepPrivately,
+                                    CreateDoorbell, MapDoorbell, ReleaseDoorbell};
 
 }  // namespace
 

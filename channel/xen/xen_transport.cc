@@ -215,7 +215,7 @@ void LeaveSleepers(const DoorbellPage* page) {
   for (uint32_t i = 0; i < sleeper_page_count; ++i) {
     SleeperPage& left = sleeper_pages[i];
     if (left.page != page || left.users == 0) continue;
-    if (left.users == 1 && ReplaceByCopy(left.page, kPageBytes) != 0) return;  // stays granted, and in use
+    if (left.users == 1 && ReplaceByCopy(left.page, kPageBytes, kPageBytes) != 0) return;  // stays granted, and in use
     if (--left.users > 0) return;
     ReleaseElsewhere(calls->unshare, 1, left.handle);
     --budget.used_pages;
@@ -296,7 +296,10 @@ void ReleaseDoorbell(Doorbell* doorbell) {
 int KeepPrivately(FifoMapping* mapping) {
   if (mapping->memory == nullptr || calls == nullptr) return -EINVAL;
   const auto pages = static_cast<uint32_t>(mapping->memory_bytes / kPageBytes);
-  if (const int error = ReplaceByCopy(mapping->memory, mapping->memory_bytes); error != 0) return error;
+  // Pages of another guest that are gone read as all ones, and each word of them costs a trip to the
+  // hypervisor: the header says enough.
+  const size_t worth = mapping->fifo.CutOff() ? kFifoDataOffset : mapping->memory_bytes;
+  if (const int error = ReplaceByCopy(mapping->memory, mapping->memory_bytes, worth); error != 0) return error;
   const auto release = mapping->mine ? calls->unshare : calls->unmap;
   ReleaseElsewhere(release, pages - 1, mapping->handles[1]);
   ReleaseElsewhere(release, 1, mapping->handles[0]);

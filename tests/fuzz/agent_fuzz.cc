@@ -27,6 +27,7 @@ namespace {
 
 constexpr uint32_t kChannel = 0;
 constexpr uint64_t kCapacity = 4096;
+constexpr uint64_t kIdentity = 0x71d;
 
 // A network of our own where we may make one: thousands of connections a second would leave the
 // machine's without ports. Elsewhere (a replay by an ordinary user) the machine's will do.
@@ -148,6 +149,7 @@ int Run::HostileMemory() {
     XENLOOP_REQUIRE(memory != MAP_FAILED);
     last_fifo_ = Fifo::Initialise(memory, kCapacity).header;
     last_fifo_->consumer_ready.store(1);
+    last_fifo_->identity = kIdentity;
     for (uint32_t i = input_.Below(4); i > 0; --i) HostileWrite(input_, last_fifo_, kCapacity);
   }
   fcntl(fd, F_ADD_SEALS, input_.OneIn(16) ? F_SEAL_GROW : F_SEAL_SHRINK | F_SEAL_GROW);
@@ -156,7 +158,7 @@ int Run::HostileMemory() {
 
 ControlMessage Run::Message() {
   ControlMessage message;
-  message.type = static_cast<ControlType>(input_.Below(7));
+  message.type = static_cast<ControlType>(input_.Below(14));
   message.refusal = input_.Byte();
   message.agent_id = input_.Byte();
   message.netns_cookie = input_.OneIn(8) ? 1 : agent.netns_cookie;
@@ -170,6 +172,8 @@ ControlMessage Run::Message() {
   if (input_.OneIn(8)) message.receiver_slot = static_cast<uint32_t>(input_.Word());
   if (input_.OneIn(8)) message.receiver_generation ^= input_.Byte();
   if (input_.OneIn(8)) input_.Take(&message.tuple, sizeof message.tuple);
+  message.words[0] = kIdentity;
+  message.words[1] = input_.Word();
   if (input_.OneIn(16)) input_.Take(&message, sizeof message);
   return message;
 }

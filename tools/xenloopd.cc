@@ -180,7 +180,10 @@ int Serve(bool dom0, const std::string& directory) {
   meeting.position_port = absl::GetFlag(FLAGS_position_port);
   meeting.open_store = open_store;
   meeting.log = Log;
-  meeting.keep = [](int descriptor) { TellSystemd("FDSTORE=1\nFDNAME=suspended", descriptor); };
+  // Not polled: systemd would close a port that reports an error.
+  meeting.keep = [](int descriptor) {
+    TellSystemd("FDSTORE=1\nFDPOLL=0\nFDNAME=suspended", descriptor);
+  };
   meeting.look = [] { std::thread(TellProgramsToLook).detach(); };
   if (const absl::Status status = StartRendezvous(std::move(meeting)); !status.ok()) {
     // Peers can be known without it; programs stay on TCP.

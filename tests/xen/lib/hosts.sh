@@ -20,15 +20,16 @@ guests_there() {
   for name; do home[$name]=dom0x; done
 }
 
-# migrate NAME FROM TO: by the administrator's command, over the network between the two Dom0s.
+# migrate NAME FROM TO [COMMAND]: by the administrator's command (xenloop, or xl: nobody is told), over the
+# network between the two Dom0s.
 migrate() {
-  local name=$1 from=$2 to=$3 at
+  local name=$1 from=$2 to=$3 by=${4:-xenloop} at
   in_domain "$to" "killall move_relay 2>/dev/null; setsid move_relay serve 9998 xl migrate-receive >/tmp/receive.log 2>&1 </dev/null &"
   at=$(now)
-  in_domain "$from" "rm -f /tmp/migrate.status; setsid sh -c \"xenloop migrate -s '' $name 'move_relay connect $(address "$to") 9998'; echo \\\$? >/tmp/migrate.status\" >/tmp/migrate.log 2>&1 </dev/null &"
+  in_domain "$from" "rm -f /tmp/migrate.status; setsid sh -c \"$by migrate -s '' $name 'move_relay connect $(address "$to") 9998'; echo \\\$? >/tmp/migrate.status\" >/tmp/migrate.log 2>&1 </dev/null &"
   eventually 240 in_domain "$from" 'test -s /tmp/migrate.status'
   [[ $(in_domain "$from" 'cat /tmp/migrate.status') == 0 ]] ||
     fail "migrate: $(in_domain "$from" 'tail -n 5 /tmp/migrate.log'); there: $(in_domain "$to" 'tail -n 5 /tmp/receive.log')"
   home[$name]=$to
-  note "$name moved from $from to $to in $(since "$at") s; it is domain $(domid "$name") there"
+  note "$name moved from $from to $to by $by in $(since "$at") s; it is domain $(domid "$name") there"
 }

@@ -4,7 +4,7 @@
 
 #include <sys/types.h>
 
-#include "discovery/tuple.h"
+#include "discovery/protocol/tuple.h"
 
 namespace xenloop {
 

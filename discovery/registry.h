@@ -1,7 +1,7 @@
 // The local directory of hints: which agent holds the connection {local, peer}? One file per user,
 // a hash table of {hash of tuple, agent id}. A hint may be stale, overwritten or forged; whoever
-// follows it verifies (see preload/agent_channel.cc). Read and written with pread/pwrite, never
-// mapped: a full, truncated or hostile file can give an error but no SIGBUS.
+// follows it verifies (see preload/agent/agent_channel.cc). Read and written with pread/pwrite,
+// never mapped: a full, truncated or hostile file can give an error but no SIGBUS.
 //
 //   DIR/xenloop-UID/           owned by UID, not writable by others      DIR: /dev/shm, or the
 //   realm's directory DIR/xenloop-UID/hints      16384 buckets of 4 entries of {uint64 hash, uint64

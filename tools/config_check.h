@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
-#include "discovery/rules.h"
+#include "preload/settings/rules.h"
 
 namespace xenloop::tools {
 

@@ -11,8 +11,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "discovery/xenstore/keys.h"
-#include "discovery/xenstore/xenstore_client.h"
+#include "discovery/daemon/xenstore/keys.h"
+#include "discovery/daemon/xenstore/xenstore_client.h"
 #include "tools/child_process.h"
 #include "tools/environment.h"
 #include "tools/text_output.h"
@@ -34,8 +34,8 @@ void Say(std::FILE* where, const std::string& text) {
   std::fprintf(where, "xenloop: %s\n", text.c_str());
 }
 
-// Whoever has been told to let go because of that guest, and has not: its own processes and those of
-// its peers. What guests write is shown as text and as no more.
+// Whoever has been told to let go because of that guest, and has not: its own processes and those
+// of its peers. What guests write is shown as text and as no more.
 std::string WhoIsLate(XenStore* store, uint32_t moving) {
   std::string late;
   const absl::StatusOr<std::vector<std::string>> domains = store->List(kDomains);
@@ -156,7 +156,8 @@ int RunMove(XenStore* store, const std::string& command, const std::vector<std::
 
 int RunMoveCommand(const std::string& command, const std::vector<std::string>& arguments,
                    const MoveLimits& limits) {
-  if (command == "restore") {  // nothing to prepare: the guest's xenloopd notices that it has arrived
+  if (command ==
+      "restore") {  // nothing to prepare: the guest's xenloopd notices that it has arrived
     std::vector<std::string> program = {EnvironmentValue("XENLOOP_XL").value_or("xl"), command};
     program.insert(program.end(), arguments.begin(), arguments.end());
     const int error = ExecuteProgram(program);

@@ -1,6 +1,7 @@
-// `xenloop quiesce`, `release`, and `migrate`, `save`, `suspend`, `restore`: in Dom0, before and after a
-// guest moves. The guest's part and its peers' is xenloopd's (rendezvous/leaving.cc); they talk by the
-// keys of discovery/xenstore/keys.h.
+// `xenloop quiesce`, `release`, and `migrate`, `save`, `suspend`, `restore`: in Dom0, before and
+// after a guest moves. The guest's part and its peers' is xenloopd's
+// (discovery/daemon/rendezvous/leaving.cc); they talk by the keys of
+// discovery/daemon/xenstore/keys.h.
 
 #ifndef XENLOOP_TOOLS_MOVE_COMMAND_H_
 #define XENLOOP_TOOLS_MOVE_COMMAND_H_
@@ -11,7 +12,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "discovery/xenstore/xenstore.h"
+#include "discovery/daemon/xenstore/xenstore.h"
 
 namespace xenloop::tools {
 

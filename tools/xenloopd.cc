@@ -3,9 +3,9 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -21,8 +21,8 @@
 #include "absl/flags/parse.h"
 #include "absl/strings/str_cat.h"
 #include "discovery/daemon/discovery_daemon.h"
-#include "discovery/xenstore/xenstore_client.h"
-#include "rendezvous/rendezvous.h"
+#include "discovery/daemon/rendezvous/rendezvous.h"
+#include "discovery/daemon/xenstore/xenstore_client.h"
 #include "tools/agent_address.h"
 #include "tools/agent_client.h"
 
@@ -104,7 +104,8 @@ void TellSystemd(const char* state, int descriptor = -1) {
     rights->cmsg_len = CMSG_LEN(sizeof descriptor);
     std::memcpy(CMSG_DATA(rights), &descriptor, sizeof descriptor);
   }
-  if (sendmsg(fd, &message, MSG_NOSIGNAL) < 0) Log(absl::StrCat("systemd's socket: ", strerror(errno)));
+  if (sendmsg(fd, &message, MSG_NOSIGNAL) < 0)
+    Log(absl::StrCat("systemd's socket: ", strerror(errno)));
   close(fd);
 }
 

@@ -7,8 +7,8 @@
 
 #include "channel/base/lock.h"
 #include "channel/stream.h"
-#include "preload/fd_table.h"
-#include "preload/side.h"
+#include "preload/side/fd_table.h"
+#include "preload/side/side.h"
 
 namespace xenloop {
 namespace {

@@ -9,10 +9,10 @@
 #include <memory>
 #include <string>
 
-#include "discovery/neighbours.h"
-#include "discovery/peer_table_writer.h"
-#include "discovery/xenstore/dom0_directory.h"
-#include "discovery/xenstore/guest_directory.h"
+#include "discovery/daemon/neighbours.h"
+#include "discovery/daemon/peer_table_writer.h"
+#include "discovery/daemon/xenstore/dom0_directory.h"
+#include "discovery/daemon/xenstore/guest_directory.h"
 
 namespace xenloop {
 

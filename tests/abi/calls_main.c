@@ -14,7 +14,7 @@
 static const char* const kNames[] = {
 #define INTERPOSE(name) #name,
 #define ALIAS(name, function) #name,
-#include "preload/interposed_functions.def"
+#include "preload/libc/interposed_functions.def"
 #undef INTERPOSE
 #undef ALIAS
 };

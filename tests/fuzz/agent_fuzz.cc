@@ -14,11 +14,14 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "preload/agent.h"
-#include "preload/agent_state.h"
-#include "preload/fd_table.h"
-#include "preload/self.h"
-#include "preload/socket.h"
+#include "preload/agent/agent.h"
+#include "preload/agent/agent_state.h"
+#include "preload/side/agent_shared.h"
+#include "preload/side/fallback.h"
+#include "preload/side/fd_table.h"
+#include "preload/side/private_fd.h"
+#include "preload/side/self.h"
+#include "preload/socket/socket.h"
 #include "tests/fuzz/descriptors.h"
 #include "tests/fuzz/guarded_fifo.h"
 
@@ -56,14 +59,16 @@ void StartAgent() {
   XENLOOP_REQUIRE(agent.sides != MAP_FAILED);
   static Channel channels[kMaxChannels];
   agent.channels.first = channels;
+  static Doorbell doorbells[kMaxChannels];
+  agent_shared.peers = doorbells;
   agent.epoll_fd = MakePrivate(epoll_create1(EPOLL_CLOEXEC));
-  agent.poke_fd.store(MakePrivate(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)));
+  agent_shared.poke_fd.store(MakePrivate(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)));
   Ticket ticket;
-  XENLOOP_REQUIRE(LocalTransport().create_doorbell(&agent.doorbell, &ticket) == 0);
-  agent.doorbell.fd = MakePrivate(ticket.fds[0]);
+  XENLOOP_REQUIRE(LocalTransport().create_doorbell(&agent_shared.doorbell, &ticket) == 0);
+  agent_shared.doorbell.fd = MakePrivate(ticket.fds[0]);
   agent_page_fd = MakePrivate(ticket.fds[1]);
-  agent.tid.store(CurrentTid());
-  agent.started.store(2);
+  agent_shared.tid.store(CurrentTid());
+  agent_shared.started.store(2);
 }
 
 class Run {
@@ -329,7 +334,7 @@ Run::~Run() {
     XENLOOP_REQUIRE(BeforeClose(fd) == 0);
     close(fd);
   }
-  agent.refused_for_now.store(Switch::kOn);
+  agent_shared.refused_for_now.store(Switch::kOn);
   if (agent.channels[kChannel].in_use) ChannelGone(kChannel);
   close(talk_);
   for (int i = 0; i < 4; ++i) WorkOfTheAgent();

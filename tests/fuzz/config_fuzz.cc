@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "channel/fifo.h"
-#include "preload/config.h"
+#include "preload/settings/config.h"
 #include "tests/fuzz/input.h"
 #include "tools/config_check.h"
 

@@ -1,5 +1,5 @@
 // See world.h: what the agents of both ends do: offer, join, serve, let go. Mirrors
-// preload/agent_stream.cc.
+// preload/agent/agent_stream.cc.
 #include "tests/simulation/world.h"
 
 namespace xenloop::simulation {
@@ -98,7 +98,8 @@ void World::Service(int e) {
   }
   end.receive_lock_held = false;
   if (!send_done || !receive_done) {
-    if (end.leaving && !end.kept && end.mine->fifo.Sealed() && end.theirs->fifo.Sealed()) KeepOwed(e);
+    if (end.leaving && !end.kept && end.mine->fifo.Sealed() && end.theirs->fifo.Sealed())
+      KeepOwed(e);
     return;
   }
   Record("detached", e);

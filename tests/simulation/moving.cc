@@ -49,7 +49,7 @@ void World::LetGo(int e) {
   Service(e);
 }
 
-// As KeepOwed of preload/agent_service.cc.
+// As KeepOwed of preload/agent/agent_service.cc.
 void World::KeepOwed(int e) {
   End& end = At(e);
   Record("keeps what is owed", e);
@@ -136,8 +136,8 @@ void World::Resume() {
   ++coverage_->unplanned_moves;
 }
 
-// As preload/agent_position.cc at both ends. No answer: nobody holds the other end any more, or the
-// network is not back in time.
+// As preload/agent/agent_position.cc at both ends. No answer: nobody holds the other end any more,
+// or the network is not back in time.
 void World::AskPosition(int e) {
   End& end = At(e);
   End& peer = At(1 - e);

@@ -1,8 +1,8 @@
 // The simulated world: two ends of one TCP connection, each with the streams of channel/stream.h,
 // two writing and two reading threads and an agent; every choice comes from one seed. Steps of
 // other parties are also taken in the middle of a stream's operation, at each of its calls to the
-// shadow socket. A guest moves, announced or not, at any such point. Decides what may happen and what
-// must never be seen.
+// shadow socket. A guest moves, announced or not, at any such point. Decides what may happen and
+// what must never be seen.
 #pragma once
 
 #include <array>
@@ -37,7 +37,8 @@ enum class Mutant {
   kReadyTooEarly,   // a guest freezes although not everybody has let go
   kKeepUnsealed,    // a FIFO is copied while it can still be used
   kAnswerUnsealed,  // who is asked where it stands reads on
-  kTrustOldIndex,   // a guest that has moved unannounced believes the consumer's index that it brought along
+  kTrustOldIndex,   // a guest that has moved unannounced believes the consumer's index that it
+                    // brought along
   kCount
 };
 const char* NameOf(Mutant mutant);
@@ -202,7 +203,7 @@ class World {
   void KernelClose(int e, bool with_reset);
   void Crash(int e);
 
-  // agent.cc: what agents do, as in preload/agent_stream.cc
+  // agent.cc: what agents do, as in preload/agent/agent_stream.cc
   void Offer(int e);
   void Join(int e);
   void Complete();
@@ -249,8 +250,8 @@ class World {
     SharedFifo joined;
   } offer_;
   enum class Moving { kNo, kPreparing, kFrozen, kAway } moving_ = Moving::kNo;
-  int frozen_ = -1;         // the end that nothing happens at
-  int depth_ = 0;  // of steps inside steps
+  int frozen_ = -1;  // the end that nothing happens at
+  int depth_ = 0;    // of steps inside steps
   bool quiet_ = false;
   int dying_ = -1;  // the end whose thread dies at its next piece of residue
   // Only then may bytes be missing: what an end that is killed has published stays readable,

@@ -13,7 +13,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "discovery/xenstore/xenstore.h"
+#include "discovery/daemon/xenstore/xenstore.h"
 
 namespace xenloop {
 

@@ -1,6 +1,6 @@
 // From the kernel's neighbour table to peers: only complete, unambiguous entries of addresses that
 // name one machine; any bytes may stand in the answer.
-#include "discovery/neighbours.h"
+#include "discovery/daemon/neighbours.h"
 
 #include <arpa/inet.h>
 #include <linux/neighbour.h>

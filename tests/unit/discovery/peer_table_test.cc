@@ -15,7 +15,7 @@
 #include <thread>
 #include <vector>
 
-#include "discovery/peer_table_writer.h"
+#include "discovery/daemon/peer_table_writer.h"
 #include "gtest/gtest.h"
 
 namespace xenloop {

@@ -1,5 +1,5 @@
 // Tuples: one form for both address families, and what both ends must agree on.
-#include "discovery/tuple.h"
+#include "discovery/protocol/tuple.h"
 
 #include <arpa/inet.h>
 

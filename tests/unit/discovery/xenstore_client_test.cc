@@ -1,5 +1,5 @@
 // XenStore's wire protocol: a client against a thread that plays xenstored, well-behaved or not.
-#include "discovery/xenstore/xenstore_client.h"
+#include "discovery/daemon/xenstore/xenstore_client.h"
 
 #include <fcntl.h>
 #include <sys/socket.h>

@@ -2,8 +2,8 @@
 // restart; quotas are full. What a guest's daemon knows is asserted, and what stands in the store.
 #include <memory>
 
-#include "discovery/xenstore/dom0_directory.h"
-#include "discovery/xenstore/guest_directory.h"
+#include "discovery/daemon/xenstore/dom0_directory.h"
+#include "discovery/daemon/xenstore/guest_directory.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/unit/discovery/fake_xenstore.h"

@@ -1,7 +1,7 @@
 // The keys' formats: what is written is read back; whatever else stands there is "no".
 #include <string>
 
-#include "discovery/xenstore/keys.h"
+#include "discovery/daemon/xenstore/keys.h"
 #include "gtest/gtest.h"
 
 namespace xenloop {

@@ -6,7 +6,7 @@
 #include <cstdlib>
 #include <fstream>
 
-#include "discovery/xenstore/keys.h"
+#include "discovery/daemon/xenstore/keys.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/unit/discovery/fake_xenstore.h"
@@ -14,9 +14,9 @@
 namespace xenloop::tools {
 namespace {
 
+using std::chrono::milliseconds;
 using testing::HasSubstr;
 using testing::Not;
-using std::chrono::milliseconds;
 
 const std::string kGuest = "/local/domain/3/";
 
@@ -66,8 +66,8 @@ class MoveCommandTest : public testing::Test {
   // xl: what it was given goes to a file.
   void PlayXl(int exit_status) {
     const std::string path = directory_ + "/xl";
-    std::ofstream(path) << "#!/bin/sh\necho \"$*\" >" << directory_ << "/given\nexit " << exit_status
-                        << "\n";
+    std::ofstream(path) << "#!/bin/sh\necho \"$*\" >" << directory_ << "/given\nexit "
+                        << exit_status << "\n";
     chmod(path.c_str(), 0755);
     setenv("XENLOOP_XL", path.c_str(), 1);
   }

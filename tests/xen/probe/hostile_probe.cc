@@ -25,7 +25,7 @@
 #include <vector>
 
 #include "channel/xen/xen_transport.h"
-#include "preload/control.h"
+#include "discovery/protocol/control.h"
 
 using namespace xenloop;
 

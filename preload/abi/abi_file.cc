@@ -1,0 +1,145 @@
+// sendfile, splice, stdio and asynchronous I/O on a socket. libc moves those bytes by calls that
+// nobody can see, so all but sendfile and dprintf take the connection back to TCP first.
+#include <stdarg.h>
+
+#include "preload/abi/abi.h"
+#include "preload/libc/errno.h"
+#include "preload/side/fallback.h"
+#include "preload/side/fd_table.h"
+#include "preload/socket/socket.h"
+
+using namespace xenloop;
+
+// Exported by libc; declared by its headers only when the program is fortified.
+extern "C" int __vsnprintf_chk(char* buffer, size_t size, int flag, size_t buffer_size,
+                               const char* format, va_list arguments);
+extern "C" int __vasprintf_chk(char** text, int flag, const char* format, va_list arguments);
+
+namespace {
+
+void LeaveToTcp(int fd, const char* reason) {
+  if (FindSide(fd) != nullptr) FallBackToTcp(fd, reason, true);
+}
+
+int WriteAll(int fd, const char* text, int length) {
+  for (int done = 0; done < length;) {
+    const ssize_t written = write(fd, text + done, static_cast<size_t>(length - done));
+    if (written < 0) return -1;
+    done += static_cast<int>(written);
+  }
+  return length;
+}
+
+// `flag`: above 0, libc aborts on %n in writable memory.
+int PrintTo(int fd, int flag, const char* format, va_list arguments) {
+  char text[1024];
+  va_list again;
+  va_copy(again, arguments);
+  const int length = __vsnprintf_chk(text, sizeof text, flag, sizeof text, format, arguments);
+  int result = -1;
+  if (length >= 0 && static_cast<size_t>(length) < sizeof text) {
+    result = WriteAll(fd, text, length);
+  } else if (length >= 0) {
+    char* long_text = nullptr;
+    if (__vasprintf_chk(&long_text, flag, format, again) >= 0) {
+      result = WriteAll(fd, long_text, length);
+      const KeepErrno keep_errno;
+      free(long_text);
+    }
+  }
+  va_end(again);
+  return result;
+}
+
+// fclose and freopen write what they hold and close the descriptor by calls of libc's own.
+void BeforeStreamClose(FILE* stream) {
+  const KeepErrno keep_errno;
+  const int fd = fileno(stream);
+  if (fd < 0 || !ChangesOurTables(fd)) return;
+  fflush(stream);
+  BeforeClose(fd);
+}
+
+template <class ControlBlock>
+void LeaveToAio(const ControlBlock* control) {
+  if (control != nullptr) LeaveToTcp(control->aio_fildes, "asynchronous I/O");
+}
+
+}  // namespace
+
+XENLOOP_EXPORT ssize_t sendfile(int out_fd, int in_fd, off_t* offset, size_t count) {
+  LeaveToTcp(in_fd, "sendfile from the socket");
+  return SendByOr(
+      out_fd, [=](Side* side) { return SendFile(out_fd, side, in_fd, offset, count); },
+      [=] { return real::sendfile(out_fd, in_fd, offset, count); });
+}
+XENLOOP_ALIAS(sendfile64, sendfile);
+
+XENLOOP_EXPORT ssize_t splice(int in_fd, off64_t* in_offset, int out_fd, off64_t* out_offset,
+                              size_t length, unsigned flags) {
+  LeaveToTcp(in_fd, "splice");
+  LeaveToTcp(out_fd, "splice");
+  return real::splice(in_fd, in_offset, out_fd, out_offset, length, flags);
+}
+
+XENLOOP_EXPORT int vdprintf(int fd, const char* format, va_list arguments) {
+  if (FindSide(fd) == nullptr) return real::vdprintf(fd, format, arguments);
+  return PrintTo(fd, 0, format, arguments);
+}
+
+XENLOOP_EXPORT int __vdprintf_chk(int fd, int flag, const char* format, va_list arguments) {
+  if (FindSide(fd) == nullptr) return real::__vdprintf_chk(fd, flag, format, arguments);
+  return PrintTo(fd, flag, format, arguments);
+}
+
+XENLOOP_EXPORT int dprintf(int fd, const char* format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  const int written = vdprintf(fd, format, arguments);
+  va_end(arguments);
+  return written;
+}
+
+XENLOOP_EXPORT int __dprintf_chk(int fd, int flag, const char* format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  const int written = __vdprintf_chk(fd, flag, format, arguments);
+  va_end(arguments);
+  return written;
+}
+
+XENLOOP_EXPORT FILE* fdopen(int fd, const char* mode) {
+  LeaveToTcp(fd, "stdio on the socket");
+  return real::fdopen(fd, mode);
+}
+XENLOOP_ALIAS(_IO_fdopen, fdopen);
+
+XENLOOP_EXPORT FILE* freopen(const char* path, const char* mode, FILE* stream) {
+  BeforeStreamClose(stream);
+  return real::freopen(path, mode, stream);
+}
+XENLOOP_ALIAS(freopen64, freopen);
+
+XENLOOP_EXPORT int fclose(FILE* stream) {
+  BeforeStreamClose(stream);
+  return real::fclose(stream);
+}
+XENLOOP_ALIAS(_IO_fclose, fclose);
+
+XENLOOP_EXPORT int aio_read(aiocb* control) {
+  LeaveToAio(control);
+  return real::aio_read(control);
+}
+XENLOOP_ALIAS(aio_read64, aio_read);
+
+XENLOOP_EXPORT int aio_write(aiocb* control) {
+  LeaveToAio(control);
+  return real::aio_write(control);
+}
+XENLOOP_ALIAS(aio_write64, aio_write);
+
+XENLOOP_EXPORT int lio_listio(int mode, aiocb* const list[], int count, sigevent* event) {
+  for (int i = 0; i < count; ++i) LeaveToAio(list[i]);
+  return real::lio_listio(mode, list, count, event);
+}
+XENLOOP_ALIAS(lio_listio64, lio_listio);

@@ -1,0 +1,142 @@
+// From socket to close, and every call that makes or replaces a descriptor. The order is the rule
+// here: an entry of our table is dropped before the kernel may give its number away, and made after
+// the kernel gave it to us.
+#include <stdarg.h>
+
+#include "preload/abi/abi.h"
+#include "preload/libc/errno.h"
+#include "preload/side/fallback.h"
+#include "preload/side/fd_table.h"
+#include "preload/side/holders.h"
+#include "preload/socket/socket.h"
+
+using namespace xenloop;
+
+namespace {
+
+int DuplicatedAs(int from, int to) {
+  if (to >= 0) {
+    const KeepErrno keep_errno;
+    if (ChangesOurTables(from)) {
+      Duplicated(from, to);
+    } else if (InBorrowedMemory()) {
+      DuplicatedForAnotherProgram(from);
+    }
+  }
+  return to;
+}
+
+// dup2 and dup3 close `to` unseen, provided that they succeed.
+template <class KernelCall>
+int DuplicateOnto(int from, int to, bool valid, KernelCall kernel) {
+  if (valid && from != to && ChangesOurTables(to) && real::fcntl(from, F_GETFD) >= 0) {
+    if (BeforeClose(to) < 0) {  // a descriptor of ours is in the way
+      const int error = MakeRoomAt(to);
+      if (error < 0) return ReturnToLibc(error);
+    }
+  }
+  const int result = kernel();
+  return from == to ? result : DuplicatedAs(from, result);
+}
+
+}  // namespace
+
+XENLOOP_EXPORT int socket(int domain, int type, int protocol) {
+  const int fd = real::socket(domain, type, protocol);
+  if (fd >= 0) {
+    const KeepErrno keep_errno;
+    SocketCreated(fd, domain, type, protocol);
+  }
+  return fd;
+}
+
+XENLOOP_EXPORT int connect(int fd, const sockaddr* address, socklen_t length) {
+  const bool dissolves = address != nullptr && length >= sizeof(sa_family_t) &&
+                         FindSide(fd) != nullptr && address->sa_family == AF_UNSPEC;
+  if (dissolves) FallBackToTcp(fd, kDisconnected, true);
+  const int result = real::connect(fd, address, length);
+  if (!dissolves && (result == 0 || errno == EINPROGRESS)) {
+    const KeepErrno keep_errno;
+    SocketConnected(fd);
+  }
+  return result;
+}
+XENLOOP_ALIAS(__connect, connect);
+
+XENLOOP_EXPORT int listen(int fd, int backlog) {
+  const int result = real::listen(fd, backlog);
+  if (result == 0) {
+    const KeepErrno keep_errno;
+    SocketListens(fd);
+  }
+  return result;
+}
+
+XENLOOP_EXPORT int accept(int listener, sockaddr* address, socklen_t* length) {
+  const int fd = real::accept(listener, address, length);
+  if (fd >= 0) {
+    const KeepErrno keep_errno;
+    SocketAccepted(listener, fd);
+  }
+  return fd;
+}
+
+XENLOOP_EXPORT int accept4(int listener, sockaddr* address, socklen_t* length, int flags) {
+  const int fd = real::accept4(listener, address, length, flags);
+  if (fd >= 0) {
+    const KeepErrno keep_errno;
+    SocketAccepted(listener, fd);
+  }
+  return fd;
+}
+
+XENLOOP_EXPORT int close(int fd) {
+  return CloseOr(fd, [=] { return real::close(fd); });
+}
+XENLOOP_ALIAS(__close, close);
+
+XENLOOP_EXPORT int close_range(unsigned first, unsigned last, int flags) {
+  constexpr int kKnownFlags = CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC;
+  if (first > last || (flags & ~kKnownFlags) != 0 || InBorrowedMemory()) {
+    return real::close_range(first, last, flags);
+  }
+  return ReturnToLibc(CloseRange(first, last, flags));
+}
+
+XENLOOP_EXPORT void closefrom(int first) {
+  if (first < 0) first = 0;
+  // A kernel without close_range leaves the work to libc.
+  if (InBorrowedMemory() || CloseRange(static_cast<unsigned>(first), ~0U, 0) < 0) {
+    real::closefrom(first);
+  }
+}
+
+XENLOOP_EXPORT int dup(int fd) { return DuplicatedAs(fd, real::dup(fd)); }
+
+XENLOOP_EXPORT int dup2(int from, int to) {
+  return DuplicateOnto(from, to, true, [=] { return real::dup2(from, to); });
+}
+XENLOOP_ALIAS(__dup2, dup2);
+
+XENLOOP_EXPORT int dup3(int from, int to, int flags) {
+  const bool valid = (flags & ~O_CLOEXEC) == 0;
+  return DuplicateOnto(from, to, valid, [=] { return real::dup3(from, to, flags); });
+}
+
+XENLOOP_EXPORT int fcntl(int fd, int command, ...) {
+  va_list arguments;
+  va_start(arguments, command);
+  void* const argument = va_arg(arguments, void*);
+  va_end(arguments);
+  const int result = real::fcntl(fd, command, argument);
+  if (command == F_DUPFD || command == F_DUPFD_CLOEXEC) return DuplicatedAs(fd, result);
+  if (command == F_SETFL && result == 0) {
+    const KeepErrno keep_errno;
+    if (Side* const side = FindSide(fd)) {
+      AfterSetFlags(fd, side, static_cast<int>(reinterpret_cast<intptr_t>(argument)));
+    }
+  }
+  return result;
+}
+XENLOOP_ALIAS(__fcntl, fcntl);
+XENLOOP_ALIAS(fcntl64, fcntl);

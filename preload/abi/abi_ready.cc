@@ -1,0 +1,128 @@
+// poll, select and epoll in all their forms: timeouts become a timespec, invalid arguments go to
+// the kernel to be refused, and only sets that hold something of ours leave it.
+
+// libc's headers say that poll only writes `fds`, which is not so.
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+
+#include "preload/abi/abi.h"
+#include "preload/libc/errno.h"
+#include "preload/ready/epoll.h"
+#include "preload/ready/poll.h"
+#include "preload/ready/select.h"
+#include "preload/side/fd_table.h"
+#include "preload/side/mailbox.h"
+
+using namespace xenloop;
+
+namespace {
+
+// Milliseconds, negative: for ever.
+class Timeout {
+ public:
+  explicit Timeout(int timeout_ms)
+      : forever_(timeout_ms < 0), value_{timeout_ms / 1000, timeout_ms % 1000 * 1000000L} {}
+  const timespec* get() const { return forever_ ? nullptr : &value_; }
+
+ private:
+  const bool forever_;
+  const timespec value_;
+};
+
+bool IsOurs(const pollfd* fds, nfds_t count) {
+  return fds != nullptr && count <= INT_MAX && PollConcernsUs(fds, count);
+}
+
+EpollSet* Waitable(int epfd, const epoll_event* events, int max_events) {
+  return events != nullptr && max_events > 0 ? FindEpollSet(epfd) : nullptr;
+}
+
+int Created(int epfd) {
+  if (epfd >= 0) {
+    const KeepErrno keep_errno;
+    EpollCreated(epfd);
+  }
+  return epfd;
+}
+
+}  // namespace
+
+XENLOOP_EXPORT int poll(pollfd* fds, nfds_t count, int timeout_ms) {
+  if (!IsOurs(fds, count)) return real::poll(fds, count, timeout_ms);
+  return ReturnToLibc(Poll(fds, count, Timeout(timeout_ms).get(), nullptr));
+}
+XENLOOP_ALIAS(__poll, poll);
+
+XENLOOP_EXPORT int __poll_chk(pollfd* fds, nfds_t count, int timeout_ms, size_t fds_size) {
+  if (fds_size / sizeof(*fds) < count) return real::__poll_chk(fds, count, timeout_ms, fds_size);
+  return poll(fds, count, timeout_ms);
+}
+
+XENLOOP_EXPORT int ppoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask) {
+  if (!IsUsable(timeout) || !IsOurs(fds, count)) return real::ppoll(fds, count, timeout, mask);
+  return ReturnToLibc(Poll(fds, count, timeout, mask));
+}
+
+XENLOOP_EXPORT int __ppoll_chk(pollfd* fds, nfds_t count, const timespec* timeout,
+                               const sigset_t* mask, size_t fds_size) {
+  if (fds_size / sizeof(*fds) < count) {
+    return real::__ppoll_chk(fds, count, timeout, mask, fds_size);
+  }
+  return ppoll(fds, count, timeout, mask);
+}
+
+// As on Linux, `timeout` becomes the time that was left.
+XENLOOP_EXPORT int select(int count, fd_set* read, fd_set* write, fd_set* except,
+                          timeval* timeout) {
+  const bool valid = timeout == nullptr || (timeout->tv_sec >= 0 && timeout->tv_usec >= 0);
+  if (!valid || !SelectConcernsUs(count, read, write, except)) {
+    return real::select(count, read, write, except, timeout);
+  }
+  if (timeout == nullptr) {
+    return ReturnToLibc(Select(count, read, write, except, nullptr, nullptr, nullptr));
+  }
+  const timespec allowed{timeout->tv_sec + timeout->tv_usec / 1000000,
+                         timeout->tv_usec % 1000000 * 1000};
+  timespec remaining = allowed;
+  const int ready = Select(count, read, write, except, &allowed, &remaining, nullptr);
+  *timeout = {remaining.tv_sec, remaining.tv_nsec / 1000};
+  return ReturnToLibc(ready);
+}
+XENLOOP_ALIAS(__select, select);
+
+XENLOOP_EXPORT int pselect(int count, fd_set* read, fd_set* write, fd_set* except,
+                           const timespec* timeout, const sigset_t* mask) {
+  if (!IsUsable(timeout) || !SelectConcernsUs(count, read, write, except)) {
+    return real::pselect(count, read, write, except, timeout, mask);
+  }
+  return ReturnToLibc(Select(count, read, write, except, timeout, nullptr, mask));
+}
+
+XENLOOP_EXPORT int epoll_create(int size) { return Created(real::epoll_create(size)); }
+
+XENLOOP_EXPORT int epoll_create1(int flags) { return Created(real::epoll_create1(flags)); }
+
+XENLOOP_EXPORT int epoll_ctl(int epfd, int operation, int fd, epoll_event* event) {
+  EpollSet* const set = FindEpollSet(epfd);
+  if (set == nullptr) return real::epoll_ctl(epfd, operation, fd, event);
+  return ReturnToLibc(EpollControl(epfd, set, operation, fd, event));
+}
+
+XENLOOP_EXPORT int epoll_wait(int epfd, epoll_event* events, int max_events, int timeout_ms) {
+  EpollSet* const set = Waitable(epfd, events, max_events);
+  if (set == nullptr) return real::epoll_wait(epfd, events, max_events, timeout_ms);
+  return ReturnToLibc(EpollWait(epfd, set, events, max_events, Timeout(timeout_ms).get(), nullptr));
+}
+
+XENLOOP_EXPORT int epoll_pwait(int epfd, epoll_event* events, int max_events, int timeout_ms,
+                               const sigset_t* mask) {
+  EpollSet* const set = Waitable(epfd, events, max_events);
+  if (set == nullptr) return real::epoll_pwait(epfd, events, max_events, timeout_ms, mask);
+  return ReturnToLibc(EpollWait(epfd, set, events, max_events, Timeout(timeout_ms).get(), mask));
+}
+
+XENLOOP_EXPORT int epoll_pwait2(int epfd, epoll_event* events, int max_events,
+                                const timespec* timeout, const sigset_t* mask) {
+  EpollSet* const set = IsUsable(timeout) ? Waitable(epfd, events, max_events) : nullptr;
+  if (set == nullptr) return real::epoll_pwait2(epfd, events, max_events, timeout, mask);
+  return ReturnToLibc(EpollWait(epfd, set, events, max_events, timeout, mask));
+}

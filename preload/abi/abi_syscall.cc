@@ -1,0 +1,242 @@
+// syscall(2): the other door to everything in interposed_functions.def (libuv closes its sockets
+// this way). Calls that concern us go to our function of that name; all others go on unchanged,
+// with six arguments.
+#include <linux/sched.h>
+#include <linux/seccomp.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+#include <type_traits>
+
+#include "preload/abi/abi.h"
+#include "preload/libc/errno.h"
+#include "preload/process/inheritance.h"
+#include "preload/process/process.h"
+#include "preload/ready/poll.h"
+#include "preload/ready/select.h"
+#include "preload/side/fd_table.h"
+#include "preload/socket/socket.h"
+
+using namespace xenloop;
+
+namespace {
+
+// A register: becomes whatever type the parameter has.
+struct Argument {
+  long value;
+
+  template <class Integer, std::enable_if_t<!std::is_pointer_v<Integer>, int> = 0>
+  operator Integer() const {
+    return static_cast<Integer>(value);
+  }
+  template <class Pointer, std::enable_if_t<std::is_pointer_v<Pointer>, long> = 0>
+  operator Pointer() const {
+    return reinterpret_cast<Pointer>(value);
+  }
+};
+
+bool IsSide(int fd) { return FindSide(fd) != nullptr; }
+
+// The kernel's signal sets are shorter than libc's.
+class SignalMask {
+ public:
+  SignalMask(const void* kernel_mask, size_t size) : given_(kernel_mask != nullptr) {
+    sigemptyset(&mask_);
+    if (kernel_mask != nullptr)
+      memcpy(&mask_, kernel_mask, size < sizeof mask_ ? size : sizeof mask_);
+  }
+  const sigset_t* get() const { return given_ ? &mask_ : nullptr; }
+
+ private:
+  const bool given_;
+  sigset_t mask_;
+};
+constexpr size_t kKernelMaskSize = 8;
+
+template <typename Kernel>
+long ForkBy(const Kernel& kernel, unsigned long flags) {
+  if ((flags & CLONE_VM) != 0) return kernel();
+  BeforeRawFork();
+  const long child = kernel();
+  AfterRawFork(static_cast<pid_t>(child));
+  return child;
+}
+
+}  // namespace
+
+XENLOOP_EXPORT long syscall(long number, ...) {
+  va_list arguments;
+  va_start(arguments, number);
+  const Argument a{va_arg(arguments, long)};
+  const Argument b{va_arg(arguments, long)};
+  const Argument c{va_arg(arguments, long)};
+  const Argument d{va_arg(arguments, long)};
+  const Argument e{va_arg(arguments, long)};
+  const Argument f{va_arg(arguments, long)};
+  va_end(arguments);
+  const auto kernel = [&] {
+    return real::syscall(number, a.value, b.value, c.value, d.value, e.value, f.value);
+  };
+
+  switch (number) {
+    // Bytes.
+    case SYS_read:
+      return IsSide(a) ? read(a, b, c) : kernel();
+    case SYS_readv:
+      return IsSide(a) ? readv(a, b, c) : kernel();
+    case SYS_preadv2:
+      return IsSide(a) ? preadv2(a, b, c, d, f) : kernel();
+    case SYS_recvfrom:
+      return IsSide(a) ? recvfrom(a, b, c, d, e, f) : kernel();
+    case SYS_recvmsg:
+      return IsSide(a) ? recvmsg(a, b, c) : kernel();
+    case SYS_recvmmsg:
+      return IsSide(a) ? recvmmsg(a, b, c, d, e) : kernel();
+    case SYS_write:
+      return IsSide(a) ? write(a, b, c) : kernel();
+    case SYS_writev:
+      return IsSide(a) ? writev(a, b, c) : kernel();
+    case SYS_pwritev2:
+      return IsSide(a) ? pwritev2(a, b, c, d, f) : kernel();
+    case SYS_sendto:
+      return IsSide(a) ? sendto(a, b, c, d, e, f) : kernel();
+    case SYS_sendmsg:
+      return sendmsg(a, b, c);  // may carry sockets of ours
+    case SYS_sendmmsg:
+      return sendmmsg(a, b, c, d);
+    case SYS_sendfile:
+      return IsSide(a) || IsSide(b) ? sendfile(a, b, c, d) : kernel();
+    case SYS_splice:
+      return IsSide(a) || IsSide(c) ? splice(a, b, c, d, e, f) : kernel();
+
+    // Sockets.
+    case SYS_socket:
+      return socket(a, b, c);
+    case SYS_connect:
+      return connect(a, b, c);
+    case SYS_listen:
+      return listen(a, b);
+    case SYS_accept:
+      return accept(a, b, c);
+    case SYS_accept4:
+      return accept4(a, b, c, d);
+    case SYS_shutdown:
+      return shutdown(a, b);
+    case SYS_getsockopt:
+      return getsockopt(a, b, c, d, e);
+    case SYS_setsockopt:
+      return setsockopt(a, b, c, d, e);
+    case SYS_ioctl:
+      return IsSide(a) ? ioctl(a, b, c.value) : kernel();
+    case SYS_bpf:
+      BeforeBpf(a, b, c);
+      return kernel();
+
+    // Descriptors. Who closes this way wants no cancellation point.
+    case SYS_close:
+      return CloseOr(a, kernel);
+    case SYS_close_range:
+      return close_range(a, b, c);
+    case SYS_dup:
+      return dup(a);
+    case SYS_dup3:
+      return dup3(a, b, c);
+    case SYS_fcntl: {
+      const int command = b;
+      const bool ours = command == F_DUPFD || command == F_DUPFD_CLOEXEC || command == F_SETFL;
+      return ours ? fcntl(a, command, c.value) : kernel();
+    }
+
+    // Readiness.
+    case SYS_ppoll: {
+      pollfd* const fds = a;
+      const bool ours = fds != nullptr && (d.value == 0 || e.value == kKernelMaskSize) &&
+                        IsUsable(static_cast<const timespec*>(c)) && PollConcernsUs(fds, b);
+      return ours ? ReturnToLibc(Poll(fds, b, c, SignalMask(d, kKernelMaskSize).get())) : kernel();
+    }
+    case SYS_pselect6: {
+      struct MaskAndSize {
+        const void* mask;
+        size_t size;
+      };
+      const MaskAndSize* const given = f;
+      const bool ours = IsUsable(static_cast<const timespec*>(e)) && SelectConcernsUs(a, b, c, d);
+      if (!ours) return kernel();
+      const SignalMask mask(given != nullptr ? given->mask : nullptr, kKernelMaskSize);
+      timespec* const timeout = e;
+      const timespec allowed = timeout != nullptr ? *timeout : timespec{};
+      return ReturnToLibc(
+          Select(a, b, c, d, timeout != nullptr ? &allowed : nullptr, timeout, mask.get()));
+    }
+    case SYS_epoll_create1:
+      return epoll_create1(a);
+    case SYS_epoll_ctl:
+      return epoll_ctl(a, b, c, d);
+    case SYS_epoll_pwait:
+      if (FindEpollSet(a) == nullptr) return kernel();
+      return epoll_pwait(a, b, c, d, SignalMask(e, kKernelMaskSize).get());
+    case SYS_epoll_pwait2:
+      if (FindEpollSet(a) == nullptr) return kernel();
+      return epoll_pwait2(a, b, c, d, SignalMask(e, kKernelMaskSize).get());
+
+    // Processes.
+    case SYS_clone:
+      return ForkBy(kernel, a);
+    case SYS_clone3: {
+      const clone_args* const request = a;
+      return ForkBy(kernel, request != nullptr ? request->flags : 0);
+    }
+    case SYS_execve:
+      return ExecBy(ProgramAt(AT_FDCWD, a, 0), kernel);
+    case SYS_execveat:
+      return ExecBy(ProgramAt(a, b, e), kernel);
+    case SYS_seccomp:
+      if (a.value == SECCOMP_SET_MODE_STRICT || a.value == SECCOMP_SET_MODE_FILTER) BeforeSandbox();
+      return kernel();
+    case SYS_prctl:
+      if (a.value == PR_SET_SECCOMP) BeforeSandbox();
+      return kernel();
+    case SYS_exit_group:
+      SayFarewell();
+      return kernel();
+
+    case SYS_io_uring_setup: {
+      const long ring = kernel();
+      const KeepErrno keep_errno;
+      if (ring >= 0) Bypassed("io_uring");
+      return ring;
+    }
+
+    // Older forms, which newer architectures do not have.
+#ifdef SYS_fork
+    case SYS_fork:
+      return ForkBy(kernel, 0);
+#endif
+#ifdef SYS_dup2
+    case SYS_dup2:
+      return dup2(a, b);
+#endif
+#ifdef SYS_poll
+    case SYS_poll: {
+      pollfd* const fds = a;
+      return fds != nullptr && PollConcernsUs(fds, b) ? poll(fds, b, c) : kernel();
+    }
+#endif
+#ifdef SYS_select
+    case SYS_select:
+      return SelectConcernsUs(a, b, c, d) ? select(a, b, c, d, e) : kernel();
+#endif
+#ifdef SYS_epoll_create
+    case SYS_epoll_create:
+      return epoll_create(a);
+#endif
+#ifdef SYS_epoll_wait
+    case SYS_epoll_wait:
+      return epoll_wait(a, b, c, d);
+#endif
+    default:
+      return kernel();
+  }
+}

@@ -1,0 +1,290 @@
+// The agent's thread: start, loop, and what other threads may ask of it (agent.h).
+#include "preload/agent/agent.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "preload/agent/agent_state.h"
+#include "preload/agent/hot.h"
+#include "preload/settings/config.h"
+#include "preload/side/agent_shared.h"
+#include "preload/side/fd_table.h"
+#include "preload/side/log.h"
+#include "preload/side/private_fd.h"
+#include "preload/side/self.h"
+#include "preload/side/shadow.h"
+#include "preload/side/stats.h"
+
+namespace xenloop {
+
+AgentState agent;
+
+namespace {
+
+constexpr size_t kStackBytes = 256 * 1024;
+
+// Takes this process's bits out of a set and calls `work` on each.
+void TakeOurs(SideSet& set, void (*work)(uint32_t)) {
+  for (uint32_t w = 0; w < kSideWords; ++w) {
+    uint64_t bits = set.words[w].load(std::memory_order_acquire);
+    while (bits != 0) {
+      const uint32_t bit = static_cast<uint32_t>(__builtin_ctzll(bits));
+      bits &= bits - 1;
+      const uint32_t slot = w * 64 + bit;
+      if (SideAt(slot)->owner_pid.load(std::memory_order_relaxed) != process_state.pid) continue;
+      set.words[w].fetch_and(~(1ull << bit), std::memory_order_acq_rel);
+      work(slot);
+    }
+  }
+}
+
+// Of two times to wait; -1 is for ever.
+int Sooner(int a, int b) { return a < 0 || (b >= 0 && b < a) ? b : a; }
+
+}  // namespace
+
+const char* start_failure = nullptr;
+
+void CloseRegistry() {
+  if (agent.registry.is_open()) FdTable::Clear(agent.registry.descriptor());
+  agent.registry.Close();
+}
+
+namespace {
+
+// Every stream goes back to TCP, and nobody reaches us any more; what streams still owe is served.
+void GiveUpAgent(const char* reason) {
+  start_failure = reason;
+  agent_shared.started.store(kAgentFailed, std::memory_order_release);
+  ClosePrivate(agent.listen_fd);
+  agent.listen_fd = -1;
+  CloseRegistry();
+  FallBackEverything(reason);
+  for (uint32_t i = 0; i < kMaxChannels; ++i) {
+    if (agent.channels[i].in_use && agent.channels[i].fd >= 0) ChannelGone(i);
+  }
+}
+
+void* AgentMain(void*) {
+  agent_shared.tid.store(CurrentTid(), std::memory_order_relaxed);
+  epoll_event events[64];
+  int timeout_ms = -1;
+  for (;;) {
+    const long n = sys::Call(SYS_epoll_pwait, agent.epoll_fd, reinterpret_cast<long>(events), 64,
+                             timeout_ms, 0, 8);
+    // Here at once: glibc has every thread change its user, and that interrupts the wait. What was
+    // made for the old user (a listener that speaks in its name, its hints) must not stay in the
+    // hands of a program that has given it up.
+    if (agent.listen_fd >= 0 && static_cast<uint32_t>(sys::Call(SYS_geteuid)) != agent.uid)
+      GiveUpAgent("the program has changed its user");
+    if (n < 0 && n != -EINTR) {
+      // Somebody closed our descriptors behind our back: every stream goes back to TCP, and we end.
+      FallBackEverything("the program closed our descriptors");
+      agent_shared.started.store(kAgentFailed, std::memory_order_release);
+      return nullptr;
+    }
+    for (long i = 0; i < n; ++i) {
+      const uint64_t tag = events[i].data.u64;
+      const auto kind = static_cast<WatchKind>(tag >> 60);
+      const uint32_t index = static_cast<uint32_t>(tag & 0xffffff);
+      const uint32_t generation = static_cast<uint32_t>(tag >> 24);
+      switch (kind) {
+        case WatchKind::kPoke: {
+          uint64_t count;
+          sys::Read(agent_shared.poke_fd.load(std::memory_order_relaxed), &count, sizeof count);
+          break;
+        }
+        case WatchKind::kListener:
+          AcceptChannels();
+          break;
+        case WatchKind::kChannel:
+          ChannelEvent(index, events[i].events);
+          break;
+        case WatchKind::kShadow:
+          ShadowEvent(index, generation, events[i].events);
+          break;
+        case WatchKind::kXenEvents:
+          XenEvents();
+          break;
+      }
+    }
+    TakeOurs(Arena()->service, ServiceSide);
+    TakeOurs(Arena()->wanted, [](uint32_t slot) { ConsiderSide(slot); });
+    timeout_ms = Sooner(Sooner(ReclaimIdleMemory(), RetryPostponed()),
+                        Sooner(Sooner(AcceptPostponed(), ForgiveRinging()), AskAgain()));
+  }
+}
+
+uint64_t RandomNumber() {
+  uint64_t number = 0;
+  if (sys::Call(SYS_getrandom, reinterpret_cast<long>(&number), sizeof number, 0) !=
+          sizeof number ||
+      number == 0) {
+    number = sys::MonotonicNs() ^ (static_cast<uint64_t>(process_state.pid) << 40) ^ 1;
+  }
+  return number;
+}
+
+int OpenListener() {
+  const Config& config = GetConfig();
+  const long fd =
+      sys::MakeDescriptor(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return static_cast<int>(fd);
+  sockaddr_un address;
+  const socklen_t length =
+      AgentAddress(config.realm ? config.runtime_dir : "", agent.uid, agent.id, &address);
+  long result = length == 0 ? -ENAMETOOLONG
+                            : sys::Call(SYS_bind, fd, reinterpret_cast<long>(&address), length);
+  if (result == 0) result = sys::Call(SYS_listen, fd, 256);
+  if (result < 0) {
+    sys::Close(static_cast<int>(fd));
+    return static_cast<int>(result);
+  }
+  const long tcp = sys::MakeDescriptor(SYS_socket, AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (tcp >= 0) {
+    agent.netns_cookie = NetnsCookieOf(static_cast<int>(tcp));
+    sys::Close(static_cast<int>(tcp));
+  }
+  return static_cast<int>(fd);
+}
+
+// Everything the agent needs but its thread. Null, or why not.
+const char* Prepare() {
+  const char* reason = nullptr;
+  agent.uid = static_cast<uint32_t>(sys::Call(SYS_geteuid));
+  agent.id = RandomNumber();
+  if (const char* rule = RuleAgainstUser(GetConfig().rules, agent.uid)) return rule;
+  if (agent.registry.Open(GetConfig().runtime_dir, agent.uid, &reason) != 0) return reason;
+  agent.registry.MoveDescriptor(MakePrivate(agent.registry.descriptor()));
+  if (agent.sides == nullptr) {
+    constexpr size_t kSidesBytes = sizeof(AgentSide) * kMaxSides;
+    constexpr size_t kChannelsBytes = sizeof(Channel) * kMaxChannels;
+    const long memory =
+        sys::Call(SYS_mmap, 0, kSidesBytes + kChannelsBytes + sizeof(Doorbell) * kMaxChannels,
+                  PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory < 0 && memory > -4096) return "out of memory";
+    agent.sides = reinterpret_cast<AgentSide*>(memory);
+    agent.channels.first = reinterpret_cast<Channel*>(memory + kSidesBytes);
+    agent_shared.peers = reinterpret_cast<Doorbell*>(memory + kSidesBytes + kChannelsBytes);
+    for (Channel& channel : agent.channels) Renew(channel);
+  }
+  const char* const no_descriptors = "no descriptors left";
+  agent.epoll_fd =
+      MakePrivate(static_cast<int>(sys::MakeDescriptor(SYS_epoll_create1, EPOLL_CLOEXEC)));
+  if (agent.epoll_fd < 0) return no_descriptors;
+  const int poke = MakePrivate(
+      static_cast<int>(sys::MakeDescriptor(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK)));
+  if (poke < 0) return no_descriptors;
+  agent_shared.poke_fd.store(poke, std::memory_order_release);
+  agent.listen_fd = MakePrivate(OpenListener());
+  if (agent.listen_fd < 0) return "agent's socket cannot be bound";
+  Ticket ticket;
+  if (LocalTransport().create_doorbell(&agent_shared.doorbell, &ticket) != 0) return no_descriptors;
+  const int bell = MakePrivate(ticket.fds[0]);
+  const int page = MakePrivate(ticket.fds[1]);
+  if (bell < 0 || page < 0) return no_descriptors;
+  agent_shared.doorbell.fd = bell;
+  agent_page_fd = page;
+  Watch(poke, WatchKind::kPoke, 0, 0, EPOLLIN, false);
+  Watch(agent.listen_fd, WatchKind::kListener, 0, 0, EPOLLIN | EPOLLET, false);
+  return nullptr;
+}
+
+void Unprepare() {
+  for (int* fd : {&agent.epoll_fd, &agent.listen_fd, &agent_shared.doorbell.fd, &agent_page_fd}) {
+    if (*fd >= 0) ClosePrivate(*fd);
+    *fd = -1;
+  }
+  const int poke = agent_shared.poke_fd.exchange(-1, std::memory_order_acq_rel);
+  if (poke > 0) ClosePrivate(poke);
+  CloseRegistry();
+}
+
+}  // namespace
+
+int agent_page_fd = -1;
+
+bool EnsureAgent() {
+  if (process_state.sandboxed) return false;
+  int state = 0;
+  if (!agent_shared.started.compare_exchange_strong(state, 1, std::memory_order_acq_rel))
+    return state == 1 || state == 2;
+  sys::SignalsBlocked blocked;  // the thread inherits this mask for good
+  start_failure = Prepare();
+  if (start_failure == nullptr) {
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, kStackBytes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_t thread;
+    agent_shared.tid.store(0, std::memory_order_relaxed);
+    agent_shared.started.store(2, std::memory_order_release);
+    if (pthread_create(&thread, &attributes, AgentMain, nullptr) != 0)
+      start_failure = "no thread can be made";
+    pthread_attr_destroy(&attributes);
+  }
+  if (start_failure == nullptr) return true;
+  Unprepare();
+  agent_shared.started.store(kAgentFailed, std::memory_order_release);
+  Log("agent not started: %s", start_failure);
+  return false;
+}
+
+const char* OpenRealmAnew() {
+  if (!GetConfig().realm) return nullptr;
+  const char* reason = nullptr;
+  Registry fresh;
+  if (fresh.Open(GetConfig().runtime_dir, agent.uid, &reason) != 0) return reason;
+  agent.id = RandomNumber();  // our name of an earlier stay may still be there, and hints with it
+  const int listener = MakePrivate(OpenListener());
+  if (listener < 0) {
+    fresh.Close();
+    return "agent's socket cannot be bound";
+  }
+  CloseRegistry();
+  agent.registry = fresh;
+  agent.registry.MoveDescriptor(MakePrivate(agent.registry.descriptor()));
+  ClosePrivate(agent.listen_fd);
+  agent.listen_fd = listener;
+  Watch(agent.listen_fd, WatchKind::kListener, 0, 0, EPOLLIN | EPOLLET, false);
+  return nullptr;
+}
+
+uint64_t NetnsCookieOf(int fd) {
+  constexpr int kNetnsCookie = 71;  // SO_NETNS_COOKIE, Linux 5.14
+  uint64_t cookie = 0;
+  socklen_t size = sizeof cookie;
+  sys::Call(SYS_getsockopt, fd, SOL_SOCKET, kNetnsCookie, reinterpret_cast<long>(&cookie),
+            reinterpret_cast<long>(&size));
+  return cookie;
+}
+
+int Watch(int fd, WatchKind kind, uint32_t index, uint32_t generation, uint32_t events,
+          bool modify) {
+  epoll_event event;
+  event.events = events;
+  event.data.u64 =
+      (static_cast<uint64_t>(kind) << 60) | (static_cast<uint64_t>(generation) << 24) | index;
+  return static_cast<int>(sys::Call(SYS_epoll_ctl, agent.epoll_fd,
+                                    modify ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd,
+                                    reinterpret_cast<long>(&event)));
+}
+
+void AgentMovePrivate(int fd) {
+  // Rare (dup2 onto a number of ours): rather than move a descriptor that a sleeping thread may
+  // use, give up sharing.
+  FallBackEverything("the program wanted the number of our descriptor");
+  FdTable::Clear(fd);
+  agent_shared.started.store(kAgentFailed, std::memory_order_release);
+}
+
+}  // namespace xenloop

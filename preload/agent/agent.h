@@ -1,0 +1,33 @@
+// The agent: one thread of a process that has upgradeable sockets. It publishes them, finds the
+// peers' agents, carries offers and joins, answers fallbacks while the program is busy elsewhere,
+// and answers `xenloop stat`. Started on first need with all signals blocked; a process without hot
+// sockets has none. This header is what the rest of preload/ may ask of it; agent.cc is its loop,
+// agent_channel.cc the talk with other agents, agent_stream.cc what is done to a side.
+#pragma once
+
+#include <cstdint>
+
+#include "preload/side/side.h"
+
+namespace xenloop {
+
+inline constexpr const char* kSharedByProcesses = "shared with another process";
+
+// Asks for an upgrade of this side, soon. Starts the agent if need be. Cheap when repeated.
+void WantUpgrade(Side* side);
+// Before a fork that libc does not see: the child has libc's record of our thread, and setuid() and
+// its like would wait there for a thread that is still being made.
+void AgentSettle();
+// Before a fork, in the parent: what leads to another guest goes back to TCP, since a child cannot
+// reach that memory; and stays there until AfterFork.
+void AgentBeforeFork();
+void AgentAfterFork();
+// fork: the child drops the parent's agent; it starts its own when it first needs one.
+void AgentForkedChild();
+// Before the process ends or execs: finishes flushes that are under way, for at most
+// `milliseconds`. A connection that could not be settled by then is reset.
+void AgentDrain(int milliseconds);
+// The program wants this very number: moves a private descriptor of ours out of the way.
+void AgentMovePrivate(int fd);
+
+}  // namespace xenloop

@@ -1,0 +1,383 @@
+// The talk between agents: connecting, accepting, packets in and out. Decides who is let in and
+// which packets are well-formed; what they mean for a side is agent_stream.cc's business.
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "channel/xen/xen_transport.h"
+#include "preload/agent/agent_state.h"
+#include "preload/settings/config.h"
+#include "preload/side/agent_shared.h"
+#include "preload/side/fd_table.h"
+#include "preload/side/log.h"
+#include "preload/side/private_fd.h"
+#include "preload/side/self.h"
+
+namespace xenloop {
+namespace {
+
+constexpr size_t kMostDescriptors = 4;
+constexpr size_t kLongestQuestion = 64;
+
+// What peers of other users may take of us. They can come as often as they like; each costs us two
+// descriptors, out of those that a limit leaves us, and work of the one agent thread.
+constexpr uint32_t kMostOfOthers = 256;
+constexpr uint32_t kMostPacketsAtOnce = 16;
+
+constexpr uint64_t kAcceptAgainMs = 250;
+bool accept_again = false;  // connections wait that could not be accepted
+uint64_t accept_at_ns = 0;
+
+bool IsTrustedUser(uint32_t uid) { return uid == agent.uid || uid == 0; }
+
+uint32_t MostOfOthers() {
+  uint64_t limit[2] = {1024, 1024};
+  constexpr long kDescriptors = 7;  // RLIMIT_NOFILE
+  sys::Call(SYS_prlimit64, 0, kDescriptors, 0, reinterpret_cast<long>(limit));
+  const uint64_t most = (limit[0] - static_cast<uint64_t>(sys::DescriptorBase())) / 8;
+  return most < kMostOfOthers ? static_cast<uint32_t>(most) : kMostOfOthers;
+}
+
+// A place for one more peer of that other user: half of what all others may have is the most for
+// one.
+bool HasRoomForOther(uint32_t uid) {
+  const uint32_t most = MostOfOthers();
+  uint32_t all = 0;
+  uint32_t same = 0;
+  uint32_t idle = kNoChannel;
+  for (uint32_t i = 0; i < kMaxChannels; ++i) {
+    const Channel& channel = agent.channels[i];
+    if (!channel.in_use || IsTrusted(channel)) continue;
+    ++all;
+    if (channel.uid != uid) continue;
+    ++same;
+    if (channel.sides == 0) idle = i;
+  }
+  if (all < most && same < (most + 1) / 2) return true;
+  if (idle == kNoChannel) return false;
+  ChannelGone(idle);  // its own older talk makes room, nobody else's
+  return true;
+}
+
+uint32_t FreeChannel() {
+  for (uint32_t i = 0; i < kMaxChannels; ++i) {
+    if (!agent.channels[i].in_use) return i;
+  }
+  // Make room: a talk that serves no stream can be had again at any time.
+  for (uint32_t i = 0; i < kMaxChannels; ++i) {
+    if (agent.channels[i].sides == 0) {
+      ChannelGone(i);
+      return i;
+    }
+  }
+  return kNoChannel;
+}
+
+}  // namespace
+
+const Transport& TransportOf(const Channel& channel) {
+  return channel.domid == kOwnKernel ? LocalTransport() : XenTransport();
+}
+const Transport& TransportOf(const AgentSide& note) {
+  return note.channel == kNoChannel ? LocalTransport() : TransportOf(agent.channels[note.channel]);
+}
+
+uint32_t AdoptChannel(int fd) {
+  const int moved = MakePrivate(fd);
+  if (moved < 0) return kNoChannel;
+  struct {
+    int32_t pid;
+    uint32_t uid;
+    uint32_t gid;
+  } credentials;
+  socklen_t length = sizeof credentials;
+  uint32_t index = kNoChannel;
+  if (sys::Call(SYS_getsockopt, moved, SOL_SOCKET, SO_PEERCRED,
+                reinterpret_cast<long>(&credentials), reinterpret_cast<long>(&length)) == 0 &&
+      (IsTrustedUser(credentials.uid) || HasRoomForOther(credentials.uid))) {
+    index = FreeChannel();
+  }
+  if (index == kNoChannel || Watch(moved, WatchKind::kChannel, index, 0, EPOLLIN, false) != 0) {
+    ClosePrivate(moved);
+    return kNoChannel;
+  }
+  Channel& channel = agent.channels[index];
+  Renew(channel);
+  channel.fd = moved;
+  channel.in_use = true;
+  channel.pid = credentials.pid;
+  channel.uid = credentials.uid;
+  return index;
+}
+
+int SendHello(Channel& channel) {
+  ControlMessage hello;
+  hello.type = ControlType::kHello;
+  hello.agent_id = agent.id;
+  hello.netns_cookie = agent.netns_cookie;
+  hello.pid = process_state.pid;
+  if (channel.domid == kOwnKernel) {
+    const int fds[2] = {agent_shared.doorbell.fd, agent_page_fd};
+    return SendControl(channel, hello, fds, 2);
+  }
+  Ticket ticket;
+  ticket.domid = channel.domid;
+  const int error = XenTransport().create_doorbell(&DoorbellOf(channel), &ticket);
+  if (error != 0) return error;
+  AddOwnPage(DoorbellOf(channel).own_page);
+  memcpy(hello.words, ticket.words, sizeof hello.words);
+  return SendControl(channel, hello, nullptr, 0);
+}
+
+namespace {
+
+void CloseAll(Ticket* ticket) {
+  for (int& fd : ticket->fds) {
+    if (fd >= 0) sys::Close(fd);
+    fd = -1;
+  }
+}
+
+// A descriptor that comes with a packet is for a moment the smallest free number, which the program
+// may just have closed. So one that is not wanted is never taken: the packet is looked at first.
+bool BringsNothingWanted(uint32_t index) {
+  ControlMessage message;
+  const long n = sys::Call(SYS_recvfrom, agent.channels[index].fd, reinterpret_cast<long>(&message),
+                           sizeof message, MSG_DONTWAIT | MSG_PEEK, 0, 0);
+  return n == static_cast<long>(sizeof message) && message.type == ControlType::kOffer &&
+         ObjectionTo(index, message) != RefusalReason::kCount;
+}
+
+// To take a descriptor is to have to close it, and a file system of the sender's own (FUSE) lets a
+// close wait for ever, which not even a SIGKILL ends.
+bool MayBringDescriptors(const Channel& channel) {
+  return IsTrusted(channel) || SharesMemoryWith(channel.uid);
+}
+
+// One packet. Its length (0: the other end is gone), or -errno. Descriptors beyond a ticket's
+// are closed; without a ticket the kernel drops them all.
+ssize_t ReceivePacket(int fd, void* buffer, size_t capacity, Ticket* ticket) {
+  alignas(cmsghdr) uint8_t control[CMSG_SPACE(sizeof(int) * kMostDescriptors)];
+  iovec iov{buffer, capacity};
+  msghdr message = {};
+  message.msg_iov = &iov;
+  message.msg_iovlen = 1;
+  if (ticket == nullptr) {
+    return sys::Call(SYS_recvmsg, fd, reinterpret_cast<long>(&message),
+                     MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  }
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  const long n =
+      sys::Call(SYS_recvmsg, fd, reinterpret_cast<long>(&message), MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  if (n < 0) return n;
+  const long base = sys::DescriptorBase();
+  size_t taken = 0;
+  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
+       header = CMSG_NXTHDR(&message, header)) {
+    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
+    const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; ++i) {
+      int passed;
+      memcpy(&passed, CMSG_DATA(header) + i * sizeof(int), sizeof passed);
+      if (taken < kTicketDescriptors) {
+        ticket->fds[taken++] = static_cast<int>(sys::MoveUp(passed, base));
+      } else {
+        sys::Close(passed);
+      }
+    }
+  }
+  return n;
+}
+
+// False: the packet breaks the protocol, the channel is to be closed.
+bool HandlePacket(uint32_t index, const ControlMessage& message, Ticket* ticket) {
+  Channel& channel = agent.channels[index];
+  if (message.magic != kControlMagic || message.version != kControlVersion) return false;
+  const bool foreign = channel.domid != kOwnKernel;
+  ticket->domid = channel.domid;
+  memcpy(ticket->words, message.words, sizeof ticket->words);
+  if (message.type == ControlType::kHello) {
+    if (channel.ready || (!foreign && (ticket->fds[0] < 0 || ticket->fds[1] < 0))) return false;
+    // An accepted channel answers the HELLO with its own before anything else.
+    const bool introduce = channel.agent_id == 0;
+    if (!foreign && introduce && (!MayBringDescriptors(channel) || SendHello(channel) != 0))
+      return false;
+    if (TransportOf(channel).map_doorbell(ticket, &DoorbellOf(channel)) != 0) return false;
+    if (!foreign) {
+      DoorbellOf(channel).fd = MakePrivate(DoorbellOf(channel).fd);
+      if (DoorbellOf(channel).fd < 0) return false;
+    } else if (introduce && SendHello(channel) != 0) {  // the event channel is bound by now
+      return false;
+    }
+    channel.ready = true;
+    channel.agent_id = message.agent_id;
+    channel.netns_cookie = message.netns_cookie;
+    if (foreign) channel.pid = message.pid;
+    ChannelReady(index);
+    return true;
+  }
+  if (message.type == ControlType::kBridge) return OnBridge(index, message, ticket);
+  if (message.type == ControlType::kLeave) {
+    if (!foreign || channel.uid != 0) return false;  // our own xenloopd's word
+    if (message.refusal == static_cast<uint32_t>(RefusalReason::kSuspended)) {
+      NoticeSuspension(channel);
+      return true;
+    }
+    LeavePeer(index, RefusalText(message.refusal));
+    return true;
+  }
+  if (message.type == ControlType::kWhere) return OnWhere(index, message);
+  if (message.type == ControlType::kStands) return OnStands(index, message);
+  // A SEEK that found nobody is refused before there is a talk.
+  if (!channel.ready && message.type != ControlType::kRefuse) return false;
+  switch (message.type) {
+    case ControlType::kOffer:
+      OnOffer(index, message, ticket);
+      return true;
+    case ControlType::kJoin:
+      OnJoin(index, message, ticket);
+      return true;
+    case ControlType::kRefuse:
+      OnRefuse(index, message);
+      return true;
+    case ControlType::kSealed:
+      OnSealed(index, message);
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+int SendControl(Channel& channel, const ControlMessage& message, const int* fds, size_t fd_count) {
+  alignas(cmsghdr) uint8_t control[CMSG_SPACE(sizeof(int) * kMostDescriptors)] = {};
+  iovec iov{const_cast<ControlMessage*>(&message), sizeof message};
+  msghdr header = {};
+  header.msg_iov = &iov;
+  header.msg_iovlen = 1;
+  if (fd_count > 0) {
+    header.msg_control = control;
+    header.msg_controllen = CMSG_SPACE(sizeof(int) * fd_count);
+    cmsghdr* rights = CMSG_FIRSTHDR(&header);
+    rights->cmsg_level = SOL_SOCKET;
+    rights->cmsg_type = SCM_RIGHTS;
+    rights->cmsg_len = CMSG_LEN(sizeof(int) * fd_count);
+    memcpy(CMSG_DATA(rights), fds, sizeof(int) * fd_count);
+  }
+  if (!FdTable::IsPrivate(channel.fd)) return -EBADF;
+  const long sent = sys::Call(SYS_sendmsg, channel.fd, reinterpret_cast<long>(&header),
+                              MSG_DONTWAIT | MSG_NOSIGNAL);
+  return sent < 0 ? static_cast<int>(sent) : 0;
+}
+
+void AcceptChannels() {
+  uint64_t pause_ms = 0;
+  for (int i = 0; i < 64; ++i) {
+    const long fd =
+        sys::MakeDescriptor(SYS_accept4, agent.listen_fd, 0, 0, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0) {
+      accept_again = fd != -EAGAIN;
+      pause_ms = kAcceptAgainMs;
+      break;
+    }
+    AdoptChannel(static_cast<int>(fd));
+    // The other end speaks first: a HELLO of an agent, or a tool's question.
+    accept_again = i == 63;
+  }
+  accept_at_ns = sys::MonotonicNs() + pause_ms * 1000000ull;
+}
+
+// Without a free descriptor the listener would stay readable and keep us running; it is watched for
+// edges, and who waits there is looked at again by the clock.
+int AcceptPostponed() {
+  if (!accept_again) return -1;
+  const uint64_t now = sys::MonotonicNs();
+  if (now < accept_at_ns) return static_cast<int>((accept_at_ns - now) / 1000000u) + 1;
+  accept_again = false;
+  AcceptChannels();
+  return accept_again ? static_cast<int>(kAcceptAgainMs) : -1;
+}
+
+bool SharesMemoryWith(uint32_t uid) {
+  const OtherUsers others = GetConfig().other_users;
+  return IsTrustedUser(uid) || others == OtherUsers::kAll ||
+         (others == OtherUsers::kSystem && uid < kFirstHumanUid);
+}
+
+// Behind a daemon of root stands a process of another guest.
+bool IsTrusted(const Channel& channel) {
+  return channel.domid == kOwnKernel && IsTrustedUser(channel.uid);
+}
+
+uint32_t ChannelTo(uint64_t agent_id, uint32_t uid) {
+  for (uint32_t i = 0; i < kMaxChannels; ++i) {
+    const Channel& channel = agent.channels[i];
+    if (channel.in_use && channel.domid == kOwnKernel && channel.agent_id == agent_id &&
+        channel.uid == uid && channel.fd >= 0 && !channel.leaving)
+      return i;
+  }
+  const Config& config = GetConfig();
+  const long fd =
+      sys::MakeDescriptor(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return kNoChannel;
+  sockaddr_un address;
+  const socklen_t length =
+      AgentAddress(config.realm ? config.runtime_dir : "", uid, agent_id, &address);
+  if (length == 0 || sys::Call(SYS_connect, fd, reinterpret_cast<long>(&address), length) != 0) {
+    sys::Close(static_cast<int>(fd));
+    return kNoChannel;
+  }
+  const uint32_t index = AdoptChannel(static_cast<int>(fd));
+  if (index == kNoChannel) return index;
+  agent.channels[index].agent_id = agent_id;
+  if (agent.channels[index].uid != uid || SendHello(agent.channels[index]) != 0) {
+    ChannelGone(index);
+    return kNoChannel;
+  }
+  return index;
+}
+
+void ChannelEvent(uint32_t index, uint32_t events) {
+  if (index >= kMaxChannels || !agent.channels[index].in_use) return;
+  for (uint32_t i = 0; i < kMostPacketsAtOnce; ++i) {
+    Channel& channel = agent.channels[index];
+    if (channel.fd < 0 || channel.leaving || !FdTable::IsPrivate(channel.fd)) return;
+    alignas(ControlMessage) uint8_t packet[sizeof(ControlMessage) + 1];
+    Ticket ticket;
+    const ssize_t n = ReceivePacket(
+        channel.fd, packet, sizeof packet,
+        !MayBringDescriptors(channel) || BringsNothingWanted(index) ? nullptr : &ticket);
+    if (n == -EAGAIN || n == -EINTR) return;
+    bool good = false;
+    if (n == static_cast<ssize_t>(sizeof(ControlMessage))) {
+      ControlMessage message;
+      memcpy(&message, packet, sizeof message);
+      good = HandlePacket(index, message, &ticket);
+    } else if (n > 0 && n < static_cast<ssize_t>(kLongestQuestion) && packet[n - 1] == '\n') {
+      packet[n - 1] = '\0';
+      good = AnswerTool(channel, reinterpret_cast<const char*>(packet));
+    }
+    CloseAll(&ticket);
+    if (!good) {
+      if (agent.channels[index].in_use) ChannelGone(index);
+      return;
+    }
+  }
+  if ((events & (EPOLLHUP | EPOLLERR)) != 0 && agent.channels[index].in_use) ChannelGone(index);
+}
+
+void ReleaseChannelIfUnused(uint32_t index) {
+  Channel& channel = agent.channels[index];
+  if (!channel.in_use || (channel.fd >= 0 && !channel.leaving) || channel.sides != 0) return;
+  if (channel.domid == kOwnKernel && DoorbellOf(channel).fd >= 0)
+    FdTable::Clear(DoorbellOf(channel).fd);
+  TransportOf(channel).release_doorbell(&DoorbellOf(channel));
+  if (channel.fd >= 0) ClosePrivate(channel.fd);  // last: it says that nothing is left
+  channel.fd = -1;
+  channel.in_use = false;
+}
+
+}  // namespace xenloop

@@ -1,0 +1,105 @@
+// The agent around fork and the end of the process: what the parent settles before, what the child
+// drops, what must have reached TCP before nobody is left to send it.
+#include <sys/mman.h>
+#include <time.h>
+
+#include "preload/agent/agent.h"
+#include "preload/agent/agent_state.h"
+#include "preload/side/agent_shared.h"
+#include "preload/side/each_side.h"
+#include "preload/side/fallback.h"
+#include "preload/side/mailbox.h"
+#include "preload/side/private_fd.h"
+#include "preload/side/self.h"
+
+namespace xenloop {
+namespace {
+
+constexpr uint64_t kLongestThreadStartMs = 200;  // on a busy machine; only _Fork and clone(2) wait
+
+}  // namespace
+
+void AgentSettle() {
+  const uint64_t end = sys::MonotonicNs() + kLongestThreadStartMs * 1000000u;
+  while (agent_shared.started.load(std::memory_order_acquire) == 2 &&
+         agent_shared.tid.load(std::memory_order_relaxed) == 0 && sys::MonotonicNs() < end) {
+    const timespec nap{0, 20000};
+    sys::Call(SYS_nanosleep, reinterpret_cast<long>(&nap), 0);
+  }
+}
+
+void AgentForkedChild() {
+  // Counted by the parent before the fork, and the child's too: also if no agent ran (a server that
+  // forks its workers before the first connection).
+  agent_shared.forking.store(0, std::memory_order_relaxed);
+  if (agent_shared.started.load(std::memory_order_relaxed) == 0) return;
+  // The parent's doorbell page and the peers' mappings stay mapped: a thread of ours may still look
+  // at them through sides that the parent attached. Our own agent starts with fresh ones.
+  const int old_parent_poke = agent_shared.parent_poke_fd.exchange(
+      agent_shared.poke_fd.exchange(-1), std::memory_order_relaxed);
+  if (old_parent_poke > 0) ClosePrivate(old_parent_poke);
+  for (int* fd : {&agent.epoll_fd, &agent.listen_fd, &agent_page_fd, &agent_shared.doorbell.fd}) {
+    if (*fd >= 0) ClosePrivate(*fd);
+    *fd = -1;
+  }
+  for (Channel& channel : agent.channels) {
+    if (channel.fd >= 0) ClosePrivate(channel.fd);
+    channel.fd = -1;
+    channel.in_use = false;
+    channel.ready = false;
+    channel.sides = 0;
+  }
+  CloseRegistry();
+  ForgetXen();
+  if (agent.sides != nullptr) {
+    sys::Call(SYS_madvise, reinterpret_cast<long>(agent.sides), sizeof(AgentSide) * kMaxSides,
+              MADV_DONTNEED);
+  }
+  ForgetPublished();
+  agent_shared.doorbell = Doorbell{};
+  agent_shared.started.store(0, std::memory_order_relaxed);
+}
+
+void AgentBeforeFork() {
+  // seq_cst: before our look at each side under its locks; pairs with Attach.
+  agent_shared.forking.fetch_add(1, std::memory_order_seq_cst);
+  if (agent_shared.own_page_count.load(std::memory_order_acquire) == 0) return;
+  EachSide([](int fd, Side* side) {
+    if (side->attached.load(std::memory_order_acquire) == 0 || !side->send.fifo.foreign ||
+        !IsOurs(side))
+      return;
+    FallBack(fd, side, "fork: a child cannot reach another guest's memory");
+    // What has not come by TCP by now is on its way there; a child must not look for it elsewhere.
+    LockScope scope(side->receive.lock, CurrentTid());
+    side->receive.DropResidue();
+  });
+}
+
+void AgentAfterFork() { agent_shared.forking.fetch_sub(1, std::memory_order_seq_cst); }
+
+void AgentDrain(int milliseconds) {
+  if (agent_shared.started.load(std::memory_order_acquire) != 2) return;
+  const uint64_t end = sys::MonotonicNs() + static_cast<uint64_t>(milliseconds) * 1000000u;
+  for (;;) {
+    bool pending = false;
+    for (uint32_t slot = 0; slot < kMaxSides && !pending; ++slot) {
+      if (slot % 64 == 0 && Arena()->used.words[slot / 64].load(std::memory_order_relaxed) == 0) {
+        slot += 63;
+        continue;
+      }
+      Side* side = SideAt(slot);
+      pending = IsOurs(side) && side->in_use.load(std::memory_order_relaxed) != 0 &&
+                SendStream::IsOwing(side->send.route.load(std::memory_order_acquire));
+    }
+    if (!pending) return;
+    if (sys::MonotonicNs() >= end) break;
+    const timespec nap{0, 1000000};
+    sys::Call(SYS_nanosleep, reinterpret_cast<long>(&nap), 0);
+  }
+  // What a FIFO still holds when we end would be missing at a clean end of the stream.
+  for (uint32_t slot = 0; slot < kMaxSides; ++slot) {
+    if (IsOurs(SideAt(slot))) StopAsking(SideAt(slot));
+  }
+}
+
+}  // namespace xenloop

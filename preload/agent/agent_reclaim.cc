@@ -1,0 +1,64 @@
+// Gives the memory of idle FIFOs back to the system. A FIFO's pages become resident as its indices
+// pass over them; one that has been quiet and empty between two looks keeps none of them.
+#include "preload/agent/agent_state.h"
+#include "preload/side/self.h"
+
+namespace xenloop {
+namespace {
+
+constexpr int kFirstLookMs = 2000;
+constexpr int kLongestMs = 60000;
+constexpr uint64_t kWorthBytes = 32768;  // less than this stays where it is
+
+int pause_ms = -1;  // -1: nothing to look at
+uint64_t look_at_ns = 0;
+
+}  // namespace
+
+void ReclaimLater() {
+  pause_ms = kFirstLookMs;
+  look_at_ns = sys::MonotonicNs() + static_cast<uint64_t>(kFirstLookMs) * 1000000u;
+}
+
+int ReclaimIdleMemory() {
+  const uint64_t now = sys::MonotonicNs();
+  if (pause_ms < 0) return -1;
+  if (now < look_at_ns) return static_cast<int>((look_at_ns - now) / 1000000u) + 1;
+  bool any = false;
+  bool busy = false;
+  for (uint32_t slot = 0; slot < kMaxSides; ++slot) {
+    if (slot % 64 == 0 && Arena()->used.words[slot / 64].load(std::memory_order_relaxed) == 0) {
+      slot += 63;
+      continue;
+    }
+    AgentSide& note = agent.sides[slot];
+    if (note.stage != Stage::kAttached || !note.mine.fifo) continue;
+    any = true;
+    const uint64_t index = IndexOf(note.mine.fifo.header->producer.load(std::memory_order_relaxed));
+    if (index != note.seen_index) {
+      busy = true;
+      note.discarded = note.discarded && index < kWorthBytes;
+      note.seen_index = index;
+      continue;
+    }
+    if (note.discarded) continue;
+    // Quiet since the last look. Under the send lock nothing is produced, and an empty FIFO has no
+    // reader in its data.
+    Side* side = SideAt(slot);
+    LockScope scope(side->send.lock, CurrentTid());
+    if (side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo ||
+        note.mine.fifo.AvailableBytes() != 0) {
+      continue;
+    }
+    TransportOf(note).discard_data(note.mine);
+    note.discarded = true;
+  }
+  pause_ms = !any                        ? -1
+             : busy                      ? kFirstLookMs
+             : pause_ms < kLongestMs / 2 ? pause_ms * 2
+                                         : kLongestMs;
+  look_at_ns = now + static_cast<uint64_t>(any ? pause_ms : 0) * 1000000u;
+  return pause_ms;
+}
+
+}  // namespace xenloop

@@ -1,0 +1,293 @@
+// What the agent does for a side that is attached: answers seals, finishes flushes, notices deaths,
+// gives memory back, and lets go. agent_stream.cc attaches.
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "preload/agent/agent_state.h"
+#include "preload/ready/epoll.h"
+#include "preload/settings/config.h"
+#include "preload/side/agent_shared.h"
+#include "preload/side/fallback.h"
+#include "preload/side/fd_table.h"
+#include "preload/side/mailbox.h"
+#include "preload/side/private_fd.h"
+#include "preload/side/self.h"
+#include "preload/side/shadow.h"
+#include "preload/side/stats.h"
+
+namespace xenloop {
+namespace {
+
+// The peer has ended its direction, and the connection has not been reset.
+bool HasSeenFin(int fd) {
+  tcp_info info;
+  return TcpInfoOf(fd, &info) == 0 && info.tcpi_state == SocketShadow::kTcpCloseWait;
+}
+
+// A process that dies lets go of its sockets in no order that we could rely on: the end of its
+// agent may be seen before the end of its connections.
+void AwaitFin(int fd, uint64_t end) {
+  tcp_info info;
+  while (TcpInfoOf(fd, &info) == 0 && info.tcpi_state == SocketShadow::kTcpEstablished &&
+         sys::MonotonicNs() < end) {
+    const timespec nap{0, 100000};
+    sys::Call(SYS_nanosleep, reinterpret_cast<long>(&nap), 0);
+  }
+}
+
+// Lets go of a side whose both directions are on TCP again.
+void Detach(uint32_t slot) {
+  AgentSide& note = agent.sides[slot];
+  Side* side = SideAt(slot);
+  const int fd = side->fd.load(std::memory_order_acquire);
+  RestoreRegistrations(side);
+  {
+    const uint32_t tid = CurrentTid();
+    LockScope send(side->send.lock, tid);
+    LockScope receive(side->receive.lock, tid);
+    if (FindSide(fd) == side) sys::Call(SYS_epoll_ctl, agent.epoll_fd, EPOLL_CTL_DEL, fd, 0);
+    DropFifos(note);
+    side->send.fifo = Fifo{};
+    side->receive.fifo = Fifo{};
+    side->attached.store(0, std::memory_order_release);
+  }
+  LeaveChannel(note);
+  note.stage = Stage::kPublished;
+}
+
+// What TCP does not take at once, here or at the other end, must not hold the peer's memory, nor
+// the peer ours. Only when nothing can be added: the FIFO is sealed, or its producer dead (an end
+// of TCP without a seal). (A local FIFO that forked processes share stays: it is in nobody's way.)
+void KeepOwed(AgentSide& note, Side* side) {
+  const uint32_t tid = CurrentTid();
+  LockScope send(side->send.lock, tid);
+  LockScope receive(side->receive.lock, tid);
+  if (!note.mine.fifo.foreign && side->holders.load(std::memory_order_relaxed) > 1) return;
+  // The kernel knows sleepers by the memory that they sleep on: after the replacement nobody could
+  // wake them. Whoever has asked to be woken and does not sleep yet finds his word changed.
+  WakeOwnSleepers(note.mine.fifo, note.mine.fifo.header->producer_waiting);
+  WakeOwnSleepers(note.theirs.fifo, note.theirs.fifo.header->consumer_waiting);
+  const Transport& transport = TransportOf(note);
+  for (FifoMapping* mapping : {&note.mine, &note.theirs}) {
+    if (transport.keep_privately(mapping) != 0) return;  // no memory: the peer has to wait for TCP
+  }
+  side->send.fifo.foreign = side->receive.fifo.foreign = false;
+  LeaveChannel(note);
+}
+
+}  // namespace
+
+void TellSealed(AgentSide& note, uint32_t slot) {
+  if (note.channel == kNoChannel || agent.channels[note.channel].fd < 0) return;
+  ControlMessage message;
+  message.type = ControlType::kSealed;
+  message.sender_slot = slot;
+  message.sender_generation = note.generation;
+  message.receiver_slot = note.peer_slot;
+  message.receiver_generation = note.peer_generation;
+  SendControl(agent.channels[note.channel], message, nullptr, 0);
+}
+
+void ServiceSide(uint32_t slot) {
+  Side* side = SideAt(slot);
+  AgentSide& note = agent.sides[slot];
+  const uint32_t generation = side->generation.load(std::memory_order_acquire);
+  if (note.stage != Stage::kAttached || note.generation != generation) {
+    // Closed before it was ever attached, or a late request.
+    if (side->in_use.load() != 0 && side->references.load() == 0 && side->attached.load() == 0)
+      FreeSide(side);
+    return;
+  }
+  const bool closed = side->references.load(std::memory_order_acquire) == 0;
+  const int lingering_fd = side->lingering_fd.load(std::memory_order_acquire);
+  const int fd = lingering_fd >= 0 ? lingering_fd : side->fd.load(std::memory_order_acquire);
+  SocketShadow shadow(fd, side);
+  const uint32_t tid = CurrentTid();
+  bool send_done;
+  bool receive_sealed;
+  bool receive_done;
+  bool ended = false;
+  {
+    LockScope scope(side->send.lock, tid);
+    const bool usable = lingering_fd >= 0 || FindSide(fd) == side;
+    const SendRoute route = side->send.route.load(std::memory_order_relaxed);
+    if ((route == SendRoute::kOffered || route == SendRoute::kFifo) && usable &&
+        note.mine.fifo.Sealed()) {
+      side->send.BeginFlush(shadow);
+      ended = true;
+    }
+    if (usable && side->send.PumpResidue(shadow) == 0 && side->shutdown_pending.exchange(0) != 0) {
+      sys::Call(SYS_shutdown, fd, SHUT_WR);
+    }
+    send_done = side->send.route.load(std::memory_order_relaxed) == SendRoute::kTcp;
+    if (closed && !usable) send_done = true;  // the socket is gone, and with it what it owed
+  }
+  {
+    LockScope scope(side->receive.lock, tid);
+    if (side->receive.route.load(std::memory_order_relaxed) != ReceiveRoute::kTcp &&
+        (closed || note.theirs.fifo.Sealed())) {
+      side->receive.EndFifo(shadow);
+      ended = true;
+    }
+    if (closed) side->receive.DropResidue();
+    receive_sealed = side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kTcp;
+    // The FIFO stays until TCP has what it still held: its sender may die before.
+    receive_done = receive_sealed && side->receive.ResidueHasCome(shadow);
+  }
+  const bool send_sealed = side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo &&
+                           side->send.route.load(std::memory_order_relaxed) != SendRoute::kOffered;
+  if (send_sealed && note.theirs.fifo.CutOff()) AskPosition(slot);
+  if ((send_sealed && !note.told_send) || (receive_sealed && !note.told_receive)) {
+    note.told_send = note.told_send || send_sealed;
+    note.told_receive = note.told_receive || receive_sealed;
+    TellSealed(note, slot);
+  }
+  if ((!send_done || !receive_done) && note.channel != kNoChannel &&
+      agent.channels[note.channel].leaving && note.mine.fifo.Sealed() &&
+      (note.theirs.fifo.Sealed() || HasSeenFin(fd))) {
+    KeepOwed(note, side);
+  }
+  tcp_info info;
+  // A peer that closes ends its FIFOs too; that is no fallback.
+  if ((ended || (send_done && receive_done)) && !closed && side->reason.load()[0] == '\0' &&
+      TcpInfoOf(fd, &info) == 0 && info.tcpi_state == SocketShadow::kTcpEstablished) {
+    side->reason.store("peer fell back", std::memory_order_relaxed);
+    side->fallbacks.fetch_add(1, std::memory_order_relaxed);
+    CountFallback("peer fell back");
+  }
+  if (!send_done || !receive_done) return;
+  Detach(slot);
+  if (lingering_fd >= 0) {
+    sys::Call(SYS_shutdown, lingering_fd, SHUT_WR);
+    ClosePrivate(lingering_fd);
+    side->lingering_fd.store(-1, std::memory_order_relaxed);
+  }
+  if (closed) {
+    Unlist(slot);
+    note.stage = Stage::kNone;
+    FreeSide(side);
+  } else if (GetConfig().test_points && strcmp(side->reason.load(), kDisconnected) == 0) {
+    ConsiderSide(slot);  // connected anew, under another tuple
+  }
+}
+
+void ShadowEvent(uint32_t slot, uint32_t generation, uint32_t events) {
+  if (slot >= kMaxSides) return;
+  AgentSide& note = agent.sides[slot];
+  Side* side = SideAt(slot);
+  if (note.stage != Stage::kAttached || note.generation != generation) return;
+  const uint32_t tid = CurrentTid();
+  {
+    LockScope scope(side->receive.lock, tid);
+    if (note.theirs.fifo)
+      WakeOwnSleepers(note.theirs.fifo, note.theirs.fifo.header->consumer_waiting);
+  }
+  bool peer_died = false;
+  {
+    LockScope scope(side->send.lock, tid);
+    if (note.mine.fifo) {
+      WakeOwnSleepers(note.mine.fifo, note.mine.fifo.header->producer_waiting);
+      // A peer that ends its direction seals its FIFO first. An end without a seal is a death: what
+      // we still hold for it goes to TCP, whose answer (a reset) is then the kernel's own.
+      peer_died = (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0 && !note.theirs.fifo.Sealed();
+      if (peer_died) {
+        // Unread bytes: TCP would have been reset. The first of our calls that meets the end says
+        // so, unless TCP has been reset indeed and the kernel says it.
+        if (note.mine.fifo.AvailableBytes() > 0 &&
+            HasSeenFin(side->fd.load(std::memory_order_acquire)))
+          side->send.pending_error.store(-ECONNRESET, std::memory_order_relaxed);
+        note.mine.fifo.Seal();
+      }
+    }
+  }
+  if (peer_died) side->reason.store("peer has gone", std::memory_order_relaxed);
+  if (note.mine.fifo.Sealed()) ServiceSide(slot);
+}
+
+void ChannelGone(uint32_t index) {
+  Channel& channel = agent.channels[index];
+  if (channel.leaving) return;
+  if (channel.domid != kOwnKernel) {
+    // The daemon waits until nothing of the other guest is left.
+    channel.leaving = true;
+    sys::Call(SYS_epoll_ctl, agent.epoll_fd, EPOLL_CTL_DEL, channel.fd, 0);
+  } else {
+    if (channel.fd >= 0) ClosePrivate(channel.fd);
+    channel.fd = -1;
+  }
+  ++channel.sides;  // not to be released under our hands
+  // For all its connections together: a peer that only ends the talk must not hold us.
+  const uint64_t patience_end = sys::MonotonicNs() + 20000000;
+  for (uint32_t slot = 0; slot < kMaxSides && channel.sides > 1; ++slot) {
+    AgentSide& note = agent.sides[slot];
+    if (note.stage == Stage::kNone || note.channel != index) continue;
+    if (note.stage != Stage::kAttached) {
+      Abandon(slot, "peer's agent does not answer");
+      continue;
+    }
+    // We stop writing into the FIFO; what the peer has published stays readable until its FIN or
+    // its seal.
+    Side* side = SideAt(slot);
+    side->reason.store("peer's agent has gone", std::memory_order_relaxed);
+    const int fd = side->fd.load(std::memory_order_acquire);
+    if (FindSide(fd) == side && !note.theirs.fifo.Sealed() && note.mine.fifo.AvailableBytes() > 0) {
+      AwaitFin(fd, patience_end);
+      if (HasSeenFin(fd)) {  // killed, with bytes of ours unread
+        side->send.pending_error.store(-ECONNRESET, std::memory_order_relaxed);
+      }
+    }
+    note.mine.fifo.Seal();
+    ServiceSide(slot);
+  }
+  --channel.sides;
+  ReleaseChannelIfUnused(index);
+}
+
+void LeavePeer(uint32_t index, const char* reason) {
+  Channel& channel = agent.channels[index];
+  if (channel.leaving || channel.fd < 0) return;
+  channel.leaving = true;
+  sys::Call(SYS_epoll_ctl, agent.epoll_fd, EPOLL_CTL_DEL, channel.fd, 0);
+  ++channel.sides;  // not to be released under our hands
+  for (uint32_t slot = 0; slot < kMaxSides && channel.sides > 1; ++slot) {
+    AgentSide& note = agent.sides[slot];
+    if (note.stage == Stage::kNone || note.channel != index) continue;
+    if (note.stage != Stage::kAttached) {
+      Abandon(slot, reason);
+      continue;
+    }
+    Side* side = SideAt(slot);
+    FallBack(side->fd.load(std::memory_order_acquire), side, reason);
+    // Also of a side that is closed and lingers.
+    note.mine.fifo.Seal();
+    note.theirs.fifo.Seal();
+    ServiceSide(slot);
+  }
+  --channel.sides;
+  ReleaseChannelIfUnused(index);
+}
+
+void LeaveAllPeers(const char* reason) {
+  for (uint32_t i = 0; i < kMaxChannels; ++i) {
+    const Channel& channel = agent.channels[i];
+    if (channel.in_use && (channel.ready || channel.sides > 0)) LeavePeer(i, reason);
+  }
+}
+
+void FallBackEverything(const char* reason) {
+  if (Arena() == nullptr) return;
+  for (uint32_t slot = 0; slot < kMaxSides; ++slot) {
+    if (slot % 64 == 0 && Arena()->used.words[slot / 64].load(std::memory_order_relaxed) == 0) {
+      slot += 63;
+      continue;
+    }
+    Side* side = SideAt(slot);
+    if (side->attached.load(std::memory_order_acquire) != 0 && IsOurs(side)) {
+      FallBack(side->fd.load(std::memory_order_acquire), side, reason);
+    }
+  }
+}
+
+}  // namespace xenloop

@@ -1,0 +1,209 @@
+// What the parts of the agent share (agent.cc, agent_channel.cc, agent_stream.cc). Everything here
+// belongs to the agent thread, except where a comment says otherwise.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "channel/transport.h"
+#include "discovery/protocol/control.h"
+#include "discovery/registry.h"
+#include "preload/side/agent_shared.h"
+#include "preload/side/side.h"
+
+namespace xenloop {
+
+inline constexpr uint32_t kNoChannel = ~0u;
+
+inline constexpr uint32_t kOwnKernel = ~0u;  // no other domain
+
+// The talk with one other agent. Its doorbell stands in agent_shared.h.
+struct Channel {
+  int fd = -1;
+  bool in_use = false;
+  bool ready = false;    // HELLO received
+  bool leaving = false;  // told to; closed as soon as nothing of it is left
+  bool asks = false;     // to our xenloopd, for questions of agent_position.cc
+  uint64_t agent_id = 0;
+  uint64_t netns_cookie = 0;
+  int32_t pid = 0;
+  uint32_t uid = 0;
+  uint32_t sides = 0;
+  uint32_t domid = kOwnKernel;  // of the peer, as our xenloopd says
+  uint32_t events = 0;          // rings of this period (agent_xen.cc)
+  uint32_t life = 0;            // of our guest, when the talk began (agent_xen.cc)
+};
+
+enum class Stage : uint8_t { kNone, kPublished, kWaiting, kOffered, kAttached };
+
+// The agent's own notes on a side, by slot.
+struct AgentSide {
+  Stage stage = Stage::kNone;
+  bool told_send = false;     // the peer knows that our FIFO is sealed
+  bool told_receive = false;  // the peer knows that its FIFO is sealed
+  bool in_map = false;
+  uint32_t generation = 0;
+  uint32_t next_in_bucket = 0;  // slot + 1
+  uint32_t channel = kNoChannel;
+  uint32_t peer_slot = 0;
+  uint32_t peer_generation = 0;
+  uint64_t ask_identity = 0;    // of the FIFO of ours that the peer is asked about; 0: none
+  uint64_t asked_identity = 0;  // the last one; each is asked about once, until there is an answer
+  uint64_t ask_until_ns = 0;
+  uint64_t seen_index = 0;  // of our FIFO's producer, at the last look for idle memory
+  bool discarded = true;    // no page of our FIFO's data has been used since it was given back
+  Tuple tuple;
+  FifoMapping mine;
+  FifoMapping theirs;
+};
+
+// kMaxChannels of them once the agent has been started, none before: a program that has no agent
+// pays no page for them.
+struct ChannelTable {
+  Channel* first = nullptr;
+  Channel& operator[](uint32_t index) const { return first[index]; }
+  Channel* begin() const { return first; }
+  Channel* end() const { return first == nullptr ? nullptr : first + kMaxChannels; }
+};
+
+struct AgentState {
+  int epoll_fd = -1;
+  int listen_fd = -1;
+  uint64_t id = 0;
+  uint64_t netns_cookie = 0;
+  uint32_t uid = 0;
+  Registry registry;
+  AgentSide* sides = nullptr;  // kMaxSides of them
+  ChannelTable channels;
+};
+extern AgentState agent;
+
+inline Doorbell& DoorbellOf(const Channel& channel) {
+  return agent_shared.peers[&channel - agent.channels.first];
+}
+// A place in the table as if nobody had used it.
+inline void Renew(Channel& channel) {
+  channel = Channel{};
+  DoorbellOf(channel) = Doorbell{};
+}
+
+// agent.cc
+// Starts the agent if there is none. False: there is none, and start_failure says why.
+bool EnsureAgent();
+extern const char* start_failure;
+void CloseRegistry();
+extern int agent_page_fd;  // the doorbell's page, for tickets
+enum class WatchKind : uint32_t { kPoke, kListener, kChannel, kShadow, kXenEvents };
+uint64_t NetnsCookieOf(int fd);  // of a socket; 0: the kernel does not know
+int Watch(int fd, WatchKind kind, uint32_t index, uint32_t generation, uint32_t events,
+          bool modify);
+
+const Transport& TransportOf(const Channel& channel);
+const Transport& TransportOf(const AgentSide& note);
+
+// Publishes everything anew where the runtime directory's name leads now (a realm is another one
+// after a move). Null, or why not: then nobody reaches this agent.
+const char* OpenRealmAnew();
+
+// agent_channel.cc
+void AcceptChannels();
+// Accepts what could not be accepted yet. Milliseconds until the next look is due; -1: nothing
+// waits.
+int AcceptPostponed();
+// May this peer harm us? Everybody else of our user, and root, can do to us what it likes anyway.
+bool IsTrusted(const Channel& channel);
+// By configuration; whose the other end of a connection is must be asked besides.
+bool SharesMemoryWith(uint32_t uid);
+// Takes the connected socket `fd`; kNoChannel (and closed) if it is not to be had.
+uint32_t AdoptChannel(int fd);
+int SendHello(Channel& channel);
+void ChannelEvent(uint32_t index, uint32_t events);
+// The channel to that agent, connecting if there is none; kNoChannel if it cannot be reached.
+uint32_t ChannelTo(uint64_t agent_id, uint32_t uid);
+int SendControl(Channel& channel, const ControlMessage& message, const int* fds, size_t fd_count);
+void ReleaseChannelIfUnused(uint32_t index);
+
+// agent_publish.cc
+void Unlist(uint32_t slot);
+uint32_t FindPublished(const Tuple& tuple);  // the side's slot, or kMaxSides
+// Reads from the kernel what the data path must know. Null: the side can be upgraded; else why not.
+const char* Probe(int fd, Side* side, Tuple* tuple);
+// `seek`: also if it is the other end that is meant to make the offer.
+void ConsiderSide(uint32_t slot, bool seek = false);
+// There may be new peers: looks for those of all published sides.
+void LookAround();
+void ForgetPublished();  // in a forked child: the parent's list is not ours
+
+// agent_stream.cc: from offering to attaching
+bool SendOffer(uint32_t slot);
+void DropFifos(AgentSide& note);
+void LeaveChannel(AgentSide& note);
+void Abandon(uint32_t slot,
+             const char* reason);  // an attempt that is not attached: back to "published"
+void ChannelReady(uint32_t index);
+// Why this offer will be refused, whatever it brings; kCount: it may be accepted.
+RefusalReason ObjectionTo(uint32_t channel, const ControlMessage& offer);
+void OnOffer(uint32_t channel, const ControlMessage& message, Ticket* ticket);
+void OnJoin(uint32_t channel, const ControlMessage& message, Ticket* ticket);
+void OnRefuse(uint32_t channel, const ControlMessage& message);
+void OnSealed(uint32_t channel, const ControlMessage& message);
+void FallBackEverything(const char* reason);
+
+// agent_position.cc: after a suspension without notice
+// Our FIFO was cut off from its reader: asks where that stands, and thereby tells it to let go.
+void AskPosition(uint32_t slot);
+// Milliseconds until something is to be asked again, or given up; -1: nothing is asked.
+int AskAgain();
+// Both from our xenloopd. False: it breaks the protocol.
+bool OnWhere(uint32_t channel, const ControlMessage& message);
+bool OnStands(uint32_t channel, const ControlMessage& message);
+
+// agent_xen.cc
+long ConnectToDaemon();  // -errno
+// The peer of a published side may be in another guest: asks our xenloopd. False: it is not. Both
+// ends ask: the one that publishes first is told that nobody holds the other end, and to ask again
+// and again costs the daemons of both guests; the second finds it.
+bool SeekOnXen(uint32_t slot);
+// From xenloopd. False: it breaks the protocol, the channel is to be closed.
+bool OnBridge(uint32_t channel, const ControlMessage& message, Ticket* ticket);
+// May a process of that guest hold the other end of the connection? The daemons have checked the
+// processes.
+bool GuestMayHold(const Channel& channel, const Tuple& tuple);
+void XenEvents();
+// Milliseconds until a doorbell that was rung too often is heard again; -1: none is.
+int ForgiveRinging();
+// xenloopd's word on this channel: our guest was suspended without notice, other guests' memory is
+// gone.
+void NoticeSuspension(Channel& channel);
+void AddOwnPage(DoorbellPage* page);  // other guests look at it before they ring
+void ForgetXen();                     // in a forked child
+// Grants and event channels, for `xenloop stat`; nothing where there is no Xen.
+void FormatXenBudget(char* text, size_t capacity);
+
+// agent_reclaim.cc
+void ReclaimLater();  // a FIFO has been made
+// Milliseconds until the next look is due; -1: there is nothing to look at.
+int ReclaimIdleMemory();
+
+// agent_retry.cc
+// An upgrade that has to wait for another process; any thread.
+void Postpone(uint32_t slot);
+// Considers again what was postponed. Milliseconds until the next time; -1: nothing.
+int RetryPostponed();
+void ForgetPostponed();  // in a forked child
+
+// agent_service.cc: attached sides, and letting go
+void TellSealed(AgentSide& note, uint32_t slot);
+void ServiceSide(uint32_t slot);
+void ShadowEvent(uint32_t slot, uint32_t generation, uint32_t events);
+void ChannelGone(uint32_t index);
+// In order: its sides go back to TCP, nothing stays mapped, shared or bound, and only then is the
+// socket closed, which the other end of it takes for an answer.
+void LeavePeer(uint32_t index, const char* reason);
+void LeaveAllPeers(const char* reason);
+
+// agent_report.cc: answers a tool's question on a channel. False: the talk is to end (it may not
+// ask, or does not read).
+bool AnswerTool(Channel& channel, const char* question);
+
+}  // namespace xenloop

@@ -1,0 +1,299 @@
+// What the agent does to one published side (agent_publish.cc): offer it, join it to a peer, let it
+// go again. Every step may fail; the connection then stays on TCP with a reason.
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "channel/xen/xen_transport.h"
+#include "discovery/owner.h"
+#include "preload/agent/agent_state.h"
+#include "preload/ready/epoll.h"
+#include "preload/settings/config.h"
+#include "preload/side/agent_shared.h"
+#include "preload/side/fallback.h"
+#include "preload/side/fd_table.h"
+#include "preload/side/holders.h"
+#include "preload/side/log.h"
+#include "preload/side/self.h"
+#include "preload/side/shadow.h"
+#include "preload/side/stats.h"
+
+namespace xenloop {
+
+void DropFifos(AgentSide& note) {
+  for (FifoMapping* mapping : {&note.mine, &note.theirs})
+    (mapping->fifo.foreign ? XenTransport() : LocalTransport()).release_fifo(mapping);
+}
+
+void LeaveChannel(AgentSide& note) {
+  if (note.channel == kNoChannel) return;
+  Channel& channel = agent.channels[note.channel];
+  if (channel.sides > 0) --channel.sides;
+  ReleaseChannelIfUnused(note.channel);
+  note.channel = kNoChannel;
+}
+
+// Back to "published": nothing of an attempt is left.
+void Abandon(uint32_t slot, const char* reason) {
+  AgentSide& note = agent.sides[slot];
+  if (note.stage == Stage::kAttached || note.stage == Stage::kNone) return;
+  DropFifos(note);
+  LeaveChannel(note);
+  note.stage = Stage::kPublished;
+  if (reason != nullptr) SideAt(slot)->reason.store(reason, std::memory_order_relaxed);
+}
+
+namespace {
+
+bool IsLoopback(const Endpoint& end) {
+  static constexpr uint8_t kV6[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
+  return end.IsV4() ? end.address[12] == 127 : memcmp(end.address, kV6, 16) == 0;
+}
+
+// May the process behind this channel hold the other end of our connection? See SECURITY in
+// preload/README.md.
+bool PeerMayHold(const Channel& channel, const Tuple& tuple) {
+  if (channel.domid != kOwnKernel) return GuestMayHold(channel, tuple);
+  // An old kernel names no namespaces; only an abstract socket shows then that there is but one.
+  const bool unknown = agent.netns_cookie == 0 && GetConfig().realm;
+  if (channel.netns_cookie != agent.netns_cookie || unknown) {
+    // Another network namespace: only where an administrator has joined them, and never for
+    // addresses that mean something else there.
+    if (!GetConfig().realm || IsLoopback(tuple.local) || IsLoopback(tuple.peer) ||
+        memcmp(tuple.local.address, tuple.peer.address, 16) == 0) {
+      return false;
+    }
+    return channel.uid == agent.uid || channel.uid == 0;
+  }
+  if (channel.uid == agent.uid || channel.uid == 0) return true;
+  uid_t owner = 0;
+  return SharesMemoryWith(channel.uid) && OwnerOf(Reversed(tuple), &owner) == 0 &&
+         owner == channel.uid;
+}
+
+int CreateFifo(const Channel& channel, FifoMapping* mapping, Ticket* ticket) {
+  const Config& config = GetConfig();
+  ticket->domid = channel.domid;
+  return TransportOf(channel).create_fifo(
+      channel.domid == kOwnKernel ? config.fifo_bytes : config.xen_fifo_bytes, mapping, ticket);
+}
+
+// Sends a message with the ticket of a FIFO of ours, and closes the ticket.
+int SendTicket(Channel& channel, const ControlMessage& message, Ticket* ticket) {
+  ControlMessage whole = message;
+  memcpy(whole.words, ticket->words, sizeof whole.words);
+  const int error = SendControl(channel, whole, ticket->fds, ticket->fds[0] >= 0 ? 1 : 0);
+  if (ticket->fds[0] >= 0) sys::Close(ticket->fds[0]);
+  ticket->fds[0] = -1;
+  return error;
+}
+
+}  // namespace
+
+bool SendOffer(uint32_t slot) {
+  AgentSide& note = agent.sides[slot];
+  Channel& channel = agent.channels[note.channel];
+  if (!PeerMayHold(channel, note.tuple)) {
+    Abandon(slot, "peer belongs to another user");
+    return false;
+  }
+  Ticket ticket;
+  int error = CreateFifo(channel, &note.mine, &ticket);
+  if (error == 0) {
+    ControlMessage offer;
+    offer.type = ControlType::kOffer;
+    offer.sender_slot = slot;
+    offer.sender_generation = note.generation;
+    offer.tuple = Reversed(note.tuple);
+    error = SendTicket(channel, offer, &ticket);
+  }
+  if (error != 0) {
+    Abandon(slot, error == -EMFILE || error == -ENFILE ? "no descriptors left"
+                  : error == -ENOSPC                   ? "no grants left"
+                                                       : "no memory for a FIFO");
+    return false;
+  }
+  note.stage = Stage::kOffered;
+  return true;
+}
+
+namespace {
+
+// Joins both FIFOs to the side. False: the side has changed under us; nothing is attached.
+bool Attach(uint32_t slot) {
+  AgentSide& note = agent.sides[slot];
+  Side* side = SideAt(slot);
+  const int fd = side->fd.load(std::memory_order_acquire);
+  if (!PrepareRegistrations(side)) {
+    side->reason.store(
+        "registered with EPOLLEXCLUSIVE, in a foreign epoll set, or one-shot in a very large one",
+        std::memory_order_relaxed);
+    RestoreRegistrations(side);  // those that could be
+    return false;
+  }
+  bool attached = false;
+  {
+    const uint32_t tid = CurrentTid();
+    LockScope send(side->send.lock, tid);
+    LockScope receive(side->receive.lock, tid);
+    // Under the locks no close can get past BeforeClose: the number still means our socket.
+    if (FindSide(fd) == side &&
+        side->generation.load(std::memory_order_relaxed) == note.generation &&
+        side->pinned.load(std::memory_order_relaxed) == 0 && !IsStandardStream(side) &&
+        side->holders.load(std::memory_order_relaxed) == 1 &&
+        side->attached.load(std::memory_order_relaxed) == 0 &&
+        (!note.mine.fifo.foreign || agent_shared.forking.load(std::memory_order_seq_cst) == 0) &&
+        side->send.route.load(std::memory_order_relaxed) == SendRoute::kTcp &&
+        side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kTcp &&
+        Watch(fd, WatchKind::kShadow, slot, note.generation,
+              EPOLLIN | EPOLLRDHUP | EPOLLOUT | EPOLLET, false) == 0) {
+      side->channel.store(note.channel, std::memory_order_relaxed);
+      side->spin_history.store(0, std::memory_order_relaxed);
+      note.told_send = note.told_receive = false;
+      note.seen_index = 0;
+      note.discarded = true;
+      note.stage = Stage::kAttached;
+      ReclaimLater();
+      side->reason.store("", std::memory_order_relaxed);
+      side->attached.store(1, std::memory_order_release);
+      side->receive.BecomeAware(note.theirs.fifo);
+      side->send.window = SendWindowOf(fd);
+      side->send.Offer(note.mine.fifo, note.theirs.fifo);
+      attached = true;
+    }
+  }
+  if (attached) {
+    Log("upgraded fd %d, slot %u", fd, slot);
+    if (side->upgrades.fetch_add(1, std::memory_order_relaxed) == 0) CountUpgrade();
+  } else {
+    RestoreRegistrations(side);
+  }
+  return attached;
+}
+
+void Refuse(uint32_t channel, const ControlMessage& offer, RefusalReason reason) {
+  ControlMessage answer;
+  answer.type = ControlType::kRefuse;
+  answer.refusal = static_cast<uint32_t>(reason);
+  answer.receiver_slot = offer.sender_slot;
+  answer.receiver_generation = offer.sender_generation;
+  SendControl(agent.channels[channel], answer, nullptr, 0);
+}
+
+}  // namespace
+
+void ChannelReady(uint32_t index) {
+  for (uint32_t slot = 0; slot < kMaxSides; ++slot) {
+    if (slot % 64 == 0 && Arena()->used.words[slot / 64].load(std::memory_order_relaxed) == 0) {
+      slot += 63;
+      continue;
+    }
+    if (agent.sides[slot].stage == Stage::kWaiting && agent.sides[slot].channel == index)
+      SendOffer(slot);
+  }
+}
+
+RefusalReason ObjectionTo(uint32_t channel, const ControlMessage& offer) {
+  if (!GetConfig().accept_offers ||
+      agent_shared.refused_for_now.load(std::memory_order_relaxed) != Switch::kOn)
+    return RefusalReason::kByConfiguration;
+  const uint32_t slot = FindPublished(offer.tuple);
+  if (slot == kMaxSides) return RefusalReason::kUnknownConnection;
+  const AgentSide& note = agent.sides[slot];
+  if (!PeerMayHold(agent.channels[channel], note.tuple)) return RefusalReason::kNotAllowed;
+  const Side* side = SideAt(slot);
+  // Our copy may be closed; the process that goes on with the connection publishes it anew.
+  if (FindSide(side->fd.load(std::memory_order_acquire)) != side)
+    return RefusalReason::kUnknownConnection;
+  // Where both ends have made an offer, that of the end which is meant to make it stands.
+  const bool ours_out = note.stage == Stage::kOffered || note.stage == Stage::kWaiting;
+  if (ours_out ? MakesTheOffer(note.tuple) : note.stage != Stage::kPublished)
+    return RefusalReason::kBusy;
+  return RefusalReason::kCount;
+}
+
+void OnOffer(uint32_t channel, const ControlMessage& message, Ticket* ticket) {
+  const RefusalReason objection = ObjectionTo(channel, message);
+  const uint32_t slot = FindPublished(message.tuple);
+  if (objection != RefusalReason::kCount) {
+    if (objection == RefusalReason::kUnknownConnection && slot != kMaxSides) Unlist(slot);
+    return Refuse(channel, message, objection);
+  }
+  AgentSide& note = agent.sides[slot];
+  Side* side = SideAt(slot);
+  if (note.stage != Stage::kPublished) Abandon(slot, nullptr);
+  Tuple now;
+  if (Probe(side->fd.load(), side, &now) != nullptr || !SameTuple(now, note.tuple))
+    return Refuse(channel, message, RefusalReason::kBusy);
+  Ticket mine;
+  const Transport& transport = TransportOf(agent.channels[channel]);
+  int error = transport.map_fifo(ticket, &note.theirs);
+  if (error == 0) error = CreateFifo(agent.channels[channel], &note.mine, &mine);
+  if (error != 0) {
+    transport.release_fifo(&note.theirs);
+    return Refuse(channel, message, RefusalReason::kNoResources);
+  }
+  note.channel = channel;
+  ++agent.channels[channel].sides;
+  note.peer_slot = message.sender_slot;
+  note.peer_generation = message.sender_generation;
+  if (!Attach(slot)) {
+    if (mine.fds[0] >= 0) sys::Close(mine.fds[0]);
+    DropFifos(note);
+    LeaveChannel(note);
+    return Refuse(channel, message, RefusalReason::kBusy);
+  }
+  ControlMessage join;
+  join.type = ControlType::kJoin;
+  join.sender_slot = slot;
+  join.sender_generation = note.generation;
+  join.receiver_slot = message.sender_slot;
+  join.receiver_generation = message.sender_generation;
+  error = SendTicket(agent.channels[channel], join, &mine);
+  if (error != 0) FallBack(side->fd.load(), side, "peer's agent does not listen");
+}
+
+void OnJoin(uint32_t channel, const ControlMessage& message, Ticket* ticket) {
+  const uint32_t slot = message.receiver_slot;
+  if (slot >= kMaxSides) return;
+  AgentSide& note = agent.sides[slot];
+  if (note.stage != Stage::kOffered || note.channel != channel ||
+      note.generation != message.receiver_generation)
+    return;
+  note.peer_slot = message.sender_slot;
+  note.peer_generation = message.sender_generation;
+  Tuple now;  // the program may have shut the connection down since the offer
+  if (TransportOf(note).map_fifo(ticket, &note.theirs) == 0 &&
+      Probe(SideAt(slot)->fd.load(std::memory_order_acquire), SideAt(slot), &now) == nullptr &&
+      Attach(slot)) {
+    return;
+  }
+  // The peer counts on us: seal what it has, so that it goes back to TCP.
+  if (note.theirs.fifo) note.theirs.fifo.Seal();
+  note.mine.fifo.Seal();
+  TellSealed(note, slot);
+  Abandon(slot, "changed while the peer joined");
+}
+
+void OnRefuse(uint32_t channel, const ControlMessage& message) {
+  const uint32_t slot = message.receiver_slot;
+  if (slot >= kMaxSides) return;
+  AgentSide& note = agent.sides[slot];
+  if ((note.stage != Stage::kOffered && note.stage != Stage::kWaiting) || note.channel != channel ||
+      note.generation != message.receiver_generation)
+    return;
+  Abandon(slot, RefusalText(message.refusal));
+}
+
+void OnSealed(uint32_t channel, const ControlMessage& message) {
+  const uint32_t slot = message.receiver_slot;
+  if (slot >= kMaxSides) return;
+  const AgentSide& note = agent.sides[slot];
+  if (note.stage != Stage::kAttached || note.channel != channel ||
+      note.generation != message.receiver_generation)
+    return;
+  ServiceSide(slot);
+}
+
+}  // namespace xenloop

@@ -1,0 +1,83 @@
+// When to ask for an upgrade of a side (hot.h, agent.h): any thread.
+#include <fcntl.h>
+#include <string.h>
+
+#include "preload/agent/agent.h"
+#include "preload/agent/agent_state.h"
+#include "preload/agent/hot.h"
+#include "preload/settings/config.h"
+#include "preload/side/agent_shared.h"
+#include "preload/side/mailbox.h"
+#include "preload/side/self.h"
+
+namespace xenloop {
+namespace {
+
+constexpr uint64_t kLongestBackoff = 65536;  // operations between two attempts at the most
+
+}  // namespace
+
+void ConsiderUpgrade(Side* side) {
+  const uint64_t n = side->operations.load(std::memory_order_relaxed);
+  if (!process_state.ready || side->pinned.load(std::memory_order_relaxed) != 0 ||
+      agent_shared.started.load(std::memory_order_relaxed) == kAgentFailed) {
+    side->next_attempt.store(~0ull, std::memory_order_relaxed);
+    if (agent_shared.started.load(std::memory_order_relaxed) == kAgentFailed &&
+        start_failure != nullptr) {
+      side->reason.store(start_failure, std::memory_order_relaxed);
+    }
+    return;
+  }
+  if (GetConfig().test_points &&
+      (!IsOurs(side) || strcmp(side->reason.load(), kSharedByProcesses) == 0)) {
+    // Tests upgrade at marked points only, also what a child has taken over: it must be known for
+    // that.
+    side->next_attempt.store(n + 1, std::memory_order_relaxed);
+    WantUpgrade(side);
+    return;
+  }
+  const uint64_t first = GetConfig().upgrade_after;
+  if (n <= first && n < first) {
+    side->next_attempt.store(first, std::memory_order_relaxed);
+    return;
+  }
+  const uint64_t gap = n < 8 ? 2 : n < kLongestBackoff ? n : kLongestBackoff;
+  side->next_attempt.store(n + gap, std::memory_order_relaxed);
+  if (side->attached.load(std::memory_order_relaxed) != 0) return;
+  WantUpgrade(side);
+}
+
+namespace {
+// Who has an agent is told. Who has none yet looks whether root has switched the machine off, and
+// who was met by that looks again from time to time.
+bool SwitchedOff(Side* side) {
+  Switch now = agent_shared.refused_for_now.load(std::memory_order_acquire);
+  if (now == Switch::kFoundOff || (now == Switch::kOn && agent_shared.started.load() == 0)) {
+    const bool off = sys::Call(SYS_faccessat, AT_FDCWD, sys::Word(kSwitchedOffFile), F_OK) == 0;
+    const Switch found = off ? Switch::kFoundOff : Switch::kOn;
+    if (agent_shared.refused_for_now.compare_exchange_strong(now, found, std::memory_order_acq_rel))
+      now = found;
+  }
+  if (now != Switch::kOn) {
+    side->reason.store(now == Switch::kLeft ? kAboutToMove : "switched off",
+                       std::memory_order_relaxed);
+  }
+  return now != Switch::kOn;
+}
+}  // namespace
+
+void WantUpgrade(Side* side) {
+  if (SwitchedOff(side) || !EnsureAgent()) return;
+  if (side->attached.load(std::memory_order_acquire) != 0) {
+    if (!IsOurs(side)) {  // by the process that we were forked from; it lets go soon
+      Postpone(SlotOf(side));
+      Poke(process_state.pid);
+    }
+    return;
+  }
+  side->owner_pid.store(process_state.pid, std::memory_order_release);
+  Arena()->wanted.Add(SlotOf(side));
+  Poke(process_state.pid);
+}
+
+}  // namespace xenloop

@@ -1,9 +1,0 @@
-// Start and end of the library in a process.
-#pragma once
-
-namespace xenloop {
-
-void InstallForkHandlers();
-void PollForkedChild();  // poll.cc: the parent's descriptors are not ours to sleep on
-
-}  // namespace xenloop

@@ -1,0 +1,27 @@
+// errno: the one place where a result of ours becomes a result of libc.
+#pragma once
+
+#include <errno.h>
+#include <sys/types.h>
+
+namespace xenloop {
+
+inline ssize_t ReturnToLibc(ssize_t result) {
+  if (result >= 0) return result;
+  errno = static_cast<int>(-result);
+  return -1;
+}
+
+// For what runs after the real call, whose errno the program is to see.
+class KeepErrno {
+ public:
+  KeepErrno() : kept_(errno) {}
+  ~KeepErrno() { errno = kept_; }
+  KeepErrno(const KeepErrno&) = delete;
+  KeepErrno& operator=(const KeepErrno&) = delete;
+
+ private:
+  const int kept_;
+};
+
+}  // namespace xenloop

@@ -1,0 +1,133 @@
+// Finds the real functions: all of them when the library is loaded, one of them when a call comes
+// earlier than that. While dlsym runs, calls of the same thread go to the kernel directly, because
+// dlsym may call malloc, and a malloc replacement may open its settings. The only file with dlsym
+// and with bare system calls.
+#include "preload/libc/real.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <sys/syscall.h>
+
+#include "preload/libc/errno.h"
+
+namespace xenloop::real {
+
+void* table[kCount];
+
+namespace {
+
+const char* const kNames[] = {
+#define INTERPOSE(name) #name,
+#define ALIAS(name, function)
+#include "preload/libc/interposed_functions.def"
+#undef INTERPOSE
+#undef ALIAS
+};
+static_assert(sizeof(kNames) / sizeof(kNames[0]) == kCount, "one name for each index");
+
+thread_local bool resolving = false;
+
+long BareSyscall(long number, long a, long b, long c, long d, long e, long f) {
+#if defined(__x86_64__)
+  long result;
+  register long r10 __asm__("r10") = d;
+  register long r8 __asm__("r8") = e;
+  register long r9 __asm__("r9") = f;
+  __asm__ volatile("syscall"
+                   : "=a"(result)
+                   : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                   : "rcx", "r11", "memory");
+  return result;
+#elif defined(__aarch64__)
+  register long x8 __asm__("x8") = number;
+  register long x0 __asm__("x0") = a;
+  register long x1 __asm__("x1") = b;
+  register long x2 __asm__("x2") = c;
+  register long x3 __asm__("x3") = d;
+  register long x4 __asm__("x4") = e;
+  register long x5 __asm__("x5") = f;
+  __asm__ volatile("svc 0"
+                   : "+r"(x0)
+                   : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5)
+                   : "memory");
+  return x0;
+#else
+#error "libxenloop knows x86-64 and AArch64"
+#endif
+}
+
+// Both calling conventions hand over integers and pointers in the same registers whatever the
+// prototype says, so one shape serves every function whose arguments are those of its system call.
+template <long kNumber>
+long Bare(long a, long b, long c, long d, long e, long f) {
+  return ReturnToLibc(BareSyscall(kNumber, a, b, c, d, e, f));
+}
+// recv and send are recvfrom and sendto without an address.
+template <long kNumber>
+long BareWithoutAddress(long a, long b, long c, long d) {
+  return ReturnToLibc(BareSyscall(kNumber, a, b, c, d, 0, 0));
+}
+long BareSyscallFunction(long number, long a, long b, long c, long d, long e, long f) {
+  return ReturnToLibc(BareSyscall(number, a, b, c, d, e, f));
+}
+long Unavailable() { return ReturnToLibc(-ENOSYS); }
+
+template <class Result, class... Arguments>
+void* Address(Result (*function)(Arguments...)) {
+  return reinterpret_cast<void*>(function);
+}
+
+void* WithoutLibc(Index index) {
+  switch (index) {
+#define BARE(name) \
+  case k_##name:   \
+    return Address(Bare<SYS_##name>);
+    BARE(read)
+    BARE(readv)
+    BARE(recvfrom)
+    BARE(recvmsg)
+    BARE(write)
+    BARE(writev)
+    BARE(sendto) BARE(sendmsg) BARE(socket) BARE(connect) BARE(listen) BARE(accept) BARE(accept4)
+        BARE(shutdown) BARE(getsockopt) BARE(setsockopt) BARE(ioctl) BARE(fcntl) BARE(close)
+            BARE(close_range) BARE(dup) BARE(dup3) BARE(epoll_create1) BARE(epoll_ctl) BARE(execve)
+#ifdef SYS_poll
+                BARE(poll) BARE(dup2) BARE(epoll_wait)
+#endif
+#undef BARE
+                    case k__exit : return Address(Bare<SYS_exit_group>);
+    case k_recv:
+      return Address(BareWithoutAddress<SYS_recvfrom>);
+    case k_send:
+      return Address(BareWithoutAddress<SYS_sendto>);
+    case k_syscall:
+      return Address(BareSyscallFunction);
+    default:
+      return nullptr;
+  }
+}
+
+__attribute__((constructor(101))) void ResolveAll() {
+  for (int index = 0; index < kCount; ++index) {
+    if (table[index] == nullptr) Resolve(static_cast<Index>(index));
+  }
+}
+
+}  // namespace
+
+void* Resolve(Index index) {
+  if (resolving) {
+    if (void* const bare = WithoutLibc(index)) return bare;
+  }
+  const KeepErrno keep_errno;
+  const bool outermost = !resolving;
+  resolving = true;
+  void* found = dlsym(RTLD_NEXT, kNames[index]);
+  if (outermost) resolving = false;
+  if (found == nullptr) found = WithoutLibc(index);
+  if (found == nullptr) found = Address(Unavailable);
+  __atomic_store_n(&table[index], found, __ATOMIC_RELAXED);
+  return found;
+}
+
+}  // namespace xenloop::real

@@ -1,0 +1,84 @@
+// real::name(...) is the next definition of `name` after ours: libc's, or that of another preloaded
+// library. It works at any time, also before initialisation: what is not yet resolved is looked up
+// by the call that needs it. The only dlsym is in real.cc.
+#pragma once
+
+#include <aio.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/select.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+// What _FORTIFY_SOURCE makes callers call; no header declares these without it.
+extern "C" {
+ssize_t __read_chk(int fd, void* buffer, size_t length, size_t buffer_size);
+ssize_t __recv_chk(int fd, void* buffer, size_t length, size_t buffer_size, int flags);
+ssize_t __recvfrom_chk(int fd, void* buffer, size_t length, size_t buffer_size, int flags,
+                       sockaddr* address, socklen_t* address_length);
+int __poll_chk(pollfd* fds, nfds_t count, int timeout_ms, size_t fds_size);
+int __ppoll_chk(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask,
+                size_t fds_size);
+int __dprintf_chk(int fd, int flag, const char* format, ...);
+int __vdprintf_chk(int fd, int flag, const char* format, va_list arguments);
+[[noreturn]] void __longjmp_chk(jmp_buf target, int value) noexcept;
+}
+
+namespace xenloop::real {
+
+enum Index : int {
+#define INTERPOSE(name) k_##name,
+#define ALIAS(name, function)
+#include "preload/libc/interposed_functions.def"
+#undef INTERPOSE
+#undef ALIAS
+  kCount
+};
+
+// Zero: not yet resolved. Written with one and the same value by whoever comes first, so any thread
+// may.
+extern void* table[kCount];
+
+// Looks `index` up. Never fails: what libc does not have answers ENOSYS. Never recurses: a call
+// made from within the look-up (by a malloc replacement that reads a file, say) gets a bare system
+// call.
+void* Resolve(Index index);
+
+template <Index kIndex, class Pointer>
+struct Function {
+  Pointer Get() const {
+    void* found = __atomic_load_n(&table[kIndex], __ATOMIC_RELAXED);
+    if (__builtin_expect(found == nullptr, 0)) found = Resolve(kIndex);
+    return reinterpret_cast<Pointer>(found);
+  }
+  template <class... Arguments>
+  auto operator()(Arguments... arguments) const {
+    return Get()(arguments...);
+  }
+};
+
+// The headers' hints to the optimiser (nothrow, nonnull) are no part of a type, and get lost as
+// they should.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wignored-attributes"
+// NOLINTNEXTLINE(bugprone-macro-parentheses): a name is no expression
+#define INTERPOSE(name) inline constexpr Function<k_##name, decltype(&::name)> name{};
+#define ALIAS(name, function)
+#include "preload/libc/interposed_functions.def"
+#undef INTERPOSE
+#undef ALIAS
+#pragma GCC diagnostic pop
+
+}  // namespace xenloop::real

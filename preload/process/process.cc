@@ -1,0 +1,112 @@
+// fork, exec, spawn and exit: what becomes of followed sockets when the process changes. A forked
+// child shares the sides it inherits; a program that we do not see start gets them on TCP.
+#include "preload/process/process.h"
+
+#include <pthread.h>
+
+#include "preload/agent/agent.h"
+#include "preload/agent/agent_state.h"
+#include "preload/process/inheritance.h"
+#include "preload/process/init.h"
+#include "preload/ready/epoll.h"
+#include "preload/ready/lent_bell.h"
+#include "preload/settings/config.h"
+#include "preload/side/each_side.h"
+#include "preload/side/fallback.h"
+#include "preload/side/holders.h"
+#include "preload/side/self.h"
+#include "preload/side/stats.h"
+
+namespace xenloop {
+namespace {
+
+constexpr int kLongestDrainMs = 3000;
+
+// The child will hold everything that we hold. Done in the parent, so that a close here cannot be
+// the last one.
+void ShareSides() {
+  EachDescriptor([](int, Side* side) { side->references.fetch_add(1, std::memory_order_acq_rel); });
+  EachSide([](int, Side* side) { side->holders.fetch_add(1, std::memory_order_acq_rel); });
+}
+
+void BeforeFork() {
+  AgentBeforeFork();
+  ShareSides();
+}
+
+void InChild() {
+  process_state.pid = sys::GetPid();
+  cached_tid = 0;
+  AgentForkedChild();
+  EpollForkedChild();
+  PollForkedChild();
+  ForgetStats();
+  if (!GetConfig().test_points) return;
+  EachDescriptor([](int, Side* side) { side->next_attempt.store(0, std::memory_order_relaxed); });
+}
+
+}  // namespace
+
+void InstallForkHandlers() { pthread_atfork(BeforeFork, AgentAfterFork, InChild); }
+
+void BeforeRawFork() {
+  if (!process_state.ready || InBorrowedMemory()) return;
+  AgentSettle();
+  AgentBeforeFork();
+}
+
+void BeforeSandbox() {
+  if (!process_state.ready || InBorrowedMemory()) return;
+  EachSide([](int fd, Side*) { FallBackToTcp(fd, "the program entered a sandbox", true); });
+  WriteStats();
+  process_state.sandboxed = true;
+}
+
+void AfterRawFork(pid_t child) {
+  if (child != 0 && process_state.ready && !InBorrowedMemory()) AgentAfterFork();
+  if (child != 0 || !process_state.ready || !InBorrowedMemory()) return;
+  ShareSides();
+  InChild();
+}
+
+void Bypassed(const char* reason) {
+  if (!process_state.ready || InBorrowedMemory() || process_state.bypassed) return;
+  process_state.bypassed = true;
+  EachDescriptor([reason](int fd, Side*) { FallBackToTcp(fd, reason, true); });
+}
+
+void BeforeSpawn() {
+  if (!process_state.ready || InBorrowedMemory()) return;
+  EachDescriptor([](int fd, Side* side) {
+    if (side->connected.load(std::memory_order_relaxed) != 0 &&
+        side->pinned.load(std::memory_order_relaxed) == 0 && SurvivesExec(fd)) {
+      FallBackToTcp(fd, "descriptor inherited by a spawned program", true);
+    }
+  });
+}
+
+void BeforeExec(const ProgramFile& program) {
+  if (!process_state.ready || InBorrowedMemory()) return;
+  EachDescriptor([](int fd, Side* side) {
+    if (side->attached.load(std::memory_order_acquire) != 0) FallBackToTcp(fd, "exec", false);
+  });
+  LeaveForNextProgram(program);
+  AgentDrain(kLongestDrainMs);
+}
+
+void AfterFailedExec() {
+  if (!process_state.ready || InBorrowedMemory()) return;
+  TakeBackFromNextProgram();
+}
+
+void BeforeExit() {
+  if (!process_state.ready || InBorrowedMemory()) return;
+  WriteStats();
+  AgentDrain(kLongestDrainMs);
+  // A child's share in what it inherited ends with it.
+  EachSide([](int, Side* side) {
+    if (side->holders.load(std::memory_order_relaxed) > 1) EndShare(side);
+  });
+}
+
+}  // namespace xenloop

@@ -1,0 +1,254 @@
+// See epoll.h: epoll sets, and what a program does with them. Waiting is in epoll_wait.cc.
+#include "preload/ready/epoll.h"
+
+#include <errno.h>
+
+#include "preload/libc/real.h"
+#include "preload/ready/epoll_registrations.h"
+#include "preload/side/fallback.h"
+#include "preload/side/fd_table.h"
+#include "preload/side/own_doorbell.h"
+#include "preload/side/self.h"
+
+namespace xenloop {
+namespace {
+
+EpollSet* sets;
+
+// Adds what the program adds to a set. Under both locks. The kernel's answer.
+int Add(EpollSet* set, int fd, Side* side, epoll_event* event) {
+  const bool converted = Of(side).converted;
+  Registration draft{};
+  draft.fd = fd;
+  draft.events = event->events;
+  draft.data = event->data.u64;
+  draft.side = side;
+  draft.set = set;
+  draft.reported = ~0ull;
+  draft.converted = converted && MayConvert(set, &draft);
+  if (Registration* old = Find(set, fd, side); old != nullptr) {
+    // Left from a descriptor that was closed unseen, or the kernel says EEXIST.
+    const int result = KernelControl(set->epfd, EPOLL_CTL_ADD, fd, event->events, event->data.u64);
+    if (result != 0) return result;
+    KernelControl(set->epfd, EPOLL_CTL_DEL, fd, 0, 0);
+    Remove(old);
+  }
+  Registration* registration = NewRegistration();
+  if (registration == nullptr) {
+    side->pinned.store(1, std::memory_order_relaxed);
+    return KernelControl(set->epfd, EPOLL_CTL_ADD, fd, event->events, event->data.u64);
+  }
+  const uint32_t index = IndexOfRegistration(registration);
+  draft.in_use = true;
+  *registration = draft;
+  in_doubt = index + 1;
+  const int result =
+      draft.converted ? TellKernel(set, EPOLL_CTL_ADD, index, &draft)
+                      : KernelControl(set->epfd, EPOLL_CTL_ADD, fd, event->events, event->data.u64);
+  if (result != 0) {
+    Discard(registration);
+    return result;
+  }
+  registration->next_of_side = Of(side).first;
+  Of(side).first = index + 1;
+  if (draft.converted) {
+    EnterConverted(set, registration);
+    WakeSleepersOf(set);
+  } else if (converted) {
+    side->pinned.store(1, std::memory_order_relaxed);
+  }
+  return 0;
+}
+
+// Under both locks.
+int ControlSide(EpollSet* set, int operation, int fd, Side* side, epoll_event* event) {
+  if (operation == EPOLL_CTL_ADD) return Add(set, fd, side, event);
+  const auto kernel = [&] {
+    return static_cast<int>(
+        sys::Call(SYS_epoll_ctl, set->epfd, operation, fd, reinterpret_cast<long>(event)));
+  };
+  Registration* registration = Find(set, fd, side);
+  if (registration != nullptr) in_doubt = IndexOfRegistration(registration) + 1;
+  if (operation == EPOLL_CTL_DEL) {
+    const int result = kernel();
+    if (result == 0 && registration != nullptr) RemoveLocked(registration);
+    return result;
+  }
+  if (registration == nullptr || !registration->converted || !Of(side).converted) {
+    if (registration != nullptr && registration->converted &&
+        (event->events & EPOLLEXCLUSIVE) != 0) {
+      return -EINVAL;
+    }
+    const int result = kernel();
+    if (result != 0 || registration == nullptr) return result;
+    if (registration->converted) {  // edge-triggered, and on TCP again: plain from now on
+      UnlinkConverted(set, registration);
+      registration->converted = false;
+    }
+    registration->events = event->events;
+    registration->data = event->data.u64;
+    registration->disabled = registration->fired_plain = false;
+    return 0;
+  }
+  if ((event->events & EPOLLEXCLUSIVE) != 0) return -EINVAL;
+  registration->events = event->events;
+  registration->data = event->data.u64;
+  registration->disabled = registration->fired_plain = false;
+  registration->out_reported = false;
+  registration->kernel_out = false;
+  registration->reported = ~0ull;
+  const int result = UpdateKernel(set, IndexOfRegistration(registration), registration);
+  // Another thread may be asleep in this set, and what it waits for may be in the FIFO already.
+  RingOwnDoorbell();
+  return result;
+}
+
+}  // namespace
+
+EpollSet* EpollSetAt(uint32_t number) {
+  const bool made = sets != nullptr && number < kMaxEpollSets && sets[number].epfd != 0;
+  return made ? &sets[number] : nullptr;
+}
+
+void EpollCreated(int epfd) {
+  if (!process_state.ready || !FdTable::InRange(epfd)) return;
+  sys::SignalsBlocked blocked;
+  LockScope scope(registrations_lock, CurrentTid());
+  if (sets == nullptr) sets = static_cast<EpollSet*>(MapZeroed(sizeof(EpollSet) * kMaxEpollSets));
+  if (sets == nullptr) return;
+  for (uint32_t i = 0; i < kMaxEpollSets; ++i) {
+    if (sets[i].in_use) continue;
+    sets[i].in_use = true;
+    sets[i].has_doorbell = false;
+    sets[i].watched = false;
+    sets[i].owner_pid = process_state.pid;
+    sets[i].references = 1;
+    sets[i].epfd = epfd;
+    sets[i].converted.store(0, std::memory_order_relaxed);
+    sets[i].first_converted = 0;
+    sets[i].next_look = 0;
+    sets[i].plain_sleepers.store(0, std::memory_order_relaxed);
+    FdTable::SetEpollSet(epfd, &sets[i]);
+    return;
+  }
+}
+
+int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* event) {
+  Side* side = FindSide(fd);
+  const auto kernel = [&] {
+    return static_cast<int>(
+        sys::Call(SYS_epoll_ctl, epfd, operation, fd, reinterpret_cast<long>(event)));
+  };
+  if (EpollSet* inner = FindEpollSet(fd); inner != nullptr && operation == EPOLL_CTL_ADD)
+    EpollSetIsWatched(inner);
+  if (side == nullptr || (event == nullptr && operation != EPOLL_CTL_DEL) ||
+      operation < EPOLL_CTL_ADD || operation > EPOLL_CTL_MOD) {
+    return kernel();
+  }
+  const char* obstacle = nullptr;
+  int result;
+  {
+    const uint32_t tid = CurrentTid();
+    const LockScope scope(registrations_lock, tid);
+    const LockScope inner(set->lock, tid);
+    if (scope.result() == LockResult::kReentered || inner.result() == LockResult::kReentered) {
+      // A signal handler that interrupted one of our own looks at this set: our lists are not to be
+      // touched. The kernel alone looks after this socket from now on.
+      side->pinned.store(1, std::memory_order_relaxed);
+      obstacle = "epoll_ctl in a signal handler";
+      result = kernel();
+    } else {
+      const bool was_pinned = side->pinned.load(std::memory_order_relaxed) != 0;
+      result = ControlSide(set, operation, fd, side, event);
+      in_doubt = 0;
+      if (!was_pinned && side->pinned.load(std::memory_order_relaxed) != 0)
+        obstacle = "registered in an epoll set that cannot be followed";
+    }
+  }
+  if (obstacle != nullptr) FallBack(fd, side, obstacle);
+  return result;
+}
+
+void EpollSetDuplicated(EpollSet* set) {
+  LockScope scope(registrations_lock, CurrentTid());
+  ++set->references;
+}
+
+void EpollSetClosed(int epfd, EpollSet* set) {
+  sys::SignalsBlocked blocked;
+  LockScope scope(registrations_lock, CurrentTid());
+  if (--set->references > 0) {
+    // The number we use is going away; another one of the same set is left.
+    for (int fd = 0; set->epfd == epfd && fd < FdTable::End(); ++fd) {
+      if (fd != epfd && FdTable::FindEpollSet(fd) == set) set->epfd = fd;
+    }
+    return;
+  }
+  RemoveAllOf(set);
+  set->in_use = false;
+}
+
+void EpollSetIsWatched(EpollSet* set) {
+  if (set->watched) return;
+  // Collected first: FallBack takes locks that come before ours.
+  int fds[64];
+  size_t count;
+  do {
+    count = 0;
+    {
+      LockScope scope(registrations_lock, CurrentTid());
+      set->watched = true;
+      if (set->has_doorbell) KernelControl(set->epfd, EPOLL_CTL_DEL, OwnDoorbellFd(), 0, 0);
+      set->has_doorbell = false;
+      for (uint32_t link = set->first_converted; link != 0 && count < 64;
+           link = RegistrationAt(link - 1)->next_in_set) {
+        fds[count++] = RegistrationAt(link - 1)->fd;
+        Of(RegistrationAt(link - 1)->side).converted = false;
+      }
+      for (uint32_t link = set->first_converted; link != 0;) {
+        Registration& registration = *RegistrationAt(link - 1);
+        link = registration.next_in_set;
+        LockScope inner(set->lock, CurrentTid());
+        Restore(set, &registration);
+      }
+    }
+    for (size_t i = 0; i < count; ++i)
+      FallBackToTcp(fds[i], "epoll set watched by another set or by poll", true);
+  } while (count == 64);
+}
+
+void EpollSetIsShared(EpollSet* set) {
+  const auto on_fifo = [](const Side* side) {
+    const SendRoute send = side->send.route.load(std::memory_order_acquire);
+    const ReceiveRoute receive = side->receive.route.load(std::memory_order_acquire);
+    return (send != SendRoute::kTcp && !SendStream::IsOwing(send)) ||
+           (receive != ReceiveRoute::kTcp && receive != ReceiveRoute::kInherited);
+  };
+  // Collected first, as above.
+  int fds[64];
+  size_t count;
+  do {
+    count = 0;
+    {
+      LockScope scope(registrations_lock, CurrentTid());
+      for (uint32_t link = set->first_converted; link != 0 && count < 64;
+           link = RegistrationAt(link - 1)->next_in_set) {
+        const Registration& registration = *RegistrationAt(link - 1);
+        if (FindSide(registration.fd) == registration.side && on_fifo(registration.side))
+          fds[count++] = registration.fd;
+      }
+    }
+    for (size_t i = 0; i < count; ++i) FallBackToTcp(fds[i], "used by a forked process", false);
+  } while (count == 64);
+}
+
+void EpollForkedChild() {
+  // A thread of the parent may have held them; in the child there is no such thread.
+  const bool half_done = registrations_lock.Held();
+  registrations_lock.Release();
+  for (uint32_t i = 0; EpollSet* const set = EpollSetAt(i); ++i) set->lock.Release();
+  in_doubt = 0;  // the parent's thread will finish it
+  if (half_done) RepairRegistrations();
+}
+
+}  // namespace xenloop

@@ -1,0 +1,107 @@
+// Epoll sets as this library sees them. Every registration stays in the kernel's set, so nesting,
+// sharing and closing keep the kernel's semantics. While a socket is accelerated its registration
+// is *converted*: in the kernel it carries a tag instead of the program's data and, if it is
+// level-triggered, no EPOLLOUT (the shadow socket is always writable), and the set holds our
+// doorbell; EpollWait turns both back into what the program registered.
+//
+// Locks: `registrations_lock` guards structure (who is registered where, who is converted), a set's
+// own lock what a wait looks at. Order: registrations_lock, then a set's lock, then a stream's.
+#pragma once
+
+#include <signal.h>
+#include <sys/epoll.h>
+#include <time.h>
+
+#include <cstdint>
+
+#include "channel/base/lock.h"
+#include "preload/side/side.h"
+
+namespace xenloop {
+
+inline constexpr uint32_t kMaxRegistrations = 1 << 16;
+inline constexpr uint32_t kMaxEpollSets = 4096;
+
+struct EpollSet;
+
+struct Registration {
+  bool in_use;
+  bool converted;
+  bool disabled;      // one-shot, has fired
+  bool fired_plain;   // it fired before it was converted: that event comes under its own data
+  bool kernel_out;    // the kernel is asked for EPOLLOUT: sends go by TCP, and it is full
+  bool out_reported;  // edge-triggered: room has been told, and no send has come short since
+  int fd;
+  uint32_t events;  // as the program gave them
+  uint64_t data;
+  uint64_t token;       // the look at the set that has evaluated it last
+  uint32_t found_full;  // by the side's count, when room was told
+  int position;         // where that look put its event; -1: it had none
+  uint64_t reported;    // edge-triggered: the producer index at the last report
+  Side* side;
+  EpollSet* set;
+  uint32_t next_of_side;                  // index + 1
+  uint32_t next_in_set, previous_in_set;  // of the converted ones; index + 1
+  uint32_t next_free;
+};
+
+struct alignas(64) EpollSet {  // aligned: the descriptor table keeps a tag in a pointer's low bits
+  RecoverableLock lock;
+  bool in_use;
+  bool has_doorbell;
+  bool watched;    // its readiness is waited for by another set or by poll: its sockets stay on TCP
+  int references;  // descriptors
+  int owner_pid;   // a set inherited over fork is not converted: the other process could not read
+                   // the tags
+  int epfd;
+  uint32_t turn;
+  std::atomic<uint32_t> converted;       // how many
+  std::atomic<uint32_t> plain_sleepers;  // threads asleep in it that do not look at FIFOs
+  std::atomic<uint32_t> conversions;     // so far
+  uint32_t first_converted;              // index + 1
+  uint32_t next_look;                    // where the next look begins; index + 1, 0: at the first
+};
+
+// Called after a successful epoll_create*.
+void EpollCreated(int epfd);
+// As epoll_ctl, makes the real call itself if need be. -errno.
+int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* event);
+// As epoll_pwait2; timeout null: for ever. -errno.
+int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, const timespec* timeout,
+              const sigset_t* mask);
+
+// For the agent: converts all registrations of a side, before it is attached. False: one of them
+// cannot be.
+bool PrepareRegistrations(Side* side);
+// Gives all registrations of a side back to the kernel as the program made them.
+void RestoreRegistrations(Side* side);
+
+// For fd_life.cc. `last`: no descriptor of the side is left, so the kernel drops its registrations.
+void EpollForgets(int fd, Side* side, bool last);
+void EpollSetDuplicated(EpollSet* set);
+void EpollSetClosed(int epfd, EpollSet* set);
+void EpollForkedChild();
+
+// A thread has left its epoll_ctl half done, for good: gives that one registration back to the
+// kernel and puts the rest in order.
+void RepairRegistrations();
+bool IsRegistrationsLock(const RecoverableLock* lock);
+
+// Somebody waits for the set itself: poll, select, or another epoll set.
+void EpollSetIsWatched(EpollSet* set);
+
+// A forked child waits in a set of its parent: no doorbell rings for the child, so what its parent
+// had on FIFOs when it was forked goes by TCP.
+void EpollSetIsShared(EpollSet* set);
+
+// For epoll_wait.cc.
+Registration* RegistrationAt(uint32_t index);
+// The tag of a converted registration, or of the doorbell (index kDoorbellIndex).
+inline constexpr uint32_t kDoorbellIndex = 0xffffff;
+uint64_t TagOf(uint32_t index);
+bool IsTag(uint64_t data, uint32_t* index);
+// Tells the kernel what a converted registration wants now (nothing, if it is a one-shot that has
+// fired).
+int UpdateKernel(EpollSet* set, uint32_t index, Registration* registration);
+
+}  // namespace xenloop

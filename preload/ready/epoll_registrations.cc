@@ -1,0 +1,387 @@
+// See epoll_registrations.h: the registrations of sides in sets, their conversion and their end.
+#include "preload/ready/epoll_registrations.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "preload/ready/epoll.h"
+#include "preload/side/fallback.h"
+#include "preload/side/own_doorbell.h"
+#include "preload/side/self.h"
+
+namespace xenloop {
+
+RecoverableLock registrations_lock;
+uint32_t in_doubt;
+
+namespace {
+
+// The program's flags that we do not hand on: one-shot is counted here; and the shadow socket is
+// always writable, which an edge-triggered registration is told only after a send came short.
+constexpr uint32_t kRoom = EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND;
+constexpr uint32_t KeptFromKernel(uint32_t events) {
+  return EPOLLONESHOT | EPOLLWAKEUP | ((events & EPOLLET) != 0 ? 0 : kRoom);
+}
+
+SideRegistrations of_side[kMaxSides];
+Registration* registrations;
+uint32_t used_registrations;
+uint32_t first_free;  // index + 1
+uint64_t tag_base;
+
+}  // namespace
+
+void* MapZeroed(size_t bytes) {
+  const long memory = sys::Call(SYS_mmap, 0, static_cast<long>(bytes), PROT_READ | PROT_WRITE,
+                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return memory < 0 && memory > -4096 ? nullptr : reinterpret_cast<void*>(memory);
+}
+
+int KernelControl(int epfd, int operation, int fd, uint32_t events, uint64_t data) {
+  epoll_event event;
+  event.events = events;
+  event.data.u64 = data;
+  return static_cast<int>(
+      sys::Call(SYS_epoll_ctl, epfd, operation, fd, reinterpret_cast<long>(&event)));
+}
+
+uint32_t IndexOfRegistration(const Registration* registration) {
+  return static_cast<uint32_t>(registration - registrations);
+}
+
+Registration* NewRegistration() {
+  if (registrations == nullptr) {
+    registrations = static_cast<Registration*>(MapZeroed(sizeof(Registration) * kMaxRegistrations));
+    if (registrations == nullptr) return nullptr;
+    uint64_t random = 0;
+    sys::Call(SYS_getrandom, reinterpret_cast<long>(&random), sizeof random, 0);
+    tag_base = random & ~0xffffffull;
+  }
+  uint32_t index;
+  if (first_free != 0) {
+    index = first_free - 1;
+    first_free = registrations[index].next_free;
+  } else if (used_registrations < kMaxRegistrations) {
+    index = used_registrations++;
+  } else {
+    return nullptr;
+  }
+  registrations[index] = Registration{};
+  registrations[index].in_use = true;
+  return &registrations[index];
+}
+
+void Discard(Registration* registration) {
+  registration->in_use = false;
+  registration->next_free = first_free;
+  first_free = IndexOfRegistration(registration) + 1;
+}
+
+SideRegistrations& Of(const Side* side) {
+  SideRegistrations& list = of_side[SlotOf(side)];
+  const uint32_t generation = side->generation.load(std::memory_order_relaxed);
+  if (list.generation != generation) {
+    while (list.first != 0) Remove(&registrations[list.first - 1]);
+    list = SideRegistrations{generation, 0, false};
+  }
+  return list;
+}
+
+Registration* Find(EpollSet* set, int fd, const Side* side) {
+  for (uint32_t link = Of(side).first; link != 0; link = registrations[link - 1].next_of_side) {
+    Registration& registration = registrations[link - 1];
+    if (registration.set == set && registration.fd == fd) return &registration;
+  }
+  return nullptr;
+}
+
+namespace {
+void LinkConverted(EpollSet* set, Registration* registration) {
+  const uint32_t self = IndexOfRegistration(registration) + 1;
+  registration->previous_in_set = 0;
+  registration->next_in_set = set->first_converted;
+  if (set->first_converted != 0) registrations[set->first_converted - 1].previous_in_set = self;
+  set->first_converted = self;
+  set->converted.fetch_add(1, std::memory_order_seq_cst);
+  set->conversions.fetch_add(1, std::memory_order_relaxed);
+}
+}  // namespace
+
+void UnlinkConverted(EpollSet* set, Registration* registration) {
+  if (set->next_look == IndexOfRegistration(registration) + 1)
+    set->next_look = registration->next_in_set;
+  if (registration->previous_in_set != 0) {
+    registrations[registration->previous_in_set - 1].next_in_set = registration->next_in_set;
+  } else {
+    set->first_converted = registration->next_in_set;
+  }
+  if (registration->next_in_set != 0) {
+    registrations[registration->next_in_set - 1].previous_in_set = registration->previous_in_set;
+  }
+  set->converted.fetch_sub(1, std::memory_order_relaxed);
+}
+
+namespace {
+void AddDoorbell(EpollSet* set) {
+  const int bell = OwnDoorbellFd();
+  if (bell < 0) return;
+  if (!set->has_doorbell) {
+    set->has_doorbell = KernelControl(set->epfd, EPOLL_CTL_ADD, bell, EPOLLIN | EPOLLET,
+                                      TagOf(kDoorbellIndex)) == 0;
+  }
+}
+}  // namespace
+
+void WakeSleepersOf(EpollSet* set) {
+  // seq_cst: pairs with the sleeper, who counts itself and then looks at `converted` (Dekker).
+  if (set->plain_sleepers.load(std::memory_order_seq_cst) == 0) return RingOwnDoorbell();
+  RingOwnDoorbellAnyway();
+}
+
+bool MayConvert(const EpollSet* set, const Registration* registration) {
+  return (registration->events & EPOLLEXCLUSIVE) == 0 && !set->watched &&
+         set->owner_pid == process_state.pid;
+}
+
+void EnterConverted(EpollSet* set, Registration* registration) {
+  AddDoorbell(set);
+  LinkConverted(set, registration);
+}
+
+int TellKernel(EpollSet* set, int operation, uint32_t index, const Registration* registration) {
+  const uint32_t events =
+      registration->disabled ? static_cast<uint32_t>(EPOLLET)
+                             : (registration->events & ~KeptFromKernel(registration->events)) |
+                                   (registration->kernel_out ? static_cast<uint32_t>(EPOLLOUT) : 0);
+  return KernelControl(set->epfd, operation, registration->fd, events, TagOf(index));
+}
+
+int UpdateKernel(EpollSet* set, uint32_t index, Registration* registration) {
+  return TellKernel(set, EPOLL_CTL_MOD, index, registration);
+}
+
+namespace {
+enum class Shot { kArmed, kFired, kUnknown };
+
+// Whether the kernel will still report a one-shot that it has counted so far: its own account of
+// the set says so, line by line. Sets too large for that are left alone.
+Shot ShotOf(const EpollSet* set, const Registration* registration) {
+  constexpr uint32_t kNoEvents = EPOLLWAKEUP | EPOLLONESHOT | EPOLLET | EPOLLEXCLUSIVE;
+  static char text[64 * 1024];  // about 900 registrations; under registrations_lock
+  char path[40];
+  snprintf(path, sizeof path, "/proc/self/fdinfo/%d", set->epfd);
+  const long fd = sys::MakeDescriptor(SYS_openat, AT_FDCWD, sys::Word(path), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return Shot::kUnknown;
+  size_t length = 0;
+  long n = 1;
+  while (n > 0 && length < sizeof text - 1) {
+    n = sys::Call(SYS_read, fd, sys::Word(text + length),
+                  static_cast<long>(sizeof text - 1 - length));
+    if (n > 0) length += static_cast<size_t>(n);
+  }
+  sys::Close(static_cast<int>(fd));
+  if (n != 0) return Shot::kUnknown;
+  text[length] = '\0';
+  Shot found = Shot::kUnknown;
+  for (const char* line = strstr(text, "tfd:"); line != nullptr; line = strstr(line, "tfd:")) {
+    line += 4;
+    const char* const events = strstr(line, "events:");
+    const char* const data = events == nullptr ? nullptr : strstr(events, "data:");
+    if (data == nullptr) return Shot::kUnknown;
+    if (strtol(line, nullptr, 10) != registration->fd ||
+        strtoull(data + 5, nullptr, 16) != registration->data)
+      continue;
+    if (found != Shot::kUnknown) return Shot::kUnknown;  // two under one number: which is ours?
+    found = (strtoul(events + 7, nullptr, 16) & ~kNoEvents) == 0 ? Shot::kFired : Shot::kArmed;
+  }
+  return found;
+}
+
+// Under both locks.
+bool Convert(EpollSet* set, Registration* registration) {
+  if (registration->converted) {
+    registration->reported = ~0ull;  // a new FIFO counts from zero
+    return true;
+  }
+  if (!MayConvert(set, registration)) return false;
+  if ((registration->events & EPOLLONESHOT) != 0 && !registration->disabled) {
+    const Shot shot = ShotOf(set, registration);
+    if (shot == Shot::kUnknown) return false;
+    // Who has it has not armed it again: nobody else may be told.
+    registration->disabled = registration->fired_plain = shot == Shot::kFired;
+  }
+  registration->converted = true;
+  registration->out_reported = false;
+  registration->kernel_out = false;
+  registration->reported = ~0ull;
+  if (UpdateKernel(set, IndexOfRegistration(registration), registration) != 0) {
+    registration->converted = false;  // not registered there as we believe
+    registration->disabled = registration->disabled && !registration->fired_plain;
+    return false;
+  }
+  EnterConverted(set, registration);
+  return true;
+}
+}  // namespace
+
+void Restore(EpollSet* set, Registration* registration) {
+  if (!registration->converted) return;
+  // An edge-triggered one stays as it is: a MOD would tell edges anew that the program knows. Waits
+  // evaluate it on TCP as well. The next MOD of the program makes it plain again.
+  if ((registration->events & EPOLLET) != 0) return;
+  UnlinkConverted(set, registration);
+  registration->converted = false;
+  // A one-shot that has fired keeps its tag: only a MOD of the program arms it again, and until
+  // then Translate drops what the kernel still reports (it cannot be told to report no hang-up).
+  if (registration->disabled) return;
+  KernelControl(set->epfd, EPOLL_CTL_MOD, registration->fd, registration->events,
+                registration->data);
+}
+
+void RemoveLocked(Registration* registration) {
+  EpollSet* set = registration->set;
+  registration->in_use = false;  // first: it is this that Repair goes by
+  if (registration->converted) UnlinkConverted(set, registration);
+  const uint32_t self = IndexOfRegistration(registration) + 1;
+  SideRegistrations& list = of_side[SlotOf(registration->side)];
+  uint32_t link = list.first;
+  if (link == self) {
+    list.first = registration->next_of_side;
+  } else {
+    while (link != 0 && registrations[link - 1].next_of_side != self)
+      link = registrations[link - 1].next_of_side;
+    if (link != 0) registrations[link - 1].next_of_side = registration->next_of_side;
+  }
+  Discard(registration);
+}
+void Remove(Registration* registration) {
+  LockScope scope(registration->set->lock, CurrentTid());
+  RemoveLocked(registration);
+}
+
+void RemoveAllOf(const EpollSet* set) {
+  for (uint32_t i = 0; i < used_registrations; ++i) {
+    if (registrations[i].in_use && registrations[i].set == set) Remove(&registrations[i]);
+  }
+}
+
+Registration* RegistrationAt(uint32_t index) {
+  return registrations != nullptr && index < kMaxRegistrations ? &registrations[index] : nullptr;
+}
+uint64_t TagOf(uint32_t index) { return tag_base | index; }
+bool IsTag(uint64_t data, uint32_t* index) {
+  if (tag_base == 0 || (data & ~0xffffffull) != tag_base) return false;
+  *index = static_cast<uint32_t>(data & 0xffffff);
+  return true;
+}
+
+bool PrepareRegistrations(Side* side) {
+  LockScope scope(registrations_lock, CurrentTid());
+  bool all = true;
+  Of(side).converted = true;
+  for (uint32_t link = Of(side).first; link != 0 && all;
+       link = registrations[link - 1].next_of_side) {
+    Registration& registration = registrations[link - 1];
+    LockScope inner(registration.set->lock, CurrentTid());
+    all = Convert(registration.set, &registration);
+    WakeSleepersOf(registration.set);
+  }
+  return all;
+}
+
+void RestoreRegistrations(Side* side) {
+  LockScope scope(registrations_lock, CurrentTid());
+  Of(side).converted = false;
+  for (uint32_t link = Of(side).first; link != 0; link = registrations[link - 1].next_of_side) {
+    Registration& registration = registrations[link - 1];
+    LockScope inner(registration.set->lock, CurrentTid());
+    Restore(registration.set, &registration);
+  }
+}
+
+void EpollForgets(int fd, Side* side, bool last) {
+  if (of_side[SlotOf(side)].first == 0 || !last) return;
+  LockScope scope(registrations_lock, CurrentTid());
+  while (const uint32_t link = Of(side).first) Remove(&registrations[link - 1]);
+}
+
+namespace {
+// Gives up what an epoll_ctl has left half done, and makes all lists anew from what the
+// registrations say. Under registrations_lock. The side that is not followed in its set any more,
+// if there is one.
+Side* Repair() {
+  Side* given_up = nullptr;
+  if (in_doubt != 0) {
+    Registration& half = registrations[in_doubt - 1];
+    in_doubt = 0;
+    if (half.in_use && half.set != nullptr) {
+      // Plain, if the kernel has it at all.
+      half.in_use =
+          KernelControl(half.set->epfd, EPOLL_CTL_MOD, half.fd, half.events, half.data) == 0;
+      half.converted = false;
+      half.disabled = false;
+      if (half.in_use && of_side[SlotOf(half.side)].converted) given_up = half.side;
+    }
+  }
+  first_free = 0;
+  for (uint32_t i = 0; i < used_registrations; ++i) {
+    Registration& registration = registrations[i];
+    if (registration.side != nullptr) of_side[SlotOf(registration.side)].first = 0;
+    if (registration.in_use && registration.set != nullptr) continue;
+    registration.in_use = false;
+    registration.next_free = first_free;
+    first_free = i + 1;
+  }
+  for (uint32_t i = 0; i < used_registrations; ++i) {
+    Registration& registration = registrations[i];
+    if (!registration.in_use) continue;
+    uint32_t& first = of_side[SlotOf(registration.side)].first;
+    registration.next_of_side = first;
+    first = i + 1;
+  }
+  for (uint32_t s = 0; EpollSet* const set = EpollSetAt(s); ++s) {
+    if (!set->in_use) continue;
+    LockScope scope(set->lock, CurrentTid());
+    uint32_t count = 0;
+    set->first_converted = 0;
+    set->next_look = 0;
+    for (uint32_t i = 0; i < used_registrations; ++i) {
+      Registration& registration = registrations[i];
+      if (!registration.in_use || registration.set != set || !registration.converted) continue;
+      registration.previous_in_set = 0;
+      registration.next_in_set = set->first_converted;
+      if (set->first_converted != 0)
+        registrations[set->first_converted - 1].previous_in_set = i + 1;
+      set->first_converted = i + 1;
+      ++count;
+    }
+    set->converted.store(count, std::memory_order_seq_cst);
+    set->conversions.fetch_add(1, std::memory_order_relaxed);
+    if (count > 0) {
+      AddDoorbell(set);
+      WakeSleepersOf(set);
+    }
+  }
+  return given_up;
+}
+}  // namespace
+
+bool IsRegistrationsLock(const RecoverableLock* lock) { return lock == &registrations_lock; }
+
+void RepairRegistrations() {
+  Side* given_up;
+  {
+    sys::SignalsBlocked blocked;
+    LockScope scope(registrations_lock, CurrentTid());
+    given_up = Repair();
+    if (given_up != nullptr) given_up->pinned.store(1, std::memory_order_relaxed);
+  }
+  if (given_up != nullptr)
+    FallBack(given_up->fd.load(std::memory_order_acquire), given_up, "epoll_ctl was not finished");
+}
+
+}  // namespace xenloop

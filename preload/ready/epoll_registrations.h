@@ -1,0 +1,49 @@
+// The lists behind epoll.h, for epoll.cc: who is registered where and who is converted. All of it is
+// guarded by `registrations_lock`, and where it says so by the lock of the set as well.
+#pragma once
+
+#include "preload/ready/epoll.h"
+
+namespace xenloop {
+
+extern RecoverableLock registrations_lock;
+extern uint32_t in_doubt;  // index + 1 of what an epoll_ctl is changing, in the kernel and here
+
+// A side's registrations in this process. Not part of Side: that is shared with forked processes,
+// these are not.
+struct SideRegistrations {
+  uint32_t generation;
+  uint32_t first;  // index + 1
+  bool converted;  // new ones are to be converted as well
+};
+
+void* MapZeroed(size_t bytes);  // nullptr: no memory
+int KernelControl(int epfd, int operation, int fd, uint32_t events, uint64_t data);
+
+// The list of a side. What a former life of the slot has left (a close that we did not see) is
+// dropped.
+SideRegistrations& Of(const Side* side);
+Registration* Find(EpollSet* set, int fd, const Side* side);
+Registration* NewRegistration();  // nullptr: no room
+uint32_t IndexOfRegistration(const Registration* registration);
+void Discard(Registration* registration);  // one that is in no list
+void Remove(Registration* registration);
+void RemoveLocked(Registration* registration);  // under both locks
+void RemoveAllOf(const EpollSet* set);
+
+// Conversion, under both locks.
+bool MayConvert(const EpollSet* set, const Registration* registration);
+// Tells the kernel what the registration wants as a converted one.
+int TellKernel(EpollSet* set, int operation, uint32_t index, const Registration* registration);
+// The kernel's set has the registration as converted: so has ours.
+void EnterConverted(EpollSet* set, Registration* registration);
+void UnlinkConverted(EpollSet* set, Registration* registration);
+void Restore(EpollSet* set, Registration* registration);
+// After a conversion. Who sleeps in this set, as one without FIFOs or as one with, must look at
+// FIFOs now.
+void WakeSleepersOf(EpollSet* set);
+
+// The sets that there have ever been, in epoll.cc; nullptr behind the last.
+EpollSet* EpollSetAt(uint32_t number);
+
+}  // namespace xenloop

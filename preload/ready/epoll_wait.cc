@@ -1,0 +1,326 @@
+// Waiting on an epoll set: what the kernel reports, plus what FIFOs hold, in the program's own
+// terms.
+#include <errno.h>
+#include <pthread.h>
+
+#include "preload/libc/real.h"
+#include "preload/ready/epoll.h"
+#include "preload/ready/readiness.h"
+#include "preload/settings/config.h"
+#include "preload/side/own_doorbell.h"
+#include "preload/side/self.h"
+#include "preload/side/wait.h"
+
+namespace xenloop {
+namespace {
+
+constexpr uint32_t kAlways = EPOLLERR | EPOLLHUP;
+constexpr uint32_t kRead = EPOLLIN | EPOLLRDNORM;
+constexpr uint32_t kWrite = EPOLLOUT | EPOLLWRNORM;
+
+std::atomic<uint64_t> next_token{1};  // tells one look at a set from another
+
+// What to report for a converted registration, given what the kernel says. Under the set's lock.
+uint32_t Evaluate(uint32_t index, uint32_t from_kernel, Self self) {
+  Registration* registration = RegistrationAt(index);
+  // One that has just been given back to the kernel is reported anew, by its own data.
+  if (registration->disabled || !registration->converted) return 0;
+  Side* side = registration->side;
+  const uint32_t wanted = registration->events;
+  const bool edge = (wanted & EPOLLET) != 0;
+  if (from_kernel != 0) {
+    // The bits of poll and epoll are the same.
+    constexpr uint32_t kOfPoll = EPOLLIN | EPOLLPRI | EPOLLRDNORM | EPOLLRDBAND | EPOLLRDHUP;
+    from_kernel |= static_cast<uint32_t>(static_cast<uint16_t>(
+        KernelEvents(registration->fd, side, static_cast<short>(wanted & kOfPoll))));
+  }
+  uint32_t events = from_kernel & ((wanted & ~kWrite) | kAlways);
+  // Room is news: on the FIFO after a send that found none, on TCP when the kernel says so.
+  const uint32_t found_full = side->send.found_full.load(std::memory_order_relaxed);
+  if ((from_kernel & kWrite) != 0 || found_full != registration->found_full)
+    registration->out_reported = false;
+  const bool want_room = (wanted & kWrite) != 0 && !(edge && registration->out_reported);
+  const FifoReadiness ready = ReadinessOf(registration->fd, side, want_room, self);
+  bool news = events != 0;
+  if (ready.in && (!edge || ready.published != registration->reported)) {
+    events |= kRead & wanted;
+    news = news || (kRead & wanted) != 0;
+    registration->reported = ready.published;
+  }
+  const bool room =
+      want_room && (ready.out || (ready.out_from_kernel && KernelWritable(registration->fd)));
+  // While sends go by TCP it is the kernel that must wake us when there is room again; its edges
+  // come unasked.
+  const bool ask_kernel = want_room && !room && ready.out_from_kernel && !edge;
+  if (ask_kernel != registration->kernel_out) {
+    // Told first: who is interrupted between the two tells it again.
+    Registration asking = *registration;
+    asking.kernel_out = ask_kernel;
+    UpdateKernel(registration->set, index, &asking);
+    registration->kernel_out = ask_kernel;
+  }
+  if (room) {
+    events |= kWrite & wanted;
+    news = true;
+    registration->out_reported = true;
+    registration->found_full = found_full;
+  }
+  if (!news || events == 0) return 0;
+  // As the kernel does, an edge tells the whole state: room that was told before is told again with
+  // new data.
+  if (edge && registration->out_reported && (wanted & kWrite) != 0 &&
+      (SendStream::HoldsRoom(side->send.route.load(std::memory_order_relaxed)) ||
+       KernelWritable(registration->fd))) {
+    events |= kWrite & wanted;
+  }
+  if (edge && ready.in) events |= kRead & wanted;
+  return events;
+}
+
+void Fired(EpollSet* set, uint32_t index, Registration* registration) {
+  if ((registration->events & EPOLLONESHOT) == 0) return;
+  registration->disabled = true;
+  registration->fired_plain = false;
+  UpdateKernel(set, index, registration);
+}
+
+// Takes out the events of one-shots that were converted while the kernel's answer was on its way
+// here, and that another thread has been told of since; those of the others have fired now. Returns
+// how many are left. Under the set's lock.
+int FireConvertedMeanwhile(EpollSet* set, epoll_event* events, int count) {
+  int kept = 0;
+  for (int i = 0; i < count; ++i) {
+    bool ours = true;
+    for (uint32_t link = set->first_converted; link != 0;) {
+      Registration* registration = RegistrationAt(link - 1);
+      if ((registration->events & EPOLLONESHOT) != 0 && registration->data == events[i].data.u64) {
+        ours = !registration->disabled || registration->fired_plain;
+        if (!registration->disabled) Fired(set, link - 1, registration);
+        break;
+      }
+      link = registration->next_in_set;
+    }
+    if (ours) events[kept++] = events[i];
+  }
+  return kept;
+}
+
+// Adds the ready converted registrations to events[count...]; returns the new count. Under the
+// set's lock.
+int Collect(EpollSet* set, epoll_event* events, int count, int max_events, uint64_t token,
+            Self self) {
+  if (set->converted.load(std::memory_order_relaxed) == 0 || count >= max_events) return count;
+  // Begins where the last look found no more room, and comes round.
+  const uint32_t start = set->next_look != 0 ? set->next_look : set->first_converted;
+  uint32_t link = start;
+  bool all = link == 0;
+  while (!all && count < max_events) {
+    Registration* registration = RegistrationAt(link - 1);
+    // What the kernel reported in this call was evaluated with its FIFO already.
+    const bool done = registration->token == token;
+    const uint32_t found = done ? 0 : Evaluate(link - 1, 0, self);
+    if (!done) {
+      registration->token = token;
+      registration->position = found != 0 ? count : -1;
+    }
+    if (found != 0) {
+      events[count].events = found;
+      events[count].data.u64 = registration->data;
+      ++count;
+      Fired(set, link - 1, registration);
+    }
+    link = registration->next_in_set != 0 ? registration->next_in_set : set->first_converted;
+    all = link == start;
+  }
+  set->next_look = all ? 0 : link;
+  // More may be ready than fits: let another sleeper have them now.
+  if (!all) RingOwnDoorbell();
+  return count;
+}
+
+// Turns what the kernel returned at events[first, first + count) into what the program registered,
+// in place; returns how many events there are now. What this look has reported already is merged:
+// one descriptor, one event. Under the set's lock.
+int Translate(EpollSet* set, epoll_event* events, int first, int count, uint64_t token, Self self) {
+  int kept = first;
+  for (int i = first; i < first + count; ++i) {
+    uint32_t index;
+    if (!IsTag(events[i].data.u64, &index)) {
+      events[kept++] = events[i];
+      continue;
+    }
+    if (index == kDoorbellIndex) continue;
+    Registration* registration = RegistrationAt(index);
+    if (registration == nullptr || !registration->in_use || registration->set != set) continue;
+    if (registration->token == token && registration->position >= 0) {
+      epoll_event& told = events[registration->position];
+      told.events |= events[i].events & ((registration->events & ~kWrite) | kAlways);
+      if ((told.events & kWrite) == 0 && (events[i].events & kWrite) != 0)
+        registration->out_reported = false;  // the next look tells it
+      continue;
+    }
+    if (registration->disabled && (events[i].events & ~kAlways) != 0)
+      UpdateKernel(set, index, registration);  // whoever disabled it did not come to say so
+    const uint32_t found = Evaluate(index, events[i].events, self);
+    registration->token = token;
+    registration->position = found != 0 ? kept : -1;
+    if (found == 0) continue;
+    events[kept].events = found;
+    events[kept].data.u64 = registration->data;
+    ++kept;
+    Fired(set, index, registration);
+  }
+  return kept;
+}
+
+int KernelWait(int epfd, epoll_event* events, int max_events, const timespec* timeout,
+               const sigset_t* mask) {
+  const int saved = errno;
+  const int count =
+      Cancellable([=] { return real::epoll_pwait2(epfd, events, max_events, timeout, mask); });
+  if (count >= 0) return count;
+  const int error = errno;
+  errno = saved;
+  return -error;
+}
+
+// The same without waiting, and without libc: a cancellation point must not be met with a lock
+// held.
+int KernelLook(int epfd, epoll_event* events, int max_events) {
+  return static_cast<int>(
+      sys::Call(SYS_epoll_pwait, epfd, reinterpret_cast<long>(events), max_events, 0, 0, 8));
+}
+
+// Counts this thread as one that sleeps in a set without an eye on FIFOs.
+class PlainSleeper : public Abandonable {
+ public:
+  explicit PlainSleeper(EpollSet* set) : set_(set) {
+    // seq_cst: counted before our last look at `converted`; pairs with WakeSleepersOf.
+    set->plain_sleepers.fetch_add(1, std::memory_order_seq_cst);
+    Enter(&GiveBack);
+  }
+  ~PlainSleeper() {
+    Leave();
+    GiveBack(this);
+  }
+
+ private:
+  static void GiveBack(Abandonable* scope) {
+    static_cast<PlainSleeper*>(scope)->set_->plain_sleepers.fetch_sub(1, std::memory_order_relaxed);
+  }
+  EpollSet* const set_;
+};
+
+bool Remaining(const timespec* timeout, uint64_t deadline_ns, timespec* left) {
+  if (timeout == nullptr) return true;
+  const uint64_t now = sys::MonotonicNs();
+  const uint64_t rest = now < deadline_ns ? deadline_ns - now : 0;
+  left->tv_sec = static_cast<time_t>(rest / 1000000000u);
+  left->tv_nsec = static_cast<long>(rest % 1000000000u);
+  return rest > 0;
+}
+
+}  // namespace
+
+// One look at everything, without waiting: what the kernel has ready and what FIFOs hold, in one
+// answer, as the kernel would give it; each goes first in turn so that neither starves the other
+// when the program takes few at a time. Under the set's lock from beginning to end, so that no
+// registration is converted or given back in between and told twice.
+int Look(EpollSet* set, int epfd, epoll_event* events, int max_events, bool ask_kernel, Self self) {
+  constexpr int kMostQuestions = 3;
+  const LockScope scope(set->lock, self.tid);
+  const bool alone = scope.result() != LockResult::kReentered;  // else in a signal handler
+  const uint64_t token = next_token.fetch_add(1, std::memory_order_relaxed);
+  const bool kernel_first = ask_kernel && (++set->turn & 1) != 0;
+  int count = 0;
+  if (!kernel_first && alone) count = Collect(set, events, 0, max_events, token, self);
+  for (int i = 0; ask_kernel && i < kMostQuestions && count < max_events; ++i) {
+    const int more = KernelLook(epfd, events + count, max_events - count);
+    if (more < 0 && count == 0) return more;
+    if (more <= 0) break;
+    const int before = count;
+    count = Translate(set, events, count, more, token, self);
+    if (count > before || more < max_events - before)
+      break;  // else our doorbell took the last place: ask again
+  }
+  if (kernel_first && alone) count = Collect(set, events, count, max_events, token, self);
+  return count;
+}
+
+// What a sleep in the kernel has brought, and what FIFOs hold.
+int Digest(EpollSet* set, epoll_event* events, int woken, int max_events, uint32_t conversions,
+           Self self) {
+  const LockScope scope(set->lock, self.tid);
+  const uint64_t token = next_token.fetch_add(1, std::memory_order_relaxed);
+  // A registration that was converted meanwhile may be among them under its own data.
+  const bool stable = set->conversions == conversions;
+  if (!stable) woken = FireConvertedMeanwhile(set, events, woken);
+  const int count = Translate(set, events, 0, woken, token, self);
+  if (scope.result() == LockResult::kReentered || (count > 0 && !stable)) return count;
+  return Collect(set, events, count, max_events, token, self);
+}
+
+int Spin(EpollSet* set, int epfd, epoll_event* events, int max_events, Self self) {
+  const uint32_t budget = SharedSpinBudgetUs();
+  uint64_t start = 0;
+  uint32_t turns = 0;
+  int count = 0;
+  while (count == 0 && budget != 0 && SpinTurn(&start, budget, &turns, SharedSpinYields()))
+    count = Look(set, epfd, events, max_events, /*ask_kernel=*/(turns & 31) == 0, self);
+  SharedSpinEnded(count > 0);
+  return count;
+}
+
+int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, const timespec* timeout,
+              const sigset_t* mask) {
+  pthread_testcancel();  // these calls are cancellation points even when they need not wait
+  if (max_events <= 0) return KernelWait(epfd, events, max_events, timeout, mask);
+  if (set->owner_pid != process_state.pid) EpollSetIsShared(set);
+  const Self self = CurrentSelf();
+  const uint64_t deadline = timeout == nullptr
+                                ? 0
+                                : sys::MonotonicNs() +
+                                      static_cast<uint64_t>(timeout->tv_sec) * 1000000000u +
+                                      static_cast<uint64_t>(timeout->tv_nsec);
+  bool may_spin = GetConfig().spin_us != 0;
+  for (;;) {
+    timespec left{0, 0};
+    const bool can_wait = Remaining(timeout, deadline, &left);
+    const timespec* const wait = timeout == nullptr ? nullptr : &left;
+    const uint32_t conversions = set->conversions.load(std::memory_order_relaxed);
+    if (set->converted.load(std::memory_order_acquire) == 0) {
+      // A conversion meanwhile puts the doorbell into the set and rings it: we come round and look
+      // at FIFOs.
+      int woken = 0;
+      {
+        const PlainSleeper sleeper(set);
+        if (set->converted.load(std::memory_order_seq_cst) != 0) continue;
+        woken = KernelWait(epfd, events, max_events, wait, mask);
+      }
+      if (woken <= 0) return woken;
+      const int count = Digest(set, events, woken, max_events, conversions, self);
+      if (count > 0) return count;
+      if (timeout != nullptr && !can_wait) return 0;  // however often a peer rings
+      continue;
+    }
+    int count = Look(set, epfd, events, max_events, /*ask_kernel=*/true, self);
+    if (count == 0 && can_wait && may_spin) {
+      may_spin = false;
+      count = Spin(set, epfd, events, max_events, self);
+    }
+    if (count != 0) return count;
+    int woken = 0;
+    {
+      const SleeperCount sleeper;
+      count = Look(set, epfd, events, max_events, /*ask_kernel=*/false, self);
+      if (count != 0) return count;
+      woken = KernelWait(epfd, events, max_events, wait, mask);
+    }
+    if (woken < 0) return woken;
+    count = Digest(set, events, woken, max_events, conversions, self);
+    if (count > 0) return count;
+    if (timeout != nullptr && (woken == 0 || !can_wait)) return 0;
+  }
+}
+
+}  // namespace xenloop

@@ -1,0 +1,198 @@
+// poll, ppoll, select, pselect: the kernel answers for every descriptor, the FIFO's part is added,
+// and while the thread sleeps the doorbell is one descriptor more. Threads that wait for sockets on
+// TCP are counted as kernel users, so that no direction is upgraded beneath them.
+#include "preload/ready/poll.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+
+#include "preload/libc/real.h"
+#include "preload/ready/epoll.h"
+#include "preload/ready/lent_bell.h"
+#include "preload/ready/readiness.h"
+#include "preload/ready/scratch.h"
+#include "preload/settings/config.h"
+#include "preload/side/fd_table.h"
+#include "preload/side/self.h"
+#include "preload/side/wait.h"
+
+namespace xenloop {
+namespace {
+
+constexpr short kRead = POLLIN | POLLRDNORM;
+constexpr short kWrite = POLLOUT | POLLWRNORM;
+constexpr timespec kNow{0, 0};
+
+int KernelPoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask) {
+  const int saved = errno;
+  const int ready = Cancellable([=] { return real::ppoll(fds, count, timeout, mask); });
+  if (ready >= 0) return ready;
+  const int error = errno;
+  errno = saved;
+  return -error;
+}
+
+// One call's view of its descriptors.
+struct Waited : Abandonable {
+  Waited(pollfd* programs, pollfd* asked, Side** sides, nfds_t n)
+      : fds(programs), kernel(asked), counted(sides), count(n) {}
+
+  pollfd* const fds;     // the program's
+  pollfd* const kernel;  // what we ask the kernel; one entry more for the bell
+  Side** const counted;  // sides in whose receive direction this thread counts as a kernel user;
+                         // null elsewhere
+  const nfds_t count;
+  bool accelerated = false;  // at least one side is not on TCP
+
+  void EnterKernel(Self self) {
+    accelerated = false;
+    for (nfds_t i = 0; i < count; ++i) counted[i] = nullptr;
+    Enter(&GiveBack);
+    for (nfds_t i = 0; i < count; ++i) {
+      kernel[i] = pollfd{fds[i].fd, fds[i].events, 0};
+      Side* side = FindSide(fds[i].fd);
+      if (side == nullptr) continue;
+      if (side->receive.EnterKernel(self)) counted[i] = side;
+      const bool room_is_ours =
+          SendStream::HoldsRoom(side->send.route.load(std::memory_order_relaxed));
+      if (counted[i] == nullptr || room_is_ours) accelerated = true;
+      if (room_is_ours) {
+        kernel[i].events = static_cast<short>(fds[i].events & ~kWrite);
+      }
+    }
+  }
+  void LeaveKernel(Self self) {
+    for (nfds_t i = 0; i < count; ++i) {
+      Side* const side = counted[i];
+      counted[i] = nullptr;
+      if (side != nullptr) side->receive.LeaveKernel(self);
+    }
+    Leave();
+  }
+  // The kernel's answer in fds[].revents came at a moment that a doorbell has chosen.
+  void Complete() {
+    for (nfds_t i = 0; i < count; ++i) {
+      if (fds[i].revents != 0 && counted[i] != nullptr)
+        fds[i].revents =
+            static_cast<short>(fds[i].revents | KernelEvents(fds[i].fd, counted[i], fds[i].events));
+    }
+  }
+  // Fills fds[].revents from the kernel's answer and the FIFOs; how many are ready.
+  int Evaluate(Self self) {
+    int ready = 0;
+    for (nfds_t i = 0; i < count; ++i) {
+      short found = kernel[i].revents;
+      Side* side = FindSide(fds[i].fd);
+      if (side != nullptr && (found & POLLNVAL) == 0) {
+        if (found != 0)
+          found = static_cast<short>(found | KernelEvents(fds[i].fd, side, kernel[i].events));
+        const bool want_room = (fds[i].events & kWrite) != 0 && (kernel[i].events & kWrite) == 0;
+        const FifoReadiness fifo = ReadinessOf(fds[i].fd, side, want_room, self);
+        if (fifo.in) found = static_cast<short>(found | (fds[i].events & kRead));
+        if (want_room && (fifo.out || (fifo.out_from_kernel && KernelWritable(fds[i].fd)))) {
+          found = static_cast<short>(found | (fds[i].events & kWrite));
+        }
+      }
+      fds[i].revents = found;
+      if (found != 0) ++ready;
+    }
+    return ready;
+  }
+
+ private:
+  static void GiveBack(Abandonable* scope) {
+    const auto* const self = static_cast<Waited*>(scope);
+    for (nfds_t i = 0; i < self->count; ++i) {
+      if (self->counted[i] != nullptr) self->counted[i]->receive.kernel_users.Leave();
+    }
+  }
+};
+
+}  // namespace
+
+bool PollConcernsUs(const pollfd* fds, nfds_t count) {
+  if (!process_state.ready || fds == nullptr || count > 1 << 20) return false;
+  bool concerns = false;
+  for (nfds_t i = 0; i < count; ++i) {
+    concerns = concerns || FindSide(fds[i].fd) != nullptr;
+    if (EpollSet* set = FindEpollSet(fds[i].fd)) EpollSetIsWatched(set);
+  }
+  return concerns;
+}
+
+int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask) {
+  pthread_testcancel();  // these calls are cancellation points even when they need not wait
+  if (timeout != nullptr &&
+      (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999)) {
+    return KernelPoll(fds, count, timeout, mask);
+  }
+  pollfd stack_fds[kOnStack + 2];
+  Side* stack_sides[kOnStack + 1];
+  const Scratch<pollfd> kernel(stack_fds, count + 1);
+  const Scratch<Side*> counted(stack_sides, count);
+  if (kernel.get() == nullptr || counted.get() == nullptr) return -ENOMEM;
+  Waited waited(fds, kernel.get(), counted.get(), count);
+  const Self self = CurrentSelf();
+  const bool for_ever = timeout == nullptr;
+  const uint64_t start = for_ever ? 0 : sys::MonotonicNs();
+  const uint64_t length = for_ever ? 0
+                                   : static_cast<uint64_t>(timeout->tv_sec) * 1000000000u +
+                                         static_cast<uint64_t>(timeout->tv_nsec);
+  bool may_spin = true;
+  for (bool woken = false;; woken = true) {
+    waited.EnterKernel(self);
+    if (!waited.accelerated) {
+      const int ready = KernelPoll(fds, count, timeout, mask);
+      if (woken && ready > 0) waited.Complete();
+      waited.LeaveKernel(self);
+      return ready;
+    }
+    timespec left = kNow;
+    if (!for_ever) {
+      const uint64_t spent = sys::MonotonicNs() - start;
+      const uint64_t rest = spent < length ? length - spent : 0;
+      left.tv_sec = static_cast<time_t>(rest / 1000000000u);
+      left.tv_nsec = static_cast<long>(rest % 1000000000u);
+    }
+    const bool can_wait = for_ever || left.tv_sec != 0 || left.tv_nsec != 0;
+    int answer = KernelPoll(waited.kernel, count, &kNow, nullptr);
+    int ready = answer < 0 ? answer : waited.Evaluate(self);
+    if (ready == 0 && can_wait && may_spin && GetConfig().spin_us != 0) {
+      may_spin = false;
+      const uint32_t budget = SharedSpinBudgetUs();
+      uint64_t spin_start = 0;
+      uint32_t turns = 0;
+      while (ready == 0 && budget != 0 && SpinTurn(&spin_start, budget, &turns, SharedSpinYields()))
+        ready = waited.Evaluate(self);
+      SharedSpinEnded(ready != 0);
+    }
+    if (ready != 0 || !can_wait) {
+      waited.LeaveKernel(self);
+      return ready;
+    }
+    {
+      const LentBell bell;
+      const SleeperCount sleeper;
+      ready = waited.Evaluate(self);  // once more, now that the doorbell rings for us
+      if (ready == 0) {
+        waited.kernel[count] = pollfd{bell.fd(), POLLIN, 0};
+        // Without a bell (no descriptor left) look at the FIFOs every millisecond: slow, but it
+        // ends.
+        timespec nap{0, 1000000};
+        const bool whole =
+            bell.fd() >= 0 || (!for_ever && left.tv_sec == 0 && left.tv_nsec < nap.tv_nsec);
+        answer =
+            KernelPoll(waited.kernel, count + 1, whole ? (for_ever ? nullptr : &left) : &nap, mask);
+        if (waited.kernel[count].revents != 0) bell.Swallow();
+        ready = answer < 0 ? answer : waited.Evaluate(self);
+      }
+    }
+    waited.LeaveKernel(self);
+    if (ready != 0) return ready;
+  }
+}
+
+}  // namespace xenloop

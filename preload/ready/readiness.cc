@@ -1,0 +1,78 @@
+// See readiness.h.
+#include "preload/ready/readiness.h"
+
+#include <poll.h>
+
+#include "preload/side/fd_table.h"
+#include "preload/side/self.h"
+#include "preload/side/shadow.h"
+
+namespace xenloop {
+namespace {
+
+short PollNow(int fd, short events) {
+  pollfd entry{fd, events, 0};
+  const timespec now{0, 0};
+  const long ready =
+      sys::Call(SYS_ppoll, reinterpret_cast<long>(&entry), 1, reinterpret_cast<long>(&now), 0, 8);
+  return ready > 0 ? entry.revents : static_cast<short>(0);
+}
+
+}  // namespace
+
+FifoReadiness ReadinessOf(int fd, Side* side, bool want_room, Self self) {
+  FifoReadiness ready{};
+  {
+    LockScope scope(side->receive.lock, self.tid);
+    SocketShadow shadow(fd, side);
+    if (scope.result() != LockResult::kReentered && FindSide(fd) == side)
+      side->receive.Advance(shadow);
+    const ReceiveRoute route = side->receive.route.load(std::memory_order_relaxed);
+    if (route == ReceiveRoute::kFifo) {
+      const Fifo& fifo = side->receive.fifo;
+      const uint64_t low = side->receive_low_water.load(std::memory_order_relaxed);
+      const uint64_t most = fifo.capacity_bytes / 2;
+      ready.in = fifo.AvailableBytes() >= (low < most ? low : most);
+      ready.published = fifo.header->producer.load(std::memory_order_relaxed);
+    } else if (route == ReceiveRoute::kDraining &&
+               side->receive_low_water.load(std::memory_order_relaxed) > 1) {
+      // The kernel sees its part of the queue only.
+      int tcp = 0;
+      sys::Call(SYS_ioctl, fd, SIOCINQ, reinterpret_cast<long>(&tcp));
+      ready.in = side->receive.ReadableBytes(static_cast<uint64_t>(tcp)) >=
+                 side->receive_low_water.load(std::memory_order_relaxed);
+    }
+  }
+  if (!want_room) return ready;
+  LockScope scope(side->send.lock, self.tid);
+  const SendRoute route = side->send.route.load(std::memory_order_relaxed);
+  ready.out_from_kernel = !SendStream::HoldsRoom(route);
+  if (route != SendRoute::kFifo) return ready;
+  const Fifo& fifo = side->send.fifo;
+  const auto has_room = [&fifo] {
+    return fifo.FreeBytes() >= fifo.WakeThresholdBytes() || fifo.Sealed();
+  };
+  ready.out = has_room();
+  if (!ready.out) {
+    RequestDoorbell(fifo.header->producer_waiting);
+    ready.out = has_room();  // once more, now that the consumer will ring
+  }
+  return ready;
+}
+
+short KernelEvents(int fd, Side* side, short events) {
+  // poll takes no lock of the socket; TCP_INFO does, and so waits until the segment that is being
+  // worked on has had all its effects.
+  tcp_info info;
+  TcpInfoOf(fd, &info);
+  const short found = PollNow(fd, events);
+  // An error that a flush of ours has met and taken from the socket is still to be told. One that
+  // is at it says so before it lets go of the lock.
+  if ((found & (POLLHUP | POLLERR)) == POLLHUP) LockScope(side->send.lock, CurrentTid());
+  const bool met = side->send.pending_error.load(std::memory_order_relaxed) != 0;
+  return static_cast<short>(found | (met ? POLLERR : 0));
+}
+
+bool KernelWritable(int fd) { return (PollNow(fd, POLLOUT) & POLLOUT) != 0; }
+
+}  // namespace xenloop

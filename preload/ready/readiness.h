@@ -1,0 +1,30 @@
+// Is a side readable, writable? The FIFO's part of the answer for poll, select and epoll; the
+// kernel gives the rest (end of stream, errors, bytes still in TCP).
+#pragma once
+
+#include <cstdint>
+
+#include "preload/side/side.h"
+
+namespace xenloop {
+
+struct FifoReadiness {
+  bool in;               // the FIFO holds at least the low-water mark, or a seal is to be noticed
+  bool out;              // a send would take bytes
+  bool out_from_kernel;  // sends go by TCP: ask the shadow socket
+  uint64_t published;    // the incoming FIFO's producer index: changes when data arrive
+};
+
+// `want_room`: evaluate out (and ask for the doorbell if there is none).
+FifoReadiness ReadinessOf(int fd, Side* side, bool want_room, Self self);
+
+// Room in the shadow socket's send buffer now?
+bool KernelWritable(int fd);
+
+// What poll(2) says of the shadow socket now. For one that is accelerated and has something to say:
+// we are woken by the doorbell at the very moment when the kernel ends the connection, and may see
+// it half-way (a FIN that is readable and not yet an end of stream), as no sleeper in the kernel
+// would.
+short KernelEvents(int fd, Side* side, short events);
+
+}  // namespace xenloop

@@ -1,0 +1,37 @@
+// Memory for one call of poll or select: on the stack for ordinary sets, mapped for giants.
+#pragma once
+
+#include <poll.h>
+#include <sys/mman.h>
+
+#include "channel/base/sys.h"
+
+namespace xenloop {
+
+inline constexpr nfds_t kOnStack = 256;
+
+template <typename T>
+class Scratch {
+ public:
+  Scratch(T* stack, nfds_t count) : memory_(stack) {
+    if (count <= kOnStack + 1) return;
+    bytes_ = count * sizeof(T);
+    const long mapped = sys::Call(SYS_mmap, 0, static_cast<long>(bytes_), PROT_READ | PROT_WRITE,
+                                  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memory_ = mapped < 0 && mapped > -4096 ? nullptr : reinterpret_cast<T*>(mapped);
+    mapped_ = memory_ != nullptr;
+  }
+  ~Scratch() {
+    if (mapped_) sys::Call(SYS_munmap, reinterpret_cast<long>(memory_), static_cast<long>(bytes_));
+  }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  T* get() const { return memory_; }
+
+ private:
+  T* memory_;
+  size_t bytes_ = 0;
+  bool mapped_ = false;
+};
+
+}  // namespace xenloop

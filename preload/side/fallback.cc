@@ -1,0 +1,119 @@
+// See fallback.h.
+#include "preload/side/fallback.h"
+
+#include <sys/socket.h>
+
+#include "preload/side/agent_shared.h"
+#include "preload/side/fd_table.h"
+#include "preload/side/log.h"
+#include "preload/side/mailbox.h"
+#include "preload/side/self.h"
+#include "preload/side/shadow.h"
+#include "preload/side/stats.h"
+#include "preload/side/wait.h"
+
+namespace xenloop {
+namespace {
+
+constexpr int kLongestFlushMs = 5000;
+
+// After a fallback of ours: bytes that were readable in the FIFO come back by TCP. The program may
+// be told EAGAIN or an empty socket where it saw bytes before, so wait until they are here; not for
+// ever, the peer may be stopped.
+void AwaitResidue(int fd, uint64_t owed, int64_t received_before) {
+  constexpr uint64_t kPatienceNs = 100000000;
+  const uint64_t end = sys::MonotonicNs() + kPatienceNs;
+  tcp_info info;
+  while (TcpInfoOf(fd, &info) == 0 && info.tcpi_state == SocketShadow::kTcpEstablished &&
+         info.tcpi_bytes_received < static_cast<uint64_t>(received_before) + owed &&
+         sys::MonotonicNs() < end) {
+    const timespec nap{0, 50000};
+    sys::Call(SYS_nanosleep, reinterpret_cast<long>(&nap), 0);
+  }
+}
+
+}  // namespace
+
+// This guest was suspended unprepared, and where the peer stands in the stream is not known.
+void ResetConnection(int fd, Side* side) {
+  constexpr const char* kReason = "the guest was suspended without notice";
+  sockaddr nobody = {};
+  nobody.sa_family = AF_UNSPEC;
+  sys::Call(SYS_connect, fd, reinterpret_cast<long>(&nobody), sizeof nobody);
+  Log("reset fd %d: %s", fd, kReason);
+  side->reason.store(kReason, std::memory_order_relaxed);
+  CountFallback(kReason);
+}
+
+void FallBack(int fd, Side* side, const char* reason) {
+  SocketShadow shadow(fd, side);
+  uint64_t owed = 0;
+  int64_t received_before = 0;
+  const uint32_t tid = CurrentTid();
+  bool ended = false;
+  bool pending = false;
+  {
+    sys::SignalsBlocked blocked;
+    {
+      LockScope scope(side->send.lock, tid);
+      const SendRoute route = side->send.route.load(std::memory_order_relaxed);
+      if (route != SendRoute::kTcp && FindSide(fd) == side) {
+        ended = !SendStream::IsOwing(route);
+        side->send.BeginFlush(shadow);
+        pending = side->send.PumpResidue(shadow) != 0;
+      }
+    }
+    {
+      LockScope scope(side->receive.lock, tid);
+      if (side->receive.route.load(std::memory_order_relaxed) != ReceiveRoute::kTcp &&
+          FindSide(fd) == side) {
+        ended = true;
+        if (side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kFifo) {
+          tcp_info info;
+          received_before =
+              TcpInfoOf(fd, &info) == 0 ? static_cast<int64_t>(info.tcpi_bytes_received) : 0;
+          owed = side->receive.fifo.AvailableBytes();
+        }
+        side->receive.EndFifo(shadow);
+      }
+    }
+  }
+  if (ended) {
+    Log("fall back fd %d: %s", fd, reason);
+    side->fallbacks.fetch_add(1, std::memory_order_relaxed);
+    side->reason.store(reason, std::memory_order_relaxed);
+    CountFallback(reason);
+  }
+  if (ended || pending) RequestService(side);
+  if (owed > 0 && tid != agent_shared.tid.load(std::memory_order_relaxed))
+    AwaitResidue(fd, owed, received_before);
+}
+
+void StopAsking(Side* side) {
+  if (side->send.route.load(std::memory_order_acquire) != SendRoute::kAsking) return;
+  const int lingering_fd = side->lingering_fd.load(std::memory_order_acquire);
+  const int fd = lingering_fd >= 0 ? lingering_fd : side->fd.load(std::memory_order_acquire);
+  SocketShadow shadow(fd, side);
+  sys::SignalsBlocked blocked;
+  LockScope scope(side->send.lock, CurrentTid());
+  if (lingering_fd >= 0 || FindSide(fd) == side) side->send.GiveUp(shadow);
+}
+
+void FallBackToTcp(int fd, const char* reason, bool pin) {
+  Side* side = FindSide(fd);
+  if (side == nullptr) return;
+  if (pin) side->pinned.store(1, std::memory_order_relaxed);
+  FallBack(fd, side, reason);
+  side->receive.ForgetPosition();  // who reads next does not pass through us
+  side->reason.store(reason, std::memory_order_relaxed);
+  // Whoever writes next does not pass through us: all that the FIFO owed must be in TCP before.
+  const uint64_t end = sys::MonotonicNs() + static_cast<uint64_t>(kLongestFlushMs) * 1000000u;
+  while (SendStream::IsOwing(side->send.route.load(std::memory_order_acquire)) &&
+         sys::MonotonicNs() < end) {
+    SleepUntilSettled(fd, side, end);
+    FallBack(fd, side, reason);
+  }
+  StopAsking(side);
+}
+
+}  // namespace xenloop

@@ -1,0 +1,20 @@
+// Back to TCP, and waiting for it: what any thread does to end the FIFOs of a side. The agent
+// finishes what is left over (agent/agent_service.cc).
+#pragma once
+
+#include "preload/side/side.h"
+
+namespace xenloop {
+
+inline constexpr const char* kDisconnected = "disconnected";
+
+// Ends the FIFOs of a side at once, from any thread: seals, sends the residue as far as TCP takes
+// it, leaves the rest to the agent. `reason` is a literal. Harmless on a side that is on TCP.
+void FallBack(int fd, Side* side, const char* reason);
+// fdopen, aio, SCM_RIGHTS, splice, kTLS ...: this connection goes by TCP from now on (for good if
+// `pin`). `reason` is a string literal.
+void FallBackToTcp(int fd, const char* reason, bool pin);
+// Nobody has said (yet) where the residue of this side begins, and it cannot wait: a reset.
+void StopAsking(Side* side);
+
+}  // namespace xenloop

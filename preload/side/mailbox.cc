@@ -1,0 +1,33 @@
+// See mailbox.h.
+#include "preload/side/mailbox.h"
+
+#include "preload/side/agent_shared.h"
+#include "preload/side/self.h"
+
+namespace xenloop {
+
+void Poke(int32_t owner_pid) {
+  const uint64_t one = 1;
+  const int fd = owner_pid == process_state.pid
+                     ? agent_shared.poke_fd.load(std::memory_order_acquire)
+                     : agent_shared.parent_poke_fd.load(std::memory_order_acquire);
+  if (fd > 0) sys::Write(fd, &one, sizeof one);
+}
+
+void RequestService(Side* side) {
+  Arena()->service.Add(SlotOf(side));
+  Poke(side->owner_pid.load(std::memory_order_acquire));
+}
+
+bool IsOurs(const Side* side) {
+  return side->owner_pid.load(std::memory_order_relaxed) == process_state.pid;
+}
+
+void AgentRelease(Side* side, int lingering_fd) {
+  if (lingering_fd >= 0) side->lingering_fd.store(lingering_fd, std::memory_order_release);
+  side->holders.store(0, std::memory_order_release);
+  side->references.store(0, std::memory_order_release);
+  RequestService(side);
+}
+
+}  // namespace xenloop

@@ -1,0 +1,27 @@
+// How any thread gets the agent's attention: a bit in the arena for the side, and a poke that ends
+// the agent's wait.
+#pragma once
+
+#include <cstdint>
+
+#include "preload/side/side.h"
+
+namespace xenloop {
+
+// Wakes the agent of that process: ours, or the one that we were forked from.
+void Poke(int32_t owner_pid);
+
+// Something of this side was sealed, or its flush is not finished: the agent tells the peer and
+// does the rest.
+void RequestService(Side* side);
+
+// True if this process's agent looks after the side (not one inherited over fork and still run by
+// the parent).
+bool IsOurs(const Side* side);
+
+// A side with FIFO memory is closed for good: the agent releases the memory, then the slot.
+// `lingering_fd`: a duplicate that still owes a residue and is then closed (shut down first), or
+// -1.
+void AgentRelease(Side* side, int lingering_fd);
+
+}  // namespace xenloop

@@ -1,0 +1,41 @@
+// See own_doorbell.h.
+#include "preload/side/own_doorbell.h"
+
+#include "preload/side/agent_shared.h"
+
+namespace xenloop {
+
+AgentShared agent_shared;
+
+void RingPeerOf(const Side* side, bool certain) {
+  const uint32_t channel = side->channel.load(std::memory_order_relaxed);
+  if (channel < kMaxChannels) RingDoorbell(agent_shared.peers[channel], certain);
+}
+void RingOwnDoorbell() { RingDoorbell(agent_shared.doorbell); }
+void RingOwnDoorbellAnyway() { RingAnyway(agent_shared.doorbell); }
+
+int OwnDoorbellFd() {
+  return agent_shared.started.load(std::memory_order_acquire) == 2 ? agent_shared.doorbell.fd : -1;
+}
+
+bool MeetsGuests() { return agent_shared.own_page_count.load(std::memory_order_relaxed) != 0; }
+
+uint32_t AddSleeper() {
+  // seq_cst: our presence before our last look at the FIFOs; pairs with RingDoorbell.
+  if (agent_shared.doorbell.page != nullptr)
+    agent_shared.doorbell.page->sleepers.fetch_add(1, std::memory_order_seq_cst);
+  // A page that is added later serves FIFOs that are attached later still: whoever sleeps is rung
+  // by our own doorbell then, and comes round.
+  const uint32_t pages = agent_shared.own_page_count.load(std::memory_order_acquire);
+  for (uint32_t i = 0; i < pages; ++i)
+    agent_shared.own_pages[i]->sleepers.fetch_add(1, std::memory_order_seq_cst);
+  return pages;
+}
+void RemoveSleeper(uint32_t counted) {
+  if (agent_shared.doorbell.page != nullptr)
+    agent_shared.doorbell.page->sleepers.fetch_sub(1, std::memory_order_seq_cst);
+  for (uint32_t i = 0; i < counted; ++i)
+    agent_shared.own_pages[i]->sleepers.fetch_sub(1, std::memory_order_seq_cst);
+}
+
+}  // namespace xenloop

@@ -1,0 +1,22 @@
+// See private_fd.h.
+#include "preload/side/private_fd.h"
+
+#include "channel/base/sys.h"
+#include "preload/side/fd_table.h"
+
+namespace xenloop {
+
+int MakePrivate(int fd, int above) {
+  if (fd < 0) return fd;
+  const int base = sys::DescriptorBase();
+  const long moved = sys::MoveUp(fd, above < base ? base : above + 1);
+  if (moved >= 0) FdTable::SetPrivate(static_cast<int>(moved));
+  return static_cast<int>(moved);
+}
+
+void ClosePrivate(int fd) {
+  FdTable::Clear(fd);
+  sys::Close(fd);
+}
+
+}  // namespace xenloop

@@ -1,0 +1,92 @@
+// One end of one TCP connection, as this library knows it, and where such ends are kept.
+//
+// Sides live in an arena of memory shared by a process and the children it forks, so that an
+// inherited socket is the same stream in both. A side is made when a TCP socket is made or accepted
+// and freed with its last descriptor. Slots are never unmapped: whoever comes late finds a valid
+// (perhaps re-used) side, and looks again through the descriptor table under the stream's lock
+// before it moves a byte.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "channel/stream.h"
+#include "discovery/protocol/tuple.h"
+
+namespace xenloop {
+
+struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a pointer's low bits
+  std::atomic<uint32_t> in_use;
+  std::atomic<uint32_t> generation;
+  std::atomic<int32_t> references;  // descriptors, in all processes that share the arena
+  std::atomic<int32_t> holders;     // processes that have such a descriptor
+  std::atomic<int32_t> outside;     // of these, programs that came by exec and do not share the arena
+  std::atomic<int32_t> fd;          // one descriptor, valid in the process `owner_pid`
+  std::atomic<int32_t> owner_pid;   // the process whose agent looks after this side; 0: none yet
+
+  SendStream send;
+  ReceiveStream receive;
+
+  // What setsockopt and fcntl have said; read anew from the kernel at each upgrade.
+  std::atomic<uint32_t> nonblocking;
+  std::atomic<uint32_t> receive_low_water;
+  std::atomic<uint32_t> tells_bytes_left;   // TCP_INQ: each recvmsg does
+  std::atomic<int64_t> receive_timeout_us;  // 0: none
+  std::atomic<int64_t> send_timeout_us;
+
+  // When to try an upgrade, and why there is none.
+  std::atomic<uint64_t> operations;
+  std::atomic<uint64_t> next_attempt;
+  std::atomic<uint32_t> pinned;    // never upgrade again
+  std::atomic<uint32_t> forced;    // a test asked for an upgrade: either end may make the offer
+  std::atomic<uint32_t> attached;  // the agent holds a channel's FIFOs for this side
+  std::atomic<uint32_t> connected;
+  std::atomic<int32_t> blocked_calls;  // threads asleep in a receiving call on this side
+  std::atomic<int32_t> blocked_sends;  // in a sending one; one that was cancelled there stays counted
+  std::atomic<uint32_t>
+      shutdown_pending;  // the program has shut its direction down; the FIN waits for the residue
+  std::atomic<uint32_t>
+      orphaned;  // closed by the program while calls slept: `fd` is a private number
+  std::atomic<int32_t> lingering_fd;  // closed by the program while a residue was owed; -1: not so
+  std::atomic<const char*> reason;
+  std::atomic<uint32_t> upgrades;
+  std::atomic<uint32_t> fallbacks;
+  std::atomic<uint32_t> channel;  // index in the owner's table of channels, valid while attached
+  std::atomic<uint32_t> spin_history;
+
+  // Exec (inheritance.cc). `handed_pid` has taken the socket along, or is our own pid where it is
+  // we who have it from a former program; `inherited`: others of that program's family hold it.
+  std::atomic<int32_t> handed_pid;
+  std::atomic<uint32_t> handed_uid;
+  std::atomic<uint32_t> inherited;
+  std::atomic<uint64_t> cookie;
+};
+
+inline constexpr uint32_t kMaxSides = 32768;
+inline constexpr uint32_t kSideWords = kMaxSides / 64;
+
+// One bit a side; set by any thread of the family, taken by the agent.
+struct SideSet {
+  std::atomic<uint64_t> words[kSideWords];
+  void Add(uint32_t slot) {
+    words[slot / 64].fetch_or(1ull << (slot % 64), std::memory_order_acq_rel);
+  }
+};
+
+struct SideArena {
+  SideSet used;
+  SideSet wanted;   // consider an upgrade
+  SideSet service;  // something is sealed or owed: flush, tell the peer, let go
+  std::atomic<uint32_t> first_free_word;
+  Side sides[kMaxSides];
+};
+
+// The arena of this process (shared with forked children), or nullptr before the first socket.
+SideArena* Arena();
+// A zeroed side with one reference, or nullptr if there is no room (then the socket stays on TCP).
+Side* AllocateSide();
+void FreeSide(Side* side);
+inline uint32_t SlotOf(const Side* side) { return static_cast<uint32_t>(side - Arena()->sides); }
+inline Side* SideAt(uint32_t slot) { return &Arena()->sides[slot]; }
+
+}  // namespace xenloop

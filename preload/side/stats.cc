@@ -1,0 +1,181 @@
+// See stats.h and log.h.
+#include "preload/side/stats.h"
+
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "preload/settings/config.h"
+#include "preload/side/fd_table.h"
+#include "preload/side/log.h"
+#include "preload/side/self.h"
+#include "preload/side/shadow.h"
+
+namespace xenloop {
+namespace {
+
+struct ReasonCount {
+  std::atomic<const char*> reason;
+  std::atomic<uint64_t> count;
+};
+ReasonCount reasons[48];
+std::atomic<uint64_t> connections;
+std::atomic<uint64_t> upgraded;
+std::atomic<uint64_t> tcp_sent;
+std::atomic<uint64_t> tcp_received;
+std::atomic<uint64_t> fifo_sent;
+std::atomic<uint64_t> fifo_received;
+std::atomic<uint32_t> written;
+char program[32];
+
+void AppendLine(const char* file, const char* text, size_t length) {
+  if (!sys::MayWriteFileOf(1 << 30)) return;
+  const long fd = sys::MakeDescriptor(SYS_openat, AT_FDCWD, reinterpret_cast<long>(file),
+                                      O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0644);
+  if (fd < 0) return;
+  sys::Write(static_cast<int>(fd), text, length);
+  sys::Close(static_cast<int>(fd));
+}
+
+}  // namespace
+
+void CountConnection() { connections.fetch_add(1, std::memory_order_relaxed); }
+void CountUpgrade() { upgraded.fetch_add(1, std::memory_order_relaxed); }
+
+void CountFallback(const char* reason) {
+  for (ReasonCount& entry : reasons) {
+    const char* there = entry.reason.load(std::memory_order_relaxed);
+    if (there == nullptr &&
+        entry.reason.compare_exchange_strong(there, reason, std::memory_order_relaxed)) {
+      there = reason;
+    }
+    if (there != nullptr && (there == reason || strcmp(there, reason) == 0)) {
+      entry.count.fetch_add(1, std::memory_order_relaxed);
+      return;
+    }
+  }
+}
+
+void TcpBytesOf(int fd, uint64_t* sent, uint64_t* received) {
+  tcp_info info;
+  *sent = *received = 0;
+  if (TcpInfoOf(fd, &info) != 0) return;
+  // A FIN that waits to be sent counts as one byte there.
+  const bool fin_waits = info.tcpi_notsent_bytes > 0 &&
+                         info.tcpi_state != SocketShadow::kTcpEstablished &&
+                         info.tcpi_state != SocketShadow::kTcpCloseWait;
+  *sent = info.tcpi_bytes_sent - info.tcpi_bytes_retrans + info.tcpi_notsent_bytes -
+          (fin_waits ? 1 : 0);
+  // A FIN that has come counts as one byte there.
+  const bool fin = info.tcpi_state != SocketShadow::kTcpEstablished &&
+                   info.tcpi_state != SocketShadow::kTcpFinWait1 &&
+                   info.tcpi_state != SocketShadow::kTcpFinWait2;
+  *received = info.tcpi_bytes_received - (fin && info.tcpi_bytes_received > 0 ? 1 : 0);
+}
+
+void CountClosed(int fd, const Side* side) {
+  fifo_sent.fetch_add(side->send.FifoBytes(), std::memory_order_relaxed);
+  fifo_received.fetch_add(side->receive.FifoBytes(), std::memory_order_relaxed);
+  // A system call that only statistics need.
+  if (GetConfig().stats_file[0] == '\0' || process_state.sandboxed) return;
+  uint64_t sent;
+  uint64_t received;
+  TcpBytesOf(fd, &sent, &received);
+  tcp_sent.fetch_add(sent, std::memory_order_relaxed);
+  tcp_received.fetch_add(received, std::memory_order_relaxed);
+}
+
+Totals CurrentTotals() {
+  return Totals{connections.load(),  upgraded.load(),  tcp_sent.load(),
+                tcp_received.load(), fifo_sent.load(), fifo_received.load()};
+}
+
+size_t FormatFallbacks(char* text, size_t capacity) {
+  size_t n = 0;
+  text[n++] = '{';
+  for (const ReasonCount& entry : reasons) {
+    const char* reason = entry.reason.load(std::memory_order_relaxed);
+    if (reason == nullptr || n + strlen(reason) + 32 > capacity) break;
+    n += static_cast<size_t>(
+        snprintf(text + n, capacity - n, "%s\"%s\":%lu", n > 1 ? "," : "", reason,
+                 static_cast<unsigned long>(entry.count.load(std::memory_order_relaxed))));
+  }
+  text[n++] = '}';
+  text[n] = '\0';
+  return n;
+}
+
+const char* ProgramName() {
+  if (program[0] == '\0') {
+    const long fd = sys::MakeDescriptor(
+        SYS_openat, AT_FDCWD, reinterpret_cast<long>("/proc/self/comm"), O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+      const ssize_t n = sys::Read(static_cast<int>(fd), program, sizeof program - 1);
+      sys::Close(static_cast<int>(fd));
+      for (ssize_t i = 0; i < n; ++i) {
+        const char c = program[i];
+        if (c == '\n') program[i] = '\0';
+        if (static_cast<unsigned char>(c) < ' ' || c == '"' || c == '\\')
+          program[i] = c == '\n' ? '\0' : '?';
+      }
+    }
+  }
+  return program;
+}
+
+void WriteStats() {
+  const Config& config = GetConfig();
+  if (config.stats_file[0] == '\0' || !process_state.ready || process_state.sandboxed ||
+      written.exchange(1) != 0)
+    return;
+  for (int fd = 0; fd < FdTable::End(); ++fd) {
+    Side* side = FdTable::FindSide(fd);
+    if (side != nullptr && side->fd.load(std::memory_order_relaxed) == fd) {
+      LockScope send(side->send.lock, CurrentTid());
+      LockScope receive(side->receive.lock, CurrentTid());
+      CountClosed(fd, side);
+    }
+  }
+  const Totals totals = CurrentTotals();
+  if (totals.connections == 0 && totals.fifo_sent + totals.fifo_received == 0) return;
+  char text[3072];
+  int n = snprintf(
+      text, sizeof text,
+      "{\"pid\":%d,\"program\":\"%s\",\"connections\":%lu,\"upgraded\":%lu,\"tcp_sent\":%lu,"
+      "\"tcp_received\":%lu,\"fifo_sent\":%lu,\"fifo_received\":%lu,\"fallbacks\":",
+      process_state.pid, ProgramName(), totals.connections, totals.upgraded, totals.tcp_sent,
+      totals.tcp_received, totals.fifo_sent, totals.fifo_received);
+  n += static_cast<int>(FormatFallbacks(text + n, sizeof text - static_cast<size_t>(n) - 4));
+  text[n++] = '}';
+  text[n++] = '\n';
+  AppendLine(config.stats_file, text, static_cast<size_t>(n));
+}
+
+void ForgetStats() {
+  for (auto* counter :
+       {&connections, &upgraded, &tcp_sent, &tcp_received, &fifo_sent, &fifo_received})
+    counter->store(0);
+  for (ReasonCount& entry : reasons) {
+    entry.reason.store(nullptr);
+    entry.count.store(0);
+  }
+  written.store(0);
+}
+
+void Log(const char* format, ...) {
+  if (GetConfig().log_file[0] == '\0') return;
+  char text[512];
+  int n = snprintf(text, sizeof text,
+                   "%lu %d %s: ", static_cast<unsigned long>(sys::MonotonicNs() / 1000),
+                   process_state.pid, ProgramName());
+  va_list arguments;
+  va_start(arguments, format);
+  n += vsnprintf(text + n, sizeof text - static_cast<size_t>(n) - 1, format, arguments);
+  va_end(arguments);
+  if (n > static_cast<int>(sizeof text) - 2) n = sizeof text - 2;
+  text[n++] = '\n';
+  AppendLine(GetConfig().log_file, text, static_cast<size_t>(n));
+}
+
+}  // namespace xenloop

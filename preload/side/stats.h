@@ -1,0 +1,28 @@
+// This process's totals, written as one JSON line into XENLOOP_STATS's file when it ends.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "preload/side/side.h"
+
+namespace xenloop {
+
+void CountConnection();
+void CountUpgrade();                         // a connection's first upgrade
+void CountFallback(const char* reason);      // a literal
+void CountClosed(int fd, const Side* side);  // before the last close: its bytes by route
+void WriteStats();   // at the end of the process; only the first call counts
+void ForgetStats();  // in a forked child
+
+struct Totals {
+  uint64_t connections, upgraded, tcp_sent, tcp_received, fifo_sent, fifo_received;
+};
+Totals CurrentTotals();
+// {"reason":n,...} into `text`; the length.
+size_t FormatFallbacks(char* text, size_t capacity);
+const char* ProgramName();
+// Bytes that the side's shadow socket has carried.
+void TcpBytesOf(int fd, uint64_t* sent, uint64_t* received);
+
+}  // namespace xenloop

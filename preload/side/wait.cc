@@ -1,0 +1,275 @@
+// See wait.h.
+#include "preload/side/wait.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+
+#include "preload/settings/config.h"
+#include "preload/side/fd_table.h"
+#include "preload/side/own_doorbell.h"
+#include "preload/side/self.h"
+
+namespace xenloop {
+namespace {
+
+constexpr uint32_t kLeastSpinUs =
+    4;  // a wait that never pays still tries this long: less than a context switch
+constexpr uint32_t kPureSpinUs = 3;  // before the processor is offered to others
+constexpr uint32_t kYieldsOnOneCpu =
+    2;  // when the peer runs on our processor: let it, instead of spinning
+
+std::atomic<uint32_t> shared_history{0};  // of waits on several descriptors
+
+// Others want our processor: a yield has cost a time slice. For so many waits we neither yield nor
+// spin, but sleep, which gets us the processor back sooner.
+constexpr uint32_t kCrowdedWaits = 200;
+constexpr uint64_t kLongYieldNs = 25000;
+std::atomic<uint32_t> crowded_waits{0};
+
+bool IsCrowded() {
+  const uint32_t left = crowded_waits.load(std::memory_order_relaxed);
+  if (left == 0) return false;
+  crowded_waits.store(left - 1, std::memory_order_relaxed);
+  return true;
+}
+
+// False: the processor is wanted by others.
+bool YieldBriefly() {
+  const uint64_t before = sys::MonotonicNs();
+  sys::Yield();
+  if (sys::MonotonicNs() - before < kLongYieldNs) return true;
+  crowded_waits.store(kCrowdedWaits, std::memory_order_relaxed);
+  return false;
+}
+
+// How long to spin, learnt from what became of the last waits: a word with the budget in
+// microseconds below and the number of waits that have not paid since the last one that did above.
+constexpr uint32_t kBudgetBits = 16;
+constexpr uint32_t kFirstProbe = 16;
+constexpr uint32_t kMostMisses = 4096;
+
+// The longest spin. To wake somebody in another guest costs several times what a futex costs (two
+// hypercalls, an interrupt, our agent), so it may be spun for as much longer.
+constexpr uint32_t kGuestSpins = 4;
+uint32_t MostUs(bool guest) {
+  constexpr uint32_t kLargest = (1u << kBudgetBits) - 1;
+  const uint32_t most = GetConfig().spin_us;
+  if (most >= kLargest / kGuestSpins) return most < kLargest ? most : kLargest;
+  return guest ? most * kGuestSpins : most;
+}
+
+// Two ends that both sleep answer late because they sleep. So now and then, ever more seldom, a
+// wait spins for as long as it may: when both spin, answers come in time.
+bool IsProbe(uint32_t misses) { return misses >= kFirstProbe && (misses & (misses - 1)) == 0; }
+
+uint32_t BudgetUs(uint32_t history, uint32_t most) {
+  const uint32_t budget = history & ((1u << kBudgetBits) - 1);
+  if (budget == 0 || budget > most || IsProbe(history >> kBudgetBits)) return most;
+  return budget;
+}
+
+uint32_t Learnt(uint32_t history, uint32_t most, bool paid) {
+  const uint32_t misses = history >> kBudgetBits;
+  const uint32_t budget = BudgetUs(history, most);
+  if (paid) return IsProbe(misses) || budget * 2 > most ? most : budget * 2;
+  const uint32_t spent = IsProbe(misses) ? kLeastSpinUs : budget - budget / 4;
+  const uint32_t less = spent > kLeastSpinUs ? spent : kLeastSpinUs;
+  return (less < most ? less : most) | (misses < kMostMisses ? misses + 1 : kFirstProbe + 1)
+                                           << kBudgetBits;
+}
+
+// One look under the lock: is there anything to try again for?
+bool WorthATry(Side* side, Wanted wanted, Self self) {
+  if (wanted == Wanted::kData) {
+    LockScope scope(side->receive.lock, self.tid);
+    const ReceiveStream& stream = side->receive;
+    switch (stream.route.load(std::memory_order_relaxed)) {
+      case ReceiveRoute::kTcp:
+      case ReceiveRoute::kInherited:
+        return true;
+      case ReceiveRoute::kAware:
+        return stream.fifo.header->up.load(std::memory_order_acquire) != 0 || stream.fifo.Sealed();
+      case ReceiveRoute::kDraining:
+        return false;  // what we wait for comes by TCP: the agent wakes us
+      case ReceiveRoute::kFifo:
+        break;
+    }
+    return stream.fifo.AvailableBytes() > 0 ||
+           IsSealed(stream.fifo.header->consumer.load(std::memory_order_relaxed));
+  }
+  LockScope scope(side->send.lock, self.tid);
+  if (side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo) return true;
+  return side->send.fifo.FreeBytes() >= side->send.fifo.WakeThresholdBytes() ||
+         side->send.fifo.Sealed();
+}
+
+// Whether the other end can answer while we spin: not on our processor, where it was last seen, nor
+// on the only one. Another guest has processors of its own; their numbers mean nothing here.
+bool RunsBesideUs(Side* side, Self self, bool* guest) {
+  LockScope scope(side->receive.lock, self.tid);
+  const bool by_fifo = side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kFifo;
+  *guest = by_fifo && side->receive.fifo.foreign;
+  if (*guest) return true;
+  if (process_state.processors < 2) return false;
+  const uint32_t cpu =
+      by_fifo ? side->receive.fifo.header->producer_cpu.load(std::memory_order_relaxed) : 0;
+  return cpu == 0 || cpu != self.cpu;
+}
+
+class AsynchronousCancellation : public Abandonable {
+ public:
+  AsynchronousCancellation() {
+    Enter(&GiveBack);
+    pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &before_);
+  }
+  ~AsynchronousCancellation() {
+    pthread_setcanceltype(before_, nullptr);
+    Leave();
+  }
+
+ private:
+  static void GiveBack(Abandonable* scope) {
+    pthread_setcanceltype(static_cast<AsynchronousCancellation*>(scope)->before_, nullptr);
+  }
+  int before_ = PTHREAD_CANCEL_DEFERRED;
+};
+
+// Time left until the deadline. False: none.
+bool Left(uint64_t deadline_ns, timespec* left) {
+  const uint64_t now = sys::MonotonicNs();
+  if (now >= deadline_ns) return false;
+  left->tv_sec = static_cast<time_t>((deadline_ns - now) / 1000000000u);
+  left->tv_nsec = static_cast<long>((deadline_ns - now) % 1000000000u);
+  return true;
+}
+
+}  // namespace
+
+SleeperCount::SleeperCount() {
+  counted_ = AddSleeper();
+  Enter(&GiveBack);
+}
+SleeperCount::~SleeperCount() {
+  Leave();
+  RemoveSleeper(counted_);
+}
+void SleeperCount::GiveBack(Abandonable* scope) {
+  RemoveSleeper(static_cast<SleeperCount*>(scope)->counted_);
+}
+
+uint64_t DeadlineAfter(int64_t timeout_us) {
+  return timeout_us == 0 ? kNoDeadline
+                         : sys::MonotonicNs() + static_cast<uint64_t>(timeout_us) * 1000u;
+}
+
+uint32_t SharedSpinBudgetUs() {
+  if ((process_state.processors < 2 && !MeetsGuests()) || IsCrowded()) return 0;
+  return BudgetUs(shared_history.load(std::memory_order_relaxed), MostUs(MeetsGuests()));
+}
+void SharedSpinEnded(bool paid) {
+  if (GetConfig().spin_us == 0) return;
+  shared_history.store(
+      Learnt(shared_history.load(std::memory_order_relaxed), MostUs(MeetsGuests()), paid),
+      std::memory_order_relaxed);
+}
+
+bool SharedSpinYields() { return process_state.processors >= 2 || !MeetsGuests(); }
+
+bool SpinTurn(uint64_t* start_ns, uint32_t budget_us, uint32_t* turns, bool yields) {
+  sys::Pause();
+  if ((++*turns & 15) != 0) return true;
+  const uint64_t now_ns = sys::MonotonicNs();
+  if (*start_ns == 0)
+    *start_ns = now_ns;  // an answer that comes at once does not pay for the clock
+  const uint64_t spent_ns = now_ns - *start_ns;
+  if (spent_ns > budget_us * 1000u) return false;
+  return !yields || spent_ns <= kPureSpinUs * 1000u || YieldBriefly();
+}
+
+bool SpinFor(Side* side, Wanted wanted, Self self) {
+  if (GetConfig().spin_us == 0) return false;
+  if (WorthATry(side, wanted, self)) return true;
+  if (IsCrowded()) return false;
+  bool guest = false;
+  if (!RunsBesideUs(side, self, &guest)) {
+    for (uint32_t i = 0; i < kYieldsOnOneCpu; ++i) {
+      const bool brief = YieldBriefly();
+      if (WorthATry(side, wanted, self)) return true;
+      if (!brief) return false;
+    }
+    return false;
+  }
+  const uint32_t history = side->spin_history.load(std::memory_order_relaxed);
+  const uint32_t most = MostUs(guest);
+  const uint32_t budget = BudgetUs(history, most);
+  uint64_t start = 0;
+  uint32_t turns = 0;
+  bool paid = false;
+  do {
+    paid = WorthATry(side, wanted, self);
+  } while (!paid && SpinTurn(&start, budget, &turns, /*yields=*/!guest));
+  if (!paid || turns >= 16)
+    side->spin_history.store(Learnt(history, most, paid), std::memory_order_relaxed);
+  return paid;
+}
+
+WakeRequest RequestWake(int fd, Side* side, Wanted wanted, Self self) {
+  if (wanted == Wanted::kData) {
+    LockScope scope(side->receive.lock, self.tid);
+    if (side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kTcp ||
+        FindSide(fd) != side) {
+      return {nullptr, 0, false};
+    }
+    std::atomic<uint32_t>& word = side->receive.fifo.header->consumer_waiting;
+    return {&word, ArmFutex(word), side->receive.fifo.foreign};
+  }
+  LockScope scope(side->send.lock, self.tid);
+  if (side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo ||
+      FindSide(fd) != side) {
+    return {nullptr, 0, false};
+  }
+  std::atomic<uint32_t>& word = side->send.fifo.header->producer_waiting;
+  return {&word, ArmFutex(word), side->send.fifo.foreign};
+}
+
+int Sleep(const WakeRequest& request, uint64_t deadline_ns, bool partial) {
+  timespec left{1000000, 0};
+  if (deadline_ns != kNoDeadline && !Left(deadline_ns, &left)) return -EAGAIN;
+  const int result = Cancellable([&] {
+    AsynchronousCancellation cancellable;
+    return sys::FutexWait(request.word, request.armed,
+                          deadline_ns == kNoDeadline && !partial ? nullptr : &left,
+                          request.of_this_process);
+  });
+  // -EAGAIN here: the word changed before we slept; -EFAULT: the FIFO is gone. Both mean: look
+  // again.
+  return result == -EINTR ? -EINTR : result == -ETIMEDOUT ? -EAGAIN : 0;
+}
+
+namespace {
+int SleepUntil(int fd, short events, uint64_t deadline_ns) {
+  timespec left;
+  if (deadline_ns != kNoDeadline && !Left(deadline_ns, &left)) return -EAGAIN;
+  pollfd entry{fd, events, 0};
+  const long result = Cancellable([&] {
+    AsynchronousCancellation cancellable;
+    return sys::Call(SYS_ppoll, reinterpret_cast<long>(&entry), 1,
+                     deadline_ns == kNoDeadline ? 0 : reinterpret_cast<long>(&left), 0, 8);
+  });
+  return result == -EINTR ? -EINTR : result == 0 ? -EAGAIN : 0;
+}
+}  // namespace
+
+int SleepUntilSettled(int fd, const Side* side, uint64_t deadline_ns) {
+  constexpr uint64_t kMomentNs = 5000000;
+  if (side->send.route.load(std::memory_order_acquire) != SendRoute::kAsking)
+    return SleepUntil(fd, POLLOUT, deadline_ns);
+  const uint64_t moment_ns = sys::MonotonicNs() + kMomentNs;
+  const bool last = deadline_ns != kNoDeadline && deadline_ns <= moment_ns;
+  const int result = SleepUntil(fd, 0, last ? deadline_ns : moment_ns);
+  return result == -EAGAIN && !last ? 0 : result;
+}
+int SleepUntilReadable(int fd, uint64_t deadline_ns) { return SleepUntil(fd, POLLIN, deadline_ns); }
+
+}  // namespace xenloop

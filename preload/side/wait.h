@@ -1,0 +1,100 @@
+// How a thread waits for a FIFO: spin a little while that pays, then ask to be woken, look once
+// more, and sleep in the kernel. The one place in this library where a data call blocks; nothing
+// that needs releasing is held across it.
+#pragma once
+
+#include <pthread.h>
+
+#include <cstdint>
+
+#include "channel/base/abandon.h"
+#include "preload/side/side.h"
+
+namespace xenloop {
+
+inline constexpr uint64_t kNoDeadline = 0;
+
+enum class Wanted : uint8_t { kData, kRoom };
+
+// The point in time (CLOCK_MONOTONIC, ns) at which a time-out of so many microseconds ends; 0 means
+// never.
+uint64_t DeadlineAfter(int64_t timeout_us);
+
+// Spins until there is data (or room), the route has changed, or spinning has not paid. True: try
+// again now.
+bool SpinFor(Side* side, Wanted wanted, Self self);
+
+// A request to be woken: sleep on the word while it holds `armed`. word null: the route has
+// changed, try again.
+struct WakeRequest {
+  const volatile void* word;
+  uint32_t armed;
+  bool of_this_process;  // the kernel can only tell our own sleepers there (Fifo::foreign)
+};
+WakeRequest RequestWake(int fd, Side* side, Wanted wanted, Self self);
+
+// Counts this thread as one that sleeps with FIFOs in view: our doorbell is rung for it.
+class SleeperCount : public Abandonable {
+ public:
+  SleeperCount();
+  ~SleeperCount();
+
+ private:
+  static void GiveBack(Abandonable* scope);
+  uint32_t counted_ = 0;
+};
+
+// This thread counts in a direction as one that is inside the kernel.
+template <typename Direction>
+class KernelVisit : public Abandonable {
+ public:
+  explicit KernelVisit(Direction* direction) : direction_(direction) { Enter(&GiveBack); }
+  ~KernelVisit() { Leave(); }
+
+ private:
+  static void GiveBack(Abandonable* scope) {
+    static_cast<KernelVisit*>(scope)->direction_->kernel_users.Leave();
+  }
+  Direction* const direction_;
+};
+
+template <typename Direction, class Call>
+inline auto InKernel(Direction* direction, Call call) -> decltype(call()) {
+  const KernelVisit<Direction> visit(direction);
+  return call();
+}
+
+// Makes a call that is a cancellation point. What the scopes of this thread hold is given back if
+// the thread ends there.
+template <class Call>
+auto Cancellable(Call call) -> decltype(call()) {
+  decltype(call()) result{};
+  pthread_cleanup_push([](void*) { Abandonable::AbandonAll(); }, nullptr);
+  result = call();
+  pthread_cleanup_pop(0);
+  return result;
+}
+
+// Sleeps. 0: try again; -EINTR; -EAGAIN: the deadline has passed. A cancellation point. A signal
+// whose handler has SA_RESTART does not end an untimed sleep, as with recv(2); it does end a timed
+// one, as with SO_RCVTIMEO, and one of a call that has moved some bytes already (`partial`).
+int Sleep(const WakeRequest& request, uint64_t deadline_ns, bool partial);
+
+// Sleeps until the shadow socket takes bytes again (a residue is being flushed) or, while it is
+// being asked where the residue begins, for a moment; or until it has bytes (its low-water mark
+// counts). Same results.
+int SleepUntilSettled(int fd, const Side* side, uint64_t deadline_ns);
+int SleepUntilReadable(int fd, uint64_t deadline_ns);
+
+// Spin bookkeeping for waits on several descriptors (poll, epoll): how long to spin, and whether it
+// paid.
+uint32_t SharedSpinBudgetUs();
+void SharedSpinEnded(bool paid);
+bool SharedSpinYields();
+// One turn of a spin loop that began at `*start_ns` (0 at first: filled in when it matters). False:
+// time is up. `yields`: offers the processor to others, who may be the peer, and ends when they
+// take it for long. A peer in another guest is never waiting for it; there the short spin is all we
+// take.
+bool SpinTurn(uint64_t* start_ns, uint32_t budget_us, uint32_t* turns, bool yields);
+
+}  // namespace xenloop

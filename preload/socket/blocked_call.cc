@@ -1,0 +1,45 @@
+// See blocked_call.h.
+#include "preload/socket/blocked_call.h"
+
+#include "preload/side/fd_table.h"
+#include "preload/socket/socket.h"
+
+namespace xenloop {
+
+BlockedCall::BlockedCall(int fd, Side* side) : fd_(fd), side_(side) {
+  side->blocked_calls.fetch_add(1, std::memory_order_acq_rel);
+  Enter(&GiveBack);
+}
+
+void BlockedCall::GiveBack(Abandonable* scope) {
+  Side* const side = static_cast<BlockedCall*>(scope)->side_;
+  side->blocked_calls.fetch_sub(1, std::memory_order_acq_rel);
+  FinishOrphan(side->fd.load(std::memory_order_acquire), side);
+}
+
+bool BlockedCall::Woken(int* fd) {
+  Leave();
+  if (FindSide(fd_) == side_) {
+    side_->blocked_calls.fetch_sub(1, std::memory_order_acq_rel);
+    return true;
+  }
+  // Only an orphan is sure to be the same side still: its slot waits for us.
+  if (side_->orphaned.load(std::memory_order_acquire) == 0) {
+    side_->blocked_calls.fetch_sub(1, std::memory_order_acq_rel);
+    return false;
+  }
+  *fd = side_->fd.load(std::memory_order_acquire);
+  side_->blocked_calls.fetch_sub(1, std::memory_order_acq_rel);
+  return true;
+}
+
+void FinishOrphan(int fd, Side* side) {
+  if (side->orphaned.load(std::memory_order_acquire) == 0 || FindSide(fd) != side ||
+      side->blocked_calls.load(std::memory_order_acquire) > 0 || side->orphaned.exchange(0) == 0) {
+    return;
+  }
+  BeforeClose(fd);
+  sys::Close(fd);
+}
+
+}  // namespace xenloop

@@ -1,0 +1,27 @@
+// A thread that sleeps in a data call while another one closes its descriptor.
+#pragma once
+
+#include "channel/base/abandon.h"
+#include "preload/side/side.h"
+
+namespace xenloop {
+
+// Counts a thread asleep in a data call on a side, and finds the side again after the sleep.
+class BlockedCall : public Abandonable {
+ public:
+  BlockedCall(int fd, Side* side);
+  // Ends the count. False: the descriptor leads elsewhere now, and the side with it. `*fd` may
+  // change to the private number under which a side that was closed meanwhile lives on for us.
+  bool Woken(int* fd);
+
+ private:
+  static void GiveBack(Abandonable* scope);
+
+  const int fd_;
+  Side* const side_;
+};
+// At the end of a data call: closes the private number of a side that lived on for sleeping calls
+// only.
+void FinishOrphan(int fd, Side* side);
+
+}  // namespace xenloop

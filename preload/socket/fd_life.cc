@@ -1,0 +1,241 @@
+// The life of descriptors: when a socket becomes a side, when a duplicate shares it, and what the
+// last close of an accelerated socket owes its peer.
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "preload/agent/agent.h"
+#include "preload/agent/hot.h"
+#include "preload/ready/epoll.h"
+#include "preload/settings/config.h"
+#include "preload/side/fallback.h"
+#include "preload/side/fd_table.h"
+#include "preload/side/holders.h"
+#include "preload/side/log.h"
+#include "preload/side/mailbox.h"
+#include "preload/side/self.h"
+#include "preload/side/shadow.h"
+#include "preload/side/stats.h"
+#include "preload/side/wait.h"
+#include "preload/socket/socket.h"
+
+namespace xenloop {
+namespace {
+
+constexpr int kLongestFlushMs = 5000;
+
+// Another number of the socket, out of the program's way, or -errno.
+int DuplicateForUs(int fd) {
+  return static_cast<int>(sys::Call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, sys::DescriptorBase()));
+}
+
+void Follow(int fd) {
+  if (!FdTable::InRange(fd)) return;
+  if (!FdTable::IsEmpty(fd)) BeforeClose(fd);  // closed behind our back: what we knew is void
+  if (process_state.bypassed) return;
+  Side* side = AllocateSide();
+  if (side == nullptr) return;
+  side->fd.store(fd, std::memory_order_release);
+  side->next_attempt.store(GetConfig().upgrade_after, std::memory_order_relaxed);
+  FdTable::SetSide(fd, side);
+}
+
+// A thread of ours sleeps in a call on this very socket. The kernel would let it go on with the
+// open file after the close, and end the connection when the call returns; so does this: the side
+// lives on under a private number.
+bool LeaveToBlockedCalls(int fd, Side* side) {
+  const int duplicate = DuplicateForUs(fd);
+  if (duplicate < 0 || !FdTable::InRange(duplicate)) return false;
+  LockScope send(side->send.lock, CurrentTid());
+  LockScope receive(side->receive.lock, CurrentTid());
+  if (!FdTable::Take(fd, side)) {
+    sys::Close(duplicate);
+    return true;
+  }
+  FdTable::SetSide(duplicate, side);
+  side->fd.store(duplicate, std::memory_order_release);
+  side->orphaned.store(1, std::memory_order_release);
+  return true;
+}
+
+// The last close of an accelerated side: both directions go back to TCP, and the kernel closes what
+// is then an ordinary connection. Unread bytes make it reset the connection, as TCP does.
+void CloseAttached(int fd, Side* side) {
+  sys::SignalsBlocked blocked;
+  SocketShadow shadow(fd, side);
+  const uint32_t tid = CurrentTid();
+  bool pending;
+  bool unread;
+  {
+    LockScope scope(side->send.lock, tid);
+    side->send.BeginFlush(shadow);
+    pending = side->send.PumpResidue(shadow) != 0;
+  }
+  {
+    LockScope scope(side->receive.lock, tid);
+    const ReceiveRoute route = side->receive.route.load(std::memory_order_relaxed);
+    unread = route != ReceiveRoute::kTcp && side->receive.fifo.AvailableBytes() > 0;
+    side->receive.EndFifo(shadow);
+  }
+  Log("close fd %d: residue %s, unread %s", fd, pending ? "pending" : "none",
+      unread ? "yes" : "no");
+  int lingering = -1;
+  if (pending) {
+    lingering = DuplicateForUs(fd);
+    if (lingering >= 0) {
+      FdTable::SetPrivate(lingering);
+    } else {  // no descriptor left for the agent to go on with: this close waits
+      const uint64_t end = sys::MonotonicNs() + static_cast<uint64_t>(kLongestFlushMs) * 1000000u;
+      while (pending && SleepUntilSettled(fd, side, end) == 0) {
+        LockScope scope(side->send.lock, tid);
+        pending = side->send.PumpResidue(shadow) != 0;
+      }
+      StopAsking(side);
+    }
+  } else if (unread) {
+    const linger reset{1, 0};
+    sys::Call(SYS_setsockopt, fd, SOL_SOCKET, SO_LINGER, reinterpret_cast<long>(&reset),
+              sizeof reset);
+  }
+  AgentRelease(side, lingering);
+}
+
+}  // namespace
+
+void SocketCreated(int fd, int domain, int type, int protocol) {
+  if (!process_state.ready) return;
+  if (domain != AF_INET && domain != AF_INET6) return;
+  if ((type & 0xf) != SOCK_STREAM || (protocol != 0 && protocol != IPPROTO_TCP)) return;
+  Follow(fd);
+}
+
+void SocketConnected(int fd) {
+  Side* side = FindSide(fd);
+  if (side == nullptr) return;
+  if (side->pinned.load(std::memory_order_relaxed) != 0 &&
+      strcmp(side->reason.load(), kDisconnected) == 0) {
+    side->pinned.store(0, std::memory_order_relaxed);  // dissolved, and now connected anew
+    side->next_attempt.store(0, std::memory_order_relaxed);
+    if (GetConfig().test_points) WantUpgrade(side);
+  }
+  if (side->connected.exchange(1, std::memory_order_relaxed) != 0) return;
+  CountConnection();
+  if (GetConfig().test_points) WantUpgrade(side);
+}
+
+void SocketListens(int) {}
+
+void SocketAdopted(int fd) {
+  Follow(fd);
+  Side* side = FindSide(fd);
+  if (side == nullptr) return;
+  side->connected.store(1, std::memory_order_relaxed);
+  CountConnection();
+  if (GetConfig().test_points) side->next_attempt.store(0, std::memory_order_relaxed);
+}
+
+void SocketAccepted(int listener, int fd) {
+  if (!process_state.ready) return;
+  if (FindSide(listener) == nullptr) {
+    int protocol = 0;
+    socklen_t length = sizeof protocol;
+    if (sys::Call(SYS_getsockopt, fd, SOL_SOCKET, SO_PROTOCOL, reinterpret_cast<long>(&protocol),
+                  reinterpret_cast<long>(&length)) != 0 ||
+        protocol != IPPROTO_TCP) {
+      return;
+    }
+  }
+  Follow(fd);
+  Side* side = FindSide(fd);
+  if (side == nullptr) return;
+  side->connected.store(1, std::memory_order_relaxed);
+  CountConnection();
+  if (GetConfig().test_points || GetConfig().upgrade_after == 0) WantUpgrade(side);
+}
+
+bool CloseConcernsUs(int fd) { return process_state.ready && !FdTable::IsEmpty(fd); }
+
+int BeforeClose(int fd) {
+  if (FdTable::IsPrivate(fd)) return -EBADF;
+  if (EpollSet* set = FdTable::FindEpollSet(fd)) {
+    EpollSetClosed(fd, set);
+    FdTable::Clear(fd);
+    return 0;
+  }
+  Side* side = FindSide(fd);
+  if (side == nullptr) return 0;
+  sys::SignalsBlocked blocked;  // a handler that jumps out would leave our tables half changed
+  if (side->references.load(std::memory_order_acquire) > 1) {
+    const int other = OtherDescriptor(side, fd);
+    // Other processes go on with it? Ours will not look after it any longer.
+    if (other < 0 && IsOurs(side)) FallBack(fd, side, "handed over to another process");
+    if (!FdTable::Take(fd, side)) return 0;
+    if (other >= 0 && side->fd.load(std::memory_order_relaxed) == fd)
+      side->fd.store(other, std::memory_order_release);
+    side->references.fetch_sub(1, std::memory_order_acq_rel);
+    if (other < 0) LetGo(side);
+    return 0;
+  }
+  if (side->blocked_calls.load(std::memory_order_acquire) > 0 && LeaveToBlockedCalls(fd, side))
+    return 0;
+  bool attached;
+  {
+    // Under the send lock the agent cannot be half-way through attaching this side.
+    LockScope send(side->send.lock, CurrentTid());
+    LockScope receive(side->receive.lock, CurrentTid());
+    if (!FdTable::Take(fd, side)) return 0;
+    CountClosed(fd, side);
+    attached = side->attached.load(std::memory_order_acquire) != 0;
+  }
+  EpollForgets(fd, side, true);
+  if (attached) {
+    // Counts as closed (references == 0) only when both directions are on TCP: the agent lets go of
+    // the FIFOs of what is closed.
+    CloseAttached(fd, side);
+  } else {
+    side->references.store(0, std::memory_order_release);
+    side->holders.store(0, std::memory_order_release);
+    FreeSide(side);
+  }
+  return 0;
+}
+
+int CloseRange(unsigned first, unsigned last, int flags) {
+  if (flags != 0 || first > last || InBorrowedMemory() || !process_state.ready) {
+    return static_cast<int>(sys::Call(SYS_close_range, first, last, flags));
+  }
+  const unsigned end = static_cast<unsigned>(FdTable::End());
+  unsigned start = first;
+  for (unsigned fd = first; fd < end && fd <= last; ++fd) {
+    if (FdTable::IsEmpty(static_cast<int>(fd))) continue;
+    if (BeforeClose(static_cast<int>(fd)) == 0) continue;
+    if (start < fd) sys::Call(SYS_close_range, start, fd - 1, 0);
+    start = fd + 1;
+  }
+  return start <= last ? static_cast<int>(sys::Call(SYS_close_range, start, last, 0)) : 0;
+}
+
+void Duplicated(int from, int to) {
+  if (!process_state.ready || from == to || InBorrowedMemory() || !FdTable::InRange(to)) return;
+  if (Side* side = FindSide(from)) {
+    side->references.fetch_add(1, std::memory_order_acq_rel);
+    FdTable::SetSide(to, side);
+    if (to < 3) FallBackToTcp(to, kStandardStream, false);
+  } else if (EpollSet* set = FindEpollSet(from)) {
+    EpollSetDuplicated(set);
+    FdTable::SetEpollSet(to, set);
+  }
+}
+
+int MakeRoomAt(int fd) {
+  if (FdTable::IsPrivate(fd)) AgentMovePrivate(fd);
+  return 0;
+}
+
+void DuplicatedForAnotherProgram(int fd) {
+  if (process_state.ready && FindSide(fd) != nullptr) {
+    FallBackToTcp(fd, "descriptor inherited by a spawned program", true);
+  }
+}
+
+}  // namespace xenloop

@@ -1,0 +1,274 @@
+// Options, ioctls and shutdown of a followed socket: what changes the data path is remembered, what
+// a FIFO cannot follow sends the connection back to TCP.
+#include <errno.h>
+#include <linux/bpf.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "discovery/protocol/control.h"
+#include "preload/settings/config.h"
+#include "preload/side/fallback.h"
+#include "preload/side/fd_table.h"
+#include "preload/side/mailbox.h"
+#include "preload/side/own_doorbell.h"
+#include "preload/side/self.h"
+#include "preload/side/shadow.h"
+#include "preload/side/stats.h"
+#include "preload/side/wait.h"
+#include "preload/socket/socket.h"
+#include "preload/socket/test_points.h"
+
+namespace xenloop {
+namespace {
+
+constexpr int kTcpUlp = 31;
+constexpr int kTcpZerocopyReceive = 35;
+constexpr int kTcpRepair = 19;
+
+// Options after which the kernel's receive or send path does what only it can do.
+const char* Incompatible(int level, int name) {
+  if (level == IPPROTO_TCP) {
+    switch (name) {
+      case kTcpUlp:
+        return "kernel TLS or another upper-layer protocol";
+      case kTcpZerocopyReceive:
+        return "zero-copy receive";
+      case kTcpRepair:
+        return "TCP_REPAIR";
+      default:
+        return nullptr;
+    }
+  }
+  if (level != SOL_SOCKET) return nullptr;
+  switch (name) {
+    case SO_ZEROCOPY:
+      return "MSG_ZEROCOPY";
+    case SO_PEEK_OFF:
+      return "SO_PEEK_OFF";
+    case SO_ATTACH_FILTER:
+    case SO_ATTACH_BPF:
+      return "socket filter";
+    case SO_TIMESTAMP_OLD:
+    case SO_TIMESTAMP_NEW:
+    case SO_TIMESTAMPNS_OLD:
+    case SO_TIMESTAMPNS_NEW:
+    case SO_TIMESTAMPING_OLD:
+    case SO_TIMESTAMPING_NEW:
+      return "time stamps";
+    case SO_OOBINLINE:
+      return "urgent data";
+    default:
+      return nullptr;
+  }
+}
+
+// What a receive could take without waiting; negative: the kernel knows.
+int ReadableBytes(int fd, Side* side) {
+  LockScope scope(side->receive.lock, CurrentTid());
+  SocketShadow shadow(fd, side);
+  if (!shadow.StillOurs()) return -1;
+  side->receive.Advance(shadow);
+  int tcp = 0;
+  if (side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kTcp ||
+      sys::Call(SYS_ioctl, fd, FIONREAD, reinterpret_cast<long>(&tcp)) < 0) {
+    return -1;
+  }
+  const uint64_t readable = side->receive.ReadableBytes(static_cast<uint64_t>(tcp));
+  constexpr int kMost = 0x7ffffffe;  // leaves room for an end that counts as one
+  return readable < kMost ? static_cast<int>(readable) : kMost;
+}
+
+int64_t TimeoutOf(int fd, int name) {
+  timeval value{};
+  socklen_t length = sizeof value;
+  sys::Call(SYS_getsockopt, fd, SOL_SOCKET, name, reinterpret_cast<long>(&value),
+            reinterpret_cast<long>(&length));
+  return static_cast<int64_t>(value.tv_sec) * 1000000 + value.tv_usec;
+}
+
+}  // namespace
+
+bool BeforeShutdown(int fd, Side* side, int how) {
+  if (how != SHUT_WR && how != SHUT_RDWR) return false;
+  if (side->send.route.load(std::memory_order_acquire) == SendRoute::kTcp) return false;
+  // The FIN must not overtake what the FIFO holds: this direction goes back to TCP first. If TCP
+  // does not take all of it at once, the agent sends the FIN when it has.
+  SocketShadow shadow(fd, side);
+  bool pending;
+  {
+    sys::SignalsBlocked blocked;
+    LockScope scope(side->send.lock, CurrentTid());
+    side->send.BeginFlush(shadow);
+    pending = side->send.PumpResidue(shadow) != 0;
+    if (pending) side->shutdown_pending.store(1, std::memory_order_release);
+  }
+  if (pending && how == SHUT_RDWR) sys::Call(SYS_shutdown, fd, SHUT_RD);
+  RequestService(side);
+  return pending;
+}
+
+void AfterShutdown(int, Side* side, int) {
+  // Threads asleep in a FIFO must see what the kernel now says.
+  const uint32_t tid = CurrentTid();
+  {
+    LockScope scope(side->receive.lock, tid);
+    if (side->receive.route.load(std::memory_order_relaxed) != ReceiveRoute::kTcp) {
+      const Fifo& fifo = side->receive.fifo;
+      WakeOwnSleepers(fifo, fifo.header->consumer_waiting);
+    }
+  }
+  RingOwnDoorbell();
+}
+
+ssize_t BeforeSetOption(int fd, Side* side, int level, int name, const void* value,
+                        socklen_t length) {
+  if (level == SOL_SOCKET && name == kMarkedPoint) {
+    if (!GetConfig().test_points || length != sizeof(int)) return kUseKernel;
+    int wish;
+    memcpy(&wish, value, sizeof wish);
+    if (wish == 2) return UpgradeNow(fd, side);
+    FallBack(fd, side, "marked point");
+    return 0;
+  }
+  if (const char* reason = Incompatible(level, name)) FallBackToTcp(fd, reason, true);
+  return kUseKernel;
+}
+
+void AfterSetOption(int fd, Side* side, int level, int name, const void*, socklen_t) {
+  if (level == IPPROTO_TCP && name == TCP_INQ) {
+    int tells = 0;
+    socklen_t length = sizeof tells;
+    sys::Call(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INQ, sys::Word(&tells), sys::Word(&length));
+    side->tells_bytes_left.store(tells != 0, std::memory_order_relaxed);
+  }
+  if (level != SOL_SOCKET) return;
+  if (name == SO_RCVTIMEO_OLD || name == SO_RCVTIMEO_NEW) {
+    side->receive_timeout_us.store(TimeoutOf(fd, SO_RCVTIMEO), std::memory_order_relaxed);
+  } else if (name == SO_SNDTIMEO_OLD || name == SO_SNDTIMEO_NEW) {
+    side->send_timeout_us.store(TimeoutOf(fd, SO_SNDTIMEO), std::memory_order_relaxed);
+  } else if (name == SO_SNDBUF || name == SO_SNDBUFFORCE) {
+    const uint64_t window = SendWindowOf(fd);
+    const LockScope scope(side->send.lock, CurrentTid());
+    side->send.SetWindow(window);
+  } else if (name == SO_RCVLOWAT) {
+    int low = 1;
+    socklen_t length = sizeof low;
+    sys::Call(SYS_getsockopt, fd, SOL_SOCKET, SO_RCVLOWAT, reinterpret_cast<long>(&low),
+              reinterpret_cast<long>(&length));
+    side->receive_low_water.store(static_cast<uint32_t>(low < 1 ? 1 : low),
+                                  std::memory_order_relaxed);
+  }
+}
+
+ssize_t BeforeGetOption(int fd, Side* side, int level, int name, void* value, socklen_t* length) {
+  if (level == SOL_SOCKET && name == kMarkedPoint && GetConfig().test_points) {
+    if (length == nullptr || *length < sizeof(int)) return -EINVAL;
+    const int routes = RoutesOf(side);
+    memcpy(value, &routes, sizeof routes);
+    *length = sizeof routes;
+    return 0;
+  }
+  if (level == IPPROTO_TCP && name == kTcpZerocopyReceive)
+    FallBackToTcp(fd, "zero-copy receive", true);
+  return kUseKernel;
+}
+
+void AfterGetOption(int, Side* side, int level, int name, void* value, socklen_t* length) {
+  if (level == SOL_SOCKET && name == SO_ERROR && value != nullptr && length != nullptr &&
+      *length >= sizeof(int)) {
+    int error;
+    memcpy(&error, value, sizeof error);
+    const int32_t met = side->send.pending_error.exchange(0, std::memory_order_relaxed);
+    if (error == 0 && met != 0) {
+      error = -met;
+      memcpy(value, &error, sizeof error);
+    }
+  }
+  if (level != IPPROTO_TCP || name != TCP_INFO || value == nullptr || length == nullptr) return;
+  // The counters tell of the stream, by whatever route it went.
+  uint64_t sent;
+  uint64_t received;
+  {
+    LockScope scope(side->send.lock, CurrentTid());
+    sent = side->send.FifoBytes();
+  }
+  {
+    LockScope scope(side->receive.lock, CurrentTid());
+    received = side->receive.FifoBytes();
+  }
+  auto* info = static_cast<tcp_info*>(value);
+  const auto covers = [length](size_t end) { return *length >= end; };
+  if (covers(offsetof(tcp_info, tcpi_bytes_acked) + 8)) info->tcpi_bytes_acked += sent;
+  if (covers(offsetof(tcp_info, tcpi_bytes_received) + 8)) info->tcpi_bytes_received += received;
+  if (covers(offsetof(tcp_info, tcpi_bytes_sent) + 8)) info->tcpi_bytes_sent += sent;
+}
+
+void BeforeBpf(int command, const void* attributes, size_t size) {
+  if (command != BPF_MAP_UPDATE_ELEM || attributes == nullptr || size < offsetof(bpf_attr, flags))
+    return;
+  const auto* const update = static_cast<const bpf_attr*>(attributes);
+  bpf_map_info map{};
+  bpf_attr question{};
+  question.info.bpf_fd = update->map_fd;
+  question.info.info_len = sizeof map;
+  question.info.info = reinterpret_cast<uintptr_t>(&map);
+  if (sys::Call(SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, sys::Word(&question), sizeof question) != 0 ||
+      (map.type != BPF_MAP_TYPE_SOCKMAP && map.type != BPF_MAP_TYPE_SOCKHASH)) {
+    return;
+  }
+  const auto* const value = reinterpret_cast<const void*>(static_cast<uintptr_t>(update->value));
+  if (value == nullptr) return;
+  uint64_t wide = 0;
+  uint32_t narrow = 0;
+  if (map.value_size == sizeof wide) memcpy(&wide, value, sizeof wide);
+  if (map.value_size == sizeof narrow) memcpy(&narrow, value, sizeof narrow);
+  FallBackToTcp(static_cast<int>(wide | narrow), "BPF map of sockets", true);
+}
+
+ssize_t BeforeIoctl(int fd, Side* side, unsigned long request, void* argument) {
+  if (request == FIOASYNC) FallBackToTcp(fd, "asynchronous signals", true);
+  if (request == TIOCOUTQ && argument != nullptr) {
+    LockScope scope(side->send.lock, CurrentTid());
+    if (side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo) return kUseKernel;
+    // As with TCP, what fits into the peer's buffer counts as delivered: half the FIFO stands for
+    // that buffer.
+    const Fifo& fifo = side->send.fifo;
+    const uint64_t held = fifo.AvailableBytes();
+    const int unsent =
+        static_cast<int>(held > fifo.capacity_bytes / 2 ? held - fifo.capacity_bytes / 2 : 0);
+    memcpy(argument, &unsent, sizeof unsent);
+    return 0;
+  }
+  if (request != FIONREAD) return kUseKernel;
+  const int answer = ReadableBytes(fd, side);
+  if (answer < 0) return kUseKernel;
+  if (argument == nullptr) return -EFAULT;
+  memcpy(argument, &answer, sizeof answer);
+  return 0;
+}
+
+int BytesLeftToTell(int fd) {
+  Side* const side = FindSide(fd);
+  if (side == nullptr || side->tells_bytes_left.load(std::memory_order_relaxed) == 0)
+    return kNothingToTell;
+  int left = ReadableBytes(fd, side);
+  if (left < 0 && sys::Call(SYS_ioctl, fd, FIONREAD, sys::Word(&left)) < 0) left = 0;
+  // The end of the stream, too, is a reason to read on.
+  tcp_info info;
+  if (TcpInfoOf(fd, &info) == 0) left += static_cast<int>(SocketShadow::FinBytes(info));
+  return left;
+}
+
+void AfterIoctl(int, Side* side, unsigned long request, void* argument) {
+  if (request != FIONBIO || argument == nullptr) return;
+  int on;
+  memcpy(&on, argument, sizeof on);
+  side->nonblocking.store(on != 0, std::memory_order_relaxed);
+}
+
+void AfterSetFlags(int fd, Side* side, int flags) {
+  side->nonblocking.store((flags & O_NONBLOCK) != 0, std::memory_order_relaxed);
+  if ((flags & O_ASYNC) != 0) FallBackToTcp(fd, "asynchronous signals", true);
+}
+
+}  // namespace xenloop

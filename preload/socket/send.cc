@@ -1,0 +1,196 @@
+// What "send" and "sendfile" mean on a socket that is (being) accelerated: try; wait; try again.
+// Decides blocking, time-outs and flags; which byte goes where is channel/stream.h's business.
+#include <errno.h>
+#include <pthread.h>
+
+#include "preload/agent/hot.h"
+#include "preload/libc/real.h"
+#include "preload/settings/config.h"
+#include "preload/side/fallback.h"
+#include "preload/side/fd_table.h"
+#include "preload/side/mailbox.h"
+#include "preload/side/self.h"
+#include "preload/side/shadow.h"
+#include "preload/side/wait.h"
+#include "preload/socket/socket.h"
+
+namespace xenloop {
+namespace {
+
+// MSG_MORE, MSG_EOR, MSG_CONFIRM and MSG_DONTROUTE ask nothing of memory.
+constexpr int kUnderstoodFlags =
+    MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE | MSG_EOR | MSG_CONFIRM | MSG_DONTROUTE;
+constexpr uintptr_t kFirstMappableAddress = 4096;
+
+// The rest of a blocking send whose route went back to TCP in the middle.
+ssize_t SendRestByKernel(int fd, const IovCursor& cursor, int flags) {
+  ssize_t total = 0;
+  IovCursor left = cursor;
+  while (left.remaining() > 0) {
+    iovec rest[64];
+    msghdr message = {};
+    message.msg_iov = rest;
+    message.msg_iovlen = left.Rest(rest, 64, left.remaining());
+    const int saved = errno;
+    const ssize_t sent = real::sendmsg(fd, &message, flags | MSG_NOSIGNAL);
+    if (sent < 0) {
+      const int error = errno;
+      errno = saved;
+      return total > 0 ? total : -error;
+    }
+    total += sent;
+    left.Skip(static_cast<size_t>(sent));
+    if (message.msg_iovlen < 64) break;
+  }
+  return total;
+}
+
+struct SendWait {
+  uint64_t deadline = kNoDeadline;
+  bool deadline_known = false;
+  WakeRequest request{nullptr, 0, false};
+};
+
+// One turn of waiting for room. 0: try again; else -EINTR, -EAGAIN.
+int WaitForRoom(int fd, Side* side, SendWait* wait, bool partial, Self self) {
+  if (!wait->deadline_known) {
+    wait->deadline = DeadlineAfter(side->send_timeout_us.load(std::memory_order_relaxed));
+    wait->deadline_known = true;
+  }
+  if (SendStream::IsOwing(side->send.route.load(std::memory_order_acquire)))
+    return SleepUntilSettled(fd, side, wait->deadline);
+  if (wait->request.word == nullptr) {
+    if (SpinFor(side, Wanted::kRoom, self)) return 0;
+    wait->request = RequestWake(fd, side, Wanted::kRoom, self);
+    return 0;  // look once more, now that a wake-up is requested
+  }
+  side->blocked_sends.fetch_add(1, std::memory_order_acq_rel);
+  const int error = Sleep(wait->request, wait->deadline, partial);
+  side->blocked_sends.fetch_sub(1, std::memory_order_acq_rel);
+  wait->request.word = nullptr;
+  return error;
+}
+
+bool MayUseFifo(int fd, Side* side, int flags) {
+  if (!IsOurs(side)) {
+    FallBack(fd, side, "used by a forked process");
+  } else if ((flags & ~kUnderstoodFlags) != 0) {
+    FallBack(fd, side, (flags & MSG_OOB) != 0 ? "urgent data" : "send with unusual flags");
+  } else if (SwitchDue(side)) {
+    FallBack(fd, side, "switch_every is set");
+  } else {
+    return true;
+  }
+  // What TCP does not take at once stands before this call's bytes; TrySend says so.
+  return SendStream::IsOwing(side->send.route.load(std::memory_order_acquire));
+}
+
+}  // namespace
+
+bool EnterKernelSend(Side* side) {
+  CountOperation(side);
+  return side->send.EnterKernel();
+}
+void LeaveKernelSend(Side* side, ssize_t result) {
+  side->send.LeaveKernel();
+  // A send with MSG_FASTOPEN connects without connect().
+  if (result >= 0 && side->connected.load(std::memory_order_relaxed) == 0)
+    SocketConnected(side->fd.load());
+}
+
+ssize_t Send(int fd, Side* side, const iovec* iov, size_t iov_count, int flags) {
+  pthread_testcancel();  // these calls are cancellation points even when they need not wait
+  if (!MayUseFifo(fd, side, flags)) return kUseKernel;
+  for (size_t i = 0; i < iov_count; ++i) {
+    if (iov[i].iov_len > 0 && reinterpret_cast<uintptr_t>(iov[i].iov_base) < kFirstMappableAddress)
+      return -EFAULT;
+  }
+  if (side->shutdown_pending.load(std::memory_order_acquire) != 0) {
+    if ((flags & MSG_NOSIGNAL) == 0) sys::Call(SYS_tkill, static_cast<long>(CurrentTid()), SIGPIPE);
+    return -EPIPE;
+  }
+  SocketShadow shadow(fd, side);
+  IovCursor cursor(iov, iov_count);
+  const size_t length = cursor.remaining();
+  if (length == 0) return 0;
+  const bool blocking =
+      (flags & MSG_DONTWAIT) == 0 && side->nonblocking.load(std::memory_order_relaxed) == 0;
+  const Self self = CurrentSelf();
+  SendWait wait;
+  size_t total = 0;
+  for (;;) {
+    const ssize_t sent = side->send.TrySend(shadow, cursor, self);
+    if (sent >= 0) {
+      total += static_cast<size_t>(sent);
+      if (total == length) return static_cast<ssize_t>(total);
+      if (sent > 0) wait.request.word = nullptr;
+      continue;  // 0: just gone over to the FIFO
+    }
+    if (sent == kStreamUsesTcp) {
+      if (total == 0) return kUseKernel;
+      if (!blocking) return static_cast<ssize_t>(total);
+      if (!side->send.EnterKernel()) continue;
+      const ssize_t rest =
+          InKernel(&side->send, [&] { return SendRestByKernel(fd, cursor, flags); });
+      side->send.LeaveKernel();
+      return static_cast<ssize_t>(total) + (rest > 0 ? rest : 0);
+    }
+    if (sent != -EAGAIN) {
+      if (total > 0) return static_cast<ssize_t>(total);
+      if (sent == -EPIPE && (flags & MSG_NOSIGNAL) == 0)
+        return kUseKernel;  // the kernel raises SIGPIPE
+      return sent;
+    }
+    if (!blocking) return total > 0 ? static_cast<ssize_t>(total) : -EAGAIN;
+    const int error = WaitForRoom(fd, side, &wait, total > 0, self);
+    if (error != 0) return total > 0 ? static_cast<ssize_t>(total) : error;
+    if (FindSide(fd) != side) return total > 0 ? static_cast<ssize_t>(total) : kUseKernel;
+  }
+}
+
+ssize_t SendFile(int out_fd, Side* side, int in_fd, off_t* offset, size_t count) {
+  // Through a buffer and not straight into the ring: a file that is truncated or slow must not hold
+  // the send lock.
+  static constexpr size_t kPieceBytes = 32768;
+  uint8_t piece[kPieceBytes];
+  size_t total = 0;
+  off_t position = offset != nullptr ? *offset : 0;
+  while (total < count) {
+    const size_t want = count - total < kPieceBytes ? count - total : kPieceBytes;
+    // With MSG_PEEK-like care: bytes that the socket does not take must stay in the file, so a
+    // descriptor without an offset argument is read at its own position and moved by what was sent.
+    off_t at = position;
+    if (offset == nullptr) {
+      at = sys::Call(SYS_lseek, in_fd, 0, 1 /* SEEK_CUR */);
+      if (at < 0) {  // not seekable: leave it to the kernel
+        if (total > 0) return static_cast<ssize_t>(total);
+        FallBack(out_fd, side, "sendfile from a pipe or device");
+        return kUseKernel;
+      }
+    }
+    const ssize_t got =
+        sys::Call(SYS_pread64, in_fd, reinterpret_cast<long>(piece), static_cast<long>(want), at);
+    if (got <= 0) {
+      if (total > 0 || got == 0) return static_cast<ssize_t>(total);
+      if (side->send.route.load(std::memory_order_relaxed) == SendRoute::kTcp) return kUseKernel;
+      return got;
+    }
+    const iovec iov{piece, static_cast<size_t>(got)};
+    const ssize_t sent = Send(out_fd, side, &iov, 1, 0);
+    if (sent < 0)
+      return total > 0 && sent != kUseKernel ? static_cast<ssize_t>(total)
+             : total > 0                     ? static_cast<ssize_t>(total)
+                                             : sent;
+    total += static_cast<size_t>(sent);
+    if (offset != nullptr) {
+      position += sent;
+      *offset = position;
+    } else {
+      sys::Call(SYS_lseek, in_fd, sent, 1 /* SEEK_CUR */);
+    }
+    if (sent < got) break;
+  }
+  return static_cast<ssize_t>(total);
+}
+
+}  // namespace xenloop

@@ -1,0 +1,93 @@
+// What the ABI layer (abi_*.cc) may ask of the semantics layer: every libc call that can touch an
+// accelerated socket has one function here. Results are bytes or 0, or -errno; kUseKernel means
+// "make the real call, as if we were not here". This file decides nothing; socket_*.cc, poll.cc,
+// epoll.cc and process.cc do.
+#pragma once
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <time.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace xenloop {
+
+// "Make the real call": no errno has this value (the kernel's stop at 4095).
+inline constexpr ssize_t kUseKernel = -100000;
+
+struct ProgramFile;  // see discovery/handover.h
+struct Side;  // one end of one TCP connection; see side.h
+
+// ---- data path (socket_receive.cc, socket_send.cc) ----
+// Enter...: true if this call must go to the kernel; then make the real call and call Leave... with
+// its result (errno is preserved). False: the direction is (being) accelerated; call Receive/Send,
+// and start over on kUseKernel.
+bool EnterKernelReceive(Side* side);
+// False: start over, what the call is to receive is not in the kernel. `*result` changes where an
+// error that the agent met belongs to this call (then -1 and errno).
+bool LeaveKernelReceive(int fd, Side* side, int flags, ssize_t* result);
+bool EnterKernelSend(Side* side);
+void LeaveKernelSend(Side* side, ssize_t result);
+
+// recv flags as for recvmsg(2). `message_flags` (may be null) receives what recvmsg would put into
+// msg_flags.
+ssize_t Receive(int fd, Side* side, const iovec* iov, size_t iov_count, int flags,
+                int* message_flags);
+ssize_t Send(int fd, Side* side, const iovec* iov, size_t iov_count, int flags);
+// sendfile(2) to an accelerated socket. `offset` as in sendfile (may be null).
+ssize_t SendFile(int out_fd, Side* side, int in_fd, off_t* offset, size_t count);
+
+// ---- life of descriptors (fd_life.cc) ----
+void SocketCreated(int fd, int domain, int type, int protocol);  // after a successful socket()
+void SocketConnected(int fd);               // after connect() returned 0 or EINPROGRESS
+void SocketAccepted(int listener, int fd);  // after accept*() returned fd
+void SocketListens(int fd);                 // after listen() returned 0
+void SocketAdopted(int fd);                 // connected, and inherited over exec
+// True if closing `fd` needs BeforeClose (is a side, an epoll set or one of our own descriptors).
+bool CloseConcernsUs(int fd);
+// Before a close (or before dup2/dup3 silently closes `fd`): lets go of the side; does everything
+// but the close itself. Returns 0: go on with the real close; -EBADF: `fd` is a private descriptor
+// of ours, say EBADF to the program.
+int BeforeClose(int fd);
+// close_range(2)/closefrom(3): does BeforeClose on every followed descriptor, spares our private
+// ones by making the real close_range calls around them. flags as close_range. -errno.
+int CloseRange(unsigned first, unsigned last, int flags);
+// Before dup2/dup3 onto a private descriptor of ours (BeforeClose said -EBADF): moves ours
+// elsewhere. 0 or -errno.
+int MakeRoomAt(int fd);
+void Duplicated(int from, int to);  // after dup/dup2/dup3/F_DUPFD* returned `to`
+// In a vfork child: it gives `fd` another number, which the program it becomes will use without us.
+void DuplicatedForAnotherProgram(int fd);
+
+// ---- options and state (socket_options.cc) ----
+// Before shutdown(2): orders what the FIFO holds; always followed by the real call, then
+// AfterShutdown. True: all is done or will be done by the agent, the call succeeds without the real
+// one.
+bool BeforeShutdown(int fd, Side* side, int how);
+void AfterShutdown(int fd, Side* side, int how);
+// After a successful setsockopt (remembers what changes the data path, falls back for what we
+// cannot follow). BeforeSetOption is called first: returns kUseKernel to go on, anything else is
+// the result (-errno) of the call.
+ssize_t BeforeSetOption(int fd, Side* side, int level, int name, const void* value,
+                        socklen_t length);
+void AfterSetOption(int fd, Side* side, int level, int name, const void* value, socklen_t length);
+// kUseKernel: make the real call (then AfterGetOption); else the result.
+ssize_t BeforeGetOption(int fd, Side* side, int level, int name, void* value, socklen_t* length);
+void AfterGetOption(int fd, Side* side, int level, int name, void* value, socklen_t* length);
+// bpf(2): falls back for a socket that is put into a map of sockets.
+void BeforeBpf(int command, const void* attributes, size_t size);
+// ioctl: FIONREAD/SIOCINQ on an accelerated socket gives 0 and *argument; kUseKernel otherwise.
+ssize_t BeforeIoctl(int fd, Side* side, unsigned long request, void* argument);
+// TCP_INQ: what a recvmsg that did not end in the kernel has to tell; or kNothingToTell.
+inline constexpr int kNothingToTell = -1;
+int BytesLeftToTell(int fd);
+void AfterIoctl(int fd, Side* side, unsigned long request, void* argument);  // FIONBIO
+void AfterSetFlags(int fd, Side* side, int flags);                           // fcntl F_SETFL
+
+}  // namespace xenloop

@@ -1,0 +1,68 @@
+// See test_points.h.
+#include "preload/socket/test_points.h"
+
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#include "discovery/protocol/control.h"
+#include "preload/agent/agent.h"
+#include "preload/side/holders.h"
+#include "preload/side/self.h"
+#include "preload/side/shadow.h"
+
+namespace xenloop {
+
+int RoutesOf(Side* side) {
+  const uint32_t tid = CurrentTid();
+  int routes = 0;
+  {
+    LockScope scope(side->send.lock, tid);
+    const SendRoute route = side->send.route.load(std::memory_order_relaxed);
+    const bool ready =
+        route == SendRoute::kOffered && side->send.fifo.header->consumer_ready.load() != 0;
+    if (route == SendRoute::kFifo || ready) routes |= 1;
+  }
+  const ReceiveRoute route = side->receive.route.load(std::memory_order_acquire);
+  if (route == ReceiveRoute::kFifo || route == ReceiveRoute::kAware ||
+      route == ReceiveRoute::kDraining)
+    routes |= 2;
+  return routes;
+}
+
+ssize_t UpgradeNow(int fd, Side* side) {
+  constexpr uint64_t kLongestNs = 2000000000;
+  constexpr uint64_t kPatienceNs = 700000000;  // with what hardly ever changes: others hold it too
+  const uint64_t start = sys::MonotonicNs();
+  const uint64_t end = start + kLongestNs;
+  uint64_t attached_since = 0;
+  side->forced.store(1, std::memory_order_relaxed);
+  for (uint32_t turn = 0; RoutesOf(side) != 3; ++turn) {
+    if (side->pinned.load(std::memory_order_relaxed) != 0 || sys::MonotonicNs() > end)
+      return -ETIMEDOUT;
+    tcp_info info;
+    const bool open = TcpInfoOf(fd, &info) == 0 && info.tcpi_state == SocketShadow::kTcpEstablished;
+    const char* const reason = side->reason.load(std::memory_order_relaxed);
+    if (!open ||
+        (sys::MonotonicNs() > start + kPatienceNs &&
+         (strcmp(reason, kSharedByProcesses) == 0 || strcmp(reason, kStandardStream) == 0 ||
+          strcmp(reason, RefusalText(static_cast<uint32_t>(RefusalReason::kBusy))) == 0))) {
+      return -EOPNOTSUPP;
+    }
+    if (turn % 16 == 0) WantUpgrade(side);
+    // A peer that sleeps in the kernel's recv is ready only after the next byte that comes by TCP:
+    // no use in waiting.
+    if (side->attached.load(std::memory_order_acquire) == 0) {
+      attached_since = 0;
+    } else if (attached_since == 0) {
+      attached_since = sys::MonotonicNs();
+    } else if (sys::MonotonicNs() - attached_since > 5000000u) {
+      return 0;
+    }
+    const timespec nap{0, 100000};
+    sys::Call(SYS_nanosleep, reinterpret_cast<long>(&nap), 0);
+  }
+  return 0;
+}
+
+}  // namespace xenloop

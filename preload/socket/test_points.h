@@ -1,0 +1,17 @@
+// The marked points by which tests flip routes: a socket option that no kernel knows.
+#pragma once
+
+#include <sys/types.h>
+
+#include "preload/side/side.h"
+
+namespace xenloop {
+
+inline constexpr int kMarkedPoint = 0x786C;
+
+// Which directions go by FIFO: 1 sending, 2 receiving.
+int RoutesOf(Side* side);
+// Upgrades both directions and waits for it, for a while. 0 or -errno.
+ssize_t UpgradeNow(int fd, Side* side);
+
+}  // namespace xenloop

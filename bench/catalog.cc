@@ -39,8 +39,8 @@ CaseInfo NoLibrary(const char* id, const char* title, const char* setup) {
            Times(kAim, "server preloaded: not measurable (0.5 %)", 1 / 1.005, kTcp, server)}};
 }
 
-// Between two guests of one Xen host (bench/xen/run): TCP is netfront and netback there. The paper's
-// own ratios stand as aims.
+// Between two guests of one Xen host (bench/xen/run): TCP is netfront and netback there. The
+// paper's own ratios stand as aims.
 std::vector<CaseInfo> XenCases() {
   const char* between = "between two guests; TCP is netfront/netback with its offloads";
   std::vector<CaseInfo> cases = {
@@ -75,7 +75,8 @@ std::vector<CaseInfo> XenCases() {
        false,
        true,
        between,
-       {Times(kMust, "3x netfront", 3, kTcp), Times(kAim, "6x netfront", 6, kTcp),
+       {Times(kMust, "3x netfront", 3, kTcp),
+        Times(kAim, "6x netfront", 6, kTcp),
         {kMust, "at most 1 doorbell in 16 writes, receiver", Goal::Kind::kAtMost, kXenloop,
          "server: doorbells per 64 KiB", 1 / 16.0},
         {kMust, "at most 1 doorbell in 16 writes, sender", Goal::Kind::kAtMost, kXenloop,
@@ -91,13 +92,22 @@ std::vector<CaseInfo> XenCases() {
        {Times(kAim, "0.95 of netfront", 0.95, kTcp)}},
   };
   for (const int size : kXenSweepSizes) {
-    cases.push_back({absl::StrCat("xen-sweep-", size), "Xen: stream by size of one write, B",
-                     "GB/s", false, true, between, {}});
+    cases.push_back({absl::StrCat("xen-sweep-", size),
+                     "Xen: stream by size of one write, B",
+                     "GB/s",
+                     false,
+                     true,
+                     between,
+                     {}});
   }
   for (const int size : kXenFifoKib) {
     cases.push_back({absl::StrCat("xen-fifo-sweep-", size),
-                     "Xen: stream of 64 KiB writes by size of the FIFO, KiB", "GB/s", false, true,
-                     between, {}});
+                     "Xen: stream of 64 KiB writes by size of the FIFO, KiB",
+                     "GB/s",
+                     false,
+                     true,
+                     between,
+                     {}});
   }
   return cases;
 }
@@ -135,8 +145,13 @@ std::vector<CaseInfo> MakeCatalog() {
       {"stream-one", "Stream of 64 KiB writes, one core", "GB/s", false, true, one, {}},
   };
   for (const int size : kSweepSizes) {
-    cases.push_back({absl::StrCat("sweep-", size), "Stream by size of one write, B", "GB/s", false,
-                     true, absl::StrCat(two, "; reads of 64 KiB, or of the write's size"), {}});
+    cases.push_back({absl::StrCat("sweep-", size),
+                     "Stream by size of one write, B",
+                     "GB/s",
+                     false,
+                     true,
+                     absl::StrCat(two, "; reads of 64 KiB, or of the write's size"),
+                     {}});
   }
   const std::vector<CaseInfo> rest = {
       {"redis-get",

@@ -28,7 +28,8 @@ GuestCounters::Counts GuestCounters::Read() {
   for (std::string line; std::getline(interrupts, line);) {
     // A port that a program has bound is called by the program: "evtchn:NAME".
     if (absl::StrContains(line, " evtchn:")) counts.doorbells += SumOf(line);
-    if (absl::StrContains(line, " vif") || absl::StrContains(line, kCard)) counts.card_interrupts += SumOf(line);
+    if (absl::StrContains(line, " vif") || absl::StrContains(line, kCard))
+      counts.card_interrupts += SumOf(line);
   }
   std::ifstream cards("/proc/net/dev");
   for (std::string line; std::getline(cards, line);) {

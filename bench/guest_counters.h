@@ -1,5 +1,6 @@
-// What a Xen guest's kernel counts of the work that a connection makes: interrupts of event channels
-// (the network card's and the doorbells') and packets. Emulation distorts times, not these.
+// What a Xen guest's kernel counts of the work that a connection makes: interrupts of event
+// channels (the network card's and the doorbells') and packets. Emulation distorts times, not
+// these.
 #ifndef XENLOOP_BENCH_GUEST_COUNTERS_H_
 #define XENLOOP_BENCH_GUEST_COUNTERS_H_
 
@@ -12,8 +13,8 @@ class GuestCounters {
  public:
   // Counts from here on, if `wanted`.
   explicit GuestCounters(bool wanted);
-  // {"doorbells per UNIT": X, "card interrupts per UNIT": Y, "packets per UNIT": Z}, an empty object
-  // if not wanted.
+  // {"doorbells per UNIT": X, "card interrupts per UNIT": Y, "packets per UNIT": Z}, an empty
+  // object if not wanted.
   nlohmann::json Per(const std::string& unit, double units) const;
 
  private:

@@ -22,9 +22,9 @@ std::string FifoPart(const Row& row) {
 std::string FormatExtra(const Row& row) {
   std::string text;
   for (const auto& [name, figure] : row.extra) {
-    absl::StrAppend(&text, text.empty() ? "  " : ", ", name, " ",
-                    figure == std::floor(figure) ? absl::StrFormat("%.0f", figure)
-                                                 : FormatValue(figure));
+    absl::StrAppend(
+        &text, text.empty() ? "  " : ", ", name, " ",
+        figure == std::floor(figure) ? absl::StrFormat("%.0f", figure) : FormatValue(figure));
   }
   return text;
 }
@@ -77,9 +77,10 @@ std::string FormatSweep(const std::vector<const Table*>& sizes) {
     std::string line = absl::StrFormat("  %-22s", SweepSizeOf(table->info.id));
     for (const Row& column : sizes[0]->rows) {
       const Row* row = table->Find(column.carrier);
-      absl::StrAppend(&line, absl::StrFormat(" %11s", row == nullptr          ? ""
-                                                      : row->repetitions == 0 ? "failed"
-                                                                              : FormatValue(row->value)));
+      absl::StrAppend(&line,
+                      absl::StrFormat(" %11s", row == nullptr          ? ""
+                                               : row->repetitions == 0 ? "failed"
+                                                                       : FormatValue(row->value)));
     }
     if (const Row* ours = table->Find(kXenloop); ours != nullptr && ours->repetitions > 0) {
       absl::StrAppend(&line,

@@ -142,8 +142,7 @@ std::vector<Panel> MakePanels(const std::vector<Table>& tables) {
   std::vector<Panel> panels;
   for (const Table& table : tables) {
     const std::string sweep = SweepOf(table.info.id);
-    if (!sweep.empty() && !panels.empty() &&
-        SweepOf(panels.back().tables[0]->info.id) == sweep) {
+    if (!sweep.empty() && !panels.empty() && SweepOf(panels.back().tables[0]->info.id) == sweep) {
       panels.back().tables.push_back(&table);
     } else {
       panels.push_back({{&table}, !sweep.empty()});

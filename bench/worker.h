@@ -33,9 +33,10 @@ struct WorkerConfig {
   int connections = 1;  // connect: at most so many; crowd: open at once
   int rounds = 1;       // crowd: messages a connection
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(WorkerConfig, server, work, carrier, cpu, host, port, busy,
-                                   counts, path, ring_fd, ring_yields, message_bytes, warmup_seconds, warmup_messages, seconds, connections,
-                                   rounds)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(WorkerConfig, server, work, carrier, cpu, host,
+                                                port, busy, counts, path, ring_fd, ring_yields,
+                                                message_bytes, warmup_seconds, warmup_messages,
+                                                seconds, connections, rounds)
 
 // The whole life of a worker process; the exit code.
 int WorkerMain(const std::string& config);

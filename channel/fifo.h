@@ -81,7 +81,7 @@ struct Fifo {
   uint8_t* data = nullptr;
   uint64_t capacity_bytes = 0;
   uint64_t window_bytes = 0;  // the producer's own limit of what is in flight; capacity or less
-  bool foreign = false;  // the other end is in another domain: a futex does not reach it
+  bool foreign = false;       // the other end is in another domain: a futex does not reach it
 
   explicit operator bool() const { return header != nullptr; }
 
@@ -119,8 +119,8 @@ struct Fifo {
     return IsSealed(header->producer.load(std::memory_order_acquire)) ||
            IsSealed(header->consumer.load(std::memory_order_acquire));
   }
-  // Memory of another guest that is out of reach (it, or we, have moved) reads as all ones: its words
-  // as sealed, and what it held is lost.
+  // Memory of another guest that is out of reach (it, or we, have moved) reads as all ones: its
+  // words as sealed, and what it held is lost.
   bool CutOff() const {
     return *const_cast<const volatile uint32_t*>(&header->magic) != kFifoMagic;
   }
@@ -308,9 +308,9 @@ inline uint32_t WakeSleepers(std::atomic<uint32_t>& waiting, bool once = false,
   return bits & kDoorbellInterest;
 }
 // A ring from another domain says only that something has changed. Is it for a thread of ours that
-// waits for room in `mine`? Who wakes a producer takes its request away, by his own idea of how much
-// room is worth the trip: he knows the capacity, not a smaller window of ours. With the request gone
-// nobody rings again, so the sleeper must wake however little room there is.
+// waits for room in `mine`? Who wakes a producer takes its request away, by his own idea of how
+// much room is worth the trip: he knows the capacity, not a smaller window of ours. With the
+// request gone nobody rings again, so the sleeper must wake however little room there is.
 inline bool ProducerIsMeant(const Fifo& mine) {
   // seq_cst: pairs with the fetch_and in WakeSleepers.
   return (mine.header->producer_waiting.load(std::memory_order_seq_cst) & kFutexSleeper) == 0 ||
@@ -322,7 +322,8 @@ inline void WakeOwnSleepers(const Fifo& fifo, std::atomic<uint32_t>& waiting) {
   if (!fifo.foreign) {
     const bool asleep = (waiting.load(std::memory_order_seq_cst) & kFutexSleeper) != 0;
     WakeSleepers(waiting);
-    // Also one who went to sleep as if the FIFO were foreign still: it has been kept privately since.
+    // Also one who went to sleep as if the FIFO were foreign still: it has been kept privately
+    // since.
     if (asleep) sys::FutexWakeAll(&waiting, /*of_this_process=*/true);
     return;
   }

@@ -268,8 +268,7 @@ struct ReceiveStream {
         fifo.header->producer_waiting.load(std::memory_order_seq_cst) == 0)
       return;
     if (fifo.FreeBytes() < fifo.WakeThresholdBytes()) return;
-    const uint32_t bits =
-        WakeSleepers(fifo.header->producer_waiting, /*once=*/true, fifo.foreign);
+    const uint32_t bits = WakeSleepers(fifo.header->producer_waiting, /*once=*/true, fifo.foreign);
     if (bits != 0) shadow.Ring(/*certain=*/(bits & kFutexSleeper) != 0);
   }
 

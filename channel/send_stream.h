@@ -30,9 +30,10 @@ struct SendStream {
   uint64_t residue_begin = 0;  // FIFO indices of the residue; valid while kFlushing, kAsking
   uint64_t residue_end = 0;
   uint64_t residue_in_doubt = 0;  // a thread is, or died, giving residue to the kernel
-  uint64_t flush_base = 0;         // TCP bytes written when the flush began
+  uint64_t flush_base = 0;        // TCP bytes written when the flush began
   uint64_t finished_bytes = 0;    // carried by FIFOs before this one
-  Fifo witness;  // the peer's FIFO, if it is another guest's: gone, our own is a copy that it does not see
+  Fifo witness;  // the peer's FIFO, if it is another guest's: gone, our own is a copy that it does
+                 // not see
 
   static bool IsKernelRoute(SendRoute r) { return r == SendRoute::kTcp; }
   // What this direction has taken from the program stands before what TCP is given.
@@ -59,7 +60,8 @@ struct SendStream {
     route.store(SendRoute::kOffered, std::memory_order_release);
   }
 
-  // Under the lock. No more than so many bytes are to be in flight, as in a send buffer of that size.
+  // Under the lock. No more than so many bytes are to be in flight, as in a send buffer of that
+  // size.
   void SetWindow(uint64_t bytes) {
     window = bytes;
     if (bytes < kMinFifoBytes) bytes = kMinFifoBytes;
@@ -100,9 +102,10 @@ struct SendStream {
     residue_end = IndexOf(fifo.header->producer.load(std::memory_order_relaxed));
     // A consumer that wrote nonsense loses its residue; nobody else is touched.
     if (residue_end - residue_begin > fifo.capacity_bytes) residue_begin = residue_end;
-    // Looked at behind the seal: with the witness still there, the seal was made in the peer's sight.
-    // Without, the peer reads on in the page as it was when we were suspended, we do not know how far, nor
-    // what of ours was written after that. Only if all is taken both ends are at the same byte.
+    // Looked at behind the seal: with the witness still there, the seal was made in the peer's
+    // sight. Without, the peer reads on in the page as it was when we were suspended, we do not
+    // know how far, nor what of ours was written after that. Only if all is taken both ends are at
+    // the same byte.
     if (witness && witness.CutOff() && residue_begin != residue_end) {
       route.store(SendRoute::kAsking, std::memory_order_release);
     } else {
@@ -111,7 +114,8 @@ struct SendStream {
   }
 
   // Under the lock, signals blocked. The peer has sealed the page that it reads in: it has taken
-  // `consumed` bytes of the FIFO, and takes no more from there. What is impossible to be is no answer.
+  // `consumed` bytes of the FIFO, and takes no more from there. What is impossible to be is no
+  // answer.
   template <typename Shadow>
   void Settle(Shadow& shadow, uint64_t consumed) {
     if (route.load(std::memory_order_relaxed) != SendRoute::kAsking) return;

@@ -16,8 +16,9 @@ namespace xenloop {
 inline constexpr size_t kTicketDescriptors = 3;
 
 // What the peer needs to join an offered FIFO or to ring a doorbell. Two descriptors travel
-// with it at the most (local; the third is for a daemon's packets); `words` is for transports whose tickets are numbers (xen: grant references,
-// event channel port). `domid` is set by the caller, who knows to whom it is talking.
+// with it at the most (local; the third is for a daemon's packets); `words` is for transports whose
+// tickets are numbers (xen: grant references, event channel port). `domid` is set by the caller,
+// who knows to whom it is talking.
 struct Ticket {
   uint32_t domid = 0;
   int fds[kTicketDescriptors] = {-1, -1, -1};
@@ -28,7 +29,7 @@ struct FifoMapping {
   Fifo fifo;
   void* memory = nullptr;
   size_t memory_bytes = 0;
-  bool mine = false;               // we are the producer
+  bool mine = false;             // we are the producer
   uint64_t handles[2] = {0, 0};  // the transport's own business
 };
 
@@ -36,7 +37,8 @@ struct FifoMapping {
 // peers.
 struct DoorbellPage {
   std::atomic<uint32_t> sleepers;  // threads of the owner asleep in a wait that the doorbell ends
-  // 1, and 0 once the owner has gone: the kernel of its guest sees to that (xen; elsewhere always 0).
+  // 1, and 0 once the owner has gone: the kernel of its guest sees to that (xen; elsewhere always
+  // 0).
   std::atomic<uint8_t> alive;
 };
 struct Doorbell {
@@ -48,7 +50,7 @@ struct Doorbell {
   uint32_t port = 0;
   DoorbellPage* own_page = nullptr;
   bool tells_death = false;  // the page has said "alive"
-  uint64_t handle = 0;  // the transport's own business
+  uint64_t handle = 0;       // the transport's own business
 };
 
 struct Transport {
@@ -65,9 +67,10 @@ struct Transport {
   // it matters.
   void (*discard_data)(const FifoMapping& mapping);
 
-  // Ends what the peer has of a FIFO, or we of the peer's, when both words are sealed, and keeps a copy
-  // at the same address: what it still owes can be sent, or is there if its sender dies. It is memory
-  // of this process then, `fifo.foreign` is false, and the local transport releases it. 0 or -errno.
+  // Ends what the peer has of a FIFO, or we of the peer's, when both words are sealed, and keeps a
+  // copy at the same address: what it still owes can be sent, or is there if its sender dies. It is
+  // memory of this process then, `fifo.foreign` is false, and the local transport releases it. 0 or
+  // -errno.
   int (*keep_privately)(FifoMapping* mapping);
 
   int (*create_doorbell)(Doorbell* doorbell, Ticket* ticket);

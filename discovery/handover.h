@@ -1,8 +1,9 @@
-// Connections that outlive an exec. What the old program knew of them (nobody else holds the socket,
-// or who does) would be lost with its memory; it leaves a note for the program that comes after it
-// under the same pid. A file DIR/xenloop-UID/handovers, a table of 512 buckets by pid with 8 notes of
-// 56 bytes; read and written with pread and pwrite, never mapped. A note that is missing, old, of
-// another connection or for another program file means: not known, the socket stays on TCP.
+// Connections that outlive an exec. What the old program knew of them (nobody else holds the
+// socket, or who does) would be lost with its memory; it leaves a note for the program that comes
+// after it under the same pid. A file DIR/xenloop-UID/handovers, a table of 512 buckets by pid with
+// 8 notes of 56 bytes; read and written with pread and pwrite, never mapped. A note that is
+// missing, old, of another connection or for another program file means: not known, the socket
+// stays on TCP.
 #pragma once
 
 #include <sys/types.h>
@@ -18,8 +19,8 @@ struct ProgramFile {
 };
 
 struct Handover {
-  uint64_t check = 0;   // over the rest
-  uint64_t cookie = 0;  // SO_COOKIE of the socket: no other has it until the machine restarts
+  uint64_t check = 0;    // over the rest
+  uint64_t cookie = 0;   // SO_COOKIE of the socket: no other has it until the machine restarts
   uint64_t left_ns = 0;  // CLOCK_MONOTONIC
   ProgramFile program;   // that is to take it
   int32_t pid = 0;       // 0: a free place

@@ -106,7 +106,9 @@ absl::StatusOr<CommandLine> SplitCommandLine(const std::vector<std::string>& arg
   }
   line.operands.assign(arguments.begin() + static_cast<std::ptrdiff_t>(next), arguments.end());
   if (line.operands.size() < grammar->fewest_operands) {
-    return WrongUsage(line.command, absl::StrCat(line.command, line.command == "run" ? ": which program?" : ": which domain?"));
+    return WrongUsage(
+        line.command,
+        absl::StrCat(line.command, line.command == "run" ? ": which program?" : ": which domain?"));
   }
   if (line.operands.size() > grammar->most_operands) {
     return WrongUsage(line.command,

@@ -48,8 +48,8 @@ class Findings {
 struct ProgramSurroundings {
   uid_t uid = 0;
   std::vector<std::string> environment;  // "NAME=value"
-  std::string executable;  // the file that runs, or would; empty: none is known
-  std::string root;        // what to put before its paths: "", or /proc/PID/root if it is in a container
+  std::string executable;                // the file that runs, or would; empty: none is known
+  std::string root;  // what to put before its paths: "", or /proc/PID/root if it is in a container
 };
 
 // Where the checks look. The defaults are the real machine; tests put their own.

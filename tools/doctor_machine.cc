@@ -225,8 +225,9 @@ bool BelongsToTests(absl::string_view variable) {
 void CheckAddressSpace(uint64_t soft_limit, Findings* findings) {
   if (soft_limit >= uint64_t{2} << 30) return;
   findings->Problem(
-      absl::StrCat("its address space is limited to ", soft_limit >> 20,
-                   " MiB: below 2048 MiB everything stays on TCP, to leave the room to the program"),
+      absl::StrCat(
+          "its address space is limited to ", soft_limit >> 20,
+          " MiB: below 2048 MiB everything stays on TCP, to leave the room to the program"),
       "raise the limit: ulimit -v, or LimitAS= in the systemd unit");
 }
 
@@ -312,9 +313,9 @@ void CheckConfiguration(const DoctorPlaces& places, const ProgramSurroundings& p
   }
   std::error_code error;
   if (fs::exists(program.root + places.switched_off, error)) {
-    findings->Problem(absl::StrCat("switched off for the whole machine (", places.switched_off,
-                                   " is there)"),
-                      "xenloop on, as root");
+    findings->Problem(
+        absl::StrCat("switched off for the whole machine (", places.switched_off, " is there)"),
+        "xenloop on, as root");
   }
   if (config.exists && config.problems.empty()) {
     findings->Fine(absl::StrCat("configuration ", places.config, " (",

@@ -23,7 +23,8 @@ void CheckSuspension(const DoctorPlaces& places, Findings* findings) {
   if (FirstWord(absl::StrCat(places.proc, "/xen/capabilities")) == "control_d") return;
   if (FirstWord(absl::StrCat(places.hypervisor, "/guest_type")) != "PV") return;
   findings->Note(
-      "this is a PV guest: if it is saved or suspended by `xl` alone, programs that share memory with "
+      "this is a PV guest: if it is saved or suspended by `xl` alone, programs that share memory "
+      "with "
       "other guests are killed, and its kernel may stop",
       "use `xenloop save` and the like in Dom0 (README, Migration), or type=\"pvh\" in the guest's "
       "configuration");

@@ -62,8 +62,8 @@ absl::StatusOr<std::string> PrependPreload(const std::string& library, absl::str
 }
 
 std::string ExpandLib(absl::string_view path) {
-  return absl::StrReplaceAll(path,
-                             {{"${LIB}", XENLOOP_INSTALL_LIBDIR}, {"$LIB", XENLOOP_INSTALL_LIBDIR}});
+  return absl::StrReplaceAll(
+      path, {{"${LIB}", XENLOOP_INSTALL_LIBDIR}, {"$LIB", XENLOOP_INSTALL_LIBDIR}});
 }
 
 bool NamesLibrary(absl::string_view path) {

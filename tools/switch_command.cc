@@ -108,11 +108,10 @@ int RunRealmMove(bool leave, const AgentPlaces& places, const AskLimits& limits)
     return 1;
   }
   const uid_t uid = geteuid();
-  const SwitchOutcome outcome =
-      TellAgents(AgentsThatObey(FindAgents(places, uid), uid),
-                 absl::StrCat(leave ? "LEAVE " : "ARRIVE ", cookie, "\n"),
-                 leave ? "told that this namespace leaves" : "told that this namespace has arrived",
-                 limits);
+  const SwitchOutcome outcome = TellAgents(
+      AgentsThatObey(FindAgents(places, uid), uid),
+      absl::StrCat(leave ? "LEAVE " : "ARRIVE ", cookie, "\n"),
+      leave ? "told that this namespace leaves" : "told that this namespace has arrived", limits);
   std::fputs(outcome.text.c_str(), outcome.all_obeyed ? stdout : stderr);
   return outcome.all_obeyed ? 0 : 1;
 }

@@ -1,5 +1,5 @@
-// `xenloop off` and `xenloop on` (and `leave`, `arrive`): tells every agent this user may command to fall back to TCP, or
-// that it may upgrade again.
+// `xenloop off` and `xenloop on` (and `leave`, `arrive`): tells every agent this user may command
+// to fall back to TCP, or that it may upgrade again.
 
 #ifndef XENLOOP_TOOLS_SWITCH_COMMAND_H_
 #define XENLOOP_TOOLS_SWITCH_COMMAND_H_

@@ -12,8 +12,8 @@ namespace xenloop {
 // Of the first `worth` bytes of them; the rest is zero. 0; or -errno, and nothing has changed.
 inline int ReplaceByCopy(void* at, size_t bytes, size_t worth) {
   const long length = static_cast<long>(bytes);
-  const long copy = sys::Call(SYS_mmap, 0, length, PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  const long copy =
+      sys::Call(SYS_mmap, 0, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (copy < 0 && copy > -4096) return static_cast<int>(copy);
   memcpy(reinterpret_cast<void*>(copy), at, worth);
   const long moved = sys::Call(SYS_mremap, copy, length, length, MREMAP_MAYMOVE | MREMAP_FIXED,

@@ -52,8 +52,8 @@ constexpr unsigned long kGntdevNotify =
     _IOC(_IOC_NONE, 'G', 7, sizeof(xenloop_gntdev_unmap_notify));
 
 int descriptors[kXenDescriptors] = {-1, -1, -1};
-// A mapping made by an earlier descriptor, before this guest was suspended without notice, is not to
-// be ended on this one, where its number may mean another. So handles say whose they are.
+// A mapping made by an earlier descriptor, before this guest was suspended without notice, is not
+// to be ended on this one, where its number may mean another. So handles say whose they are.
 constexpr int kGenerationShift = 56;
 uint64_t generation = 0;
 bool IsOfNow(uint64_t handle) { return handle >> kGenerationShift == (generation & 0xff); }
@@ -89,8 +89,8 @@ void UnmapAt(void* at, uint32_t pages) {
 
 int Share(uint32_t domid, uint32_t pages, bool writable, void* at, uint32_t* references,
           uint64_t* handle) {
-  alignas(ioctl_gntalloc_alloc_gref) uint8_t
-      space[sizeof(ioctl_gntalloc_alloc_gref) + kMaxXenFifoPages * sizeof(uint32_t)];
+  alignas(ioctl_gntalloc_alloc_gref)
+      uint8_t space[sizeof(ioctl_gntalloc_alloc_gref) + kMaxXenFifoPages * sizeof(uint32_t)];
   if (pages == 0 || pages > kMaxXenFifoPages || domid > UINT16_MAX) return -EINVAL;
   auto* request = reinterpret_cast<ioctl_gntalloc_alloc_gref*>(space);
   request->domid = static_cast<uint16_t>(domid);
@@ -118,8 +118,8 @@ void Unshare(void* at, uint32_t pages, uint64_t handle) {
 
 int Map(uint32_t domid, const uint32_t* references, uint32_t pages, bool writable, void* at,
         uint64_t* handle) {
-  alignas(xenloop_gntdev_map) uint8_t
-      space[sizeof(xenloop_gntdev_map) + kMaxXenFifoPages * 2 * sizeof(uint32_t)];
+  alignas(xenloop_gntdev_map)
+      uint8_t space[sizeof(xenloop_gntdev_map) + kMaxXenFifoPages * 2 * sizeof(uint32_t)];
   if (pages == 0 || pages > kMaxXenFifoPages) return -EINVAL;
   auto* request = reinterpret_cast<xenloop_gntdev_map*>(space);
   request->count = pages;
@@ -153,8 +153,7 @@ void Unmap(void* at, uint32_t pages, uint64_t handle) {
 
 int ClearWhenUnshared(uint64_t handle, uint32_t byte) {
   const ioctl_gntalloc_unmap_notify request{handle + byte, UNMAP_NOTIFY_CLEAR_BYTE, 0};
-  return static_cast<int>(
-      Ioctl(descriptors[kGntalloc], IOCTL_GNTALLOC_SET_UNMAP_NOTIFY, &request));
+  return static_cast<int>(Ioctl(descriptors[kGntalloc], IOCTL_GNTALLOC_SET_UNMAP_NOTIFY, &request));
 }
 int RingWhenUnmapped(uint64_t handle, uint32_t port) {
   const xenloop_gntdev_unmap_notify request{IndexOf(handle), UNMAP_NOTIFY_SEND_EVENT, port};

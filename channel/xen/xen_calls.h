@@ -38,7 +38,7 @@ struct XenCalls {
   int (*ring_descriptor)(uint32_t port);
   unsigned long ring_request;
 
-  int (*next_event)();           // a port that has been rung (silent until unmasked), or -EAGAIN
+  int (*next_event)();  // a port that has been rung (silent until unmasked), or -EAGAIN
   void (*unmask)(uint32_t port);
 };
 

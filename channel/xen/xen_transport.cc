@@ -24,9 +24,9 @@ const XenCalls* calls = nullptr;
 XenBudget budget;
 uint64_t next_identity = 0;
 
-// Our sleepers' pages, one a domain: all our channels to its processes use it. The last of them ends
-// the grant, for that is given to a number, which means another guest after a migration. The memory
-// stays: any thread may be about to count itself there.
+// Our sleepers' pages, one a domain: all our channels to its processes use it. The last of them
+// ends the grant, for that is given to a number, which means another guest after a migration. The
+// memory stays: any thread may be about to count itself there.
 struct SleeperPage {
   uint32_t domid;
   uint32_t reference;
@@ -163,7 +163,8 @@ void ReleaseFifo(FifoMapping* mapping) {
 // Granted pages cannot be given back while the other domain maps them.
 void DiscardData(const FifoMapping&) {}
 
-// `release` clears away what it finds at an address: a hole of ours, as the place has been taken over.
+// `release` clears away what it finds at an address: a hole of ours, as the place has been taken
+// over.
 void ReleaseElsewhere(void (*release)(void*, uint32_t, uint64_t), uint32_t pages, uint64_t handle) {
   uint8_t* const hole = Reserve(pages);
   if (hole == nullptr) return;  // then it ends with the process
@@ -215,7 +216,8 @@ void LeaveSleepers(const DoorbellPage* page) {
   for (uint32_t i = 0; i < sleeper_page_count; ++i) {
     SleeperPage& left = sleeper_pages[i];
     if (left.page != page || left.users == 0) continue;
-    if (left.users == 1 && ReplaceByCopy(left.page, kPageBytes, kPageBytes) != 0) return;  // stays granted, and in use
+    if (left.users == 1 && ReplaceByCopy(left.page, kPageBytes, kPageBytes) != 0)
+      return;  // stays granted, and in use
     if (--left.users > 0) return;
     ReleaseElsewhere(calls->unshare, 1, left.handle);
     --budget.used_pages;
@@ -284,8 +286,8 @@ void ReleaseDoorbell(Doorbell* doorbell) {
     Unreserve(doorbell->page, 1);
   }
   if (calls != nullptr && doorbell->port != 0) {
-    // Else the port belongs to a descriptor of before a suspension without notice. Unbinding it would
-    // stop the guest's kernel, and here its number may be another's.
+    // Else the port belongs to a descriptor of before a suspension without notice. Unbinding it
+    // would stop the guest's kernel, and here its number may be another's.
     if (doorbell->fd == calls->ring_descriptor(doorbell->port)) calls->unbind(doorbell->port);
     --budget.ports;
   }
@@ -296,10 +298,11 @@ void ReleaseDoorbell(Doorbell* doorbell) {
 int KeepPrivately(FifoMapping* mapping) {
   if (mapping->memory == nullptr || calls == nullptr) return -EINVAL;
   const auto pages = static_cast<uint32_t>(mapping->memory_bytes / kPageBytes);
-  // Pages of another guest that are gone read as all ones, and each word of them costs a trip to the
-  // hypervisor: the header says enough.
+  // Pages of another guest that are gone read as all ones, and each word of them costs a trip to
+  // the hypervisor: the header says enough.
   const size_t worth = mapping->fifo.CutOff() ? kFifoDataOffset : mapping->memory_bytes;
-  if (const int error = ReplaceByCopy(mapping->memory, mapping->memory_bytes, worth); error != 0) return error;
+  if (const int error = ReplaceByCopy(mapping->memory, mapping->memory_bytes, worth); error != 0)
+    return error;
   const auto release = mapping->mine ? calls->unshare : calls->unmap;
   ReleaseElsewhere(release, pages - 1, mapping->handles[1]);
   ReleaseElsewhere(release, 1, mapping->handles[0]);
@@ -309,9 +312,9 @@ int KeepPrivately(FifoMapping* mapping) {
   return 0;
 }
 
-constexpr Transport kXenTransport{"xen",       CreateFifo,     MapFifo,     ReleaseFifo,
-                                  DiscardData, KeepPrivately,  CreateDoorbell, MapDoorbell,
-                                  ReleaseDoorbell};
+constexpr Transport kXenTransport{"xen",          CreateFifo,  MapFifo,
+                                  ReleaseFifo,    DiscardData, KeepPrivately,
+                                  CreateDoorbell, MapDoorbell, ReleaseDoorbell};
 
 }  // namespace
 

@@ -88,9 +88,10 @@ void* WithoutLibc(Index index) {
     BARE(recvmsg)
     BARE(write)
     BARE(writev)
-    BARE(sendto) BARE(sendmsg) BARE(socket) BARE(connect) BARE(listen) BARE(accept) BARE(accept4)
-        BARE(shutdown) BARE(getsockopt) BARE(setsockopt) BARE(ioctl) BARE(fcntl) BARE(close)
-            BARE(close_range) BARE(dup) BARE(dup3) BARE(epoll_create1) BARE(epoll_ctl) BARE(execve)
+    BARE(sendto)
+    BARE(sendmsg) BARE(socket) BARE(connect) BARE(listen) BARE(accept) BARE(accept4) BARE(shutdown)
+        BARE(getsockopt) BARE(setsockopt) BARE(ioctl) BARE(fcntl) BARE(close) BARE(close_range)
+            BARE(dup) BARE(dup3) BARE(epoll_create1) BARE(epoll_ctl) BARE(execve)
 #ifdef SYS_poll
                 BARE(poll) BARE(dup2) BARE(epoll_wait)
 #endif

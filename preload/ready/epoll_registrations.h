@@ -1,5 +1,5 @@
-// The lists behind epoll.h, for epoll.cc: who is registered where and who is converted. All of it is
-// guarded by `registrations_lock`, and where it says so by the lock of the set as well.
+// The lists behind epoll.h, for epoll.cc: who is registered where and who is converted. All of it
+// is guarded by `registrations_lock`, and where it says so by the lock of the set as well.
 #pragma once
 
 #include "preload/ready/epoll.h"

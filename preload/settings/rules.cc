@@ -135,14 +135,15 @@ bool NamesProgram(const char* list, const char* executable) {
   const char* slash = strrchr(executable, '/');
   const char* name = slash == nullptr ? executable : slash + 1;
   return EachWord(list, [=](const char* word) {
-           return strcmp(word, strchr(word, '/') != nullptr ? executable : name) == 0 ? "" : nullptr;
+           return strcmp(word, strchr(word, '/') != nullptr ? executable : name) == 0 ? ""
+                                                                                      : nullptr;
          }) != nullptr;
 }
 
 // The id of a user in a passwd file, read by pieces: a line is NAME:x:UID:... False: not there.
 bool IdOf(const char* name, const char* passwd, uint32_t* id) {
-  const long fd =
-      sys::MakeDescriptor(SYS_openat, AT_FDCWD, sys::Word(passwd), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  const long fd = sys::MakeDescriptor(SYS_openat, AT_FDCWD, sys::Word(passwd),
+                                      O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return false;
   const size_t length = strlen(name);
   char text[4096];

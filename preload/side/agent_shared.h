@@ -1,5 +1,5 @@
-// The half of the agent's state that any thread of the process may touch. The other half is the agent
-// thread's own: agent/agent_state.h.
+// The half of the agent's state that any thread of the process may touch. The other half is the
+// agent thread's own: agent/agent_state.h.
 #pragma once
 
 #include <atomic>
@@ -21,15 +21,15 @@ inline constexpr const char* kSwitchedOffFile = "/run/xenloop/off";
 inline constexpr int kAgentFailed = 3;
 
 struct AgentShared {
-  std::atomic<uint32_t> tid{0};           // of the agent's thread
-  std::atomic<int> started{0};            // 0 no, 1 being started, 2 runs, kAgentFailed
+  std::atomic<uint32_t> tid{0};  // of the agent's thread
+  std::atomic<int> started{0};   // 0 no, 1 being started, 2 runs, kAgentFailed
   std::atomic<Switch> refused_for_now{};
   std::atomic<int> poke_fd{0};
-  std::atomic<int> parent_poke_fd{0};     // of the process that forked us
-  Doorbell doorbell;                      // ours; constant once started
-  // Those of the other processes, kMaxChannels of them once the agent has been started. One is read by
-  // any thread that holds a stream's lock while the stream is attached to this channel; it is released
-  // only when no side uses the channel.
+  std::atomic<int> parent_poke_fd{0};  // of the process that forked us
+  Doorbell doorbell;                   // ours; constant once started
+  // Those of the other processes, kMaxChannels of them once the agent has been started. One is read
+  // by any thread that holds a stream's lock while the stream is attached to this channel; it is
+  // released only when no side uses the channel.
   Doorbell* peers = nullptr;
   // What other guests may see of our sleepers. Pages are added and stay.
   DoorbellPage* own_pages[kMostGuests] = {};

@@ -1,5 +1,5 @@
-// Which processes have a descriptor of a side: letting go of one, and what a process without a right
-// to our tables must not do.
+// Which processes have a descriptor of a side: letting go of one, and what a process without a
+// right to our tables must not do.
 #pragma once
 
 #include "preload/side/side.h"

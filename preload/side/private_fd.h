@@ -1,5 +1,5 @@
-// Descriptors of the library in the program's process: numbers out of the program's way, marked in the
-// descriptor table so that the program cannot close them by mistake.
+// Descriptors of the library in the program's process: numbers out of the program's way, marked in
+// the descriptor table so that the program cannot close them by mistake.
 #pragma once
 
 namespace xenloop {

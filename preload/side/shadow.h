@@ -18,7 +18,8 @@
 
 namespace xenloop {
 
-// Both ends are told, by the kernel: ECONNRESET. For a stream of which nobody knows how far it was read.
+// Both ends are told, by the kernel: ECONNRESET. For a stream of which nobody knows how far it was
+// read.
 void ResetConnection(int fd, Side* side);
 
 inline int TcpInfoOf(int fd, tcp_info* info) {
@@ -28,8 +29,8 @@ inline int TcpInfoOf(int fd, tcp_info* info) {
 }
 
 // What a program that has set a send buffer of its own counts on: not to be able to send much more
-// than that ahead of the reader. No limit where the kernel chooses the size, or does not say (before
-// Linux 5.14).
+// than that ahead of the reader. No limit where the kernel chooses the size, or does not say
+// (before Linux 5.14).
 inline uint64_t SendWindowOf(int fd) {
   constexpr int kBufferLocks = 72;  // SO_BUF_LOCK: which sizes the program has set
   constexpr int kSendLock = 1;

@@ -20,9 +20,9 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
   std::atomic<uint32_t> generation;
   std::atomic<int32_t> references;  // descriptors, in all processes that share the arena
   std::atomic<int32_t> holders;     // processes that have such a descriptor
-  std::atomic<int32_t> outside;     // of these, programs that came by exec and do not share the arena
-  std::atomic<int32_t> fd;          // one descriptor, valid in the process `owner_pid`
-  std::atomic<int32_t> owner_pid;   // the process whose agent looks after this side; 0: none yet
+  std::atomic<int32_t> outside;  // of these, programs that came by exec and do not share the arena
+  std::atomic<int32_t> fd;       // one descriptor, valid in the process `owner_pid`
+  std::atomic<int32_t> owner_pid;  // the process whose agent looks after this side; 0: none yet
 
   SendStream send;
   ReceiveStream receive;
@@ -42,7 +42,8 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
   std::atomic<uint32_t> attached;  // the agent holds a channel's FIFOs for this side
   std::atomic<uint32_t> connected;
   std::atomic<int32_t> blocked_calls;  // threads asleep in a receiving call on this side
-  std::atomic<int32_t> blocked_sends;  // in a sending one; one that was cancelled there stays counted
+  std::atomic<int32_t>
+      blocked_sends;  // in a sending one; one that was cancelled there stays counted
   std::atomic<uint32_t>
       shutdown_pending;  // the program has shut its direction down; the FIN waits for the residue
   std::atomic<uint32_t>

@@ -22,7 +22,7 @@ namespace xenloop {
 inline constexpr ssize_t kUseKernel = -100000;
 
 struct ProgramFile;  // see discovery/handover.h
-struct Side;  // one end of one TCP connection; see side.h
+struct Side;         // one end of one TCP connection; see side.h
 
 // ---- data path (socket_receive.cc, socket_send.cc) ----
 // Enter...: true if this call must go to the kernel; then make the real call and call Leave... with

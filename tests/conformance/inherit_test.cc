@@ -86,8 +86,8 @@ TEST_P(InheritTest, ForkAndExec) {
   peer().ReceiveText("");
 }
 
-// The program after the exec is this one, and has the library if we have it: where nobody else holds
-// the connection, it goes on by FIFO.
+// The program after the exec is this one, and has the library if we have it: where nobody else
+// holds the connection, it goes on by FIFO.
 void BecomeHeir(int fd, size_t from, size_t bytes, bool shared = false) {
   const std::string first = "--from=" + std::to_string(from);
   const std::string number = "--fd=" + std::to_string(fd);

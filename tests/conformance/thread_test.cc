@@ -193,8 +193,8 @@ TEST_P(ThreadTest, PollersAndReceiversTogether) {
   pair().Receive(5);
 }
 
-// glibc has every thread change its identity, the library's too, and waits for all. In a child, since
-// the first thread of a process is started under another signal mask than the later ones.
+// glibc has every thread change its identity, the library's too, and waits for all. In a child,
+// since the first thread of a process is started under another signal mask than the later ones.
 TEST(IdentityTest, ChangesWhileAConnectionIsUsed) {
   std::thread([] {}).join();
   const pid_t child = fork();

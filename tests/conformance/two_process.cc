@@ -58,8 +58,8 @@ FileDescriptor Connect(const addrinfo& address) {
   return FileDescriptor();
 }
 
-// The program after an exec: goes on with a connection of the former one, whose peer echoes. In mode
-// local it must be on FIFOs again before the last half, unless the former program shares it.
+// The program after an exec: goes on with a connection of the former one, whose peer echoes. In
+// mode local it must be on FIFOs again before the last half, unless the former program shares it.
 int Inherit(int fd, size_t from, size_t bytes, bool shared) {
   ByteStream sent(kSeedToPeer);
   ByteStream received(kSeedFromPeer);
@@ -74,10 +74,10 @@ int Inherit(int fd, size_t from, size_t bytes, bool shared) {
     return true;
   };
   if (!echoes(bytes / 2)) return Fail("heir", "bytes differ or end early");
-  if (UpgradeIfWanted(fd) == (shared && CurrentMode() == Mode::kLocal)) return Fail("heir", shared ? "upgraded what is shared" : "no upgrade");
+  if (UpgradeIfWanted(fd) == (shared && CurrentMode() == Mode::kLocal))
+    return Fail("heir", shared ? "upgraded what is shared" : "no upgrade");
   if (!echoes(bytes / 2)) return Fail("heir", "bytes differ or end early");
-  if (CurrentMode() == Mode::kLocal && !shared &&
-      Routes(fd) != (kSendsByFifo | kReceivesFromFifo))
+  if (CurrentMode() == Mode::kLocal && !shared && Routes(fd) != (kSendsByFifo | kReceivesFromFifo))
     return Fail("heir", "not on FIFOs");
   return 0;
 }
@@ -92,10 +92,9 @@ int RunRole(int argc, char** argv) {
   if (role == "heir") {
     alarm(kLimitSeconds);
     const int channel = atoi(Argument(argc, argv, "channel", "-1").c_str());
-    const int fd = channel >= 0 ? ReceiveDescriptor(channel)
-                                : atoi(Argument(argc, argv, "fd", "-1").c_str());
-    return Inherit(fd,
-                   strtoul(Argument(argc, argv, "from", "0").c_str(), nullptr, 10), bytes,
+    const int fd =
+        channel >= 0 ? ReceiveDescriptor(channel) : atoi(Argument(argc, argv, "fd", "-1").c_str());
+    return Inherit(fd, strtoul(Argument(argc, argv, "from", "0").c_str(), nullptr, 10), bytes,
                    Argument(argc, argv, "shared", "") == "1");
   }
   const bool server = role == "server";

@@ -63,7 +63,8 @@ INSTANTIATE_TEST_SUITE_P(Transports, TransportTest,
                                          Arrangement{"LocalOneProcess", LocalTransport, false},
                                          Arrangement{"LocalTwoProcesses", LocalTransport, true},
                                          Arrangement{"FakeXenOneProcess", FakeXenTransport, false},
-                                         Arrangement{"FakeXenTwoProcesses", FakeXenTransport, true}),
+                                         Arrangement{"FakeXenTwoProcesses", FakeXenTransport,
+                                                     true}),
                          [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace xenloop

@@ -43,7 +43,7 @@ std::mutex mutex;
 std::map<uint32_t, Granted> grants;
 std::map<uint64_t, Share> shares;
 std::map<uint32_t, Port> ports;
-int events = -1;              // epoll set of all that can be heard
+int events = -1;             // epoll set of all that can be heard
 std::set<uint32_t> pending;  // rung and not yet told
 uint32_t next_reference = 100;
 uint64_t next_handle = 1;
@@ -191,10 +191,19 @@ int NextEvent() {
 }
 void Unmask(uint32_t) {}
 
-constexpr XenCalls kFakeCalls{
-    ShareFake,   UnshareFake,     MapFake, UnmapFake,      ClearWhenUnshared, RingWhenUnmapped,
-    BindUnbound, BindInterdomain, Unbind,  RingDescriptor, 0,                 NextEvent,
-    Unmask};
+constexpr XenCalls kFakeCalls{ShareFake,
+                              UnshareFake,
+                              MapFake,
+                              UnmapFake,
+                              ClearWhenUnshared,
+                              RingWhenUnmapped,
+                              BindUnbound,
+                              BindInterdomain,
+                              Unbind,
+                              RingDescriptor,
+                              0,
+                              NextEvent,
+                              Unmask};
 
 }  // namespace
 
@@ -230,7 +239,8 @@ void FailNextShare(int successes, int error) {
 }
 
 const Transport& FakeXenTransport() {
-  if (CurrentXenBudget().limit_pages != kFakeLimitPages) StartXenTransport(kFakeCalls, kFakeLimitPages);
+  if (CurrentXenBudget().limit_pages != kFakeLimitPages)
+    StartXenTransport(kFakeCalls, kFakeLimitPages);
   return XenTransport();
 }
 

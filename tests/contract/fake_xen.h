@@ -20,7 +20,8 @@ int FakeHeardDescriptor(uint32_t port);  // becomes readable when the port is ru
 // The next share (after `successes` more) fails with this error. 0: never.
 void FailNextShare(int successes, int error);
 
-// What is granted to this domain reads as all ones from now on, as after it was suspended unprepared.
+// What is granted to this domain reads as all ones from now on, as after it was suspended
+// unprepared.
 void FakeCutOff(uint32_t domid);
 
 // XenTransport() started on the fake.

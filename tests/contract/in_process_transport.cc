@@ -94,9 +94,9 @@ void ReleaseDoorbell(Doorbell* doorbell) {
   *doorbell = Doorbell{};
 }
 
-constexpr Transport kInProcess{"in-process", CreateFifo,     MapFifo,     ReleaseFifo,
-                               DiscardData,  KeepPrivately,  CreateDoorbell, MapDoorbell,
-                               ReleaseDoorbell};
+constexpr Transport kInProcess{"in-process",   CreateFifo,  MapFifo,
+                               ReleaseFifo,    DiscardData, KeepPrivately,
+                               CreateDoorbell, MapDoorbell, ReleaseDoorbell};
 
 }  // namespace
 

@@ -127,8 +127,8 @@ TEST_F(LocalTicketTest, DoorbellThatIsNoUnixStreamSocketIsRefused) {
   EXPECT_LT(MapDoorbell(Memfd(kPage, 0), Memfd(kPage, kSeals)), 0);
 }
 
-// Every peer of a process holds its doorbell. One of them does all it can with it: for the others it
-// rings as before, and ringing never blocks.
+// Every peer of a process holds its doorbell. One of them does all it can with it: for the others
+// it rings as before, and ringing never blocks.
 TEST_F(LocalTicketTest, NoHolderOfADoorbellCanSilenceIt) {
   Doorbell doorbell;
   Ticket ticket;

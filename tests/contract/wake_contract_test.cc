@@ -98,8 +98,8 @@ TEST_P(TransportTest, ProducerAsleepInAFullFifoIsWoken) {
   transport().release_fifo(&theirs);
 }
 
-// A producer with a small window (SO_SNDBUF) sleeps; the consumer, who knows the capacity only, takes
-// a little and the request with it. Its one ring must wake the sleeper.
+// A producer with a small window (SO_SNDBUF) sleeps; the consumer, who knows the capacity only,
+// takes a little and the request with it. Its one ring must wake the sleeper.
 TEST_P(TransportTest, RingForLittleRoomIsMeantForTheProducer) {
   FifoMapping mine, theirs;
   MakeFifo(16 * kCapacity, &mine, &theirs);

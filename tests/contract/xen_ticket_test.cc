@@ -52,16 +52,16 @@ TEST_F(XenTicketTest, SoundOneIsMappedAndTicketsOfAnotherShapeAreNot) {
   Ticket ticket;
   ASSERT_EQ(XenTransport().create_fifo(1 << 16, &mine, &ticket), 0);
   EXPECT_EQ(MapFifo(ticket), 0);
-  for (const auto& [word, value] : std::vector<std::pair<int, uint64_t>>{
-           {0, 1},                  // no such grant
-           {0, uint64_t{1} << 32},  // no grant reference
-           {0, ~uint64_t{0}},
-           {1, 0},
-           {1, 1},  // no data
-           {1, kMaxXenFifoPages + 1},
-           {1, ~uint64_t{0}},
-           {1, 5},                       // the header promises more
-           {2, ticket.words[2] ^ 1}}) {  // another FIFO's page
+  for (const auto& [word, value] :
+       std::vector<std::pair<int, uint64_t>>{{0, 1},                  // no such grant
+                                             {0, uint64_t{1} << 32},  // no grant reference
+                                             {0, ~uint64_t{0}},
+                                             {1, 0},
+                                             {1, 1},  // no data
+                                             {1, kMaxXenFifoPages + 1},
+                                             {1, ~uint64_t{0}},
+                                             {1, 5},  // the header promises more
+                                             {2, ticket.words[2] ^ 1}}) {  // another FIFO's page
     Ticket other = ticket;
     other.words[word] = value;
     EXPECT_LT(MapFifo(other), 0) << word << ' ' << value;
@@ -154,7 +154,8 @@ TEST_F(XenTicketTest, DoorbellIsMadeByOneEndAndBoundByTheOther) {
   ExpectNothingGranted();
 }
 
-// One page a domain for all channels; its place is not given to another while somebody counts there.
+// One page a domain for all channels; its place is not given to another while somebody counts
+// there.
 TEST_F(XenTicketTest, SleepersPageIsGrantedWhileADoorbellNeedsIt) {
   Doorbell first, second, later;
   Ticket ticket;
@@ -232,7 +233,8 @@ TEST_F(XenTicketTest, ByteOfAShareIsClearedWhenItEnds) {
   ASSERT_EQ(calls.share(kFakeDomid, 1, false, memory, &reference, &shared), 0);
   ASSERT_EQ(calls.clear_when_unshared(shared, 9), 0);
   ours[8] = ours[9] = ours[10] = 1;
-  ASSERT_EQ(calls.map(kFakeDomid, &reference, 1, false, const_cast<uint8_t*>(ours) + 4096, &mapping), 0);
+  ASSERT_EQ(
+      calls.map(kFakeDomid, &reference, 1, false, const_cast<uint8_t*>(ours) + 4096, &mapping), 0);
   calls.unshare(memory, 1, shared);
   EXPECT_EQ(ours[4096 + 8], 1);
   EXPECT_EQ(ours[4096 + 9], 0);

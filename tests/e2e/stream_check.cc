@@ -127,7 +127,8 @@ sockaddr_in AddressOf(const std::string& place) {
   address.sin_port = htons(
       static_cast<uint16_t>(atoi(place.c_str() + (colon == std::string::npos ? 0 : colon + 1))));
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  if (colon != std::string::npos) inet_pton(AF_INET, place.substr(0, colon).c_str(), &address.sin_addr);
+  if (colon != std::string::npos)
+    inet_pton(AF_INET, place.substr(0, colon).c_str(), &address.sin_addr);
   return address;
 }
 

@@ -13,7 +13,8 @@ enum { kRoute = 0x786C, kBothWays = 3, kUpgradeNow = 2 };
 static int Lives(int fd) {
   struct tcp_info info;
   socklen_t length = sizeof info;
-  return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0 && info.tcpi_state == TCP_ESTABLISHED;
+  return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0 &&
+         info.tcpi_state == TCP_ESTABLISHED;
 }
 
 static int Upgraded(int fd) {

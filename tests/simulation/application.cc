@@ -152,8 +152,8 @@ ssize_t World::KernelReceive(int e, size_t thread, size_t length, int flags) {
   return received;
 }
 
-// The program is told of a reset, where the residue is out of reach, or where the kernel's count leaves a
-// doubt and ours does as well.
+// The program is told of a reset, where the residue is out of reach, or where the kernel's count
+// leaves a doubt and ours does as well.
 void World::BreakInDoubt(int e) {
   const ReceiveStream& receive = At(e).receive;
   const bool counted = !receive.kernel_users.Any() && receive.tcp_position.load() < uint64_t{1}

@@ -7,8 +7,10 @@
 //   /local/domain/N/data/xenloop-move/    before N is moved, saved or suspended:
 //     prepare                             Dom0 (`xenloop quiesce`) "TOKEN"; removed when it is over
 //     ready                               the guest: "TOKEN", nothing of it is shared any more
-//     waiting                             any daemon: who has been told to let go and has not answered,
-//                                         "DOMID PID:PROGRAM, ...": a process here, and its peer's domain
+//     waiting                             any daemon: who has been told to let go and has not
+//     answered,
+//                                         "DOMID PID:PROGRAM, ...": a process here, and its peer's
+//                                         domain
 //
 // A guest can write below its own data/ and nowhere else here. INCARNATION: 16 hexadecimal digits,
 // drawn anew whenever a daemon starts, so that a peer which restarts is another peer.

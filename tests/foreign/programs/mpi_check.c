@@ -1,6 +1,6 @@
-// Messages of all sizes between MPI processes, each byte checked: two and two, all to all, collective,
-// many at once in an order of their own. Prints what was right; any wrong byte ends the run.
-// mpi_check [ROUNDS]: how many for a size.
+// Messages of all sizes between MPI processes, each byte checked: two and two, all to all,
+// collective, many at once in an order of their own. Prints what was right; any wrong byte ends the
+// run. mpi_check [ROUNDS]: how many for a size.
 #include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +10,9 @@ enum { kLargest = 3 << 20, kMany = 64 };
 
 static int rank, size, rounds = 300;
 
-static unsigned char ByteOf(unsigned seed, size_t at) { return (unsigned char)((seed * 2654435761u + at * 40503u) >> 7); }
+static unsigned char ByteOf(unsigned seed, size_t at) {
+  return (unsigned char)((seed * 2654435761u + at * 40503u) >> 7);
+}
 
 static void Fill(unsigned char* bytes, size_t length, unsigned seed) {
   for (size_t i = 0; i < length; ++i) bytes[i] = ByteOf(seed, i);
@@ -46,10 +48,12 @@ static void PingPong(unsigned char* out, unsigned char* in) {
 static void AllToAll(unsigned char* out, unsigned char* in) {
   for (int length = 1; length <= kLargest / size; length *= 7) {
     for (int round = 0; round < rounds / 30 + 1; ++round) {
-      for (int to = 0; to < size; ++to) Fill(out + (size_t)to * length, (size_t)length, (unsigned)(rank * 64 + to + round));
+      for (int to = 0; to < size; ++to)
+        Fill(out + (size_t)to * length, (size_t)length, (unsigned)(rank * 64 + to + round));
       MPI_Alltoall(out, length, MPI_BYTE, in, length, MPI_BYTE, MPI_COMM_WORLD);
       for (int from = 0; from < size; ++from)
-        Check(in + (size_t)from * length, (size_t)length, (unsigned)(from * 64 + rank + round), "all to all");
+        Check(in + (size_t)from * length, (size_t)length, (unsigned)(from * 64 + rank + round),
+              "all to all");
     }
     if (rank == 0) printf("all to all %d\n", length);
   }
@@ -79,14 +83,17 @@ static void ManyAtOnce(unsigned char* out, unsigned char* in) {
     const int to = (rank + distance) % size, from = (rank + size - distance) % size;
     for (int i = 0; i < kMany; ++i) {
       const int tag = kMany - 1 - i;
-      MPI_Irecv(in + (size_t)tag * length, (int)length, MPI_BYTE, from, tag, MPI_COMM_WORLD, &requests[i]);
+      MPI_Irecv(in + (size_t)tag * length, (int)length, MPI_BYTE, from, tag, MPI_COMM_WORLD,
+                &requests[i]);
     }
     for (int i = 0; i < kMany; ++i) {
       Fill(out + (size_t)i * length, length, (unsigned)(i + rank * 100));
-      MPI_Isend(out + (size_t)i * length, (int)length, MPI_BYTE, to, i, MPI_COMM_WORLD, &requests[kMany + i]);
+      MPI_Isend(out + (size_t)i * length, (int)length, MPI_BYTE, to, i, MPI_COMM_WORLD,
+                &requests[kMany + i]);
     }
     MPI_Waitall(2 * kMany, requests, statuses);
-    for (int i = 0; i < kMany; ++i) Check(in + (size_t)i * length, length, (unsigned)(i + from * 100), "many");
+    for (int i = 0; i < kMany; ++i)
+      Check(in + (size_t)i * length, length, (unsigned)(i + from * 100), "many");
   }
   if (rank == 0) puts("many at once");
 }

@@ -1,6 +1,6 @@
-// Notes between a program and the one that it becomes: what is left is found once, by the right pid;
-// what is old, torn, hostile or missing is no note, and a shared socket stays shared until it is said
-// otherwise.
+// Notes between a program and the one that it becomes: what is left is found once, by the right
+// pid; what is old, torn, hostile or missing is no note, and a shared socket stays shared until it
+// is said otherwise.
 #include "discovery/handover.h"
 
 #include <fcntl.h>
@@ -25,9 +25,7 @@ class HandoverTest : public testing::Test {
   }
   ~HandoverTest() override { std::filesystem::remove_all(base_); }
 
-  std::string File() const {
-    return base_ + "/xenloop-" + std::to_string(uid_) + "/handovers";
-  }
+  std::string File() const { return base_ + "/xenloop-" + std::to_string(uid_) + "/handovers"; }
   static Handover Note(int fd, uint64_t cookie, bool shared) {
     Handover note;
     note.cookie = cookie;

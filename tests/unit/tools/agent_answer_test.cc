@@ -50,9 +50,10 @@ TEST(AgentAnswer, WhatAProcessHasOfXenIsShown) {
        EndPacket()})));
   ASSERT_TRUE(snapshot.processes[0].xen.has_value());
   EXPECT_EQ(snapshot.processes[0].xen->domid, 2u);
-  EXPECT_THAT(SnapshotTable(snapshot, nullptr),
-              HasSubstr("redis-server (42) grants 66 of its 512 pages (the guest's limit: 1024) and "
-                        "has 1 event channel\n"));
+  EXPECT_THAT(
+      SnapshotTable(snapshot, nullptr),
+      HasSubstr("redis-server (42) grants 66 of its 512 pages (the guest's limit: 1024) and "
+                "has 1 event channel\n"));
   EXPECT_THAT(SnapshotJson(snapshot, false), HasSubstr("\"granted_pages\":66"));
   const ProcessReport without = DecodeStat(AnswerOf({ProcessPacket("x"), EndPacket()}));
   EXPECT_FALSE(without.xen.has_value());

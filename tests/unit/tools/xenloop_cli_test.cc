@@ -203,7 +203,8 @@ TEST_F(XenloopCliTest, DoctorExitStatusTellsProblems) {
 
 TEST_F(XenloopCliTest, HelpVersionAndWrongUsage) {
   EXPECT_THAT(Xenloop("--help").output, StartsWith("NAME\n    xenloop - "));
-  for (const char* command : {"run", "stat", "doctor", "off", "on", "leave", "arrive", "quiesce", "migrate"}) {
+  for (const char* command :
+       {"run", "stat", "doctor", "off", "on", "leave", "arrive", "quiesce", "migrate"}) {
     const ShellResult help = Xenloop(absl::StrCat(command, " --help"));
     EXPECT_EQ(help.exit_status, 0) << command;
     EXPECT_THAT(help.output, HasSubstr(absl::StrCat("xenloop ", command)));

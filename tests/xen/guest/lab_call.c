@@ -1,7 +1,7 @@
 // The other side of lab_shell.c, on the host: runs a script in a domain.
 //   lab_call PORT TOKEN_FILE SECONDS SCRIPT [INPUT_FILE]
-// Prints what the script prints, as it comes, and ends with its exit status; 125 if the domain cannot
-// be reached or does not answer in time.
+// Prints what the script prints, as it comes, and ends with its exit status; 125 if the domain
+// cannot be reached or does not answer in time.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -35,7 +35,8 @@ int main(int argc, char** argv) {
                                       .sin_port = htons((unsigned short)atoi(argv[1])),
                                       .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   if (connect(fd, (const struct sockaddr*)&address, sizeof address) != 0) return kUnreachable;
-  dprintf(fd, "%s %d %zu %lld\n%s", token, seconds, strlen(argv[4]), (long long)about.st_size, argv[4]);
+  dprintf(fd, "%s %d %zu %lld\n%s", token, seconds, strlen(argv[4]), (long long)about.st_size,
+          argv[4]);
   for (off_t done = 0; done < about.st_size;) {
     if (sendfile(fd, input, &done, (size_t)(about.st_size - done)) <= 0) return kUnreachable;
   }

@@ -1,5 +1,5 @@
-// The lab's way into a domain: one TCP connection is one shell script. Static and without a library,
-// so that it runs in the smallest image.
+// The lab's way into a domain: one TCP connection is one shell script. Static and without a
+// library, so that it runs in the smallest image.
 //
 //   request   "TOKEN SECONDS SCRIPT_BYTES INPUT_BYTES\n" script input
 //   answer    what the script prints, then "\nLAB-EXIT status\n"

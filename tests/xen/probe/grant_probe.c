@@ -1,5 +1,5 @@
-// Are grants and event channels between two guests what we take them for? One end grants a page, the
-// other maps it; a counter goes back and forth, each step announced by an event.
+// Are grants and event channels between two guests what we take them for? One end grants a page,
+// the other maps it; a counter goes back and forth, each step announced by an event.
 //   grant_probe owner PEER_DOMID      prints "REF PORT" and serves
 //   grant_probe mapper PEER_DOMID REF PORT
 #include <poll.h>

@@ -1,12 +1,14 @@
-// Load for the pages about moves: one server, one client, a connection of each kind between them. Every
-// byte is a function of its position and is checked where it arrives. Knows nothing of the library.
+// Load for the pages about moves: one server, one client, a connection of each kind between them.
+// Every byte is a function of its position and is checked where it arrives. Knows nothing of the
+// library.
 //
 //   moving_load serve PORT
 //   moving_load client ADDRESS PORT   until SIGTERM; then every account is settled: "all right", or
 //                                     what was wrong, and status 1 (2: a connection was reset)
 //
-// Kinds: b echoes, blocking; e echoes, epoll at both ends; i echoes, then idle; f fills what lies between
-// and is read only after the release; h is shut down by the client and sent to by the server until then.
+// Kinds: b echoes, blocking; e echoes, epoll at both ends; i echoes, then idle; f fills what lies
+// between and is read only after the release; h is shut down by the client and sent to by the
+// server until then.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -27,8 +29,8 @@
 namespace {
 
 constexpr size_t kChunk = 16384;
-constexpr int kWarm = 200;                  // exchanges: enough to be upgraded
-constexpr uint64_t kFullBytes = 8u << 20;   // more than FIFO and TCP hold together
+constexpr int kWarm = 200;                 // exchanges: enough to be upgraded
+constexpr uint64_t kFullBytes = 8u << 20;  // more than FIFO and TCP hold together
 std::atomic<bool> stopping{false}, released{false}, wrong{false};
 std::atomic<long> exchanges{0};
 
@@ -202,7 +204,8 @@ int main(int argc, char** argv) {
     sockaddr_in here{};
     here.sin_family = AF_INET;
     here.sin_port = htons(static_cast<uint16_t>(atoi(argv[2])));
-    if (bind(listener, reinterpret_cast<sockaddr*>(&here), sizeof here) != 0 || listen(listener, 64) != 0)
+    if (bind(listener, reinterpret_cast<sockaddr*>(&here), sizeof here) != 0 ||
+        listen(listener, 64) != 0)
       Die("serve", "listen");
     for (;;) {
       const int fd = accept(listener, nullptr, nullptr);

@@ -1,6 +1,6 @@
-// Our transport at one end, Xen's own libraries at the other: that both speak the same protocol with
-// the kernel and Xen. One end produces kTotal bytes and waits for room, the other consumes them and
-// waits for data; every byte is checked.
+// Our transport at one end, Xen's own libraries at the other: that both speak the same protocol
+// with the kernel and Xen. One end produces kTotal bytes and waits for room, the other consumes
+// them and waits for data; every byte is checked.
 //
 //   pair_probe ours-produce PEER            prints a ticket: REFERENCE PAGES IDENTITY PORT
 //   pair_probe library-consume PEER TICKET

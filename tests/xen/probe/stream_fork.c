@@ -1,7 +1,7 @@
 // A connection between two guests, used across fork and exec. One end answers ("serve PORT"); the
-// other ("fork ADDRESS PORT", "exec ADDRESS PORT") exchanges numbered messages until the library has
-// had time to take the connection over, forks (or execs itself), and goes on in the child, then in
-// the parent. Every message is checked at both ends.
+// other ("fork ADDRESS PORT", "exec ADDRESS PORT") exchanges numbered messages until the library
+// has had time to take the connection over, forks (or execs itself), and goes on in the child, then
+// in the parent. Every message is checked at both ends.
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -21,7 +21,8 @@ static void Die(const char* what) {
 static void All(int fd, void* buffer, size_t length, int out) {
   for (size_t done = 0; done < length;) {
     char* at = (char*)buffer + done;
-    const ssize_t n = out ? send(fd, at, length - done, MSG_NOSIGNAL) : recv(fd, at, length - done, 0);
+    const ssize_t n =
+        out ? send(fd, at, length - done, MSG_NOSIGNAL) : recv(fd, at, length - done, 0);
     if (n <= 0) Die(out ? "send" : "recv");
     done += (size_t)n;
   }

@@ -35,7 +35,7 @@ bool IsFor(const Handover& note, pid_t pid) {
 }
 
 int Open(const char* base, uid_t uid, int flags) {
-  const char* reason = nullptr;
+  Reason reason = Reason::kNone;
   return OpenRuntimeFile(base, uid, "handovers", flags, 0600, &reason);
 }
 
@@ -72,7 +72,7 @@ int WriteEntry(int fd, pid_t pid, size_t index, Handover note) {
 
 int LeaveHandovers(const char* base, uid_t uid, pid_t pid, Handover* notes, size_t count) {
   if (!sys::MayWriteFileOf(kBuckets * sizeof(Bucket))) return -EFBIG;
-  const char* reason = nullptr;
+  Reason reason = Reason::kNone;
   if (const int error = MakeRuntimeDirectory(base, uid, &reason)) return error;
   const int fd = Open(base, uid, O_RDWR | O_CREAT);
   if (fd < 0) return fd;

@@ -29,10 +29,10 @@ off_t OffsetOf(uint64_t hash) {
 
 }  // namespace
 
-int Registry::Open(const char* base, uid_t uid, const char** reason) {
+int Registry::Open(const char* base, uid_t uid, Reason* reason) {
   Close();
   if (strlen(base) >= sizeof base_) {
-    *reason = "runtime directory's name is too long";
+    *reason = Reason::kDirectoryName;
     return -ENAMETOOLONG;
   }
   strcpy(base_, base);
@@ -71,7 +71,7 @@ int Registry::Publish(uint64_t hash, uint64_t agent_id) {
 size_t Registry::Lookup(uid_t uid, uint64_t hash, uint64_t* out, size_t capacity) {
   int fd = hints_fd_;
   if (uid != uid_ || fd < 0) {
-    const char* reason = nullptr;
+    Reason reason = Reason::kNone;
     fd = OpenRuntimeFile(base_, uid, "hints", O_RDONLY, 0, &reason);
     if (fd < 0) return 0;
   }

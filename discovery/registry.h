@@ -16,12 +16,14 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "discovery/protocol/reasons.h"
+
 namespace xenloop {
 
 class Registry {
  public:
   // Opens (making it if need be) this user's directory below `base`. 0, or -errno with *reason set.
-  int Open(const char* base, uid_t uid, const char** reason);
+  int Open(const char* base, uid_t uid, Reason* reason);
   void Close();
   bool is_open() const { return hints_fd_ >= 0; }
   // For an owner that keeps its descriptors at numbers of its own choice.

@@ -13,7 +13,7 @@ namespace xenloop {
 namespace {
 
 // `fd` if it is of that kind and of that user alone; else closed and -EPERM.
-int Trusted(long fd, uid_t uid, mode_t kind, const char* otherwise, const char** reason) {
+int Trusted(long fd, uid_t uid, mode_t kind, Reason otherwise, Reason* reason) {
   struct stat status;
   if (sys::Call(SYS_fstat, fd, sys::Word(&status)) == 0 && (status.st_mode & S_IFMT) == kind &&
       status.st_uid == uid && (status.st_mode & 022) == 0 &&
@@ -47,38 +47,37 @@ bool RuntimePath(const char* base, uid_t uid, const char* name, char (&path)[160
   return true;
 }
 
-int MakeRuntimeDirectory(const char* base, uid_t uid, const char** reason) {
+int MakeRuntimeDirectory(const char* base, uid_t uid, Reason* reason) {
   char path[160];
   const long made = RuntimePath(base, uid, "", path)
                         ? sys::Call(SYS_mkdirat, AT_FDCWD, sys::Word(path), 0755)
                         : -ENAMETOOLONG;
   if (made == 0 || made == -EEXIST) return 0;
-  *reason = "runtime directory cannot be made";
+  *reason = Reason::kDirectoryNotMade;
   return static_cast<int>(made);
 }
 
 int OpenRuntimeFile(const char* base, uid_t uid, const char* name, int flags, unsigned mode,
-                    const char** reason) {
+                    Reason* reason) {
   char path[160];
   long fd = RuntimePath(base, uid, "", path)
                 ? sys::MakeDescriptor(SYS_openat, AT_FDCWD, sys::Word(path),
                                       O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
                 : -ENAMETOOLONG;
   if (fd < 0) {
-    *reason = "runtime directory cannot be opened";
+    *reason = Reason::kDirectoryNotOpened;
     return static_cast<int>(fd);
   }
-  const int directory =
-      Trusted(fd, uid, S_IFDIR, "runtime directory belongs to somebody else", reason);
+  const int directory = Trusted(fd, uid, S_IFDIR, Reason::kDirectoryNotOurs, reason);
   if (directory < 0) return directory;
   fd = sys::MakeDescriptor(SYS_openat, directory, sys::Word(name),
                            flags | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, mode);
   sys::Close(directory);
   if (fd < 0) {
-    *reason = "hints file cannot be opened";
+    *reason = Reason::kHintsNotOpened;
     return static_cast<int>(fd);
   }
-  return Trusted(fd, uid, S_IFREG, "hints file is not ours", reason);
+  return Trusted(fd, uid, S_IFREG, Reason::kHintsNotOurs, reason);
 }
 
 }  // namespace xenloop

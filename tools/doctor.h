@@ -93,8 +93,9 @@ void CheckExecutable(const std::string& path, const std::string& name, uid_t uid
 
 // doctor_process.cc
 void CheckProcess(const DoctorPlaces& places, pid_t pid, Findings* findings);
-// What a reason that an agent gives means and what to do about it; empty if there is nothing to do.
-std::string RemedyForReason(absl::string_view reason);
+// What to do about a reason that an agent gives in these words; empty if only another version of
+// the library knows it.
+std::string RemedyForReason(const std::string& words);
 
 // `subject` is empty, a program or a pid. Exit status 0 if all is fine, 1 if there is a problem.
 int RunDoctor(const std::string& subject, const DoctorPlaces& places);

@@ -24,6 +24,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "discovery/protocol/reasons.h"
 #include "tools/config_check.h"
 #include "tools/doctor.h"
 #include "tools/elf_file.h"
@@ -201,11 +202,11 @@ void CheckSettings(const std::vector<std::string>& environment, const ConfigFile
 void CheckRules(const ConfigFile& config, const std::string& config_path,
                 const ProgramSurroundings& program, Findings* findings) {
   if (config.rules.problem != nullptr) return;  // said already
-  const auto forbidden = [&](const char* rule) {
-    if (rule == nullptr) return;
-    findings->Problem(absl::StrCat("not accelerated by a rule of ", config_path, ": ", rule),
-                      "nothing, or change `programs`, `except_programs`, `users` or "
-                      "`except_users` there, and restart the program");
+  const auto forbidden = [&](Reason rule) {
+    if (rule == Reason::kNone) return;
+    findings->Problem(
+        absl::StrCat("not accelerated by a rule of ", config_path, ": ", ReasonText(rule)),
+        ReasonRemedy(rule));
   };
   if (!program.executable.empty())
     forbidden(RuleAgainstProgram(config.rules, program.executable.c_str()));

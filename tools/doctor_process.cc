@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "discovery/protocol/reasons.h"
 #include "tools/doctor.h"
 #include "tools/environment.h"
 #include "tools/library_path.h"
@@ -132,6 +133,13 @@ void ExplainAbsence(const DoctorPlaces& places, const Process& process, Findings
   }
 }
 
+// "splice (for good)"; a reason that only another version knows stands alone.
+std::string ReasonAndDuration(const std::string& words) {
+  if (words.empty()) return "no reason given";
+  const Reason reason = ReasonWithText(words.c_str());
+  return reason == Reason::kNone ? words : absl::StrCat(words, " (", ReasonUntil(reason), ")");
+}
+
 void ExplainStreams(const ProcessReport& report, const Process& process, Findings* findings) {
   findings->Fine(absl::StrCat("its agent answers (version ", report.version, "): ",
                               Counted(report.connections, "connection"), ", ", report.upgraded,
@@ -143,9 +151,9 @@ void ExplainStreams(const ProcessReport& report, const Process& process, Finding
       findings->Fine(absl::StrCat(title, ": both directions through shared memory"));
       continue;
     }
-    const std::string reason = stream.reason.empty() ? "no reason given" : stream.reason;
     const char* what = stream.IsAccelerated() ? ": one direction by TCP: " : ": by TCP: ";
-    findings->Note(absl::StrCat(title, what, reason), RemedyForReason(stream.reason));
+    findings->Note(absl::StrCat(title, what, ReasonAndDuration(stream.reason)),
+                   RemedyForReason(stream.reason));
   }
   for (const auto& [reason, count] : report.fallbacks) {
     findings->Note(
@@ -234,46 +242,8 @@ std::optional<Process> LookAt(const DoctorPlaces& places, pid_t pid, Findings* f
 
 }  // namespace
 
-std::string RemedyForReason(absl::string_view reason) {
-  struct Advice {
-    const char* part;  // of the reason
-    const char* remedy;
-  };
-  static constexpr Advice kAdvice[] = {
-      {"not hot", "nothing: it is offered to the peer once it has carried some traffic"},
-      {"waiting for the peer", "nothing: the peer offers when its end has carried some traffic"},
-      {"no library", "start the program at the other end with `xenloop run`, too"},
-      {"excluded by configuration", "nothing, or change the rules of /etc/xenloop.conf"},
-      {"another user",
-       "run both ends as the same user or as services (user ids below 1000), or allow it where "
-       "users trust each other: other_users = on"},
-      {"configuration", "see XENLOOP, XENLOOP_OFFERS and /etc/xenloop.conf"},
-      {"switched off", "xenloop on"},
-      {"network namespace",
-       "on this machine: give both ends the same XENLOOP_RUNTIME_DIR (a "
-       "shared directory)"},
-      {"runtime directory", "see what is said about the runtime directory above"},
-      {"hints file", "see what is said about the runtime directory above"},
-      {"registry", "look whether the file system of the runtime directory is full"},
-      {"out of memory or descriptors", "raise `ulimit -n` and the memory limit of the peer"},
-      {"no descriptors", "raise `ulimit -n`, or LimitNOFILE= in the systemd unit"},
-      {"memory", "look at the memory limits of the program (cgroup, ulimit -v)"},
-      {"agent does not", "look whether the peer is stopped or has no CPU"},
-      {"switch_every", "remove XENLOOP_SWITCH_EVERY: it is for tests"},
-      {"splice", "nothing: the program asked for a call that only the kernel can serve"},
-      {"sendfile", "nothing: the program asked for a call that only the kernel can serve"},
-      {"unusual flags", "nothing: the program asked for a call that only the kernel can serve"},
-      {"urgent data", "nothing: the program asked for a call that only the kernel can serve"},
-      {"EPOLLEXCLUSIVE", "nothing: this way of waiting is the kernel's alone"},
-      {"inherited", "nothing, or start that program with the library as well"},
-      {"another process", "nothing: the descriptor is shared with a process we do not know"},
-      {"forked process", "nothing: two processes share the connection"},
-      {"standard input", "nothing: libc reads and writes such a socket where we do not see it"},
-  };
-  for (const Advice& advice : kAdvice) {
-    if (absl::StrContains(reason, advice.part)) return advice.remedy;
-  }
-  return "";
+std::string RemedyForReason(const std::string& words) {
+  return ReasonRemedy(ReasonWithText(words.c_str()));
 }
 
 void CheckProcess(const DoctorPlaces& places, pid_t pid, Findings* findings) {

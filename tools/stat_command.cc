@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "discovery/protocol/reasons.h"
 #include "tools/text_output.h"
 
 namespace xenloop::tools {
@@ -69,7 +70,8 @@ json StreamJson(const StreamReport& stream) {
           {"fifo_received", stream.fifo_received},
           {"upgrades", stream.upgrades},
           {"fallbacks", stream.fallbacks},
-          {"reason", stream.reason}};
+          {"reason", stream.reason},
+          {"until", ReasonUntil(ReasonWithText(stream.reason.c_str()))}};
 }
 
 }  // namespace

@@ -37,6 +37,7 @@
 
 #include <cstdint>
 
+#include "discovery/protocol/reasons.h"
 #include "discovery/protocol/tuple.h"
 
 namespace xenloop {
@@ -58,7 +59,7 @@ enum class ControlType : uint32_t {
   kStands
 };
 
-// Why an offer is refused, in words that `xenloop stat` shows at the other end.
+// Why an offer is refused: the number that is sent. What the other end shows is ReasonOfRefusal.
 enum class RefusalReason : uint32_t {
   kUnknownConnection,  // not (yet) published by the receiver: try again later
   kByConfiguration,
@@ -91,26 +92,26 @@ struct ControlMessage {
 static_assert(sizeof(Tuple) == 36);
 static_assert(sizeof(ControlMessage) == 128);
 
-inline const char* RefusalText(uint32_t refusal) {
+inline Reason ReasonOfRefusal(uint32_t refusal) {
   switch (static_cast<RefusalReason>(refusal)) {
     case RefusalReason::kUnknownConnection:
-      return "peer has not published the connection yet";
+      return Reason::kNotPublished;
     case RefusalReason::kByConfiguration:
-      return "offers refused by configuration";
+      return Reason::kOffersRefused;
     case RefusalReason::kNotAllowed:
-      return "peer belongs to another user";
+      return Reason::kOtherUser;
     case RefusalReason::kBusy:
-      return "peer cannot accelerate this connection";
+      return Reason::kPeerCannot;
     case RefusalReason::kNotFound:
-      return "peer guest: no library there, or the connection is not hot";
+      return Reason::kNoPeerInGuest;
     case RefusalReason::kMoving:
-      return "a guest is about to move";
+      return Reason::kGuestMoves;
     case RefusalReason::kSuspended:
-      return "the guest was suspended without notice";
+      return Reason::kSuspended;
     case RefusalReason::kNoResources:
-      return "peer is out of memory or descriptors";
+      return Reason::kPeerOutOfResources;
     default:
-      return "refused by the peer";
+      return Reason::kRefused;
   }
 }
 

@@ -17,7 +17,7 @@ extern "C" int __vasprintf_chk(char** text, int flag, const char* format, va_lis
 
 namespace {
 
-void LeaveToTcp(int fd, const char* reason) {
+void LeaveToTcp(int fd, Reason reason) {
   if (FindSide(fd) != nullptr) FallBackToTcp(fd, reason, true);
 }
 
@@ -62,13 +62,13 @@ void BeforeStreamClose(FILE* stream) {
 
 template <class ControlBlock>
 void LeaveToAio(const ControlBlock* control) {
-  if (control != nullptr) LeaveToTcp(control->aio_fildes, "asynchronous I/O");
+  if (control != nullptr) LeaveToTcp(control->aio_fildes, Reason::kAsynchronousIo);
 }
 
 }  // namespace
 
 XENLOOP_EXPORT ssize_t sendfile(int out_fd, int in_fd, off_t* offset, size_t count) {
-  LeaveToTcp(in_fd, "sendfile from the socket");
+  LeaveToTcp(in_fd, Reason::kSendfileFrom);
   return SendByOr(
       out_fd, [=](Side* side) { return SendFile(out_fd, side, in_fd, offset, count); },
       [=] { return real::sendfile(out_fd, in_fd, offset, count); });
@@ -77,8 +77,8 @@ XENLOOP_ALIAS(sendfile64, sendfile);
 
 XENLOOP_EXPORT ssize_t splice(int in_fd, off64_t* in_offset, int out_fd, off64_t* out_offset,
                               size_t length, unsigned flags) {
-  LeaveToTcp(in_fd, "splice");
-  LeaveToTcp(out_fd, "splice");
+  LeaveToTcp(in_fd, Reason::kSplice);
+  LeaveToTcp(out_fd, Reason::kSplice);
   return real::splice(in_fd, in_offset, out_fd, out_offset, length, flags);
 }
 
@@ -109,7 +109,7 @@ XENLOOP_EXPORT int __dprintf_chk(int fd, int flag, const char* format, ...) {
 }
 
 XENLOOP_EXPORT FILE* fdopen(int fd, const char* mode) {
-  LeaveToTcp(fd, "stdio on the socket");
+  LeaveToTcp(fd, Reason::kStdio);
   return real::fdopen(fd, mode);
 }
 XENLOOP_ALIAS(_IO_fdopen, fdopen);

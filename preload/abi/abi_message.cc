@@ -26,7 +26,7 @@ void GiveUpPassedSockets(const msghdr* message) {
       int passed;
       memcpy(&passed, CMSG_DATA(part) + i * sizeof(int), sizeof(int));
       if (FindSide(passed) != nullptr) {
-        FallBackToTcp(passed, "descriptor passed to another process", true);
+        FallBackToTcp(passed, Reason::kPassed, true);
       }
     }
   }
@@ -112,7 +112,7 @@ XENLOOP_EXPORT ssize_t sendmsg(int fd, const msghdr* message, int flags) {
   }
   if (!HasBytes(message)) return kernel();
   if (message->msg_control != nullptr && message->msg_controllen != 0) {
-    FallBackToTcp(fd, "ancillary data", false);
+    FallBackToTcp(fd, Reason::kAncillaryData, false);
   }
   return SendOr(fd, message->msg_iov, message->msg_iovlen, flags, kernel);
 }

@@ -205,7 +205,7 @@ XENLOOP_EXPORT long syscall(long number, ...) {
     case SYS_io_uring_setup: {
       const long ring = kernel();
       const KeepErrno keep_errno;
-      if (ring >= 0) Bypassed("io_uring");
+      if (ring >= 0) Bypassed(Reason::kIoUring);
       return ring;
     }
 

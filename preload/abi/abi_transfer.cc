@@ -22,7 +22,7 @@ bool IsTransfer(const iovec* iov, int iov_count) {
 // back to TCP first.
 int MessageFlags(int fd, int flags) {
   if ((flags & ~(kMeaningless | RWF_NOWAIT)) != 0 && FindSide(fd) != nullptr) {
-    FallBackToTcp(fd, "unknown flags of preadv2 or pwritev2", false);
+    FallBackToTcp(fd, Reason::kVectorFlags, false);
   }
   return (flags & RWF_NOWAIT) != 0 ? MSG_DONTWAIT : 0;
 }

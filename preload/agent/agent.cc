@@ -52,7 +52,7 @@ int Sooner(int a, int b) { return a < 0 || (b >= 0 && b < a) ? b : a; }
 
 }  // namespace
 
-const char* start_failure = nullptr;
+std::atomic<Reason> start_failure{Reason::kNone};
 
 void CloseRegistry() {
   if (agent.registry.is_open()) FdTable::Clear(agent.registry.descriptor());
@@ -62,8 +62,8 @@ void CloseRegistry() {
 namespace {
 
 // Every stream goes back to TCP, and nobody reaches us any more; what streams still owe is served.
-void GiveUpAgent(const char* reason) {
-  start_failure = reason;
+void GiveUpAgent(Reason reason) {
+  start_failure.store(reason, std::memory_order_relaxed);
   agent_shared.started.store(kAgentFailed, std::memory_order_release);
   ClosePrivate(agent.listen_fd);
   agent.listen_fd = -1;
@@ -85,10 +85,11 @@ void* AgentMain(void*) {
     // made for the old user (a listener that speaks in its name, its hints) must not stay in the
     // hands of a program that has given it up.
     if (agent.listen_fd >= 0 && static_cast<uint32_t>(sys::Call(SYS_geteuid)) != agent.uid)
-      GiveUpAgent("the program has changed its user");
+      GiveUpAgent(Reason::kUserChanged);
     if (n < 0 && n != -EINTR) {
       // Somebody closed our descriptors behind our back: every stream goes back to TCP, and we end.
-      FallBackEverything("the program closed our descriptors");
+      start_failure.store(Reason::kDescriptorsClosed, std::memory_order_relaxed);
+      FallBackEverything(Reason::kDescriptorsClosed);
       agent_shared.started.store(kAgentFailed, std::memory_order_release);
       return nullptr;
     }
@@ -157,12 +158,13 @@ int OpenListener() {
   return static_cast<int>(fd);
 }
 
-// Everything the agent needs but its thread. Null, or why not.
-const char* Prepare() {
-  const char* reason = nullptr;
+// Everything the agent needs but its thread. kNone, or why not.
+Reason Prepare() {
+  Reason reason = Reason::kNone;
   agent.uid = static_cast<uint32_t>(sys::Call(SYS_geteuid));
   agent.id = RandomNumber();
-  if (const char* rule = RuleAgainstUser(GetConfig().rules, agent.uid)) return rule;
+  const Reason rule = RuleAgainstUser(GetConfig().rules, agent.uid);
+  if (rule != Reason::kNone) return rule;
   if (agent.registry.Open(GetConfig().runtime_dir, agent.uid, &reason) != 0) return reason;
   agent.registry.MoveDescriptor(MakePrivate(agent.registry.descriptor()));
   if (agent.sides == nullptr) {
@@ -171,32 +173,32 @@ const char* Prepare() {
     const long memory =
         sys::Call(SYS_mmap, 0, kSidesBytes + kChannelsBytes + sizeof(Doorbell) * kMaxChannels,
                   PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory < 0 && memory > -4096) return "out of memory";
+    if (memory < 0 && memory > -4096) return Reason::kAgentNoMemory;
     agent.sides = reinterpret_cast<AgentSide*>(memory);
     agent.channels.first = reinterpret_cast<Channel*>(memory + kSidesBytes);
     agent_shared.peers = reinterpret_cast<Doorbell*>(memory + kSidesBytes + kChannelsBytes);
     for (Channel& channel : agent.channels) Renew(channel);
   }
-  const char* const no_descriptors = "no descriptors left";
   agent.epoll_fd =
       MakePrivate(static_cast<int>(sys::MakeDescriptor(SYS_epoll_create1, EPOLL_CLOEXEC)));
-  if (agent.epoll_fd < 0) return no_descriptors;
+  if (agent.epoll_fd < 0) return Reason::kAgentNoDescriptors;
   const int poke = MakePrivate(
       static_cast<int>(sys::MakeDescriptor(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK)));
-  if (poke < 0) return no_descriptors;
+  if (poke < 0) return Reason::kAgentNoDescriptors;
   agent_shared.poke_fd.store(poke, std::memory_order_release);
   agent.listen_fd = MakePrivate(OpenListener());
-  if (agent.listen_fd < 0) return "agent's socket cannot be bound";
+  if (agent.listen_fd < 0) return Reason::kAgentNoSocket;
   Ticket ticket;
-  if (LocalTransport().create_doorbell(&agent_shared.doorbell, &ticket) != 0) return no_descriptors;
+  if (LocalTransport().create_doorbell(&agent_shared.doorbell, &ticket) != 0)
+    return Reason::kAgentNoDescriptors;
   const int bell = MakePrivate(ticket.fds[0]);
   const int page = MakePrivate(ticket.fds[1]);
-  if (bell < 0 || page < 0) return no_descriptors;
+  if (bell < 0 || page < 0) return Reason::kAgentNoDescriptors;
   agent_shared.doorbell.fd = bell;
   agent_page_fd = page;
   Watch(poke, WatchKind::kPoke, 0, 0, EPOLLIN, false);
   Watch(agent.listen_fd, WatchKind::kListener, 0, 0, EPOLLIN | EPOLLET, false);
-  return nullptr;
+  return Reason::kNone;
 }
 
 void Unprepare() {
@@ -219,8 +221,8 @@ bool EnsureAgent() {
   if (!agent_shared.started.compare_exchange_strong(state, 1, std::memory_order_acq_rel))
     return state == 1 || state == 2;
   sys::SignalsBlocked blocked;  // the thread inherits this mask for good
-  start_failure = Prepare();
-  if (start_failure == nullptr) {
+  Reason failure = Prepare();
+  if (failure == Reason::kNone) {
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, kStackBytes);
@@ -229,26 +231,27 @@ bool EnsureAgent() {
     agent_shared.tid.store(0, std::memory_order_relaxed);
     agent_shared.started.store(2, std::memory_order_release);
     if (pthread_create(&thread, &attributes, AgentMain, nullptr) != 0)
-      start_failure = "no thread can be made";
+      failure = Reason::kAgentNoThread;
     pthread_attr_destroy(&attributes);
   }
-  if (start_failure == nullptr) return true;
+  if (failure == Reason::kNone) return true;
   Unprepare();
+  start_failure.store(failure, std::memory_order_relaxed);
   agent_shared.started.store(kAgentFailed, std::memory_order_release);
-  Log("agent not started: %s", start_failure);
+  Log("agent not started: %s", ReasonText(failure));
   return false;
 }
 
-const char* OpenRealmAnew() {
-  if (!GetConfig().realm) return nullptr;
-  const char* reason = nullptr;
+Reason OpenRealmAnew() {
+  if (!GetConfig().realm) return Reason::kNone;
+  Reason reason = Reason::kNone;
   Registry fresh;
   if (fresh.Open(GetConfig().runtime_dir, agent.uid, &reason) != 0) return reason;
   agent.id = RandomNumber();  // our name of an earlier stay may still be there, and hints with it
   const int listener = MakePrivate(OpenListener());
   if (listener < 0) {
     fresh.Close();
-    return "agent's socket cannot be bound";
+    return Reason::kAgentNoSocket;
   }
   CloseRegistry();
   agent.registry = fresh;
@@ -256,7 +259,7 @@ const char* OpenRealmAnew() {
   ClosePrivate(agent.listen_fd);
   agent.listen_fd = listener;
   Watch(agent.listen_fd, WatchKind::kListener, 0, 0, EPOLLIN | EPOLLET, false);
-  return nullptr;
+  return Reason::kNone;
 }
 
 uint64_t NetnsCookieOf(int fd) {
@@ -282,7 +285,8 @@ int Watch(int fd, WatchKind kind, uint32_t index, uint32_t generation, uint32_t 
 void AgentMovePrivate(int fd) {
   // Rare (dup2 onto a number of ours): rather than move a descriptor that a sleeping thread may
   // use, give up sharing.
-  FallBackEverything("the program wanted the number of our descriptor");
+  start_failure.store(Reason::kDescriptorWanted, std::memory_order_relaxed);
+  FallBackEverything(Reason::kDescriptorWanted);
   FdTable::Clear(fd);
   agent_shared.started.store(kAgentFailed, std::memory_order_release);
 }

@@ -11,8 +11,6 @@
 
 namespace xenloop {
 
-inline constexpr const char* kSharedByProcesses = "shared with another process";
-
 // Asks for an upgrade of this side, soon. Starts the agent if need be. Cheap when repeated.
 void WantUpgrade(Side* side);
 // Before a fork that libc does not see: the child has libc's record of our thread, and setuid() and

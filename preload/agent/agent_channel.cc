@@ -225,7 +225,7 @@ bool HandlePacket(uint32_t index, const ControlMessage& message, Ticket* ticket)
       NoticeSuspension(channel);
       return true;
     }
-    LeavePeer(index, RefusalText(message.refusal));
+    LeavePeer(index, ReasonOfRefusal(message.refusal));
     return true;
   }
   if (message.type == ControlType::kWhere) return OnWhere(index, message);

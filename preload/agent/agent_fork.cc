@@ -68,7 +68,7 @@ void AgentBeforeFork() {
     if (side->attached.load(std::memory_order_acquire) == 0 || !side->send.fifo.foreign ||
         !IsOurs(side))
       return;
-    FallBack(fd, side, "fork: a child cannot reach another guest's memory");
+    FallBack(fd, side, Reason::kForkOnXen);
     // What has not come by TCP by now is on its way there; a child must not look for it elsewhere.
     LockScope scope(side->receive.lock, CurrentTid());
     side->receive.DropResidue();

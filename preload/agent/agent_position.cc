@@ -25,7 +25,6 @@ namespace {
 // itself while it knows the question.
 constexpr uint64_t kAskAgainNs = 2000000000;
 constexpr uint64_t kPatienceNs = 30000000000;
-constexpr const char* kReason = "the peer's guest was suspended without notice";
 
 uint64_t ask_at_ns = 0;  // 0: nothing is asked
 
@@ -139,7 +138,7 @@ bool OnWhere(uint32_t index, const ControlMessage& message) {
   Side* const side = SideAt(slot);
   if (note.stage == Stage::kAttached && note.theirs.fifo.header->identity == identity) {
     // Whoever knows this has lost it. We may not have been told yet.
-    FallBack(side->fd.load(std::memory_order_acquire), side, kReason);
+    FallBack(side->fd.load(std::memory_order_acquire), side, Reason::kPeerSuspended);
     ServiceSide(slot);
   }
   ControlMessage answer;

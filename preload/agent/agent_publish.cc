@@ -69,27 +69,28 @@ uint32_t FindPublished(const Tuple& tuple) {
   return kMaxSides;
 }
 
-const char* Probe(int fd, Side* side, Tuple* tuple) {
+Reason Probe(int fd, Side* side, Tuple* tuple) {
   tcp_info info;
-  if (TcpInfoOf(fd, &info) != 0) return "not a TCP socket";
-  if (info.tcpi_state != SocketShadow::kTcpEstablished) return "connection is not established";
+  if (TcpInfoOf(fd, &info) != 0) return Reason::kNotTcp;
+  if (info.tcpi_state != SocketShadow::kTcpEstablished) return Reason::kNotEstablished;
   // A program that has changed its namespace may hold two connections with the same addresses.
-  if (NetnsCookieOf(fd) != agent.netns_cookie) return "socket of another network namespace";
+  if (NetnsCookieOf(fd) != agent.netns_cookie) return Reason::kOtherNamespace;
   sockaddr_storage name = {};
   socklen_t length = sizeof name;
   if (sys::Call(SYS_getsockname, fd, reinterpret_cast<long>(&name),
                 reinterpret_cast<long>(&length)) != 0 ||
       !ToEndpoint(name, &tuple->local)) {
-    return "unknown address family";
+    return Reason::kUnknownFamily;
   }
   length = sizeof name;
   if (sys::Call(SYS_getpeername, fd, reinterpret_cast<long>(&name),
                 reinterpret_cast<long>(&length)) != 0 ||
       !ToEndpoint(name, &tuple->peer)) {
-    return "unknown address family";
+    return Reason::kUnknownFamily;
   }
-  if (SameEndpoint(tuple->local, tuple->peer)) return "connected to itself";
-  if (const char* rule = RuleAgainstConnection(GetConfig().rules, *tuple)) return rule;
+  if (SameEndpoint(tuple->local, tuple->peer)) return Reason::kSelfConnected;
+  const Reason rule = RuleAgainstConnection(GetConfig().rules, *tuple);
+  if (rule != Reason::kNone) return rule;
   const long flags = sys::Call(SYS_fcntl, fd, F_GETFL);
   int low_water = 1;
   Option(fd, SOL_SOCKET, SO_RCVLOWAT, &low_water, sizeof low_water);
@@ -101,9 +102,9 @@ const char* Probe(int fd, Side* side, Tuple* tuple) {
                                 std::memory_order_relaxed);
   side->receive_timeout_us.store(TimeoutUs(fd, SO_RCVTIMEO), std::memory_order_relaxed);
   side->send_timeout_us.store(TimeoutUs(fd, SO_SNDTIMEO), std::memory_order_relaxed);
-  if (flags >= 0 && (flags & O_ASYNC) != 0) return "O_ASYNC is set";
-  if (IsStandardStream(side)) return kStandardStream;
-  return nullptr;
+  if (flags >= 0 && (flags & O_ASYNC) != 0) return Reason::kSignalsSet;
+  if (IsStandardStream(side)) return Reason::kStandardStream;
+  return Reason::kNone;
 }
 
 namespace {
@@ -121,15 +122,14 @@ void Seek(uint32_t slot) {
     const int error = OwnerOf(theirs, &owner);
     if (error == 0 && owner != agent.uid) {
       if (!SharesMemoryWith(owner)) {
-        side->reason.store("peer belongs to another user", std::memory_order_relaxed);
+        side->reason.store(Reason::kOtherUser, std::memory_order_relaxed);
         return;
       }
       uid = owner;
       found = agent.registry.Lookup(uid, HashOf(theirs), ids, 4);
     } else if (error == -ENOENT) {
       if (SeekOnXen(slot)) return;
-      side->reason.store("peer is not on this machine, or in another network namespace",
-                         std::memory_order_relaxed);
+      side->reason.store(Reason::kNotHere, std::memory_order_relaxed);
       return;
     }
   }
@@ -142,8 +142,7 @@ void Seek(uint32_t slot) {
     if (agent.channels[channel].ready) SendOffer(slot);
     return;
   }
-  side->reason.store("peer has no library, or has not used the connection enough",
-                     std::memory_order_relaxed);
+  side->reason.store(Reason::kNoPeer, std::memory_order_relaxed);
 }
 
 }  // namespace
@@ -159,7 +158,7 @@ void ConsiderSide(uint32_t slot, bool seek) {
   if (note.generation != generation) {
     // A new life of the slot (or its first: the notes begin as zeroes, which are not the defaults).
     if (note.generation != 0) {
-      Abandon(slot, nullptr);
+      Abandon(slot, Reason::kNone);
       Unlist(slot);
     }
     note = AgentSide{};
@@ -170,16 +169,16 @@ void ConsiderSide(uint32_t slot, bool seek) {
   if (side->pinned.load(std::memory_order_relaxed) != 0 || fd < 0) return;
   Tuple tuple;
   UpdateInherited(side);
-  const char* obstacle = side->holders.load(std::memory_order_relaxed) == 1
-                             ? Probe(fd, side, &tuple)
-                             : kSharedByProcesses;
+  const Reason obstacle = side->holders.load(std::memory_order_relaxed) == 1
+                              ? Probe(fd, side, &tuple)
+                              : Reason::kShared;
   // The number may have been closed and used again meanwhile; then what we read is not about this
   // side.
   if (FindSide(fd) != side || side->generation.load(std::memory_order_acquire) != generation)
     return;
-  if (obstacle != nullptr) {
+  if (obstacle != Reason::kNone) {
     side->reason.store(obstacle, std::memory_order_relaxed);
-    if (obstacle == kSharedByProcesses) Postpone(slot);
+    if (obstacle == Reason::kShared) Postpone(slot);
     return;
   }
   Unlist(slot);
@@ -187,11 +186,11 @@ void ConsiderSide(uint32_t slot, bool seek) {
   List(slot);
   note.stage = Stage::kPublished;
   const int error = agent.registry.Publish(HashOf(tuple), agent.id);
-  if (error != 0) side->reason.store("registry cannot be written", std::memory_order_relaxed);
+  if (error != 0) side->reason.store(Reason::kRegistryFull, std::memory_order_relaxed);
   if (seek || MakesTheOffer(tuple) || side->forced.load(std::memory_order_relaxed) != 0) {
     Seek(slot);
   } else if (error == 0 && !SeekOnXen(slot)) {
-    side->reason.store("waiting for the peer's offer", std::memory_order_relaxed);
+    side->reason.store(Reason::kWaitingForOffer, std::memory_order_relaxed);
   }
 }
 

@@ -108,7 +108,7 @@ bool ReportSide(Channel& channel, int fd, Side* side) {
       "\"state\":[%u,%u],\"draining\":%lu}",
       process_state.pid, ProgramName(), fd, local, peer, peer_pid, send_route, receive_route,
       tcp_sent, tcp_received, fifo_sent, fifo_received, side->upgrades.load(),
-      side->fallbacks.load(), side->reason.load(), states[0], states[1], draining);
+      side->fallbacks.load(), ReasonText(side->reason.load()), states[0], states[1], draining);
   return SendText(channel, text, static_cast<size_t>(n));
 }
 
@@ -153,11 +153,11 @@ bool AnswerMover(Channel& channel, const char* question) {
     agent_shared.refused_for_now.compare_exchange_strong(
         expected, leave ? Switch::kLeft : Switch::kOn, std::memory_order_acq_rel);
     // Also on arrival: who did not know that we would move has not left.
-    LeaveAllPeers(kAboutToMove);
-    const char* problem = leave ? nullptr : OpenRealmAnew();
-    if (problem != nullptr) {
+    LeaveAllPeers(Reason::kAboutToMove);
+    const Reason problem = leave ? Reason::kNone : OpenRealmAnew();
+    if (problem != Reason::kNone) {
       char text[160];
-      const int n = snprintf(text, sizeof text, "{\"error\":\"%s\"}", problem);
+      const int n = snprintf(text, sizeof text, "{\"error\":\"%s\"}", ReasonText(problem));
       return SendText(channel, text, static_cast<size_t>(n));
     }
     if (!leave) LookAround();
@@ -189,7 +189,7 @@ bool AnswerTool(Channel& channel, const char* question) {
     const bool off = question[1] == 'F';
     agent_shared.refused_for_now.store(off ? Switch::kToldOff : Switch::kOn,
                                        std::memory_order_release);
-    if (off) FallBackEverything("switched off");
+    if (off) FallBackEverything(Reason::kSwitchedOff);
     if (!off) LookAround();
     return SendText(channel, kOk, sizeof kOk - 1);
   }

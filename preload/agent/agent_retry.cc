@@ -1,5 +1,4 @@
 // Upgrades that have to wait for another process to let go of the socket.
-#include <string.h>
 
 #include "preload/agent/agent.h"
 #include "preload/agent/agent_state.h"
@@ -53,7 +52,7 @@ int RetryPostponed() {
         side->owner_pid.store(process_state.pid, std::memory_order_release);
         ConsiderSide(slot);
       }
-      const bool still = here && (theirs || strcmp(side->reason.load(), kSharedByProcesses) == 0);
+      const bool still = here && (theirs || side->reason.load() == Reason::kShared);
       if (last || !still) postponed.words[w].fetch_and(~(1ull << (slot % 64)));
       any = any || (still && !last);
     }

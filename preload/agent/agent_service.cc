@@ -1,7 +1,6 @@
 // What the agent does for a side that is attached: answers seals, finishes flushes, notices deaths,
 // gives memory back, and lets go. agent_stream.cc attaches.
 #include <errno.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
@@ -151,11 +150,11 @@ void ServiceSide(uint32_t slot) {
   }
   tcp_info info;
   // A peer that closes ends its FIFOs too; that is no fallback.
-  if ((ended || (send_done && receive_done)) && !closed && side->reason.load()[0] == '\0' &&
+  if ((ended || (send_done && receive_done)) && !closed && side->reason.load() == Reason::kNone &&
       TcpInfoOf(fd, &info) == 0 && info.tcpi_state == SocketShadow::kTcpEstablished) {
-    side->reason.store("peer fell back", std::memory_order_relaxed);
+    side->reason.store(Reason::kPeerFellBack, std::memory_order_relaxed);
     side->fallbacks.fetch_add(1, std::memory_order_relaxed);
-    CountFallback("peer fell back");
+    CountFallback(Reason::kPeerFellBack);
   }
   if (!send_done || !receive_done) return;
   Detach(slot);
@@ -168,7 +167,7 @@ void ServiceSide(uint32_t slot) {
     Unlist(slot);
     note.stage = Stage::kNone;
     FreeSide(side);
-  } else if (GetConfig().test_points && strcmp(side->reason.load(), kDisconnected) == 0) {
+  } else if (GetConfig().test_points && side->reason.load() == Reason::kDisconnected) {
     ConsiderSide(slot);  // connected anew, under another tuple
   }
 }
@@ -202,7 +201,7 @@ void ShadowEvent(uint32_t slot, uint32_t generation, uint32_t events) {
       }
     }
   }
-  if (peer_died) side->reason.store("peer has gone", std::memory_order_relaxed);
+  if (peer_died) side->reason.store(Reason::kPeerGone, std::memory_order_relaxed);
   if (note.mine.fifo.Sealed()) ServiceSide(slot);
 }
 
@@ -224,13 +223,13 @@ void ChannelGone(uint32_t index) {
     AgentSide& note = agent.sides[slot];
     if (note.stage == Stage::kNone || note.channel != index) continue;
     if (note.stage != Stage::kAttached) {
-      Abandon(slot, "peer's agent does not answer");
+      Abandon(slot, Reason::kPeerSilent);
       continue;
     }
     // We stop writing into the FIFO; what the peer has published stays readable until its FIN or
     // its seal.
     Side* side = SideAt(slot);
-    side->reason.store("peer's agent has gone", std::memory_order_relaxed);
+    side->reason.store(Reason::kPeerAgentGone, std::memory_order_relaxed);
     const int fd = side->fd.load(std::memory_order_acquire);
     if (FindSide(fd) == side && !note.theirs.fifo.Sealed() && note.mine.fifo.AvailableBytes() > 0) {
       AwaitFin(fd, patience_end);
@@ -245,7 +244,7 @@ void ChannelGone(uint32_t index) {
   ReleaseChannelIfUnused(index);
 }
 
-void LeavePeer(uint32_t index, const char* reason) {
+void LeavePeer(uint32_t index, Reason reason) {
   Channel& channel = agent.channels[index];
   if (channel.leaving || channel.fd < 0) return;
   channel.leaving = true;
@@ -269,14 +268,14 @@ void LeavePeer(uint32_t index, const char* reason) {
   ReleaseChannelIfUnused(index);
 }
 
-void LeaveAllPeers(const char* reason) {
+void LeaveAllPeers(Reason reason) {
   for (uint32_t i = 0; i < kMaxChannels; ++i) {
     const Channel& channel = agent.channels[i];
     if (channel.in_use && (channel.ready || channel.sides > 0)) LeavePeer(i, reason);
   }
 }
 
-void FallBackEverything(const char* reason) {
+void FallBackEverything(Reason reason) {
   if (Arena() == nullptr) return;
   for (uint32_t slot = 0; slot < kMaxSides; ++slot) {
     if (slot % 64 == 0 && Arena()->used.words[slot / 64].load(std::memory_order_relaxed) == 0) {

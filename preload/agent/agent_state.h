@@ -90,7 +90,7 @@ inline void Renew(Channel& channel) {
 // agent.cc
 // Starts the agent if there is none. False: there is none, and start_failure says why.
 bool EnsureAgent();
-extern const char* start_failure;
+extern std::atomic<Reason> start_failure;
 void CloseRegistry();
 extern int agent_page_fd;  // the doorbell's page, for tickets
 enum class WatchKind : uint32_t { kPoke, kListener, kChannel, kShadow, kXenEvents };
@@ -102,8 +102,8 @@ const Transport& TransportOf(const Channel& channel);
 const Transport& TransportOf(const AgentSide& note);
 
 // Publishes everything anew where the runtime directory's name leads now (a realm is another one
-// after a move). Null, or why not: then nobody reaches this agent.
-const char* OpenRealmAnew();
+// after a move). kNone, or why not: then nobody reaches this agent.
+Reason OpenRealmAnew();
 
 // agent_channel.cc
 void AcceptChannels();
@@ -126,8 +126,9 @@ void ReleaseChannelIfUnused(uint32_t index);
 // agent_publish.cc
 void Unlist(uint32_t slot);
 uint32_t FindPublished(const Tuple& tuple);  // the side's slot, or kMaxSides
-// Reads from the kernel what the data path must know. Null: the side can be upgraded; else why not.
-const char* Probe(int fd, Side* side, Tuple* tuple);
+// Reads from the kernel what the data path must know. kNone: the side can be upgraded; else why
+// not.
+Reason Probe(int fd, Side* side, Tuple* tuple);
 // `seek`: also if it is the other end that is meant to make the offer.
 void ConsiderSide(uint32_t slot, bool seek = false);
 // There may be new peers: looks for those of all published sides.
@@ -138,8 +139,8 @@ void ForgetPublished();  // in a forked child: the parent's list is not ours
 bool SendOffer(uint32_t slot);
 void DropFifos(AgentSide& note);
 void LeaveChannel(AgentSide& note);
-void Abandon(uint32_t slot,
-             const char* reason);  // an attempt that is not attached: back to "published"
+// An attempt that is not attached: back to "published". The reason so far stays with kNone.
+void Abandon(uint32_t slot, Reason reason);
 void ChannelReady(uint32_t index);
 // Why this offer will be refused, whatever it brings; kCount: it may be accepted.
 RefusalReason ObjectionTo(uint32_t channel, const ControlMessage& offer);
@@ -147,7 +148,7 @@ void OnOffer(uint32_t channel, const ControlMessage& message, Ticket* ticket);
 void OnJoin(uint32_t channel, const ControlMessage& message, Ticket* ticket);
 void OnRefuse(uint32_t channel, const ControlMessage& message);
 void OnSealed(uint32_t channel, const ControlMessage& message);
-void FallBackEverything(const char* reason);
+void FallBackEverything(Reason reason);
 
 // agent_position.cc: after a suspension without notice
 // Our FIFO was cut off from its reader: asks where that stands, and thereby tells it to let go.
@@ -199,8 +200,8 @@ void ShadowEvent(uint32_t slot, uint32_t generation, uint32_t events);
 void ChannelGone(uint32_t index);
 // In order: its sides go back to TCP, nothing stays mapped, shared or bound, and only then is the
 // socket closed, which the other end of it takes for an answer.
-void LeavePeer(uint32_t index, const char* reason);
-void LeaveAllPeers(const char* reason);
+void LeavePeer(uint32_t index, Reason reason);
+void LeaveAllPeers(Reason reason);
 
 // agent_report.cc: answers a tool's question on a channel. False: the talk is to end (it may not
 // ask, or does not read).

@@ -35,13 +35,13 @@ void LeaveChannel(AgentSide& note) {
 }
 
 // Back to "published": nothing of an attempt is left.
-void Abandon(uint32_t slot, const char* reason) {
+void Abandon(uint32_t slot, Reason reason) {
   AgentSide& note = agent.sides[slot];
   if (note.stage == Stage::kAttached || note.stage == Stage::kNone) return;
   DropFifos(note);
   LeaveChannel(note);
   note.stage = Stage::kPublished;
-  if (reason != nullptr) SideAt(slot)->reason.store(reason, std::memory_order_relaxed);
+  if (reason != Reason::kNone) SideAt(slot)->reason.store(reason, std::memory_order_relaxed);
 }
 
 namespace {
@@ -95,7 +95,7 @@ bool SendOffer(uint32_t slot) {
   AgentSide& note = agent.sides[slot];
   Channel& channel = agent.channels[note.channel];
   if (!PeerMayHold(channel, note.tuple)) {
-    Abandon(slot, "peer belongs to another user");
+    Abandon(slot, Reason::kOtherUser);
     return false;
   }
   Ticket ticket;
@@ -109,9 +109,9 @@ bool SendOffer(uint32_t slot) {
     error = SendTicket(channel, offer, &ticket);
   }
   if (error != 0) {
-    Abandon(slot, error == -EMFILE || error == -ENFILE ? "no descriptors left"
-                  : error == -ENOSPC                   ? "no grants left"
-                                                       : "no memory for a FIFO");
+    Abandon(slot, error == -EMFILE || error == -ENFILE ? Reason::kNoDescriptors
+                  : error == -ENOSPC                   ? Reason::kNoGrants
+                                                       : Reason::kNoFifoMemory);
     return false;
   }
   note.stage = Stage::kOffered;
@@ -126,9 +126,7 @@ bool Attach(uint32_t slot) {
   Side* side = SideAt(slot);
   const int fd = side->fd.load(std::memory_order_acquire);
   if (!PrepareRegistrations(side)) {
-    side->reason.store(
-        "registered with EPOLLEXCLUSIVE, in a foreign epoll set, or one-shot in a very large one",
-        std::memory_order_relaxed);
+    side->reason.store(Reason::kEpollKind, std::memory_order_relaxed);
     RestoreRegistrations(side);  // those that could be
     return false;
   }
@@ -155,7 +153,7 @@ bool Attach(uint32_t slot) {
       note.discarded = true;
       note.stage = Stage::kAttached;
       ReclaimLater();
-      side->reason.store("", std::memory_order_relaxed);
+      side->reason.store(Reason::kNone, std::memory_order_relaxed);
       side->attached.store(1, std::memory_order_release);
       side->receive.BecomeAware(note.theirs.fifo);
       side->send.window = SendWindowOf(fd);
@@ -222,9 +220,9 @@ void OnOffer(uint32_t channel, const ControlMessage& message, Ticket* ticket) {
   }
   AgentSide& note = agent.sides[slot];
   Side* side = SideAt(slot);
-  if (note.stage != Stage::kPublished) Abandon(slot, nullptr);
+  if (note.stage != Stage::kPublished) Abandon(slot, Reason::kNone);
   Tuple now;
-  if (Probe(side->fd.load(), side, &now) != nullptr || !SameTuple(now, note.tuple))
+  if (Probe(side->fd.load(), side, &now) != Reason::kNone || !SameTuple(now, note.tuple))
     return Refuse(channel, message, RefusalReason::kBusy);
   Ticket mine;
   const Transport& transport = TransportOf(agent.channels[channel]);
@@ -251,7 +249,7 @@ void OnOffer(uint32_t channel, const ControlMessage& message, Ticket* ticket) {
   join.receiver_slot = message.sender_slot;
   join.receiver_generation = message.sender_generation;
   error = SendTicket(agent.channels[channel], join, &mine);
-  if (error != 0) FallBack(side->fd.load(), side, "peer's agent does not listen");
+  if (error != 0) FallBack(side->fd.load(), side, Reason::kPeerDeaf);
 }
 
 void OnJoin(uint32_t channel, const ControlMessage& message, Ticket* ticket) {
@@ -265,7 +263,8 @@ void OnJoin(uint32_t channel, const ControlMessage& message, Ticket* ticket) {
   note.peer_generation = message.sender_generation;
   Tuple now;  // the program may have shut the connection down since the offer
   if (TransportOf(note).map_fifo(ticket, &note.theirs) == 0 &&
-      Probe(SideAt(slot)->fd.load(std::memory_order_acquire), SideAt(slot), &now) == nullptr &&
+      Probe(SideAt(slot)->fd.load(std::memory_order_acquire), SideAt(slot), &now) ==
+          Reason::kNone &&
       Attach(slot)) {
     return;
   }
@@ -273,7 +272,7 @@ void OnJoin(uint32_t channel, const ControlMessage& message, Ticket* ticket) {
   if (note.theirs.fifo) note.theirs.fifo.Seal();
   note.mine.fifo.Seal();
   TellSealed(note, slot);
-  Abandon(slot, "changed while the peer joined");
+  Abandon(slot, Reason::kPeerChanged);
 }
 
 void OnRefuse(uint32_t channel, const ControlMessage& message) {
@@ -283,7 +282,7 @@ void OnRefuse(uint32_t channel, const ControlMessage& message) {
   if ((note.stage != Stage::kOffered && note.stage != Stage::kWaiting) || note.channel != channel ||
       note.generation != message.receiver_generation)
     return;
-  Abandon(slot, RefusalText(message.refusal));
+  Abandon(slot, ReasonOfRefusal(message.refusal));
 }
 
 void OnSealed(uint32_t channel, const ControlMessage& message) {

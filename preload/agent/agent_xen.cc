@@ -147,9 +147,8 @@ bool SeekOnXen(uint32_t slot) {
   const long fd = ConnectToDaemon();
   const uint32_t channel = fd < 0 ? kNoChannel : AdoptChannel(static_cast<int>(fd));
   if (channel == kNoChannel) {
-    side->reason.store(
-        fd == -EACCES ? "xenloopd serves the group xenloop only" : "xenloopd does not answer",
-        std::memory_order_relaxed);
+    side->reason.store(fd == -EACCES ? Reason::kDaemonForbids : Reason::kDaemonSilent,
+                       std::memory_order_relaxed);
     return true;
   }
   ControlMessage seek;
@@ -160,13 +159,13 @@ bool SeekOnXen(uint32_t slot) {
   if (agent.channels[channel].uid != 0 ||
       SendControl(agent.channels[channel], seek, nullptr, 0) != 0) {
     ChannelGone(channel);
-    side->reason.store("xenloopd does not answer", std::memory_order_relaxed);
+    side->reason.store(Reason::kDaemonSilent, std::memory_order_relaxed);
     return true;
   }
   note.channel = channel;
   ++agent.channels[channel].sides;
   note.stage = Stage::kWaiting;
-  side->reason.store("asking the peer's guest", std::memory_order_relaxed);
+  side->reason.store(Reason::kAskingGuest, std::memory_order_relaxed);
   return true;
 }
 
@@ -198,7 +197,7 @@ bool OnBridge(uint32_t index, const ControlMessage& message, Ticket* ticket) {
   }
   channel.agent_id = message.agent_id;
   const int error = SendHello(channel);
-  if (error == -ENOSPC) EachSideOf(index, [](uint32_t slot) { Abandon(slot, "no grants left"); });
+  if (error == -ENOSPC) EachSideOf(index, [](uint32_t slot) { Abandon(slot, Reason::kNoGrants); });
   return error == 0;
 }
 

@@ -1,6 +1,5 @@
 // When to ask for an upgrade of a side (hot.h, agent.h): any thread.
 #include <fcntl.h>
-#include <string.h>
 
 #include "preload/agent/agent.h"
 #include "preload/agent/agent_state.h"
@@ -22,14 +21,12 @@ void ConsiderUpgrade(Side* side) {
   if (!process_state.ready || side->pinned.load(std::memory_order_relaxed) != 0 ||
       agent_shared.started.load(std::memory_order_relaxed) == kAgentFailed) {
     side->next_attempt.store(~0ull, std::memory_order_relaxed);
-    if (agent_shared.started.load(std::memory_order_relaxed) == kAgentFailed &&
-        start_failure != nullptr) {
-      side->reason.store(start_failure, std::memory_order_relaxed);
-    }
+    const Reason failure = start_failure.load(std::memory_order_relaxed);
+    if (side->pinned.load(std::memory_order_relaxed) == 0 && failure != Reason::kNone)
+      side->reason.store(failure, std::memory_order_relaxed);
     return;
   }
-  if (GetConfig().test_points &&
-      (!IsOurs(side) || strcmp(side->reason.load(), kSharedByProcesses) == 0)) {
+  if (GetConfig().test_points && (!IsOurs(side) || side->reason.load() == Reason::kShared)) {
     // Tests upgrade at marked points only, also what a child has taken over: it must be known for
     // that.
     side->next_attempt.store(n + 1, std::memory_order_relaxed);
@@ -59,7 +56,7 @@ bool SwitchedOff(Side* side) {
       now = found;
   }
   if (now != Switch::kOn) {
-    side->reason.store(now == Switch::kLeft ? kAboutToMove : "switched off",
+    side->reason.store(now == Switch::kLeft ? Reason::kAboutToMove : Reason::kSwitchedOff,
                        std::memory_order_relaxed);
   }
   return now != Switch::kOn;

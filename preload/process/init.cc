@@ -26,7 +26,7 @@ namespace {
 
 __attribute__((constructor)) void Start(int, char**, char** environment) {
   LoadConfig(environment, getauxval(AT_SECURE) != 0);
-  if (!GetConfig().enabled || RuleAgainstThisProgram() != nullptr) return;
+  if (!GetConfig().enabled || RuleAgainstThisProgram() != Reason::kNone) return;
   cpu_set_t processors;
   CPU_ZERO(&processors);
   if (sys::Call(SYS_sched_getaffinity, 0, sizeof processors, reinterpret_cast<long>(&processors)) >

@@ -113,7 +113,7 @@ void LeaveCallsBelow(uintptr_t limit) {
   if (registrations) RepairRegistrations();
   // What was published may not have been announced: the end of the FIFO wakes everybody.
   for (int i = 0; i < count; ++i)
-    FallBack(sides[i]->fd.load(std::memory_order_acquire), sides[i], "a call was left by a jump");
+    FallBack(sides[i]->fd.load(std::memory_order_acquire), sides[i], Reason::kJump);
 }
 
 }  // namespace

@@ -57,7 +57,7 @@ void BeforeRawFork() {
 
 void BeforeSandbox() {
   if (!process_state.ready || InBorrowedMemory()) return;
-  EachSide([](int fd, Side*) { FallBackToTcp(fd, "the program entered a sandbox", true); });
+  EachSide([](int fd, Side*) { FallBackToTcp(fd, Reason::kSandbox, true); });
   WriteStats();
   process_state.sandboxed = true;
 }
@@ -69,7 +69,7 @@ void AfterRawFork(pid_t child) {
   InChild();
 }
 
-void Bypassed(const char* reason) {
+void Bypassed(Reason reason) {
   if (!process_state.ready || InBorrowedMemory() || process_state.bypassed) return;
   process_state.bypassed = true;
   EachDescriptor([reason](int fd, Side*) { FallBackToTcp(fd, reason, true); });
@@ -80,7 +80,7 @@ void BeforeSpawn() {
   EachDescriptor([](int fd, Side* side) {
     if (side->connected.load(std::memory_order_relaxed) != 0 &&
         side->pinned.load(std::memory_order_relaxed) == 0 && SurvivesExec(fd)) {
-      FallBackToTcp(fd, "descriptor inherited by a spawned program", true);
+      FallBackToTcp(fd, Reason::kSpawned, true);
     }
   });
 }
@@ -88,7 +88,8 @@ void BeforeSpawn() {
 void BeforeExec(const ProgramFile& program) {
   if (!process_state.ready || InBorrowedMemory()) return;
   EachDescriptor([](int fd, Side* side) {
-    if (side->attached.load(std::memory_order_acquire) != 0) FallBackToTcp(fd, "exec", false);
+    if (side->attached.load(std::memory_order_acquire) != 0)
+      FallBackToTcp(fd, Reason::kExec, false);
   });
   LeaveForNextProgram(program);
   AgentDrain(kLongestDrainMs);

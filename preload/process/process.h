@@ -3,12 +3,14 @@
 
 #include <sys/types.h>
 
+#include "discovery/protocol/reasons.h"
+
 namespace xenloop {
 
 struct ProgramFile;  // see discovery/handover.h
 
-void Bypassed(const char* reason);  // from now on bytes may move unseen (io_uring): all sockets of
-                                    // this process go by TCP, for good
+void Bypassed(Reason reason);  // from now on bytes may move unseen (io_uring): all sockets of
+                               // this process go by TCP, for good
 void BeforeSpawn();  // posix_spawn, system, popen, vfork: children we do not see may inherit
                      // descriptors
 // Before exec*: everything that survives goes back to TCP; notes for the next program, whose file

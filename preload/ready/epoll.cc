@@ -145,7 +145,7 @@ int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* ev
       operation < EPOLL_CTL_ADD || operation > EPOLL_CTL_MOD) {
     return kernel();
   }
-  const char* obstacle = nullptr;
+  Reason obstacle = Reason::kNone;
   int result;
   {
     const uint32_t tid = CurrentTid();
@@ -155,17 +155,20 @@ int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* ev
       // A signal handler that interrupted one of our own looks at this set: our lists are not to be
       // touched. The kernel alone looks after this socket from now on.
       side->pinned.store(1, std::memory_order_relaxed);
-      obstacle = "epoll_ctl in a signal handler";
+      obstacle = Reason::kEpollInHandler;
       result = kernel();
     } else {
       const bool was_pinned = side->pinned.load(std::memory_order_relaxed) != 0;
       result = ControlSide(set, operation, fd, side, event);
       in_doubt = 0;
       if (!was_pinned && side->pinned.load(std::memory_order_relaxed) != 0)
-        obstacle = "registered in an epoll set that cannot be followed";
+        obstacle = Reason::kEpollUnfollowed;
     }
   }
-  if (obstacle != nullptr) FallBack(fd, side, obstacle);
+  if (obstacle != Reason::kNone) {
+    side->reason.store(obstacle, std::memory_order_relaxed);  // also where it is on TCP already
+    FallBack(fd, side, obstacle);
+  }
   return result;
 }
 
@@ -212,8 +215,7 @@ void EpollSetIsWatched(EpollSet* set) {
         Restore(set, &registration);
       }
     }
-    for (size_t i = 0; i < count; ++i)
-      FallBackToTcp(fds[i], "epoll set watched by another set or by poll", true);
+    for (size_t i = 0; i < count; ++i) FallBackToTcp(fds[i], Reason::kEpollWatched, true);
   } while (count == 64);
 }
 
@@ -238,7 +240,7 @@ void EpollSetIsShared(EpollSet* set) {
           fds[count++] = registration.fd;
       }
     }
-    for (size_t i = 0; i < count; ++i) FallBackToTcp(fds[i], "used by a forked process", false);
+    for (size_t i = 0; i < count; ++i) FallBackToTcp(fds[i], Reason::kUsedByChild, false);
   } while (count == 64);
 }
 

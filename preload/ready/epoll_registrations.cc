@@ -380,8 +380,10 @@ void RepairRegistrations() {
     given_up = Repair();
     if (given_up != nullptr) given_up->pinned.store(1, std::memory_order_relaxed);
   }
-  if (given_up != nullptr)
-    FallBack(given_up->fd.load(std::memory_order_acquire), given_up, "epoll_ctl was not finished");
+  if (given_up != nullptr) {
+    given_up->reason.store(Reason::kEpollUnfinished, std::memory_order_relaxed);
+    FallBack(given_up->fd.load(std::memory_order_acquire), given_up, Reason::kEpollUnfinished);
+  }
 }
 
 }  // namespace xenloop

@@ -145,10 +145,10 @@ void ParseEnvironment(char** environment, Config* config) {
   }
 }
 
-const char* RuleAgainstThisProgram() {
+Reason RuleAgainstThisProgram() {
   const Rules& rules = current.rules;
-  if (rules.problem != nullptr) return rules.problem;
-  if (rules.programs[0] == '\0' && rules.except_programs[0] == '\0') return nullptr;
+  if (rules.problem != nullptr) return Reason::kRuleNotUnderstood;
+  if (rules.programs[0] == '\0' && rules.except_programs[0] == '\0') return Reason::kNone;
   char path[4096];
   const long n = sys::Call(SYS_readlinkat, AT_FDCWD, sys::Word("/proc/self/exe"), sys::Word(path),
                            sizeof path - 1);

@@ -33,8 +33,8 @@ struct Config {
 };
 
 const Config& GetConfig();
-// Why this program is not to be accelerated by the rules, or null.
-const char* RuleAgainstThisProgram();
+// Why this program is not to be accelerated by the rules, or kNone.
+Reason RuleAgainstThisProgram();
 // Reads file and environment; no allocation, no output. `secure`: ignore the environment.
 void LoadConfig(char** environment, bool secure);
 

@@ -224,25 +224,24 @@ const char* AddRule(Rules* rules, const char* key, const char* value) {
   return problem;
 }
 
-const char* RuleAgainstProgram(const Rules& rules, const char* executable) {
-  if (NamesProgram(rules.except_programs, executable)) return "program excepted by configuration";
+Reason RuleAgainstProgram(const Rules& rules, const char* executable) {
+  if (NamesProgram(rules.except_programs, executable)) return Reason::kProgramExcepted;
   if (rules.programs[0] != '\0' && !NamesProgram(rules.programs, executable))
-    return "program not named in the configuration";
-  return nullptr;
+    return Reason::kProgramNotNamed;
+  return Reason::kNone;
 }
 
-const char* RuleAgainstUser(const Rules& rules, uid_t uid, const char* passwd) {
-  if (NamesUser(rules.except_users, uid, passwd)) return "user excepted by configuration";
-  if (rules.users[0] != '\0' && !NamesUser(rules.users, uid, passwd))
-    return "user not named in the configuration";
-  return nullptr;
+Reason RuleAgainstUser(const Rules& rules, uid_t uid, const char* passwd) {
+  if (NamesUser(rules.except_users, uid, passwd)) return Reason::kUserExcepted;
+  if (rules.users[0] != '\0' && !NamesUser(rules.users, uid, passwd)) return Reason::kUserNotNamed;
+  return Reason::kNone;
 }
 
-const char* RuleAgainstConnection(const Rules& rules, const Tuple& tuple) {
+Reason RuleAgainstConnection(const Rules& rules, const Tuple& tuple) {
   if (!Allowed(rules.addresses, rules.address_count, [&tuple](const AddressRange& range) {
         return Contains(range, tuple.local.address) || Contains(range, tuple.peer.address);
       })) {
-    return "address excluded by configuration";
+    return Reason::kAddressExcluded;
   }
   if (!Allowed(rules.ports, rules.port_count, [&tuple](const NumberRange& range) {
         const auto in = [&range](uint32_t port) {
@@ -250,9 +249,9 @@ const char* RuleAgainstConnection(const Rules& rules, const Tuple& tuple) {
         };
         return in(tuple.local.port) || in(tuple.peer.port);
       })) {
-    return "port excluded by configuration";
+    return Reason::kPortExcluded;
   }
-  return nullptr;
+  return Reason::kNone;
 }
 
 }  // namespace xenloop

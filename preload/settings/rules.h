@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "discovery/protocol/reasons.h"
 #include "discovery/protocol/tuple.h"
 
 namespace xenloop {
@@ -48,11 +49,11 @@ bool IsRuleKey(const char* key);
 // Adds what a line says. Null, or what is wrong with it (a literal), which is then rules->problem.
 const char* AddRule(Rules* rules, const char* key, const char* value);
 
-// Null: allowed. Else the rule that forbids it, in words that a person reads (a literal).
+// kNone: allowed. Else the rule that forbids it.
 // `executable`: the path of the running file.
-const char* RuleAgainstProgram(const Rules& rules, const char* executable);
+Reason RuleAgainstProgram(const Rules& rules, const char* executable);
 // Names are looked up in `passwd` (a file like /etc/passwd); one that is not there is nobody.
-const char* RuleAgainstUser(const Rules& rules, uid_t uid, const char* passwd = "/etc/passwd");
-const char* RuleAgainstConnection(const Rules& rules, const Tuple& tuple);
+Reason RuleAgainstUser(const Rules& rules, uid_t uid, const char* passwd = "/etc/passwd");
+Reason RuleAgainstConnection(const Rules& rules, const Tuple& tuple);
 
 }  // namespace xenloop

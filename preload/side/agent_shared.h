@@ -15,7 +15,6 @@ inline constexpr uint32_t kMostGuests = 64;
 // `xenloop off`: told to this agent, or found in the file that root leaves for the whole machine.
 // kLeft: `xenloop leave`, before a move.
 enum class Switch : uint32_t { kOn, kToldOff, kFoundOff, kLeft };
-inline constexpr const char* kAboutToMove = "about to move";
 inline constexpr const char* kSwitchedOffFile = "/run/xenloop/off";
 
 inline constexpr int kAgentFailed = 3;

@@ -36,16 +36,15 @@ void AwaitResidue(int fd, uint64_t owed, int64_t received_before) {
 
 // This guest was suspended unprepared, and where the peer stands in the stream is not known.
 void ResetConnection(int fd, Side* side) {
-  constexpr const char* kReason = "the guest was suspended without notice";
   sockaddr nobody = {};
   nobody.sa_family = AF_UNSPEC;
   sys::Call(SYS_connect, fd, reinterpret_cast<long>(&nobody), sizeof nobody);
-  Log("reset fd %d: %s", fd, kReason);
-  side->reason.store(kReason, std::memory_order_relaxed);
-  CountFallback(kReason);
+  Log("reset fd %d: %s", fd, ReasonText(Reason::kSuspended));
+  side->reason.store(Reason::kSuspended, std::memory_order_relaxed);
+  CountFallback(Reason::kSuspended);
 }
 
-void FallBack(int fd, Side* side, const char* reason) {
+void FallBack(int fd, Side* side, Reason reason) {
   SocketShadow shadow(fd, side);
   uint64_t owed = 0;
   int64_t received_before = 0;
@@ -79,7 +78,7 @@ void FallBack(int fd, Side* side, const char* reason) {
     }
   }
   if (ended) {
-    Log("fall back fd %d: %s", fd, reason);
+    Log("fall back fd %d: %s", fd, ReasonText(reason));
     side->fallbacks.fetch_add(1, std::memory_order_relaxed);
     side->reason.store(reason, std::memory_order_relaxed);
     CountFallback(reason);
@@ -99,7 +98,7 @@ void StopAsking(Side* side) {
   if (lingering_fd >= 0 || FindSide(fd) == side) side->send.GiveUp(shadow);
 }
 
-void FallBackToTcp(int fd, const char* reason, bool pin) {
+void FallBackToTcp(int fd, Reason reason, bool pin) {
   Side* side = FindSide(fd);
   if (side == nullptr) return;
   if (pin) side->pinned.store(1, std::memory_order_relaxed);

@@ -6,14 +6,12 @@
 
 namespace xenloop {
 
-inline constexpr const char* kDisconnected = "disconnected";
-
 // Ends the FIFOs of a side at once, from any thread: seals, sends the residue as far as TCP takes
-// it, leaves the rest to the agent. `reason` is a literal. Harmless on a side that is on TCP.
-void FallBack(int fd, Side* side, const char* reason);
+// it, leaves the rest to the agent. Harmless on a side that is on TCP.
+void FallBack(int fd, Side* side, Reason reason);
 // fdopen, aio, SCM_RIGHTS, splice, kTLS ...: this connection goes by TCP from now on (for good if
-// `pin`). `reason` is a string literal.
-void FallBackToTcp(int fd, const char* reason, bool pin);
+// `pin`).
+void FallBackToTcp(int fd, Reason reason, bool pin);
 // Nobody has said (yet) where the residue of this side begins, and it cannot wait: a reset.
 void StopAsking(Side* side);
 

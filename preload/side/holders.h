@@ -6,9 +6,6 @@
 
 namespace xenloop {
 
-inline constexpr const char* kStandardStream =
-    "standard input or output: libc reads and writes it unseen";
-
 // libc's own stdio and the next program's may use this socket as descriptor 0, 1 or 2.
 bool IsStandardStream(const Side* side);
 

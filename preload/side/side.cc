@@ -90,7 +90,7 @@ Side* AllocateSide() {
       side->blocked_sends.store(0, std::memory_order_relaxed);
       side->orphaned.store(0, std::memory_order_relaxed);
       side->lingering_fd.store(-1, std::memory_order_relaxed);
-      side->reason.store("not hot yet", std::memory_order_relaxed);
+      side->reason.store(Reason::kNotHotYet, std::memory_order_relaxed);
       side->upgrades.store(0, std::memory_order_relaxed);
       side->fallbacks.store(0, std::memory_order_relaxed);
       side->channel.store(0, std::memory_order_relaxed);

@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "channel/stream.h"
+#include "discovery/protocol/reasons.h"
 #include "discovery/protocol/tuple.h"
 
 namespace xenloop {
@@ -49,7 +50,7 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
   std::atomic<uint32_t>
       orphaned;  // closed by the program while calls slept: `fd` is a private number
   std::atomic<int32_t> lingering_fd;  // closed by the program while a residue was owed; -1: not so
-  std::atomic<const char*> reason;
+  std::atomic<Reason> reason;
   std::atomic<uint32_t> upgrades;
   std::atomic<uint32_t> fallbacks;
   std::atomic<uint32_t> channel;  // index in the owner's table of channels, valid while attached

@@ -15,11 +15,7 @@
 namespace xenloop {
 namespace {
 
-struct ReasonCount {
-  std::atomic<const char*> reason;
-  std::atomic<uint64_t> count;
-};
-ReasonCount reasons[48];
+std::atomic<uint64_t> fallbacks[kReasonCount];
 std::atomic<uint64_t> connections;
 std::atomic<uint64_t> upgraded;
 std::atomic<uint64_t> tcp_sent;
@@ -43,18 +39,8 @@ void AppendLine(const char* file, const char* text, size_t length) {
 void CountConnection() { connections.fetch_add(1, std::memory_order_relaxed); }
 void CountUpgrade() { upgraded.fetch_add(1, std::memory_order_relaxed); }
 
-void CountFallback(const char* reason) {
-  for (ReasonCount& entry : reasons) {
-    const char* there = entry.reason.load(std::memory_order_relaxed);
-    if (there == nullptr &&
-        entry.reason.compare_exchange_strong(there, reason, std::memory_order_relaxed)) {
-      there = reason;
-    }
-    if (there != nullptr && (there == reason || strcmp(there, reason) == 0)) {
-      entry.count.fetch_add(1, std::memory_order_relaxed);
-      return;
-    }
-  }
+void CountFallback(Reason reason) {
+  fallbacks[static_cast<size_t>(reason)].fetch_add(1, std::memory_order_relaxed);
 }
 
 void TcpBytesOf(int fd, uint64_t* sent, uint64_t* received) {
@@ -94,12 +80,12 @@ Totals CurrentTotals() {
 size_t FormatFallbacks(char* text, size_t capacity) {
   size_t n = 0;
   text[n++] = '{';
-  for (const ReasonCount& entry : reasons) {
-    const char* reason = entry.reason.load(std::memory_order_relaxed);
-    if (reason == nullptr || n + strlen(reason) + 32 > capacity) break;
-    n += static_cast<size_t>(
-        snprintf(text + n, capacity - n, "%s\"%s\":%lu", n > 1 ? "," : "", reason,
-                 static_cast<unsigned long>(entry.count.load(std::memory_order_relaxed))));
+  for (size_t number = 0; number < kReasonCount; ++number) {
+    const uint64_t count = fallbacks[number].load(std::memory_order_relaxed);
+    const char* const words = ReasonText(static_cast<Reason>(number));
+    if (count == 0 || n + strlen(words) + 32 > capacity) continue;
+    n += static_cast<size_t>(snprintf(text + n, capacity - n, "%s\"%s\":%lu", n > 1 ? "," : "",
+                                      words, static_cast<unsigned long>(count)));
   }
   text[n++] = '}';
   text[n] = '\0';
@@ -156,10 +142,7 @@ void ForgetStats() {
   for (auto* counter :
        {&connections, &upgraded, &tcp_sent, &tcp_received, &fifo_sent, &fifo_received})
     counter->store(0);
-  for (ReasonCount& entry : reasons) {
-    entry.reason.store(nullptr);
-    entry.count.store(0);
-  }
+  for (std::atomic<uint64_t>& count : fallbacks) count.store(0);
   written.store(0);
 }
 

@@ -9,8 +9,8 @@
 namespace xenloop {
 
 void CountConnection();
-void CountUpgrade();                         // a connection's first upgrade
-void CountFallback(const char* reason);      // a literal
+void CountUpgrade();  // a connection's first upgrade
+void CountFallback(Reason reason);
 void CountClosed(int fd, const Side* side);  // before the last close: its bytes by route
 void WriteStats();   // at the end of the process; only the first call counts
 void ForgetStats();  // in a forked child

@@ -1,7 +1,6 @@
 // The life of descriptors: when a socket becomes a side, when a duplicate shares it, and what the
 // last close of an accelerated socket owes its peer.
 #include <errno.h>
-#include <string.h>
 #include <sys/socket.h>
 
 #include "preload/agent/agent.h"
@@ -113,7 +112,7 @@ void SocketConnected(int fd) {
   Side* side = FindSide(fd);
   if (side == nullptr) return;
   if (side->pinned.load(std::memory_order_relaxed) != 0 &&
-      strcmp(side->reason.load(), kDisconnected) == 0) {
+      side->reason.load() == Reason::kDisconnected) {
     side->pinned.store(0, std::memory_order_relaxed);  // dissolved, and now connected anew
     side->next_attempt.store(0, std::memory_order_relaxed);
     if (GetConfig().test_points) WantUpgrade(side);
@@ -168,7 +167,7 @@ int BeforeClose(int fd) {
   if (side->references.load(std::memory_order_acquire) > 1) {
     const int other = OtherDescriptor(side, fd);
     // Other processes go on with it? Ours will not look after it any longer.
-    if (other < 0 && IsOurs(side)) FallBack(fd, side, "handed over to another process");
+    if (other < 0 && IsOurs(side)) FallBack(fd, side, Reason::kHandedOver);
     if (!FdTable::Take(fd, side)) return 0;
     if (other >= 0 && side->fd.load(std::memory_order_relaxed) == fd)
       side->fd.store(other, std::memory_order_release);
@@ -220,7 +219,7 @@ void Duplicated(int from, int to) {
   if (Side* side = FindSide(from)) {
     side->references.fetch_add(1, std::memory_order_acq_rel);
     FdTable::SetSide(to, side);
-    if (to < 3) FallBackToTcp(to, kStandardStream, false);
+    if (to < 3) FallBackToTcp(to, Reason::kStandardStream, false);
   } else if (EpollSet* set = FindEpollSet(from)) {
     EpollSetDuplicated(set);
     FdTable::SetEpollSet(to, set);
@@ -234,7 +233,7 @@ int MakeRoomAt(int fd) {
 
 void DuplicatedForAnotherProgram(int fd) {
   if (process_state.ready && FindSide(fd) != nullptr) {
-    FallBackToTcp(fd, "descriptor inherited by a spawned program", true);
+    FallBackToTcp(fd, Reason::kSpawned, true);
   }
 }
 

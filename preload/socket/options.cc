@@ -26,39 +26,39 @@ constexpr int kTcpZerocopyReceive = 35;
 constexpr int kTcpRepair = 19;
 
 // Options after which the kernel's receive or send path does what only it can do.
-const char* Incompatible(int level, int name) {
+Reason Incompatible(int level, int name) {
   if (level == IPPROTO_TCP) {
     switch (name) {
       case kTcpUlp:
-        return "kernel TLS or another upper-layer protocol";
+        return Reason::kUpperLayer;
       case kTcpZerocopyReceive:
-        return "zero-copy receive";
+        return Reason::kZeroCopyReceive;
       case kTcpRepair:
-        return "TCP_REPAIR";
+        return Reason::kTcpRepair;
       default:
-        return nullptr;
+        return Reason::kNone;
     }
   }
-  if (level != SOL_SOCKET) return nullptr;
+  if (level != SOL_SOCKET) return Reason::kNone;
   switch (name) {
     case SO_ZEROCOPY:
-      return "MSG_ZEROCOPY";
+      return Reason::kZeroCopySend;
     case SO_PEEK_OFF:
-      return "SO_PEEK_OFF";
+      return Reason::kPeekOffset;
     case SO_ATTACH_FILTER:
     case SO_ATTACH_BPF:
-      return "socket filter";
+      return Reason::kSocketFilter;
     case SO_TIMESTAMP_OLD:
     case SO_TIMESTAMP_NEW:
     case SO_TIMESTAMPNS_OLD:
     case SO_TIMESTAMPNS_NEW:
     case SO_TIMESTAMPING_OLD:
     case SO_TIMESTAMPING_NEW:
-      return "time stamps";
+      return Reason::kTimeStamps;
     case SO_OOBINLINE:
-      return "urgent data";
+      return Reason::kUrgentInline;
     default:
-      return nullptr;
+      return Reason::kNone;
   }
 }
 
@@ -127,10 +127,11 @@ ssize_t BeforeSetOption(int fd, Side* side, int level, int name, const void* val
     int wish;
     memcpy(&wish, value, sizeof wish);
     if (wish == 2) return UpgradeNow(fd, side);
-    FallBack(fd, side, "marked point");
+    FallBack(fd, side, Reason::kMarkedPoint);
     return 0;
   }
-  if (const char* reason = Incompatible(level, name)) FallBackToTcp(fd, reason, true);
+  const Reason reason = Incompatible(level, name);
+  if (reason != Reason::kNone) FallBackToTcp(fd, reason, true);
   return kUseKernel;
 }
 
@@ -169,7 +170,7 @@ ssize_t BeforeGetOption(int fd, Side* side, int level, int name, void* value, so
     return 0;
   }
   if (level == IPPROTO_TCP && name == kTcpZerocopyReceive)
-    FallBackToTcp(fd, "zero-copy receive", true);
+    FallBackToTcp(fd, Reason::kZeroCopyReceive, true);
   return kUseKernel;
 }
 
@@ -222,11 +223,11 @@ void BeforeBpf(int command, const void* attributes, size_t size) {
   uint32_t narrow = 0;
   if (map.value_size == sizeof wide) memcpy(&wide, value, sizeof wide);
   if (map.value_size == sizeof narrow) memcpy(&narrow, value, sizeof narrow);
-  FallBackToTcp(static_cast<int>(wide | narrow), "BPF map of sockets", true);
+  FallBackToTcp(static_cast<int>(wide | narrow), Reason::kSocketMap, true);
 }
 
 ssize_t BeforeIoctl(int fd, Side* side, unsigned long request, void* argument) {
-  if (request == FIOASYNC) FallBackToTcp(fd, "asynchronous signals", true);
+  if (request == FIOASYNC) FallBackToTcp(fd, Reason::kAsynchronousSignals, true);
   if (request == TIOCOUTQ && argument != nullptr) {
     LockScope scope(side->send.lock, CurrentTid());
     if (side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo) return kUseKernel;
@@ -268,7 +269,7 @@ void AfterIoctl(int, Side* side, unsigned long request, void* argument) {
 
 void AfterSetFlags(int fd, Side* side, int flags) {
   side->nonblocking.store((flags & O_NONBLOCK) != 0, std::memory_order_relaxed);
-  if ((flags & O_ASYNC) != 0) FallBackToTcp(fd, "asynchronous signals", true);
+  if ((flags & O_ASYNC) != 0) FallBackToTcp(fd, Reason::kAsynchronousSignals, true);
 }
 
 }  // namespace xenloop

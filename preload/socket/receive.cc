@@ -145,11 +145,11 @@ ssize_t ReceiveOn(int& fd, Side* side, const iovec* iov, size_t iov_count, int f
   const bool inherited =
       side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kInherited;
   if (!inherited) {
-    const char* const obstacle = !IsOurs(side)                      ? "used by a forked process"
-                                 : (flags & ~kUnderstoodFlags) != 0 ? "receive with unusual flags"
-                                 : SwitchDue(side)                  ? "switch_every is set"
-                                                                    : nullptr;
-    if (obstacle != nullptr) {
+    const Reason obstacle = !IsOurs(side)                      ? Reason::kUsedByChild
+                            : (flags & ~kUnderstoodFlags) != 0 ? Reason::kReceiveFlags
+                            : SwitchDue(side)                  ? Reason::kSwitchEvery
+                                                               : Reason::kNone;
+    if (obstacle != Reason::kNone) {
       FallBack(fd, side, obstacle);
       return kUseKernel;
     }

@@ -73,11 +73,11 @@ int WaitForRoom(int fd, Side* side, SendWait* wait, bool partial, Self self) {
 
 bool MayUseFifo(int fd, Side* side, int flags) {
   if (!IsOurs(side)) {
-    FallBack(fd, side, "used by a forked process");
+    FallBack(fd, side, Reason::kUsedByChild);
   } else if ((flags & ~kUnderstoodFlags) != 0) {
-    FallBack(fd, side, (flags & MSG_OOB) != 0 ? "urgent data" : "send with unusual flags");
+    FallBack(fd, side, (flags & MSG_OOB) != 0 ? Reason::kUrgentData : Reason::kSendFlags);
   } else if (SwitchDue(side)) {
-    FallBack(fd, side, "switch_every is set");
+    FallBack(fd, side, Reason::kSwitchEvery);
   } else {
     return true;
   }
@@ -164,7 +164,7 @@ ssize_t SendFile(int out_fd, Side* side, int in_fd, off_t* offset, size_t count)
       at = sys::Call(SYS_lseek, in_fd, 0, 1 /* SEEK_CUR */);
       if (at < 0) {  // not seekable: leave it to the kernel
         if (total > 0) return static_cast<ssize_t>(total);
-        FallBack(out_fd, side, "sendfile from a pipe or device");
+        FallBack(out_fd, side, Reason::kSendfileStream);
         return kUseKernel;
       }
     }

@@ -2,10 +2,8 @@
 #include "preload/socket/test_points.h"
 
 #include <errno.h>
-#include <string.h>
 #include <time.h>
 
-#include "discovery/protocol/control.h"
 #include "preload/agent/agent.h"
 #include "preload/side/holders.h"
 #include "preload/side/self.h"
@@ -42,11 +40,10 @@ ssize_t UpgradeNow(int fd, Side* side) {
       return -ETIMEDOUT;
     tcp_info info;
     const bool open = TcpInfoOf(fd, &info) == 0 && info.tcpi_state == SocketShadow::kTcpEstablished;
-    const char* const reason = side->reason.load(std::memory_order_relaxed);
-    if (!open ||
-        (sys::MonotonicNs() > start + kPatienceNs &&
-         (strcmp(reason, kSharedByProcesses) == 0 || strcmp(reason, kStandardStream) == 0 ||
-          strcmp(reason, RefusalText(static_cast<uint32_t>(RefusalReason::kBusy))) == 0))) {
+    const Reason reason = side->reason.load(std::memory_order_relaxed);
+    if (!open || (sys::MonotonicNs() > start + kPatienceNs &&
+                  (reason == Reason::kShared || reason == Reason::kStandardStream ||
+                   reason == Reason::kPeerCannot))) {
       return -EOPNOTSUPP;
     }
     if (turn % 16 == 0) WantUpgrade(side);

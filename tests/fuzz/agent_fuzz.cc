@@ -263,7 +263,7 @@ void Run::UseSides() {
       }
       break;
     case 3:
-      FallBack(fd, side, "a test wants it");
+      FallBack(fd, side, Reason::kMarkedPoint);
       break;
     case 4:
       shutdown(fd, input_.Below(3));

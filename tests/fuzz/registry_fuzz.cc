@@ -20,7 +20,7 @@ class Place {
  public:
   Place() {
     XENLOOP_REQUIRE(mkdtemp(base_.data()) != nullptr);
-    const char* reason = nullptr;
+    Reason reason = Reason::kNone;
     XENLOOP_REQUIRE(registry_.Open(base_.c_str(), getuid(), &reason) == 0);
     const std::string path = base_ + "/xenloop-" + std::to_string(getuid()) + "/hints";
     fd_ = open(path.c_str(), O_RDWR | O_CLOEXEC);

@@ -52,9 +52,9 @@ absl::Status Rendezvous::OpenXen() {
 }
 
 absl::Status Rendezvous::Open() {
-  const char* reason = nullptr;
+  Reason reason = Reason::kNone;
   if (registry_.Open(places_.registry.c_str(), geteuid(), &reason) != 0)
-    return absl::InternalError(absl::StrCat("registry: ", reason));
+    return absl::InternalError(absl::StrCat("registry: ", ReasonText(reason)));
   const std::string path = places_.directory + "/daemon.sock";
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;

@@ -43,7 +43,7 @@ class RegistryTest : public testing::Test {
   const uid_t uid_ = geteuid();
   std::string base_;
   Registry registry_;
-  const char* reason_ = nullptr;
+  Reason reason_ = Reason::kNone;
 };
 
 TEST_F(RegistryTest, PublishedHintIsFoundByAnotherProcessOfTheUser) {
@@ -52,7 +52,7 @@ TEST_F(RegistryTest, PublishedHintIsFoundByAnotherProcessOfTheUser) {
   EXPECT_THAT(Lookup(12345, registry_), ElementsAre(77));
   EXPECT_THAT(Lookup(12346, registry_), IsEmpty());
   Registry other;
-  const char* reason = nullptr;
+  Reason reason = Reason::kNone;
   ASSERT_EQ(other.Open(base_.c_str(), uid_, &reason), 0);
   EXPECT_THAT(Lookup(12345, other), ElementsAre(77));
 }
@@ -104,7 +104,7 @@ TEST_F(RegistryTest, DirectoryThatOthersCanWriteIsRefused) {
   for (const mode_t mode : {0777u, 0775u, 0757u, 01777u}) {
     chmod(Directory().c_str(), mode);
     EXPECT_EQ(Open(), -EPERM) << mode;
-    EXPECT_STREQ(reason_, "runtime directory belongs to somebody else");
+    EXPECT_STREQ(ReasonText(reason_), "runtime directory belongs to somebody else");
   }
 }
 
@@ -121,7 +121,7 @@ TEST_F(RegistryTest, HintsOfAnotherUserAreReadWithoutTrustingTheFilesOwner) {
   if (geteuid() != 0) GTEST_SKIP() << "needs root to make files of another user";
   constexpr uid_t kOther = 12345;
   Registry other;
-  const char* reason = nullptr;
+  Reason reason = Reason::kNone;
   ASSERT_EQ(Open(), 0);
   // Made by root in the other's name: the file's owner is wrong.
   const std::string directory = base_ + "/xenloop-12345";
@@ -131,7 +131,7 @@ TEST_F(RegistryTest, HintsOfAnotherUserAreReadWithoutTrustingTheFilesOwner) {
   uint64_t found[4];
   EXPECT_EQ(registry_.Lookup(kOther, 5, found, 4), 0u);
   EXPECT_EQ(other.Open(base_.c_str(), kOther, &reason), -EPERM);
-  EXPECT_STREQ(reason, "hints file is not ours");
+  EXPECT_STREQ(ReasonText(reason), "hints file is not ours");
   ASSERT_EQ(chown((directory + "/hints").c_str(), kOther, kOther), 0);
   ASSERT_EQ(other.Open(base_.c_str(), kOther, &reason), 0);
   ASSERT_EQ(other.Publish(5, 42), 0);
@@ -144,20 +144,20 @@ TEST_F(RegistryTest, SymbolicLinksAreNotFollowed) {
   mkdir(target.c_str(), 0755);
   ASSERT_EQ(symlink(target.c_str(), Directory().c_str()), 0);
   EXPECT_LT(Open(), 0);
-  EXPECT_STREQ(reason_, "runtime directory cannot be opened");
+  EXPECT_STREQ(ReasonText(reason_), "runtime directory cannot be opened");
   unlink(Directory().c_str());
   mkdir(Directory().c_str(), 0755);
   std::ofstream(target + "/file") << "precious";
   ASSERT_EQ(symlink((target + "/file").c_str(), Hints().c_str()), 0);
   EXPECT_EQ(Open(), -ELOOP);
-  EXPECT_STREQ(reason_, "hints file cannot be opened");
+  EXPECT_STREQ(ReasonText(reason_), "hints file cannot be opened");
 }
 
 TEST_F(RegistryTest, HintsThatAreNoFileAreRefusedWithoutWaiting) {
   mkdir(Directory().c_str(), 0755);
   ASSERT_EQ(mkfifo(Hints().c_str(), 0644), 0);
   EXPECT_EQ(Open(), -EPERM);
-  EXPECT_STREQ(reason_, "hints file is not ours");
+  EXPECT_STREQ(ReasonText(reason_), "hints file is not ours");
   unlink(Hints().c_str());
   mkdir(Hints().c_str(), 0755);
   EXPECT_EQ(Open(), -EISDIR);
@@ -187,9 +187,9 @@ TEST_F(RegistryTest, TruncatedFileIsHarmless) {
 
 TEST_F(RegistryTest, MissingBaseAndLongNameGiveReasons) {
   EXPECT_EQ(registry_.Open((base_ + "/none").c_str(), uid_, &reason_), -ENOENT);
-  EXPECT_STREQ(reason_, "runtime directory cannot be made");
+  EXPECT_STREQ(ReasonText(reason_), "runtime directory cannot be made");
   EXPECT_EQ(registry_.Open(("/" + std::string(200, 'x')).c_str(), uid_, &reason_), -ENAMETOOLONG);
-  EXPECT_STREQ(reason_, "runtime directory's name is too long");
+  EXPECT_STREQ(ReasonText(reason_), "runtime directory's name is too long");
   EXPECT_FALSE(registry_.is_open());
 }
 
@@ -222,7 +222,7 @@ TEST_F(MountedRegistryTest, ReadOnlyFileSystemGivesAReason) {
   if (!Mount("size=64k,mode=0755", MS_RDONLY))
     GTEST_SKIP() << "cannot mount a tmpfs: " << strerror(errno);
   EXPECT_EQ(Open(), -EROFS);
-  EXPECT_STREQ(reason_, "runtime directory cannot be made");
+  EXPECT_STREQ(ReasonText(reason_), "runtime directory cannot be made");
 }
 
 TEST_F(RegistryTest, UnwritableBaseGivesAReason) {
@@ -232,7 +232,7 @@ TEST_F(RegistryTest, UnwritableBaseGivesAReason) {
   const int error = registry_.Open(base_.c_str(), 65534, &reason_);
   ASSERT_EQ(root ? seteuid(0) : 0, 0);
   EXPECT_EQ(error, -EACCES);
-  EXPECT_STREQ(reason_, "runtime directory cannot be made");
+  EXPECT_STREQ(ReasonText(reason_), "runtime directory cannot be made");
   chmod(base_.c_str(), 0755);
 }
 

@@ -12,6 +12,7 @@
 #include <fstream>
 
 #include "absl/strings/str_cat.h"
+#include "discovery/protocol/reasons.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/unit/tools/fake_agent.h"
@@ -21,6 +22,7 @@ namespace xenloop::tools {
 namespace {
 
 using testing::HasSubstr;
+using testing::Not;
 
 // A machine in order, in a directory of its own.
 class DoctorTest : public testing::Test {
@@ -374,13 +376,18 @@ TEST_F(DoctorTest, NoSuchProcess) {
   EXPECT_PROBLEM("there is no process");
 }
 
-TEST_F(DoctorTest, EveryReasonOfTheContractHasAnExplanation) {
-  for (const char* reason :
-       {"not hot yet", "peer has no library", "peer belongs to another user",
-        "offers refused by configuration", "splice", "descriptor inherited by a spawned program"}) {
-    EXPECT_NE(RemedyForReason(reason), "") << reason;
+TEST_F(DoctorTest, AReasonIsFollowedByItsOwnRemedy) {
+  for (size_t number = 1; number < kReasonCount; ++number) {
+    const auto reason = static_cast<Reason>(number);
+    EXPECT_EQ(RemedyForReason(ReasonText(reason)), ReasonRemedy(reason));
   }
+  // Words that hold those of another reason are not taken for it.
+  EXPECT_THAT(RemedyForReason("fork: a child cannot reach another guest's memory"),
+              Not(HasSubstr("limit")));
+  EXPECT_THAT(RemedyForReason("peer guest: no library there, or the connection is not hot"),
+              HasSubstr("xenloop run"));
   EXPECT_EQ(RemedyForReason("something new"), "");
+  EXPECT_EQ(RemedyForReason(""), "");
 }
 
 TEST_F(DoctorTest, GuestThatASuspensionWouldKill) {

@@ -2,6 +2,7 @@
 
 #include "tools/stat_command.h"
 
+#include "discovery/protocol/reasons.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/unit/tools/fake_agent.h"
@@ -80,6 +81,12 @@ TEST(StatCommand, JsonHoldsWhatTheAgentsSaid) {
   EXPECT_THAT(line, HasSubstr(R"("fifo_sent":5242880)"));
   EXPECT_EQ(line.find('\n'), line.size() - 1);
   EXPECT_THAT(SnapshotJson(ExampleSnapshot(), /*indented=*/true), HasSubstr("\n  \"notes\": ["));
+}
+
+TEST(StatCommand, JsonTellsUntilWhen) {
+  Snapshot snapshot = ExampleSnapshot();
+  snapshot.processes[0].streams[0].reason = ReasonText(Reason::kSplice);
+  EXPECT_THAT(SnapshotJson(snapshot, /*indented=*/false), HasSubstr(R"("until":"for good")"));
 }
 
 TEST(StatCommand, PictureOfRealSocketsWithBadNeighbours) {

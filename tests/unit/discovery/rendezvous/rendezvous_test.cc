@@ -61,7 +61,7 @@ class RendezvousTest : public testing::Test {
       std::filesystem::create_directory(guest.directory);
       EXPECT_EQ(guest.table.Open(guest.directory + "/peers"), 0);
       guest.table.SetOwnDomid(i + 1);
-      const char* reason = nullptr;
+      Reason reason = Reason::kNone;
       EXPECT_EQ(guest.registry.Open(guest.directory.c_str(), geteuid(), &reason), 0);
       RendezvousPlaces places;
       places.directory = places.registry = guest.directory;

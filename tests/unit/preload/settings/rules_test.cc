@@ -38,9 +38,10 @@ Tuple Between(const char* local, uint16_t local_port, const char* peer, uint16_t
 
 TEST(RulesTest, WithoutRulesEverythingIsAllowed) {
   const Rules rules;
-  EXPECT_EQ(RuleAgainstProgram(rules, "/usr/bin/redis-server"), nullptr);
-  EXPECT_EQ(RuleAgainstUser(rules, 1000), nullptr);
-  EXPECT_EQ(RuleAgainstConnection(rules, Between("10.0.0.1", 80, "10.0.0.2", 40000)), nullptr);
+  EXPECT_EQ(RuleAgainstProgram(rules, "/usr/bin/redis-server"), Reason::kNone);
+  EXPECT_EQ(RuleAgainstUser(rules, 1000), Reason::kNone);
+  EXPECT_EQ(RuleAgainstConnection(rules, Between("10.0.0.1", 80, "10.0.0.2", 40000)),
+            Reason::kNone);
 }
 
 TEST(RulesTest, ProgramsByNameAndByPath) {
@@ -48,21 +49,19 @@ TEST(RulesTest, ProgramsByNameAndByPath) {
                           {"programs", "python3.11"},
                           {"except_programs", "/opt/old/nginx"}});
   EXPECT_EQ(rules.problem, nullptr);
-  EXPECT_EQ(RuleAgainstProgram(rules, "/usr/sbin/nginx"), nullptr);
-  EXPECT_EQ(RuleAgainstProgram(rules, "/usr/bin/redis-server"), nullptr);
-  EXPECT_EQ(RuleAgainstProgram(rules, "/usr/bin/python3.11"), nullptr);
-  EXPECT_STREQ(RuleAgainstProgram(rules, "/opt/old/nginx"), "program excepted by configuration");
-  EXPECT_STREQ(RuleAgainstProgram(rules, "/opt/bin/redis-server"),
-               "program not named in the configuration");
-  EXPECT_STREQ(RuleAgainstProgram(rules, "/usr/sbin/nginx2"),
-               "program not named in the configuration");
-  EXPECT_NE(RuleAgainstProgram(rules, ""), nullptr);
+  EXPECT_EQ(RuleAgainstProgram(rules, "/usr/sbin/nginx"), Reason::kNone);
+  EXPECT_EQ(RuleAgainstProgram(rules, "/usr/bin/redis-server"), Reason::kNone);
+  EXPECT_EQ(RuleAgainstProgram(rules, "/usr/bin/python3.11"), Reason::kNone);
+  EXPECT_EQ(RuleAgainstProgram(rules, "/opt/old/nginx"), Reason::kProgramExcepted);
+  EXPECT_EQ(RuleAgainstProgram(rules, "/opt/bin/redis-server"), Reason::kProgramNotNamed);
+  EXPECT_EQ(RuleAgainstProgram(rules, "/usr/sbin/nginx2"), Reason::kProgramNotNamed);
+  EXPECT_NE(RuleAgainstProgram(rules, ""), Reason::kNone);
 }
 
 TEST(RulesTest, ExceptedProgramsOnly) {
   const Rules rules = Of({{"except_programs", "sshd"}});
-  EXPECT_NE(RuleAgainstProgram(rules, "/usr/sbin/sshd"), nullptr);
-  EXPECT_EQ(RuleAgainstProgram(rules, "/usr/sbin/nginx"), nullptr);
+  EXPECT_NE(RuleAgainstProgram(rules, "/usr/sbin/sshd"), Reason::kNone);
+  EXPECT_EQ(RuleAgainstProgram(rules, "/usr/sbin/nginx"), Reason::kNone);
 }
 
 TEST(RulesTest, UsersByIdRangeAndName) {
@@ -76,15 +75,15 @@ TEST(RulesTest, UsersByIdRangeAndName) {
                       << "last:x:77:77::/:";
   const Rules rules = Of({{"users", "1000-1999 7 www-data last"}, {"except_users", "1500"}});
   EXPECT_EQ(rules.problem, nullptr);
-  EXPECT_EQ(RuleAgainstUser(rules, 1000, name), nullptr);
-  EXPECT_EQ(RuleAgainstUser(rules, 1999, name), nullptr);
-  EXPECT_EQ(RuleAgainstUser(rules, 7, name), nullptr);
-  EXPECT_EQ(RuleAgainstUser(rules, 33, name), nullptr);
-  EXPECT_STREQ(RuleAgainstUser(rules, 1500, name), "user excepted by configuration");
-  EXPECT_STREQ(RuleAgainstUser(rules, 0, name), "user not named in the configuration");
-  EXPECT_NE(RuleAgainstUser(rules, 33, "/nonexistent"), nullptr);
-  EXPECT_NE(RuleAgainstUser(Of({{"except_users", "root"}}), 0, name), nullptr);
-  EXPECT_NE(RuleAgainstUser(Of({{"users", "junk"}}), 0, name), nullptr);
+  EXPECT_EQ(RuleAgainstUser(rules, 1000, name), Reason::kNone);
+  EXPECT_EQ(RuleAgainstUser(rules, 1999, name), Reason::kNone);
+  EXPECT_EQ(RuleAgainstUser(rules, 7, name), Reason::kNone);
+  EXPECT_EQ(RuleAgainstUser(rules, 33, name), Reason::kNone);
+  EXPECT_EQ(RuleAgainstUser(rules, 1500, name), Reason::kUserExcepted);
+  EXPECT_EQ(RuleAgainstUser(rules, 0, name), Reason::kUserNotNamed);
+  EXPECT_NE(RuleAgainstUser(rules, 33, "/nonexistent"), Reason::kNone);
+  EXPECT_NE(RuleAgainstUser(Of({{"except_users", "root"}}), 0, name), Reason::kNone);
+  EXPECT_NE(RuleAgainstUser(Of({{"users", "junk"}}), 0, name), Reason::kNone);
   unlink(name);
 }
 
@@ -93,32 +92,32 @@ TEST(RulesTest, AddressesOfEitherEnd) {
                           {"addresses", "fd00::/9"},
                           {"except_addresses", "10.1.2.3"}});
   EXPECT_EQ(rules.problem, nullptr);
-  EXPECT_EQ(RuleAgainstConnection(rules, Between("10.9.9.9", 1, "8.8.8.8", 2)), nullptr);
-  EXPECT_EQ(RuleAgainstConnection(rules, Between("8.8.8.8", 1, "192.168.7.9", 2)), nullptr);
-  EXPECT_EQ(RuleAgainstConnection(rules, Between("::1", 1, "fd7f::1", 2)), nullptr);
-  EXPECT_NE(RuleAgainstConnection(rules, Between("::1", 1, "fd80::1", 2)), nullptr);
-  EXPECT_NE(RuleAgainstConnection(rules, Between("8.8.8.8", 1, "192.168.7.8", 2)), nullptr);
-  EXPECT_STREQ(RuleAgainstConnection(rules, Between("10.1.2.3", 1, "10.9.9.9", 2)),
-               "address excluded by configuration");
+  EXPECT_EQ(RuleAgainstConnection(rules, Between("10.9.9.9", 1, "8.8.8.8", 2)), Reason::kNone);
+  EXPECT_EQ(RuleAgainstConnection(rules, Between("8.8.8.8", 1, "192.168.7.9", 2)), Reason::kNone);
+  EXPECT_EQ(RuleAgainstConnection(rules, Between("::1", 1, "fd7f::1", 2)), Reason::kNone);
+  EXPECT_NE(RuleAgainstConnection(rules, Between("::1", 1, "fd80::1", 2)), Reason::kNone);
+  EXPECT_NE(RuleAgainstConnection(rules, Between("8.8.8.8", 1, "192.168.7.8", 2)), Reason::kNone);
+  EXPECT_EQ(RuleAgainstConnection(rules, Between("10.1.2.3", 1, "10.9.9.9", 2)),
+            Reason::kAddressExcluded);
 }
 
 TEST(RulesTest, AnIpv4RangeIsNotAnIpv6Range) {
   const Rules everything_v4 = Of({{"addresses", "0.0.0.0/0"}});
-  EXPECT_EQ(RuleAgainstConnection(everything_v4, Between("1.2.3.4", 1, "5.6.7.8", 2)), nullptr);
-  EXPECT_NE(RuleAgainstConnection(everything_v4, Between("::1", 1, "::2", 2)), nullptr);
+  EXPECT_EQ(RuleAgainstConnection(everything_v4, Between("1.2.3.4", 1, "5.6.7.8", 2)),
+            Reason::kNone);
+  EXPECT_NE(RuleAgainstConnection(everything_v4, Between("::1", 1, "::2", 2)), Reason::kNone);
   const Rules everything = Of({{"addresses", "::/0"}});
-  EXPECT_EQ(RuleAgainstConnection(everything, Between("::1", 1, "::2", 2)), nullptr);
-  EXPECT_EQ(RuleAgainstConnection(everything, Between("1.2.3.4", 1, "5.6.7.8", 2)), nullptr);
+  EXPECT_EQ(RuleAgainstConnection(everything, Between("::1", 1, "::2", 2)), Reason::kNone);
+  EXPECT_EQ(RuleAgainstConnection(everything, Between("1.2.3.4", 1, "5.6.7.8", 2)), Reason::kNone);
 }
 
 TEST(RulesTest, PortsOfEitherEnd) {
   const Rules rules = Of({{"ports", "80 8000-8100"}, {"except_ports", "8080"}});
   EXPECT_EQ(rules.problem, nullptr);
-  EXPECT_EQ(RuleAgainstConnection(rules, Between("::1", 80, "::1", 40000)), nullptr);
-  EXPECT_EQ(RuleAgainstConnection(rules, Between("::1", 40000, "::1", 8100)), nullptr);
-  EXPECT_NE(RuleAgainstConnection(rules, Between("::1", 40000, "::1", 8101)), nullptr);
-  EXPECT_STREQ(RuleAgainstConnection(rules, Between("::1", 8080, "::1", 80)),
-               "port excluded by configuration");
+  EXPECT_EQ(RuleAgainstConnection(rules, Between("::1", 80, "::1", 40000)), Reason::kNone);
+  EXPECT_EQ(RuleAgainstConnection(rules, Between("::1", 40000, "::1", 8100)), Reason::kNone);
+  EXPECT_NE(RuleAgainstConnection(rules, Between("::1", 40000, "::1", 8101)), Reason::kNone);
+  EXPECT_EQ(RuleAgainstConnection(rules, Between("::1", 8080, "::1", 80)), Reason::kPortExcluded);
 }
 
 TEST(RulesTest, WhatCannotBeUnderstoodIsAProblem) {

@@ -1,0 +1,41 @@
+// Which reason a side shows that is not to be upgraded.
+#include "gtest/gtest.h"
+#include "preload/agent/agent_state.h"
+#include "preload/agent/hot.h"
+#include "preload/side/self.h"
+#include "preload/side/side.h"
+
+namespace xenloop {
+namespace {
+
+class FailedAgentTest : public ::testing::Test {
+ protected:
+  FailedAgentTest() : side_(AllocateSide()) {
+    process_state.ready = true;
+    agent_shared.started.store(kAgentFailed);
+    start_failure.store(Reason::kAgentNoThread);
+  }
+  ~FailedAgentTest() override {
+    start_failure.store(Reason::kNone);
+    agent_shared.started.store(0);
+    process_state.ready = false;
+    FreeSide(side_);
+  }
+  Side* const side_;
+};
+
+TEST_F(FailedAgentTest, SideTellsWhyThereIsNoAgent) {
+  EXPECT_EQ(side_->reason.load(), Reason::kNotHotYet);
+  ConsiderUpgrade(side_);
+  EXPECT_EQ(side_->reason.load(), Reason::kAgentNoThread);
+}
+
+TEST_F(FailedAgentTest, WhatIsOnTcpForGoodKeepsItsOwnReason) {
+  side_->pinned.store(1);
+  side_->reason.store(Reason::kSplice);
+  ConsiderUpgrade(side_);
+  EXPECT_EQ(side_->reason.load(), Reason::kSplice);
+}
+
+}  // namespace
+}  // namespace xenloop

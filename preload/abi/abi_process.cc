@@ -93,6 +93,26 @@ XENLOOP_EXPORT int posix_spawnp(pid_t* pid, const char* file,
   return real::posix_spawnp(pid, file, actions, attributes, argv, environment);
 }
 
+// Since glibc 2.39. A program that finds them by weak reference or dlsym finds ours also where libc
+// has none: the answer is then that of a kernel without pidfds.
+XENLOOP_EXPORT int pidfd_spawn(int* pidfd, const char* path,
+                               const posix_spawn_file_actions_t* actions,
+                               const posix_spawnattr_t* attributes, char* const argv[],
+                               char* const environment[]) {
+  if (!real::pidfd_spawn.IsAvailable()) return ENOSYS;
+  BeforeSpawn();
+  return real::pidfd_spawn(pidfd, path, actions, attributes, argv, environment);
+}
+
+XENLOOP_EXPORT int pidfd_spawnp(int* pidfd, const char* file,
+                                const posix_spawn_file_actions_t* actions,
+                                const posix_spawnattr_t* attributes, char* const argv[],
+                                char* const environment[]) {
+  if (!real::pidfd_spawnp.IsAvailable()) return ENOSYS;
+  BeforeSpawn();
+  return real::pidfd_spawnp(pidfd, file, actions, attributes, argv, environment);
+}
+
 XENLOOP_EXPORT int system(const char* command) {
   BeforeSpawn();
   return real::system(command);

@@ -14,6 +14,8 @@ namespace xenloop::real {
 
 void* table[kCount];
 
+long Unavailable() { return ReturnToLibc(-ENOSYS); }
+
 namespace {
 
 const char* const kNames[] = {
@@ -70,8 +72,6 @@ long BareWithoutAddress(long a, long b, long c, long d) {
 long BareSyscallFunction(long number, long a, long b, long c, long d, long e, long f) {
   return ReturnToLibc(BareSyscall(number, a, b, c, d, e, f));
 }
-long Unavailable() { return ReturnToLibc(-ENOSYS); }
-
 template <class Result, class... Arguments>
 void* Address(Result (*function)(Arguments...)) {
   return reinterpret_cast<void*>(function);
@@ -89,7 +89,8 @@ void* WithoutLibc(Index index) {
     BARE(write)
     BARE(writev)
     BARE(sendto)
-    BARE(sendmsg) BARE(socket) BARE(connect) BARE(listen) BARE(accept) BARE(accept4) BARE(shutdown)
+    BARE(sendmsg)
+    BARE(socket) BARE(connect) BARE(listen) BARE(accept) BARE(accept4) BARE(shutdown)
         BARE(getsockopt) BARE(setsockopt) BARE(ioctl) BARE(fcntl) BARE(close) BARE(close_range)
             BARE(dup) BARE(dup3) BARE(epoll_create1) BARE(epoll_ctl) BARE(execve)
 #ifdef SYS_poll

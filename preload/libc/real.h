@@ -34,6 +34,12 @@ int __ppoll_chk(pollfd* fds, nfds_t count, const timespec* timeout, const sigset
 int __dprintf_chk(int fd, int flag, const char* format, ...);
 int __vdprintf_chk(int fd, int flag, const char* format, va_list arguments);
 [[noreturn]] void __longjmp_chk(jmp_buf target, int value) noexcept;
+// What the libc of the machine that builds this may not have yet.
+int pidfd_spawn(int* pidfd, const char* path, const posix_spawn_file_actions_t* actions,
+                const posix_spawnattr_t* attributes, char* const argv[], char* const environment[]);
+int pidfd_spawnp(int* pidfd, const char* file, const posix_spawn_file_actions_t* actions,
+                 const posix_spawnattr_t* attributes, char* const argv[],
+                 char* const environment[]);
 }
 
 namespace xenloop::real {
@@ -51,6 +57,9 @@ enum Index : int {
 // may.
 extern void* table[kCount];
 
+// What stands in the table for a function that libc does not have.
+long Unavailable();
+
 // Looks `index` up. Never fails: what libc does not have answers ENOSYS. Never recurses: a call
 // made from within the look-up (by a malloc replacement that reads a file, say) gets a bare system
 // call.
@@ -62,6 +71,9 @@ struct Function {
     void* found = __atomic_load_n(&table[kIndex], __ATOMIC_RELAXED);
     if (__builtin_expect(found == nullptr, 0)) found = Resolve(kIndex);
     return reinterpret_cast<Pointer>(found);
+  }
+  bool IsAvailable() const {
+    return reinterpret_cast<void*>(Get()) != reinterpret_cast<void*>(&Unavailable);
   }
   template <class... Arguments>
   auto operator()(Arguments... arguments) const {

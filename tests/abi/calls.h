@@ -37,6 +37,9 @@ const char* KindName(enum Kind kind);
 // The exported symbol `name`, whatever library it is from; notes that it was called.
 void* Entry(const char* name);
 
+// A name that the libc of this machine does not have yet; the library has it all the same.
+bool IsNewerThanLibc(const char* name);
+
 // Result or -errno of the call before.
 static inline long Outcome(long result) { return result == -1 ? -errno : result; }
 

@@ -45,6 +45,15 @@ void* Entry(const char* name) {
   return found;
 }
 
+bool IsNewerThanLibc(const char* name) {
+  static const char* const newer[] = {"pidfd_spawn", "pidfd_spawnp"};
+  void* const libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
+  for (size_t i = 0; i < sizeof newer / sizeof newer[0]; ++i) {
+    if (strcmp(newer[i], name) == 0) return dlsym(libc, name) == NULL;
+  }
+  return false;
+}
+
 const char* KindName(enum Kind kind) {
   return kind == kPipe ? "pipe" : kind == kUnix ? "UNIX socket" : "TCP socket";
 }
@@ -106,10 +115,12 @@ int InChild(void (*body)(void*), void* argument) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 256 + WTERMSIG(status);
 }
 
-// Each name must come from the library exactly if there is one.
+// Each name must come from the library exactly if there is one. Without it, a libc that is older
+// than a name does not have it: nothing to call then.
 static void CheckOrigins(void) {
   for (int i = 0; i < kNameCount; ++i) {
     Dl_info origin;
+    if (!preloaded && IsNewerThanLibc(kNames[i])) continue;
     const bool found = dladdr(Entry(kNames[i]), &origin) != 0;
     const bool ours = found && strstr(origin.dli_fname, "libxenloop") != NULL;
     if (ours != preloaded) {
@@ -139,7 +150,7 @@ int main(int argc, char** argv) {
   TestExec();
   TestCancellation();
   for (int i = 0; i < kNameCount; ++i) {
-    if (!called[i]) {
+    if (!called[i] && (preloaded || !IsNewerThanLibc(kNames[i]))) {
       ++failures;
       fprintf(stderr, "%s was never called\n", kNames[i]);
     }

@@ -1,4 +1,5 @@
 // Every way to make a process, to become another program, and to leave.
+#include <dlfcn.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -91,7 +92,28 @@ static void TestClones(void) {
   EXPECT(call_clone(NULL, top, SIGCHLD, NULL), -EINVAL);
 }
 
+// A libc without it: the library answers as a kernel without pidfds does.
+static void TestPidfdSpawn(const char* name, const char* program) {
+  static char* const arguments[] = {"sh", "-c", "exit 9", NULL};
+  if (IsNewerThanLibc(name) && dlsym(RTLD_DEFAULT, name) == NULL) return;
+  int (*const spawn)(int*, const char*, const posix_spawn_file_actions_t*, const posix_spawnattr_t*,
+                     char* const*, char* const*) = Entry(name);
+  int pidfd = -1;
+  if (IsNewerThanLibc(name)) {
+    EXPECT_TRUE(spawn(&pidfd, program, NULL, NULL, arguments, environ) == ENOSYS);
+    return;
+  }
+  siginfo_t end = {.si_status = -1};
+  EXPECT_TRUE(spawn(&pidfd, program, NULL, NULL, arguments, environ) == 0);
+  EXPECT(waitid(P_PIDFD, (id_t)pidfd, &end, WEXITED), 0);
+  EXPECT(end.si_status, 9);
+  EXPECT(close(pidfd), 0);
+}
+
 static void TestSpawns(void) {
+  TestPidfdSpawn("pidfd_spawn", "/bin/sh");
+  TestPidfdSpawn("pidfd_spawnp", "sh");
+
   ENTRY(posix_spawn);
   ENTRY(posix_spawnp);
   ENTRY(posix_spawn_file_actions_adddup2);

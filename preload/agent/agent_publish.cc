@@ -13,6 +13,7 @@
 #include "preload/side/holders.h"
 #include "preload/side/mailbox.h"
 #include "preload/side/shadow.h"
+#include "preload/side/socket_options.h"
 
 namespace xenloop {
 namespace {
@@ -91,6 +92,13 @@ Reason Probe(int fd, Side* side, Tuple* tuple) {
   if (SameEndpoint(tuple->local, tuple->peer)) return Reason::kSelfConnected;
   const Reason rule = RuleAgainstConnection(GetConfig().rules, *tuple);
   if (rule != Reason::kNone) return rule;
+  if (side->options_asked.load(std::memory_order_relaxed) == 0) {
+    if (const Reason reason = AskOptions(fd); reason != Reason::kNone) {
+      side->pinned.store(1, std::memory_order_relaxed);
+      return reason;
+    }
+    side->options_asked.store(1, std::memory_order_relaxed);
+  }
   const long flags = sys::Call(SYS_fcntl, fd, F_GETFL);
   int low_water = 1;
   Option(fd, SOL_SOCKET, SO_RCVLOWAT, &low_water, sizeof low_water);

@@ -83,6 +83,7 @@ Side* AllocateSide() {
       side->operations.store(0, std::memory_order_relaxed);
       side->next_attempt.store(0, std::memory_order_relaxed);
       side->pinned.store(0, std::memory_order_relaxed);
+      side->options_asked.store(0, std::memory_order_relaxed);
       side->forced.store(0, std::memory_order_relaxed);
       side->attached.store(0, std::memory_order_relaxed);
       side->connected.store(0, std::memory_order_relaxed);

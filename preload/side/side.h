@@ -38,7 +38,9 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
   // When to try an upgrade, and why there is none.
   std::atomic<uint64_t> operations;
   std::atomic<uint64_t> next_attempt;
-  std::atomic<uint32_t> pinned;    // never upgrade again
+  std::atomic<uint32_t> pinned;  // never upgrade again
+  std::atomic<uint32_t>
+      options_asked;               // nothing in its options needs the kernel (socket_options.h)
   std::atomic<uint32_t> forced;    // a test asked for an upgrade: either end may make the offer
   std::atomic<uint32_t> attached;  // the agent holds a channel's FIFOs for this side
   std::atomic<uint32_t> connected;

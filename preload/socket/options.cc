@@ -13,6 +13,7 @@
 #include "preload/side/own_doorbell.h"
 #include "preload/side/self.h"
 #include "preload/side/shadow.h"
+#include "preload/side/socket_options.h"
 #include "preload/side/stats.h"
 #include "preload/side/wait.h"
 #include "preload/socket/socket.h"
@@ -21,46 +22,7 @@
 namespace xenloop {
 namespace {
 
-constexpr int kTcpUlp = 31;
 constexpr int kTcpZerocopyReceive = 35;
-constexpr int kTcpRepair = 19;
-
-// Options after which the kernel's receive or send path does what only it can do.
-Reason Incompatible(int level, int name) {
-  if (level == IPPROTO_TCP) {
-    switch (name) {
-      case kTcpUlp:
-        return Reason::kUpperLayer;
-      case kTcpZerocopyReceive:
-        return Reason::kZeroCopyReceive;
-      case kTcpRepair:
-        return Reason::kTcpRepair;
-      default:
-        return Reason::kNone;
-    }
-  }
-  if (level != SOL_SOCKET) return Reason::kNone;
-  switch (name) {
-    case SO_ZEROCOPY:
-      return Reason::kZeroCopySend;
-    case SO_PEEK_OFF:
-      return Reason::kPeekOffset;
-    case SO_ATTACH_FILTER:
-    case SO_ATTACH_BPF:
-      return Reason::kSocketFilter;
-    case SO_TIMESTAMP_OLD:
-    case SO_TIMESTAMP_NEW:
-    case SO_TIMESTAMPNS_OLD:
-    case SO_TIMESTAMPNS_NEW:
-    case SO_TIMESTAMPING_OLD:
-    case SO_TIMESTAMPING_NEW:
-      return Reason::kTimeStamps;
-    case SO_OOBINLINE:
-      return Reason::kUrgentInline;
-    default:
-      return Reason::kNone;
-  }
-}
 
 // What a receive could take without waiting; negative: the kernel knows.
 int ReadableBytes(int fd, Side* side) {
@@ -130,7 +92,7 @@ ssize_t BeforeSetOption(int fd, Side* side, int level, int name, const void* val
     FallBack(fd, side, Reason::kMarkedPoint);
     return 0;
   }
-  const Reason reason = Incompatible(level, name);
+  const Reason reason = ReasonAgainstOption(level, name);
   if (reason != Reason::kNone) FallBackToTcp(fd, reason, true);
   return kUseKernel;
 }

@@ -75,7 +75,12 @@ bool MayUseFifo(int fd, Side* side, int flags) {
   if (!IsOurs(side)) {
     FallBack(fd, side, Reason::kUsedByChild);
   } else if ((flags & ~kUnderstoodFlags) != 0) {
-    FallBack(fd, side, (flags & MSG_OOB) != 0 ? Reason::kUrgentData : Reason::kSendFlags);
+    // Whoever sends with MSG_ZEROCOPY waits for the kernel's word on each, and goes on doing so.
+    if ((flags & MSG_ZEROCOPY) != 0) side->pinned.store(1, std::memory_order_relaxed);
+    FallBack(fd, side,
+             (flags & MSG_OOB) != 0        ? Reason::kUrgentData
+             : (flags & MSG_ZEROCOPY) != 0 ? Reason::kZeroCopySend
+                                           : Reason::kSendFlags);
   } else if (SwitchDue(side)) {
     FallBack(fd, side, Reason::kSwitchEvery);
   } else {

@@ -156,6 +156,26 @@ struct ReceiveStream {
       route.store(ReceiveRoute::kTcp, std::memory_order_seq_cst);
   }
 
+  // What most receives do, under the lock: takes bytes that lie in the FIFO. 0: TryReceive has to
+  // find out what there is.
+  size_t TakeFromFifo(IovCursor* destination, size_t limit) {
+    if (route.load(std::memory_order_relaxed) != ReceiveRoute::kFifo) return 0;
+    return fifo.Consume(destination, limit, /*peek=*/false).bytes;
+  }
+  // Under the lock, after bytes were taken from the FIFO.
+  bool ProducerWaits() const {
+    return fifo.header->producer_waiting.load(std::memory_order_seq_cst) != 0;
+  }
+  // The same. A producer that waits for room is woken when there is enough of it to be worth the
+  // trip.
+  template <typename Shadow>
+  void WakeProducer(Shadow& shadow, int flags) {
+    if ((flags & MSG_PEEK) != 0 || !ProducerWaits()) return;
+    if (fifo.FreeBytes() < fifo.WakeThresholdBytes()) return;
+    const uint32_t bits = WakeSleepers(fifo.header->producer_waiting, /*once=*/true, fifo.foreign);
+    if (bits != 0) shadow.Ring(/*certain=*/(bits & kFutexSleeper) != 0);
+  }
+
   // One attempt at `limit` bytes into `destination` (null with MSG_TRUNC: discard). `flags`:
   // MSG_PEEK, MSG_TRUNC. `look`: ask the shadow socket too when the FIFO is empty (end of stream,
   // errors). Bytes, 0 at the end of the stream, -EAGAIN, kStreamUsesTcp, or a connection error.
@@ -259,17 +279,6 @@ struct ReceiveStream {
     finished_bytes += n;
     if (residue_begin == residue_end) route.store(ReceiveRoute::kTcp, std::memory_order_seq_cst);
     return static_cast<ssize_t>(n);
-  }
-
-  // A producer that waits for room is woken when there is enough of it to be worth the trip.
-  template <typename Shadow>
-  void WakeProducer(Shadow& shadow, int flags) {
-    if ((flags & MSG_PEEK) != 0 ||
-        fifo.header->producer_waiting.load(std::memory_order_seq_cst) == 0)
-      return;
-    if (fifo.FreeBytes() < fifo.WakeThresholdBytes()) return;
-    const uint32_t bits = WakeSleepers(fifo.header->producer_waiting, /*once=*/true, fifo.foreign);
-    if (bits != 0) shadow.Ring(/*certain=*/(bits & kFutexSleeper) != 0);
   }
 
   // What the FIFO adds to `taken` bytes of TCP in the same call: to the program both are one queue.

@@ -6,49 +6,16 @@
 #include "preload/libc/errno.h"
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
+#include "preload/socket/print.h"
 #include "preload/socket/socket.h"
+#include "preload/socket/transfer.h"
 
 using namespace xenloop;
-
-// Exported by libc; declared by its headers only when the program is fortified.
-extern "C" int __vsnprintf_chk(char* buffer, size_t size, int flag, size_t buffer_size,
-                               const char* format, va_list arguments);
-extern "C" int __vasprintf_chk(char** text, int flag, const char* format, va_list arguments);
 
 namespace {
 
 void LeaveToTcp(int fd, Reason reason) {
   if (FindSide(fd) != nullptr) FallBackToTcp(fd, reason, true);
-}
-
-int WriteAll(int fd, const char* text, int length) {
-  for (int done = 0; done < length;) {
-    const ssize_t written = write(fd, text + done, static_cast<size_t>(length - done));
-    if (written < 0) return -1;
-    done += static_cast<int>(written);
-  }
-  return length;
-}
-
-// `flag`: above 0, libc aborts on %n in writable memory.
-int PrintTo(int fd, int flag, const char* format, va_list arguments) {
-  char text[1024];
-  va_list again;
-  va_copy(again, arguments);
-  const int length = __vsnprintf_chk(text, sizeof text, flag, sizeof text, format, arguments);
-  int result = -1;
-  if (length >= 0 && static_cast<size_t>(length) < sizeof text) {
-    result = WriteAll(fd, text, length);
-  } else if (length >= 0) {
-    char* long_text = nullptr;
-    if (__vasprintf_chk(&long_text, flag, format, again) >= 0) {
-      result = WriteAll(fd, long_text, length);
-      const KeepErrno keep_errno;
-      free(long_text);
-    }
-  }
-  va_end(again);
-  return result;
 }
 
 // fclose and freopen write what they hold and close the descriptor by calls of libc's own.
@@ -70,7 +37,8 @@ void LeaveToAio(const ControlBlock* control) {
 XENLOOP_EXPORT ssize_t sendfile(int out_fd, int in_fd, off_t* offset, size_t count) {
   LeaveToTcp(in_fd, Reason::kSendfileFrom);
   return SendByOr(
-      out_fd, [=](Side* side) { return SendFile(out_fd, side, in_fd, offset, count); },
+      out_fd, FindSide(out_fd),
+      [=](Side* side) { return SendFile(out_fd, side, in_fd, offset, count); },
       [=] { return real::sendfile(out_fd, in_fd, offset, count); });
 }
 XENLOOP_ALIAS(sendfile64, sendfile);
@@ -84,12 +52,12 @@ XENLOOP_EXPORT ssize_t splice(int in_fd, off64_t* in_offset, int out_fd, off64_t
 
 XENLOOP_EXPORT int vdprintf(int fd, const char* format, va_list arguments) {
   if (FindSide(fd) == nullptr) return real::vdprintf(fd, format, arguments);
-  return PrintTo(fd, 0, format, arguments);
+  return Print(fd, 0, format, arguments);
 }
 
 XENLOOP_EXPORT int __vdprintf_chk(int fd, int flag, const char* format, va_list arguments) {
   if (FindSide(fd) == nullptr) return real::__vdprintf_chk(fd, flag, format, arguments);
-  return PrintTo(fd, flag, format, arguments);
+  return Print(fd, flag, format, arguments);
 }
 
 XENLOOP_EXPORT int dprintf(int fd, const char* format, ...) {

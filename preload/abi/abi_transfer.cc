@@ -3,37 +3,27 @@
 #include <sys/uio.h>
 
 #include "preload/abi/abi.h"
-#include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
+#include "preload/socket/message.h"
+#include "preload/socket/transfer.h"
 
 using namespace xenloop;
 
 namespace {
-
-// RWF_ flags that mean nothing on a socket.
-constexpr int kMeaningless = RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_APPEND;
 
 bool IsTransfer(const iovec* iov, int iov_count) {
   return iov_count > 0 && IsUsable(iov, static_cast<size_t>(iov_count)) &&
          !IsEmpty(iov, static_cast<size_t>(iov_count));
 }
 
-// preadv2 and pwritev2 at offset -1 are readv and writev. Flags nobody knows yet take the bytes
-// back to TCP first.
-int MessageFlags(int fd, int flags) {
-  if ((flags & ~(kMeaningless | RWF_NOWAIT)) != 0 && FindSide(fd) != nullptr) {
-    FallBackToTcp(fd, Reason::kVectorFlags, false);
-  }
-  return (flags & RWF_NOWAIT) != 0 ? MSG_DONTWAIT : 0;
-}
-
 }  // namespace
 
 XENLOOP_EXPORT ssize_t read(int fd, void* buffer, size_t length) {
   const auto kernel = [=] { return real::read(fd, buffer, length); };
-  if (length == 0 || !IsUsable(length)) return kernel();
+  Side* const side = FindSide(fd);
+  if (side == nullptr || length == 0 || !IsUsable(length)) return kernel();
   const iovec destination{buffer, length};
-  return ReceiveOr(fd, &destination, 1, 0, nullptr, kernel);
+  return ReceiveOr(fd, side, &destination, 1, 0, nullptr, kernel);
 }
 XENLOOP_ALIAS(__read, read);
 
@@ -44,23 +34,26 @@ XENLOOP_EXPORT ssize_t __read_chk(int fd, void* buffer, size_t length, size_t bu
 
 XENLOOP_EXPORT ssize_t readv(int fd, const iovec* iov, int iov_count) {
   const auto kernel = [=] { return real::readv(fd, iov, iov_count); };
-  if (!IsTransfer(iov, iov_count)) return kernel();
-  return ReceiveOr(fd, iov, static_cast<size_t>(iov_count), 0, nullptr, kernel);
+  Side* const side = FindSide(fd);
+  if (side == nullptr || !IsTransfer(iov, iov_count)) return kernel();
+  return ReceiveOr(fd, side, iov, static_cast<size_t>(iov_count), 0, nullptr, kernel);
 }
 
 XENLOOP_EXPORT ssize_t preadv2(int fd, const iovec* iov, int iov_count, off_t offset, int flags) {
   const auto kernel = [=] { return real::preadv2(fd, iov, iov_count, offset, flags); };
-  if (offset != -1 || !IsTransfer(iov, iov_count)) return kernel();
-  return ReceiveOr(fd, iov, static_cast<size_t>(iov_count), MessageFlags(fd, flags), nullptr,
+  Side* const side = FindSide(fd);
+  if (side == nullptr || offset != -1 || !IsTransfer(iov, iov_count)) return kernel();
+  return ReceiveOr(fd, side, iov, static_cast<size_t>(iov_count), MessageFlags(fd, flags), nullptr,
                    kernel);
 }
 XENLOOP_ALIAS(preadv64v2, preadv2);
 
 XENLOOP_EXPORT ssize_t recv(int fd, void* buffer, size_t length, int flags) {
   const auto kernel = [=] { return real::recv(fd, buffer, length, flags); };
-  if (!IsUsable(length) || (flags & MSG_ERRQUEUE) != 0) return kernel();
+  Side* const side = FindSide(fd);
+  if (side == nullptr || !IsUsable(length)) return kernel();
   const iovec destination{buffer, length};
-  return ReceiveOr(fd, &destination, 1, flags, nullptr, kernel);
+  return ReceiveOr(fd, side, &destination, 1, flags, nullptr, kernel);
 }
 
 XENLOOP_EXPORT ssize_t __recv_chk(int fd, void* buffer, size_t length, size_t buffer_size,
@@ -76,9 +69,10 @@ XENLOOP_EXPORT ssize_t recvfrom(int fd, void* buffer, size_t length, int flags, 
     by_kernel = true;
     return real::recvfrom(fd, buffer, length, flags, address, address_length);
   };
-  if (!IsUsable(length) || (flags & MSG_ERRQUEUE) != 0) return kernel();
+  Side* const side = FindSide(fd);
+  if (side == nullptr || !IsUsable(length)) return kernel();
   const iovec destination{buffer, length};
-  const ssize_t received = ReceiveOr(fd, &destination, 1, flags, nullptr, kernel);
+  const ssize_t received = ReceiveOr(fd, side, &destination, 1, flags, nullptr, kernel);
   // TCP names no sender.
   if (!by_kernel && received >= 0 && address != nullptr && address_length != nullptr) {
     *address_length = 0;
@@ -96,30 +90,34 @@ XENLOOP_EXPORT ssize_t __recvfrom_chk(int fd, void* buffer, size_t length, size_
 
 XENLOOP_EXPORT ssize_t write(int fd, const void* buffer, size_t length) {
   const auto kernel = [=] { return real::write(fd, buffer, length); };
-  if (length == 0 || !IsUsable(length)) return kernel();
+  Side* const side = FindSide(fd);
+  if (side == nullptr || length == 0 || !IsUsable(length)) return kernel();
   const iovec source{const_cast<void*>(buffer), length};
-  return SendOr(fd, &source, 1, 0, kernel);
+  return SendOr(fd, side, &source, 1, 0, kernel);
 }
 XENLOOP_ALIAS(__write, write);
 
 XENLOOP_EXPORT ssize_t writev(int fd, const iovec* iov, int iov_count) {
   const auto kernel = [=] { return real::writev(fd, iov, iov_count); };
-  if (!IsTransfer(iov, iov_count)) return kernel();
-  return SendOr(fd, iov, static_cast<size_t>(iov_count), 0, kernel);
+  Side* const side = FindSide(fd);
+  if (side == nullptr || !IsTransfer(iov, iov_count)) return kernel();
+  return SendOr(fd, side, iov, static_cast<size_t>(iov_count), 0, kernel);
 }
 
 XENLOOP_EXPORT ssize_t pwritev2(int fd, const iovec* iov, int iov_count, off_t offset, int flags) {
   const auto kernel = [=] { return real::pwritev2(fd, iov, iov_count, offset, flags); };
-  if (offset != -1 || !IsTransfer(iov, iov_count)) return kernel();
-  return SendOr(fd, iov, static_cast<size_t>(iov_count), MessageFlags(fd, flags), kernel);
+  Side* const side = FindSide(fd);
+  if (side == nullptr || offset != -1 || !IsTransfer(iov, iov_count)) return kernel();
+  return SendOr(fd, side, iov, static_cast<size_t>(iov_count), MessageFlags(fd, flags), kernel);
 }
 XENLOOP_ALIAS(pwritev64v2, pwritev2);
 
 XENLOOP_EXPORT ssize_t send(int fd, const void* buffer, size_t length, int flags) {
   const auto kernel = [=] { return real::send(fd, buffer, length, flags); };
-  if (length == 0 || !IsUsable(length)) return kernel();
+  Side* const side = FindSide(fd);
+  if (side == nullptr || length == 0 || !IsUsable(length)) return kernel();
   const iovec source{const_cast<void*>(buffer), length};
-  return SendOr(fd, &source, 1, flags, kernel);
+  return SendOr(fd, side, &source, 1, flags, kernel);
 }
 XENLOOP_ALIAS(__send, send);
 
@@ -129,7 +127,8 @@ XENLOOP_EXPORT ssize_t sendto(int fd, const void* buffer, size_t length, int fla
   const auto kernel = [=] {
     return real::sendto(fd, buffer, length, flags, address, address_length);
   };
-  if (length == 0 || !IsUsable(length)) return kernel();
+  Side* const side = FindSide(fd);
+  if (side == nullptr || length == 0 || !IsUsable(length)) return kernel();
   const iovec source{const_cast<void*>(buffer), length};
-  return SendOr(fd, &source, 1, flags, kernel);
+  return SendOr(fd, side, &source, 1, flags, kernel);
 }

@@ -14,7 +14,6 @@
 #include <unistd.h>
 
 #include "preload/agent/agent_state.h"
-#include "preload/agent/hot.h"
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/fd_table.h"

@@ -11,6 +11,9 @@
 
 namespace xenloop {
 
+// A side's count of operations has reached `next_attempt`: sets the next one, and may ask for an
+// upgrade. A connection that lives for a few operations only never costs more than that count.
+void ConsiderUpgrade(Side* side);
 // Asks for an upgrade of this side, soon. Starts the agent if need be. Cheap when repeated.
 void WantUpgrade(Side* side);
 // Before a fork that libc does not see: the child has libc's record of our thread, and setuid() and

@@ -12,6 +12,7 @@
 #include "preload/side/fd_table.h"
 #include "preload/side/holders.h"
 #include "preload/side/mailbox.h"
+#include "preload/side/self.h"
 #include "preload/side/shadow.h"
 #include "preload/side/socket_options.h"
 

@@ -1,9 +1,8 @@
-// When to ask for an upgrade of a side (hot.h, agent.h): any thread.
+// When to ask for an upgrade of a side (agent.h): any thread.
 #include <fcntl.h>
 
 #include "preload/agent/agent.h"
 #include "preload/agent/agent_state.h"
-#include "preload/agent/hot.h"
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/mailbox.h"

@@ -35,6 +35,7 @@ __attribute__((constructor)) void Start(int, char**, char** environment) {
   }
   if (&__rseq_offset != nullptr) process_state.rseq_offset = __rseq_offset;
   process_state.pid = sys::GetPid();
+  process_state.switches = GetConfig().switch_every != 0;
   InstallForkHandlers();
   process_state.ready = true;
   if (getauxval(AT_SECURE) == 0) AdoptFromFormerProgram();

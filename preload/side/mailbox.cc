@@ -19,10 +19,6 @@ void RequestService(Side* side) {
   Poke(side->owner_pid.load(std::memory_order_acquire));
 }
 
-bool IsOurs(const Side* side) {
-  return side->owner_pid.load(std::memory_order_relaxed) == process_state.pid;
-}
-
 void AgentRelease(Side* side, int lingering_fd) {
   if (lingering_fd >= 0) side->lingering_fd.store(lingering_fd, std::memory_order_release);
   side->holders.store(0, std::memory_order_release);

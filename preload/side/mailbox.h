@@ -15,10 +15,6 @@ void Poke(int32_t owner_pid);
 // does the rest.
 void RequestService(Side* side);
 
-// True if this process's agent looks after the side (not one inherited over fork and still run by
-// the parent).
-bool IsOurs(const Side* side);
-
 // A side with FIFO memory is closed for good: the agent releases the memory, then the slot.
 // `lingering_fd`: a duplicate that still owes a residue and is then closed (shut down first), or
 // -1.

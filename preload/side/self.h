@@ -4,13 +4,14 @@
 #include <cstdint>
 
 #include "channel/base/sys.h"
-#include "channel/stream.h"
+#include "preload/side/side.h"
 
 namespace xenloop {
 
 struct ProcessState {
   bool ready = false;      // the constructor has run and acceleration is on
   bool sandboxed = false;  // seccomp: no system call but those the program itself makes
+  bool switches = false;   // tests let the routes flip every so many operations
   bool bypassed = false;   // the program has ways to its sockets that we cannot see: TCP for all
   int32_t pid =
       0;  // of the process that owns this memory; differs from getpid() in a vfork child only
@@ -34,6 +35,12 @@ inline uint32_t CurrentCpu() {
   const uint32_t cpu =
       *reinterpret_cast<const volatile uint32_t*>(area + 4);  // struct rseq, cpu_id
   return cpu < 0x7fffffff ? cpu + 1 : 0;
+}
+
+// True if this process's agent looks after the side (not one inherited over fork and still run by
+// the parent).
+inline bool IsOurs(const Side* side) {
+  return side->owner_pid.load(std::memory_order_relaxed) == process_state.pid;
 }
 
 inline Self CurrentSelf() { return Self{CurrentTid(), CurrentCpu()}; }

@@ -4,7 +4,6 @@
 #include <sys/socket.h>
 
 #include "preload/agent/agent.h"
-#include "preload/agent/hot.h"
 #include "preload/ready/epoll.h"
 #include "preload/settings/config.h"
 #include "preload/side/fallback.h"

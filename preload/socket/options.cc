@@ -210,10 +210,8 @@ ssize_t BeforeIoctl(int fd, Side* side, unsigned long request, void* argument) {
   return 0;
 }
 
-int BytesLeftToTell(int fd) {
-  Side* const side = FindSide(fd);
-  if (side == nullptr || side->tells_bytes_left.load(std::memory_order_relaxed) == 0)
-    return kNothingToTell;
+int BytesLeftToTell(int fd, Side* side) {
+  if (side->tells_bytes_left.load(std::memory_order_relaxed) == 0) return kNothingToTell;
   int left = ReadableBytes(fd, side);
   if (left < 0 && sys::Call(SYS_ioctl, fd, FIONREAD, sys::Word(&left)) < 0) left = 0;
   // The end of the stream, too, is a reason to read on.

@@ -3,9 +3,7 @@
 #include <errno.h>
 #include <pthread.h>
 
-#include "preload/agent/hot.h"
 #include "preload/libc/real.h"
-#include "preload/settings/config.h"
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/mailbox.h"
@@ -13,6 +11,7 @@
 #include "preload/side/shadow.h"
 #include "preload/side/wait.h"
 #include "preload/socket/socket.h"
+#include "preload/socket/transfer.h"
 
 namespace xenloop {
 namespace {
@@ -20,7 +19,6 @@ namespace {
 // MSG_MORE, MSG_EOR, MSG_CONFIRM and MSG_DONTROUTE ask nothing of memory.
 constexpr int kUnderstoodFlags =
     MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE | MSG_EOR | MSG_CONFIRM | MSG_DONTROUTE;
-constexpr uintptr_t kFirstMappableAddress = 4096;
 
 // The rest of a blocking send whose route went back to TCP in the middle.
 ssize_t SendRestByKernel(int fd, const IovCursor& cursor, int flags) {
@@ -106,10 +104,7 @@ void LeaveKernelSend(Side* side, ssize_t result) {
 ssize_t Send(int fd, Side* side, const iovec* iov, size_t iov_count, int flags) {
   pthread_testcancel();  // these calls are cancellation points even when they need not wait
   if (!MayUseFifo(fd, side, flags)) return kUseKernel;
-  for (size_t i = 0; i < iov_count; ++i) {
-    if (iov[i].iov_len > 0 && reinterpret_cast<uintptr_t>(iov[i].iov_base) < kFirstMappableAddress)
-      return -EFAULT;
-  }
+  if (!IsMappable(iov, iov_count)) return -EFAULT;
   if (side->shutdown_pending.load(std::memory_order_acquire) != 0) {
     if ((flags & MSG_NOSIGNAL) == 0) sys::Call(SYS_tkill, static_cast<long>(CurrentTid()), SIGPIPE);
     return -EPIPE;

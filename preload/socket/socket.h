@@ -1,7 +1,7 @@
-// What the ABI layer (abi_*.cc) may ask of the semantics layer: every libc call that can touch an
-// accelerated socket has one function here. Results are bytes or 0, or -errno; kUseKernel means
-// "make the real call, as if we were not here". This file decides nothing; socket_*.cc, poll.cc,
-// epoll.cc and process.cc do.
+// What the ABI layer (abi_*.cc) may ask of the semantics layer about a socket, but for its bytes
+// (transfer.h, message.h, print.h): every libc call that can touch an accelerated socket has one
+// function here. Results are bytes or 0, or -errno; kUseKernel means "make the real call, as if we
+// were not here". This file decides nothing.
 #pragma once
 
 #include <poll.h>
@@ -23,25 +23,6 @@ inline constexpr ssize_t kUseKernel = -100000;
 
 struct ProgramFile;  // see discovery/handover.h
 struct Side;         // one end of one TCP connection; see side.h
-
-// ---- data path (socket_receive.cc, socket_send.cc) ----
-// Enter...: true if this call must go to the kernel; then make the real call and call Leave... with
-// its result (errno is preserved). False: the direction is (being) accelerated; call Receive/Send,
-// and start over on kUseKernel.
-bool EnterKernelReceive(Side* side);
-// False: start over, what the call is to receive is not in the kernel. `*result` changes where an
-// error that the agent met belongs to this call (then -1 and errno).
-bool LeaveKernelReceive(int fd, Side* side, int flags, ssize_t* result);
-bool EnterKernelSend(Side* side);
-void LeaveKernelSend(Side* side, ssize_t result);
-
-// recv flags as for recvmsg(2). `message_flags` (may be null) receives what recvmsg would put into
-// msg_flags.
-ssize_t Receive(int fd, Side* side, const iovec* iov, size_t iov_count, int flags,
-                int* message_flags);
-ssize_t Send(int fd, Side* side, const iovec* iov, size_t iov_count, int flags);
-// sendfile(2) to an accelerated socket. `offset` as in sendfile (may be null).
-ssize_t SendFile(int out_fd, Side* side, int in_fd, off_t* offset, size_t count);
 
 // ---- life of descriptors (fd_life.cc) ----
 void SocketCreated(int fd, int domain, int type, int protocol);  // after a successful socket()
@@ -86,7 +67,7 @@ void BeforeBpf(int command, const void* attributes, size_t size);
 ssize_t BeforeIoctl(int fd, Side* side, unsigned long request, void* argument);
 // TCP_INQ: what a recvmsg that did not end in the kernel has to tell; or kNothingToTell.
 inline constexpr int kNothingToTell = -1;
-int BytesLeftToTell(int fd);
+int BytesLeftToTell(int fd, Side* side);
 void AfterIoctl(int fd, Side* side, unsigned long request, void* argument);  // FIONBIO
 void AfterSetFlags(int fd, Side* side, int flags);                           // fcntl F_SETFL
 

@@ -1,7 +1,7 @@
 // Which reason a side shows that is not to be upgraded.
 #include "gtest/gtest.h"
+#include "preload/agent/agent.h"
 #include "preload/agent/agent_state.h"
-#include "preload/agent/hot.h"
 #include "preload/side/self.h"
 #include "preload/side/side.h"
 

@@ -1,0 +1,165 @@
+// See message.h. Ancillary data stays with TCP, but for what TCP_INQ asks for.
+#include "preload/socket/message.h"
+
+#include <netinet/tcp.h>
+#include <string.h>
+
+#include "preload/libc/real.h"
+#include "preload/side/fallback.h"
+#include "preload/side/fd_table.h"
+#include "preload/socket/socket.h"
+#include "preload/socket/transfer.h"
+
+namespace xenloop {
+namespace {
+
+// Whoever receives the descriptor may not have the library.
+void GiveUpPassedSockets(const msghdr* message) {
+  if (message == nullptr || message->msg_control == nullptr) return;
+  auto* const all = const_cast<msghdr*>(message);
+  for (cmsghdr* part = CMSG_FIRSTHDR(all); part != nullptr; part = CMSG_NXTHDR(all, part)) {
+    if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
+    if (part->cmsg_len < CMSG_LEN(0)) return;
+    const size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; ++i) {
+      int passed;
+      memcpy(&passed, CMSG_DATA(part) + i * sizeof(int), sizeof(int));
+      if (FindSide(passed) != nullptr) {
+        FallBackToTcp(passed, Reason::kPassed, true);
+      }
+    }
+  }
+}
+
+// As the kernel does: what there is no room for is cut off. `room`: of the control buffer.
+void TellBytesLeft(msghdr* message, size_t room, int left) {
+  size_t length = CMSG_LEN(sizeof left);
+  if (message->msg_control == nullptr || room < sizeof(cmsghdr)) {
+    message->msg_flags |= MSG_CTRUNC;
+    return;
+  }
+  if (room < length) {
+    message->msg_flags |= MSG_CTRUNC;
+    length = room;
+  }
+  cmsghdr header{};
+  header.cmsg_level = IPPROTO_TCP;
+  header.cmsg_type = TCP_CM_INQ;
+  header.cmsg_len = length;
+  auto* const control = static_cast<char*>(message->msg_control);
+  memcpy(control, &header, sizeof header);
+  memcpy(control + sizeof header, &left, length - sizeof header);
+  message->msg_controllen = room < CMSG_SPACE(sizeof left) ? room : CMSG_SPACE(sizeof left);
+}
+
+bool HasBytes(const msghdr* message) {
+  return message != nullptr && IsUsable(message->msg_iov, message->msg_iovlen) &&
+         !IsEmpty(message->msg_iov, message->msg_iovlen);
+}
+
+void SetToNow(timespec* time) { clock_gettime(CLOCK_MONOTONIC, time); }
+
+// `left` becomes what `timeout` leaves of the time since `start`; false once that is nothing.
+bool TimeIsLeft(const timespec& start, const timespec& timeout, timespec* left) {
+  timespec now;
+  SetToNow(&now);
+  left->tv_sec = timeout.tv_sec - (now.tv_sec - start.tv_sec);
+  left->tv_nsec = timeout.tv_nsec - (now.tv_nsec - start.tv_nsec);
+  while (left->tv_nsec < 0) {
+    left->tv_nsec += 1000000000;
+    --left->tv_sec;
+  }
+  while (left->tv_nsec >= 1000000000) {
+    left->tv_nsec -= 1000000000;
+    ++left->tv_sec;
+  }
+  if (left->tv_sec < 0) *left = {0, 0};
+  return left->tv_sec != 0 || left->tv_nsec != 0;
+}
+
+}  // namespace
+
+int MessageFlags(int fd, int flags) {
+  constexpr int kMeaningless = RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_APPEND;  // on a socket
+  if ((flags & ~(kMeaningless | RWF_NOWAIT)) != 0)
+    FallBackToTcp(fd, Reason::kVectorFlags, false);
+  return (flags & RWF_NOWAIT) != 0 ? MSG_DONTWAIT : 0;
+}
+
+ssize_t ReceiveMessage(int fd, Side* side, msghdr* message, int flags) {
+  constexpr int kByKernel = -1;  // it has filled the message
+  int message_flags = 0;
+  const auto kernel = [=, &message_flags] {
+    message_flags = kByKernel;
+    return real::recvmsg(fd, message, flags);
+  };
+  if (message == nullptr || !IsUsable(message->msg_iov, message->msg_iovlen)) return kernel();
+  const size_t room = message->msg_controllen;
+  const ssize_t received =
+      ReceiveOr(fd, side, message->msg_iov, message->msg_iovlen, flags, &message_flags, kernel);
+  if (message_flags != kByKernel && received >= 0) {
+    message->msg_namelen = 0;
+    message->msg_controllen = 0;
+    message->msg_flags = message_flags;
+    Side* const now = FindSide(fd);
+    const int left = now != nullptr ? BytesLeftToTell(fd, now) : kNothingToTell;
+    if (left != kNothingToTell) TellBytesLeft(message, room, left);
+  }
+  return received;
+}
+
+ssize_t SendMessage(int fd, Side* side, const msghdr* message, int flags) {
+  const auto kernel = [=] { return real::sendmsg(fd, message, flags); };
+  if (side == nullptr) {
+    GiveUpPassedSockets(message);
+    return kernel();
+  }
+  if (!HasBytes(message)) return kernel();
+  if (message->msg_control != nullptr && message->msg_controllen != 0) {
+    FallBackToTcp(fd, Reason::kAncillaryData, false);
+  }
+  return SendOr(fd, side, message->msg_iov, message->msg_iovlen, flags, kernel);
+}
+
+int ReceiveMessages(int fd, Side* side, mmsghdr* messages, unsigned count, int flags,
+                    timespec* timeout) {
+  timespec start{};
+  const timespec allowed = timeout != nullptr ? *timeout : timespec{};
+  if (timeout != nullptr) SetToNow(&start);
+  unsigned done = 0;
+  int message_flags = flags & ~MSG_WAITFORONE;
+  for (; done < count; side = FindSide(fd)) {
+    const ssize_t received = ReceiveMessage(fd, side, &messages[done].msg_hdr, message_flags);
+    if (received < 0) return done != 0 ? static_cast<int>(done) : -1;
+    messages[done].msg_len = static_cast<unsigned>(received);
+    const bool urgent = (messages[done].msg_hdr.msg_flags & MSG_OOB) != 0;
+    ++done;
+    if ((flags & MSG_WAITFORONE) != 0) message_flags |= MSG_DONTWAIT;
+    // As the kernel: the time is looked at after each message, never while waiting for one.
+    if (timeout != nullptr && !TimeIsLeft(start, allowed, timeout)) break;
+    if (urgent) break;
+  }
+  return static_cast<int>(done);
+}
+
+int SendMessages(int fd, Side* side, mmsghdr* messages, unsigned count, int flags) {
+  if (count > IOV_MAX) count = IOV_MAX;
+  if (side == nullptr) {
+    for (unsigned i = 0; i < count; ++i) GiveUpPassedSockets(&messages[i].msg_hdr);
+    return real::sendmmsg(fd, messages, count, flags);
+  }
+  unsigned done = 0;
+  for (; done < count; side = FindSide(fd)) {
+    const msghdr& message = messages[done].msg_hdr;
+    const ssize_t sent = SendMessage(fd, side, &message, flags);
+    if (sent < 0) return done != 0 ? static_cast<int>(done) : -1;
+    messages[done].msg_len = static_cast<unsigned>(sent);
+    ++done;
+    size_t wanted = 0;
+    for (size_t i = 0; i < message.msg_iovlen; ++i) wanted += message.msg_iov[i].iov_len;
+    if (static_cast<size_t>(sent) < wanted) break;  // the rest would be out of order
+  }
+  return static_cast<int>(done);
+}
+
+}  // namespace xenloop

@@ -1,0 +1,154 @@
+// The one door for a transfer: every call of libc that moves bytes of a socket comes through here.
+// What lies in the FIFO is taken at once. Else the call enters the kernel, or waits at the FIFO
+// (receive.cc, send.cc), and leaves; and comes again where the bytes have changed their route
+// meanwhile. `kernel` makes the real call, a cancellation point: nothing is held across it. Results
+// are those of libc: -1 and errno.
+#pragma once
+
+#include <limits.h>
+#include <pthread.h>
+
+#include "preload/agent/agent.h"
+#include "preload/libc/errno.h"
+#include "preload/settings/config.h"
+#include "preload/side/fd_table.h"
+#include "preload/side/self.h"
+#include "preload/side/wait.h"
+#include "preload/socket/socket.h"
+
+namespace xenloop {
+
+// False: the kernel shall say what is wrong with these arguments.
+inline bool IsUsable(size_t length) { return length <= SSIZE_MAX; }
+inline bool IsUsable(const iovec* iov, size_t iov_count) {
+  if (iov_count > IOV_MAX || (iov == nullptr && iov_count != 0)) return false;
+  for (size_t i = 0; i < iov_count; ++i) {
+    if (!IsUsable(iov[i].iov_len)) return false;
+  }
+  return true;
+}
+inline bool IsEmpty(const iovec* iov, size_t iov_count) {
+  for (size_t i = 0; i < iov_count; ++i) {
+    if (iov[i].iov_len != 0) return false;
+  }
+  return true;
+}
+
+// False: there is nothing in the first page (D-1).
+inline bool IsMappable(const iovec* iov, size_t iov_count) {
+  constexpr uintptr_t kFirstMappableAddress = 4096;
+  for (size_t i = 0; i < iov_count; ++i) {
+    if (iov[i].iov_len > 0 && reinterpret_cast<uintptr_t>(iov[i].iov_base) < kFirstMappableAddress)
+      return false;
+  }
+  return true;
+}
+
+inline void CountOperation(Side* side) {
+  // Not a read-modify-write: a lost count between threads only delays an attempt.
+  const uint64_t n = side->operations.load(std::memory_order_relaxed) + 1;
+  side->operations.store(n, std::memory_order_relaxed);
+  if (n >= side->next_attempt.load(std::memory_order_relaxed)) ConsiderUpgrade(side);
+}
+
+// Tests let the routes flip every so many operations.
+inline bool SwitchDue(Side* side) {
+  if (!process_state.switches) return false;
+  const uint64_t n = side->operations.load(std::memory_order_relaxed) + 1;
+  side->operations.store(n, std::memory_order_relaxed);
+  if (n % GetConfig().switch_every != 0) return false;
+  side->next_attempt.store(n + 1, std::memory_order_relaxed);
+  return true;
+}
+
+// ---- behind the door: receive.cc, receive_kernel.cc, send.cc ----
+// Results are bytes, or -errno, or kUseKernel.
+
+// Enter...: true if this call must go to the kernel; then make the real call and call Leave... with
+// its result (errno is preserved). False: the direction is (being) accelerated; call Receive/Send,
+// and start over on kUseKernel.
+bool EnterKernelReceive(Side* side);
+// False: start over, what the call is to receive is not in the kernel. `*result` changes where an
+// error that the agent met belongs to this call (then -1 and errno).
+bool LeaveKernelReceive(int fd, Side* side, int flags, ssize_t* result);
+bool EnterKernelSend(Side* side);
+void LeaveKernelSend(Side* side, ssize_t result);
+
+// recv flags as for recvmsg(2). `message_flags` (may be null) receives what recvmsg would put into
+// msg_flags.
+ssize_t Receive(int fd, Side* side, const iovec* iov, size_t iov_count, int flags,
+                int* message_flags);
+ssize_t Send(int fd, Side* side, const iovec* iov, size_t iov_count, int flags);
+// sendfile(2) to an accelerated socket. `offset` as in sendfile (may be null).
+ssize_t SendFile(int out_fd, Side* side, int in_fd, off_t* offset, size_t count);
+// Under the receive lock, after bytes were taken from the FIFO.
+void WakeProducer(int fd, Side* side);
+
+// ---- the door ----
+
+// What most receives find: bytes in the FIFO, and nothing else to think of. 0: go the long way.
+inline ssize_t TakeFromFifo(int fd, Side* side, const iovec* iov, size_t iov_count, int flags) {
+  constexpr int kPlainFlags = MSG_DONTWAIT | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC;
+  if (side->receive.route.load(std::memory_order_relaxed) != ReceiveRoute::kFifo ||
+      (flags & ~kPlainFlags) != 0 || !IsOurs(side) || process_state.switches ||
+      side->receive_low_water.load(std::memory_order_relaxed) > 1 || !IsMappable(iov, iov_count)) {
+    return 0;
+  }
+  pthread_testcancel();  // these calls are cancellation points even when they need not wait
+  IovCursor cursor(iov, iov_count);
+  size_t taken = 0;
+  {
+    LockScope scope(side->receive.lock, CurrentTid());
+    if (FindSide(fd) != side) return 0;
+    taken = side->receive.TakeFromFifo(&cursor, cursor.remaining());
+    // Under the lock: the FIFO cannot be unmapped beneath us.
+    if (taken > 0 && side->receive.ProducerWaits()) WakeProducer(fd, side);
+  }
+  if (taken > 0) CountOperation(side);
+  return static_cast<ssize_t>(taken);
+}
+
+// `side`: what the caller has found behind `fd`, or null. It is looked up anew before each further
+// turn, because a wait may have ended by another thread's close or dup2.
+template <class KernelCall>
+inline ssize_t ReceiveOr(int fd, Side* side, const iovec* iov, size_t iov_count, int flags,
+                         int* message_flags, KernelCall kernel) {
+  if (side == nullptr || (flags & MSG_ERRQUEUE) != 0) return kernel();
+  if (const ssize_t taken = TakeFromFifo(fd, side, iov, iov_count, flags); taken > 0) {
+    if (message_flags != nullptr) *message_flags = 0;
+    return taken;
+  }
+  for (; side != nullptr; side = FindSide(fd)) {
+    if (EnterKernelReceive(side)) {
+      ssize_t received = InKernel(&side->receive, kernel);
+      if (LeaveKernelReceive(fd, side, flags, &received)) return received;
+      continue;
+    }
+    const ssize_t received = Receive(fd, side, iov, iov_count, flags, message_flags);
+    if (received != kUseKernel) return ReturnToLibc(received);
+  }
+  return kernel();
+}
+
+template <class KernelCall, class OurSend>
+inline ssize_t SendByOr(int fd, Side* side, OurSend our_send, KernelCall kernel) {
+  for (; side != nullptr; side = FindSide(fd)) {
+    if (EnterKernelSend(side)) {
+      const ssize_t sent = InKernel(&side->send, kernel);
+      LeaveKernelSend(side, sent);
+      return sent;
+    }
+    const ssize_t sent = our_send(side);
+    if (sent != kUseKernel) return ReturnToLibc(sent);
+  }
+  return kernel();
+}
+
+template <class KernelCall>
+inline ssize_t SendOr(int fd, Side* side, const iovec* iov, size_t iov_count, int flags,
+                      KernelCall kernel) {
+  return SendByOr(
+      fd, side, [=](Side* now) { return Send(fd, now, iov, iov_count, flags); }, kernel);
+}
+
+}  // namespace xenloop

@@ -111,6 +111,57 @@ struct Waited : Abandonable {
   }
 };
 
+constexpr uint64_t kSecondNs = 1000000000u;
+
+// When a call's time is up.
+struct TimeLimit {
+  explicit TimeLimit(const timespec* timeout)
+      : for_ever(timeout == nullptr),
+        start(for_ever ? 0 : sys::MonotonicNs()),
+        length(for_ever ? 0
+                        : static_cast<uint64_t>(timeout->tv_sec) * kSecondNs +
+                              static_cast<uint64_t>(timeout->tv_nsec)) {}
+
+  timespec Left() const {
+    if (for_ever) return kNow;
+    const uint64_t spent = sys::MonotonicNs() - start;
+    const uint64_t rest = spent < length ? length - spent : 0;
+    return {static_cast<time_t>(rest / kSecondNs), static_cast<long>(rest % kSecondNs)};
+  }
+
+  const bool for_ever;
+  const uint64_t start;
+  const uint64_t length;
+};
+
+int Spin(Waited& waited, Self self) {
+  const uint32_t budget = SharedSpinBudgetUs();
+  uint64_t start = 0;
+  uint32_t turns = 0;
+  int ready = 0;
+  while (ready == 0 && budget != 0 && SpinTurn(&start, budget, &turns, SharedSpinYields()))
+    ready = waited.Evaluate(self);
+  SharedSpinEnded(ready != 0);
+  return ready;
+}
+
+// `left` null: for ever.
+int SleepWithBell(Waited& waited, const timespec* left, const sigset_t* mask, Self self) {
+  const LentBell bell;
+  const SleeperCount sleeper;
+  // Once more, now that the doorbell rings for us.
+  if (const int ready = waited.Evaluate(self); ready != 0) return ready;
+  pollfd& for_bell = waited.kernel[waited.count];
+  for_bell = pollfd{bell.fd(), POLLIN, 0};
+  // Without a bell (no descriptor left) look at the FIFOs every millisecond: slow, but it ends.
+  const timespec nap{0, 1000000};
+  const bool whole =
+      bell.fd() >= 0 || (left != nullptr && left->tv_sec == 0 && left->tv_nsec < nap.tv_nsec);
+  const int answer = KernelPoll(waited.kernel, waited.count + 1, whole ? left : &nap, mask);
+  if (for_bell.revents != 0) bell.Swallow();
+  return answer < 0 ? answer : waited.Evaluate(self);
+}
+
 }  // namespace
 
 bool PollConcernsUs(const pollfd* fds, nfds_t count) {
@@ -136,11 +187,7 @@ int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mas
   if (kernel.get() == nullptr || counted.get() == nullptr) return -ENOMEM;
   Waited waited(fds, kernel.get(), counted.get(), count);
   const Self self = CurrentSelf();
-  const bool for_ever = timeout == nullptr;
-  const uint64_t start = for_ever ? 0 : sys::MonotonicNs();
-  const uint64_t length = for_ever ? 0
-                                   : static_cast<uint64_t>(timeout->tv_sec) * 1000000000u +
-                                         static_cast<uint64_t>(timeout->tv_nsec);
+  const TimeLimit limit(timeout);
   bool may_spin = true;
   for (bool woken = false;; woken = true) {
     waited.EnterKernel(self);
@@ -150,48 +197,18 @@ int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mas
       waited.LeaveKernel(self);
       return ready;
     }
-    timespec left = kNow;
-    if (!for_ever) {
-      const uint64_t spent = sys::MonotonicNs() - start;
-      const uint64_t rest = spent < length ? length - spent : 0;
-      left.tv_sec = static_cast<time_t>(rest / 1000000000u);
-      left.tv_nsec = static_cast<long>(rest % 1000000000u);
-    }
-    const bool can_wait = for_ever || left.tv_sec != 0 || left.tv_nsec != 0;
-    int answer = KernelPoll(waited.kernel, count, &kNow, nullptr);
+    const timespec left = limit.Left();
+    const bool can_wait = limit.for_ever || left.tv_sec != 0 || left.tv_nsec != 0;
+    const int answer = KernelPoll(waited.kernel, count, &kNow, nullptr);
     int ready = answer < 0 ? answer : waited.Evaluate(self);
     if (ready == 0 && can_wait && may_spin && GetConfig().spin_us != 0) {
       may_spin = false;
-      const uint32_t budget = SharedSpinBudgetUs();
-      uint64_t spin_start = 0;
-      uint32_t turns = 0;
-      while (ready == 0 && budget != 0 && SpinTurn(&spin_start, budget, &turns, SharedSpinYields()))
-        ready = waited.Evaluate(self);
-      SharedSpinEnded(ready != 0);
+      ready = Spin(waited, self);
     }
-    if (ready != 0 || !can_wait) {
-      waited.LeaveKernel(self);
-      return ready;
-    }
-    {
-      const LentBell bell;
-      const SleeperCount sleeper;
-      ready = waited.Evaluate(self);  // once more, now that the doorbell rings for us
-      if (ready == 0) {
-        waited.kernel[count] = pollfd{bell.fd(), POLLIN, 0};
-        // Without a bell (no descriptor left) look at the FIFOs every millisecond: slow, but it
-        // ends.
-        timespec nap{0, 1000000};
-        const bool whole =
-            bell.fd() >= 0 || (!for_ever && left.tv_sec == 0 && left.tv_nsec < nap.tv_nsec);
-        answer =
-            KernelPoll(waited.kernel, count + 1, whole ? (for_ever ? nullptr : &left) : &nap, mask);
-        if (waited.kernel[count].revents != 0) bell.Swallow();
-        ready = answer < 0 ? answer : waited.Evaluate(self);
-      }
-    }
+    if (ready == 0 && can_wait)
+      ready = SleepWithBell(waited, limit.for_ever ? nullptr : &left, mask, self);
     waited.LeaveKernel(self);
-    if (ready != 0) return ready;
+    if (ready != 0 || !can_wait) return ready;
   }
 }
 

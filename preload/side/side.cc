@@ -40,6 +40,52 @@ SideArena* MakeArena() {
   return expected;
 }
 
+// A new life of the slot. In use last: who comes late from a former life looks at that.
+void Begin(Side* side) {
+  const uint32_t generation = side->generation.load(std::memory_order_relaxed) + 1;
+  side->in_use.store(0, std::memory_order_relaxed);
+  side->fd.store(-1, std::memory_order_relaxed);
+  side->owner_pid.store(0, std::memory_order_relaxed);
+  side->send.route.store(SendRoute::kTcp, std::memory_order_relaxed);
+  side->send.defer_switch.store(0, std::memory_order_relaxed);
+  side->send.pending_error.store(0, std::memory_order_relaxed);
+  side->send.finished_bytes = 0;
+  side->send.window = ~0ull;
+  side->receive.route.store(ReceiveRoute::kTcp, std::memory_order_relaxed);
+  side->receive.finished_bytes = 0;
+  side->receive.owed.store(0, std::memory_order_relaxed);
+  side->receive.residue_due.store(0, std::memory_order_relaxed);
+  side->shutdown_pending.store(0, std::memory_order_relaxed);
+  side->nonblocking.store(0, std::memory_order_relaxed);
+  side->receive_low_water.store(1, std::memory_order_relaxed);
+  side->tells_bytes_left.store(0, std::memory_order_relaxed);
+  side->receive_timeout_us.store(0, std::memory_order_relaxed);
+  side->send_timeout_us.store(0, std::memory_order_relaxed);
+  side->operations.store(0, std::memory_order_relaxed);
+  side->next_attempt.store(0, std::memory_order_relaxed);
+  side->pinned.store(0, std::memory_order_relaxed);
+  side->options_asked.store(0, std::memory_order_relaxed);
+  side->forced.store(0, std::memory_order_relaxed);
+  side->attached.store(0, std::memory_order_relaxed);
+  side->connected.store(0, std::memory_order_relaxed);
+  side->blocked_calls.store(0, std::memory_order_relaxed);
+  side->blocked_sends.store(0, std::memory_order_relaxed);
+  side->orphaned.store(0, std::memory_order_relaxed);
+  side->lingering_fd.store(-1, std::memory_order_relaxed);
+  side->reason.store(Reason::kNotHotYet, std::memory_order_relaxed);
+  side->upgrades.store(0, std::memory_order_relaxed);
+  side->fallbacks.store(0, std::memory_order_relaxed);
+  side->channel.store(0, std::memory_order_relaxed);
+  side->spin_history.store(0, std::memory_order_relaxed);
+  side->outside.store(0, std::memory_order_relaxed);
+  side->handed_pid.store(0, std::memory_order_relaxed);
+  side->inherited.store(0, std::memory_order_relaxed);
+  side->generation.store(generation, std::memory_order_relaxed);
+  side->references.store(1, std::memory_order_relaxed);
+  side->holders.store(1, std::memory_order_relaxed);
+  side->in_use.store(1, std::memory_order_release);
+}
+
 }  // namespace
 
 SideArena* Arena() { return arena.load(std::memory_order_acquire); }
@@ -61,48 +107,7 @@ Side* AllocateSide() {
                                                   std::memory_order_acq_rel))
         continue;
       Side* side = &a->sides[w * 64 + bit];
-      const uint32_t generation = side->generation.load(std::memory_order_relaxed) + 1;
-      side->in_use.store(0, std::memory_order_relaxed);
-      side->fd.store(-1, std::memory_order_relaxed);
-      side->owner_pid.store(0, std::memory_order_relaxed);
-      side->send.route.store(SendRoute::kTcp, std::memory_order_relaxed);
-      side->send.defer_switch.store(0, std::memory_order_relaxed);
-      side->send.pending_error.store(0, std::memory_order_relaxed);
-      side->send.finished_bytes = 0;
-      side->send.window = ~0ull;
-      side->receive.route.store(ReceiveRoute::kTcp, std::memory_order_relaxed);
-      side->receive.finished_bytes = 0;
-      side->receive.owed.store(0, std::memory_order_relaxed);
-      side->receive.residue_due.store(0, std::memory_order_relaxed);
-      side->shutdown_pending.store(0, std::memory_order_relaxed);
-      side->nonblocking.store(0, std::memory_order_relaxed);
-      side->receive_low_water.store(1, std::memory_order_relaxed);
-      side->tells_bytes_left.store(0, std::memory_order_relaxed);
-      side->receive_timeout_us.store(0, std::memory_order_relaxed);
-      side->send_timeout_us.store(0, std::memory_order_relaxed);
-      side->operations.store(0, std::memory_order_relaxed);
-      side->next_attempt.store(0, std::memory_order_relaxed);
-      side->pinned.store(0, std::memory_order_relaxed);
-      side->options_asked.store(0, std::memory_order_relaxed);
-      side->forced.store(0, std::memory_order_relaxed);
-      side->attached.store(0, std::memory_order_relaxed);
-      side->connected.store(0, std::memory_order_relaxed);
-      side->blocked_calls.store(0, std::memory_order_relaxed);
-      side->blocked_sends.store(0, std::memory_order_relaxed);
-      side->orphaned.store(0, std::memory_order_relaxed);
-      side->lingering_fd.store(-1, std::memory_order_relaxed);
-      side->reason.store(Reason::kNotHotYet, std::memory_order_relaxed);
-      side->upgrades.store(0, std::memory_order_relaxed);
-      side->fallbacks.store(0, std::memory_order_relaxed);
-      side->channel.store(0, std::memory_order_relaxed);
-      side->spin_history.store(0, std::memory_order_relaxed);
-      side->outside.store(0, std::memory_order_relaxed);
-      side->handed_pid.store(0, std::memory_order_relaxed);
-      side->inherited.store(0, std::memory_order_relaxed);
-      side->generation.store(generation, std::memory_order_relaxed);
-      side->references.store(1, std::memory_order_relaxed);
-      side->holders.store(1, std::memory_order_relaxed);
-      side->in_use.store(1, std::memory_order_release);
+      Begin(side);
       return side;
     }
     uint32_t expected = w;

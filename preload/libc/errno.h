@@ -24,4 +24,16 @@ class KeepErrno {
   const int kept_;
 };
 
+// A call of libc's as one of ours: its failure is the result, and errno is what it was. (What a
+// cancelled `call` leaves undone here is nothing.)
+template <class Call>
+auto FromLibc(Call call) -> decltype(call()) {
+  const int kept = errno;
+  const auto result = call();
+  if (result >= 0) return result;
+  const int error = errno;
+  errno = kept;
+  return -error;
+}
+
 }  // namespace xenloop

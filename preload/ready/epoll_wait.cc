@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <pthread.h>
 
+#include "preload/libc/errno.h"
 #include "preload/libc/real.h"
 #include "preload/ready/epoll.h"
 #include "preload/ready/readiness.h"
@@ -175,13 +176,9 @@ int Translate(EpollSet* set, epoll_event* events, int first, int count, uint64_t
 
 int KernelWait(int epfd, epoll_event* events, int max_events, const timespec* timeout,
                const sigset_t* mask) {
-  const int saved = errno;
-  const int count =
-      Cancellable([=] { return real::epoll_pwait2(epfd, events, max_events, timeout, mask); });
-  if (count >= 0) return count;
-  const int error = errno;
-  errno = saved;
-  return -error;
+  return FromLibc([=] {
+    return Cancellable([=] { return real::epoll_pwait2(epfd, events, max_events, timeout, mask); });
+  });
 }
 
 // The same without waiting, and without libc: a cancellation point must not be met with a lock

@@ -2,11 +2,11 @@
 #pragma once
 
 #include <errno.h>
-#include <sys/types.h>
 
 namespace xenloop {
 
-inline ssize_t ReturnToLibc(ssize_t result) {
+template <class Result>
+inline Result ReturnToLibc(Result result) {
   if (result >= 0) return result;
   errno = static_cast<int>(-result);
   return -1;

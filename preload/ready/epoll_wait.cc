@@ -217,8 +217,6 @@ bool Remaining(const timespec* timeout, uint64_t deadline_ns, timespec* left) {
   return rest > 0;
 }
 
-}  // namespace
-
 // One look at everything, without waiting: what the kernel has ready and what FIFOs hold, in one
 // answer, as the kernel would give it; each goes first in turn so that neither starves the other
 // when the program takes few at a time. Under the set's lock from beginning to end, so that no
@@ -267,6 +265,8 @@ int Spin(EpollSet* set, int epfd, epoll_event* events, int max_events, Self self
   SharedSpinEnded(count > 0);
   return count;
 }
+
+}  // namespace
 
 int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, const timespec* timeout,
               const sigset_t* mask) {

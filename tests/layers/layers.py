@@ -132,7 +132,7 @@ ONLY = [
 # only one file touches is better off in that file. A new one is a decision: it needs a line here,
 # and an answer to what a forked child does with it.
 GLOBALS = {
-    "channel/base/abandon.h": "innermost",
+    "channel/base/abandon.h": "innermost_",
     "channel/xen/xen_calls.cc": "descriptors generation",
     "channel/xen/xen_transport.cc": "calls budget next_identity sleeper_pages sleeper_page_count",
     "preload/agent/agent.cc": "agent start_failure agent_page_fd",

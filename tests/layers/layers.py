@@ -158,7 +158,7 @@ GLOBALS = {
     "preload/side/own_doorbell.cc": "agent_shared",
     "preload/side/side.cc": "arena",
     "preload/side/stats.cc":
-        "reasons connections upgraded tcp_sent tcp_received fifo_sent fifo_received written",
+        "fallbacks connections upgraded tcp_sent tcp_received fifo_sent fifo_received written",
     "preload/side/wait.cc": "shared_history crowded_waits",
 }
 

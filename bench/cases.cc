@@ -155,7 +155,7 @@ void RunStartup(const Setup& setup, const SampleSink& sink) {
 }  // namespace
 
 const std::vector<CaseGroup>& CaseGroups() {
-  static const auto* const kGroups = new std::vector<CaseGroup>{
+  static const auto* const groups = new std::vector<CaseGroup>{
       {"rtt", "64 B round trip, two cores and one", &RunRoundTrips},
       {"rtt-two", "only the one on two cores (for bench/demo)", &RunRoundTripsOnTwoCores, true},
       {"stream", "64 KiB writes, two cores and one", &RunStreams},
@@ -166,7 +166,7 @@ const std::vector<CaseGroup>& CaseGroups() {
       {"idle", "1,000 idle connections: CPU and memory", &RunIdle},
       {"many", "10,000 connections open at once", &RunMany},
   };
-  return *kGroups;
+  return *groups;
 }
 
 }  // namespace xenloop::bench

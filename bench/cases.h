@@ -1,7 +1,6 @@
 // The measurements of xenloop-bench, each over its carriers in turn (A B C A B C ...), so that
 // whatever else the machine does falls on all of them alike.
-#ifndef XENLOOP_BENCH_CASES_H_
-#define XENLOOP_BENCH_CASES_H_
+#pragma once
 
 #include <functional>
 #include <string>
@@ -24,5 +23,3 @@ struct CaseGroup {
 const std::vector<CaseGroup>& CaseGroups();
 
 }  // namespace xenloop::bench
-
-#endif  // XENLOOP_BENCH_CASES_H_

@@ -1,6 +1,5 @@
 // The measurements with many connections at once; part of cases.h.
-#ifndef XENLOOP_BENCH_CASES_CROWD_H_
-#define XENLOOP_BENCH_CASES_CROWD_H_
+#pragma once
 
 #include "bench/cases.h"
 
@@ -10,5 +9,3 @@ void RunIdle(const Setup& setup, const SampleSink& sink);
 void RunMany(const Setup& setup, const SampleSink& sink);
 
 }  // namespace xenloop::bench
-
-#endif  // XENLOOP_BENCH_CASES_CROWD_H_

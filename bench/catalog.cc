@@ -230,8 +230,8 @@ std::vector<CaseInfo> MakeCatalog() {
 }  // namespace
 
 const std::vector<CaseInfo>& Catalog() {
-  static const auto* const kCatalog = new std::vector<CaseInfo>(MakeCatalog());
-  return *kCatalog;
+  static const auto* const catalog = new std::vector<CaseInfo>(MakeCatalog());
+  return *catalog;
 }
 
 std::string SweepOf(const std::string& id) {

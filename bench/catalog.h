@@ -1,7 +1,6 @@
 // What is measured, in which unit, and what is wanted of it. The goals are those of the project's
 // speed table; a goal compares a carrier with another one of the same run or with a fixed bound.
-#ifndef XENLOOP_BENCH_CATALOG_H_
-#define XENLOOP_BENCH_CATALOG_H_
+#pragma once
 
 #include <string>
 #include <vector>
@@ -50,5 +49,3 @@ std::string SweepSizeOf(const std::string& id);  // "SIZE"
 inline constexpr int kSweepSizes[] = {64, 256, 1024, 4096, 16384, 65536, 262144, 1048576};
 
 }  // namespace xenloop::bench
-
-#endif  // XENLOOP_BENCH_CATALOG_H_

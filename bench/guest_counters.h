@@ -1,8 +1,7 @@
 // What a Xen guest's kernel counts of the work that a connection makes: interrupts of event
 // channels (the network card's and the doorbells') and packets. Emulation distorts times, not
 // these.
-#ifndef XENLOOP_BENCH_GUEST_COUNTERS_H_
-#define XENLOOP_BENCH_GUEST_COUNTERS_H_
+#pragma once
 
 #include <nlohmann/json.hpp>
 #include <string>
@@ -30,5 +29,3 @@ class GuestCounters {
 };
 
 }  // namespace xenloop::bench
-
-#endif  // XENLOOP_BENCH_GUEST_COUNTERS_H_

@@ -1,8 +1,7 @@
 // One end of a connection as the workloads see it: a socket or a raw ring, with the same three
 // operations, chosen at compile time so that no virtual call is measured. A failing system call
 // ends the worker process with a message; the process that started it reports the loss.
-#ifndef XENLOOP_BENCH_LINK_H_
-#define XENLOOP_BENCH_LINK_H_
+#pragma once
 
 #include <sys/socket.h>
 
@@ -86,5 +85,3 @@ bool ReceiveAll(Link& link, void* bytes, size_t length) {
 }
 
 }  // namespace xenloop::bench
-
-#endif  // XENLOOP_BENCH_LINK_H_

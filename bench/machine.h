@@ -1,7 +1,6 @@
 // Where and with what a run is made: the machine, the two cores, the builds of the benchmark and of
 // the library. Decides whether figures may be published at all.
-#ifndef XENLOOP_BENCH_MACHINE_H_
-#define XENLOOP_BENCH_MACHINE_H_
+#pragma once
 
 #include <nlohmann/json.hpp>
 #include <string>
@@ -39,5 +38,3 @@ std::string BuildTypeOf(const std::string& library);
 absl::Status CheckBuildType(const std::string& what, const std::string& build_type);
 
 }  // namespace xenloop::bench
-
-#endif  // XENLOOP_BENCH_MACHINE_H_

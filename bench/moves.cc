@@ -13,10 +13,10 @@
 namespace xenloop::bench {
 namespace {
 
-constexpr double kRateWindow_s = 0.05;
-constexpr double kAfterMove_s =
+constexpr double kRateWindowSeconds = 0.05;
+constexpr double kAfterMoveSeconds =
     1.0;  // what happens so long after the resume is still the move's doing
-constexpr double kSettling_s = 0.2;  // rates of a phase are taken so long after its begin
+constexpr double kSettlingSeconds = 0.2;  // rates of a phase are taken so long after its begin
 constexpr double kMostExtraStall = 0.20;
 constexpr const char* kMoves[] = {"arrival", "departure"};
 constexpr const char* kPhases[] = {"elsewhere", "coresident", "gone"};
@@ -30,11 +30,11 @@ double Median(std::vector<double> values) {
 
 // Median rate between two times.
 double RateBetween(const MoveSample& sample, double begin, double end) {
-  const std::vector<double> rates = RatesOf(sample, kRateWindow_s);
+  const std::vector<double> rates = RatesOf(sample, kRateWindowSeconds);
   std::vector<double> within;
   for (size_t i = 0; i < rates.size(); ++i) {
-    const double at = static_cast<double>(i) * kRateWindow_s;
-    if (at >= begin && at + kRateWindow_s <= end) within.push_back(rates[i]);
+    const double at = static_cast<double>(i) * kRateWindowSeconds;
+    if (at >= begin && at + kRateWindowSeconds <= end) within.push_back(rates[i]);
   }
   return Median(within);
 }
@@ -50,7 +50,7 @@ Stalls StallsOf(const MoveSample& sample, const std::string& move) {
   Stalls stalls;
   for (const auto& [begin, length_ms] : sample.pauses) {
     const double end = begin + length_ms / 1e3;
-    if (end < prepare || begin > resume + kAfterMove_s) continue;
+    if (end < prepare || begin > resume + kAfterMoveSeconds) continue;
     stalls.longest = std::max(stalls.longest, length_ms);
     if (end < freeze) stalls.before_freeze = std::max(stalls.before_freeze, length_ms);
     if (begin > resume) stalls.after_resume = std::max(stalls.after_resume, length_ms);
@@ -64,9 +64,9 @@ std::vector<std::pair<std::string, double>> FiguresOf(const MoveSample& sample) 
   const double arrived =
       std::max(MarkOf(sample, "arrival-upgrade"), MarkOf(sample, "arrival-resume"));
   const double times[][2] = {
-      {kSettling_s, MarkOf(sample, "arrival-prepare")},
-      {arrived + kSettling_s, MarkOf(sample, "departure-prepare")},
-      {MarkOf(sample, "departure-resume") + kSettling_s, MarkOf(sample, "end")}};
+      {kSettlingSeconds, MarkOf(sample, "arrival-prepare")},
+      {arrived + kSettlingSeconds, MarkOf(sample, "departure-prepare")},
+      {MarkOf(sample, "departure-resume") + kSettlingSeconds, MarkOf(sample, "end")}};
   for (size_t i = 0; i < 3; ++i) {
     figures.emplace_back(absl::StrCat("rate ", kPhases[i], ", ", MoveUnit(sample.case_id)),
                          RateBetween(sample, times[i][0], times[i][1]));
@@ -94,7 +94,7 @@ std::vector<std::pair<std::string, double>> FiguresOf(const MoveSample& sample) 
 
 const MoveRow* FindRow(const MoveTable& table, const std::string& name) {
   const auto row = std::find_if(table.rows.begin(), table.rows.end(),
-                                [&](const MoveRow& r) { return r.name == name; });
+                                [&](const MoveRow& r) { return r.name == figure.first; });
   return row == table.rows.end() ? nullptr : &*row;
 }
 
@@ -216,9 +216,10 @@ std::vector<MoveTable> MakeMoveTables(const std::vector<MoveSample>& samples) {
       continue;
     }
     const bool ours = sample.carrier == kXenloop;
-    for (const auto& [name, value] : FiguresOf(sample)) {
+    for (const auto& figure : FiguresOf(sample)) {
+      const auto& [name, value] = figure;
       auto row = std::find_if(table->rows.begin(), table->rows.end(),
-                              [&](const MoveRow& r) { return r.name == name; });
+                              [&](const MoveRow& r) { return r.name == figure.first; });
       if (row == table->rows.end()) {
         table->rows.push_back({name, {}, {}});
         row = table->rows.end() - 1;
@@ -267,8 +268,8 @@ nlohmann::json MoveTablesToJson(const std::vector<MoveTable>& tables) {
     for (const MoveSample* sample : table.shown) {
       shown.push_back({{"carrier", sample->carrier},
                        {"marks", sample->marks},
-                       {"window_s", kRateWindow_s},
-                       {"rates", RatesOf(*sample, kRateWindow_s)}});
+                       {"window_s", kRateWindowSeconds},
+                       {"rates", RatesOf(*sample, kRateWindowSeconds)}});
     }
     all.push_back({{"case", table.case_id},
                    {"title", MoveTitle(table.case_id)},

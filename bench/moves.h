@@ -1,7 +1,6 @@
 // From the samples of bench/migration to a table, JSON and a picture: what a connection sees of its
 // guest's planned moves, with the library beside plain TCP.
-#ifndef XENLOOP_BENCH_MOVES_H_
-#define XENLOOP_BENCH_MOVES_H_
+#pragma once
 
 #include <map>
 #include <nlohmann/json.hpp>
@@ -62,5 +61,3 @@ std::string DrawMoves(const std::vector<MoveTable>& tables, const std::string& t
                       const std::string& machine);
 
 }  // namespace xenloop::bench
-
-#endif  // XENLOOP_BENCH_MOVES_H_

@@ -15,7 +15,7 @@ constexpr double kPlotWidth = 900;
 constexpr double kPlotHeight = 190;
 constexpr double kHead = 96;  // title, subtitle, names of the marks
 constexpr double kFoot = 52;
-constexpr double kWindow_s = 0.05;
+constexpr double kWindowSeconds = 0.05;
 constexpr const char* kSteps[] = {"prepare", "freeze", "resume", "upgrade"};
 
 Canvas::TextStyle Style(int size, const char* colour, const char* anchor = "start",
@@ -51,7 +51,7 @@ void DrawPanel(Canvas& canvas, const MoveTable& table, double y) {
   double usual = 0;  // the lowest of the carriers' median rates
   double last_s = 0;
   for (const MoveSample* sample : table.shown) {
-    std::vector<double> rates = RatesOf(*sample, kWindow_s);
+    std::vector<double> rates = RatesOf(*sample, kWindowSeconds);
     std::sort(rates.begin(), rates.end());
     if (rates.empty()) continue;
     largest = std::max(largest, rates.back());
@@ -83,10 +83,10 @@ void DrawPanel(Canvas& canvas, const MoveTable& table, double y) {
   }
   double label_at = right + 22;
   for (const MoveSample* sample : table.shown) {
-    const std::vector<double> rates = RatesOf(*sample, kWindow_s);
+    const std::vector<double> rates = RatesOf(*sample, kWindowSeconds);
     std::vector<std::pair<double, double>> points;
     for (size_t i = 0; i < rates.size(); ++i) {
-      const double at = (static_cast<double>(i) + 0.5) * kWindow_s;
+      const double at = (static_cast<double>(i) + 0.5) * kWindowSeconds;
       if (at <= last_s) points.emplace_back(time.At(at), rate.At(rates[i]));
     }
     canvas.Polyline(points, ColourOf(sample->carrier));

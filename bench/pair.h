@@ -1,7 +1,6 @@
 // One measurement: a server and a client process over one carrier. The library is in a process only
 // where the measurement says so, and what it carried is read from its XENLOOP_STATS lines.
-#ifndef XENLOOP_BENCH_PAIR_H_
-#define XENLOOP_BENCH_PAIR_H_
+#pragma once
 
 #include <functional>
 #include <nlohmann/json.hpp>
@@ -54,5 +53,3 @@ absl::StatusOr<PairResult> RunPair(const Setup& setup, const Carrier& carrier, b
                                    const PhaseObserver& observer = nullptr);
 
 }  // namespace xenloop::bench
-
-#endif  // XENLOOP_BENCH_PAIR_H_

@@ -1,7 +1,6 @@
 // A child process of the benchmark: started with a chosen environment, spoken with in JSON lines,
 // bounded in time, and killed when its owner goes away. Also what the kernel tells about it.
-#ifndef XENLOOP_BENCH_PROCESS_H_
-#define XENLOOP_BENCH_PROCESS_H_
+#pragma once
 
 #include <sys/types.h>
 
@@ -54,5 +53,3 @@ absl::StatusOr<MemoryUse> MemoryOf(pid_t pid);
 double SharedMemoryOfMachineKib();  // Shmem of /proc/meminfo
 
 }  // namespace xenloop::bench
-
-#endif  // XENLOOP_BENCH_PROCESS_H_

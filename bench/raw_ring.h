@@ -1,8 +1,7 @@
 // The raw ring: a byte queue between two processes that does nothing but copy and busy-poll. It is
 // the limit that the library is measured against, so it stays minimal: no wake-ups, no seal, no
 // checks of the peer. It is measuring equipment and shares no code with channel/.
-#ifndef XENLOOP_BENCH_RAW_RING_H_
-#define XENLOOP_BENCH_RAW_RING_H_
+#pragma once
 
 #include <sched.h>
 
@@ -126,5 +125,3 @@ class RawRingConsumer {
 };
 
 }  // namespace xenloop::bench
-
-#endif  // XENLOOP_BENCH_RAW_RING_H_

@@ -1,7 +1,6 @@
 // From samples to tables: medians over the repetitions, ratios, goals met or missed. The tables are
 // printed here and drawn in svg.h.
-#ifndef XENLOOP_BENCH_REPORT_H_
-#define XENLOOP_BENCH_REPORT_H_
+#pragma once
 
 #include <map>
 #include <nlohmann/json.hpp>
@@ -63,5 +62,3 @@ bool AllMeasured(const std::vector<Table>& tables);
 bool AllMustsReached(const std::vector<Table>& tables);
 
 }  // namespace xenloop::bench
-
-#endif  // XENLOOP_BENCH_REPORT_H_

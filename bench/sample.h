@@ -1,7 +1,6 @@
 // What one repetition measured. A sample is one JSON line; samples of several runs (this program,
 // bench/programs) are put together by report.h.
-#ifndef XENLOOP_BENCH_SAMPLE_H_
-#define XENLOOP_BENCH_SAMPLE_H_
+#pragma once
 
 #include <cstdint>
 #include <map>
@@ -50,5 +49,3 @@ absl::Status AppendSample(const std::string& path, const Sample& sample);
 absl::StatusOr<std::vector<Sample>> ReadSamples(const std::string& path);
 
 }  // namespace xenloop::bench
-
-#endif  // XENLOOP_BENCH_SAMPLE_H_

@@ -1,6 +1,5 @@
 // What the shell scripts beside this program need and a shell cannot do well without more tools.
-#ifndef XENLOOP_BENCH_SCRIPT_PARTS_H_
-#define XENLOOP_BENCH_SCRIPT_PARTS_H_
+#pragma once
 
 #include <string>
 #include <vector>
@@ -14,5 +13,3 @@ absl::StatusOr<std::string> RunScriptPart(const std::string& command,
                                           const std::vector<std::string>& arguments);
 
 }  // namespace xenloop::bench
-
-#endif  // XENLOOP_BENCH_SCRIPT_PARTS_H_

@@ -1,7 +1,6 @@
 // The tables as one SVG picture: a panel of bars for each table, a panel of lines for the
 // message-size sweep. Plain SVG 1.1 without scripts or external fonts.
-#ifndef XENLOOP_BENCH_SVG_H_
-#define XENLOOP_BENCH_SVG_H_
+#pragma once
 
 #include <string>
 #include <vector>
@@ -14,5 +13,3 @@ std::string DrawTables(const std::vector<Table>& tables, const std::string& titl
                        const std::string& machine);
 
 }  // namespace xenloop::bench
-
-#endif  // XENLOOP_BENCH_SVG_H_

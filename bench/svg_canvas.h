@@ -1,6 +1,5 @@
 // What the panels are drawn with: a few SVG elements, the colour of each carrier, and axes.
-#ifndef XENLOOP_BENCH_SVG_CANVAS_H_
-#define XENLOOP_BENCH_SVG_CANVAS_H_
+#pragma once
 
 #include <string>
 #include <vector>
@@ -62,5 +61,3 @@ class Axis {
 std::string FormatTick(double value);
 
 }  // namespace xenloop::bench
-
-#endif  // XENLOOP_BENCH_SVG_CANVAS_H_

@@ -3,8 +3,7 @@
 // carriers is therefore the same. A worker speaks JSON lines on its standard output:
 // {"ready":PORT} from a server, then {"phase":NAME} where it waits for a line of input, and at the
 // end {"result":{...}} from a client.
-#ifndef XENLOOP_BENCH_WORKER_H_
-#define XENLOOP_BENCH_WORKER_H_
+#pragma once
 
 #include <sys/types.h>
 
@@ -60,5 +59,3 @@ void Say(const nlohmann::json& line);
 void SayPhase(const char* name);  // and waits for the line that lets it go on
 
 }  // namespace xenloop::bench
-
-#endif  // XENLOOP_BENCH_WORKER_H_

@@ -2,8 +2,7 @@
 // (this network namespace) and in a realm directory (several namespaces joined by the
 // administrator). Names are claims: anybody may bind one. AskAgents() learns who really listens.
 
-#ifndef XENLOOP_TOOLS_AGENT_ADDRESS_H_
-#define XENLOOP_TOOLS_AGENT_ADDRESS_H_
+#pragma once
 
 #include <sys/socket.h>
 #include <sys/types.h>
@@ -44,5 +43,3 @@ std::vector<AgentAddress> AgentsInRealm(const std::string& directory);
 std::vector<AgentAddress> FindAgents(const AgentPlaces& places, uid_t own_uid);
 
 }  // namespace xenloop::tools
-
-#endif  // XENLOOP_TOOLS_AGENT_ADDRESS_H_

@@ -1,8 +1,7 @@
 // What agents' packets mean: JSON text from a process we do not trust, turned into plain structs.
 // Total over bytes: whatever is missing or of a wrong type is zero or empty, never an error.
 
-#ifndef XENLOOP_TOOLS_AGENT_ANSWER_H_
-#define XENLOOP_TOOLS_AGENT_ANSWER_H_
+#pragma once
 
 #include <sys/types.h>
 
@@ -81,5 +80,3 @@ SwitchReport DecodeSwitch(const AgentAnswer& answer);
 uint64_t SaturatingSum(uint64_t a, uint64_t b);
 
 }  // namespace xenloop::tools
-
-#endif  // XENLOOP_TOOLS_AGENT_ANSWER_H_

@@ -2,8 +2,7 @@
 // within limits of time and memory. An agent may be slow, mute, garbled or an enemy: it costs its
 // own answer and nothing else. What the packets mean is decided in agent_answer.h.
 
-#ifndef XENLOOP_TOOLS_AGENT_CLIENT_H_
-#define XENLOOP_TOOLS_AGENT_CLIENT_H_
+#pragma once
 
 #include <sys/types.h>
 
@@ -50,5 +49,3 @@ std::vector<AgentAnswer> AskAgents(const std::vector<AgentAddress>& agents,
 const char* DescribeOutcome(AskOutcome outcome);
 
 }  // namespace xenloop::tools
-
-#endif  // XENLOOP_TOOLS_AGENT_CLIENT_H_

@@ -1,8 +1,7 @@
 // Starts a program and waits for it as an invisible parent: whoever signals the tool signals the
 // program, and how the program ended is how the tool ends.
 
-#ifndef XENLOOP_TOOLS_CHILD_PROCESS_H_
-#define XENLOOP_TOOLS_CHILD_PROCESS_H_
+#pragma once
 
 #include <string>
 #include <vector>
@@ -20,5 +19,3 @@ struct ChildEnd {
 ChildEnd RunAndWait(const std::vector<std::string>& program);
 
 }  // namespace xenloop::tools
-
-#endif  // XENLOOP_TOOLS_CHILD_PROCESS_H_

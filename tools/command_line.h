@@ -1,8 +1,7 @@
 // Splits the tool's command line: which subcommand, its own options, and what belongs to the
 // program to run, of which not one word is touched.
 
-#ifndef XENLOOP_TOOLS_COMMAND_LINE_H_
-#define XENLOOP_TOOLS_COMMAND_LINE_H_
+#pragma once
 
 #include <string>
 #include <vector>
@@ -24,5 +23,3 @@ struct CommandLine {
 absl::StatusOr<CommandLine> SplitCommandLine(const std::vector<std::string>& arguments);
 
 }  // namespace xenloop::tools
-
-#endif  // XENLOOP_TOOLS_COMMAND_LINE_H_

@@ -1,8 +1,7 @@
 // The tools' parser of /etc/xenloop.conf and of XENLOOP_* values: which keys exist, what a value
 // of each may look like, and what is wrong in a file, by line. It judges; it applies nothing.
 
-#ifndef XENLOOP_TOOLS_CONFIG_CHECK_H_
-#define XENLOOP_TOOLS_CONFIG_CHECK_H_
+#pragma once
 
 #include <optional>
 #include <string>
@@ -51,5 +50,3 @@ std::optional<std::string> KeyOfVariable(absl::string_view variable);
 bool IsKnownKey(absl::string_view key);
 
 }  // namespace xenloop::tools
-
-#endif  // XENLOOP_TOOLS_CONFIG_CHECK_H_

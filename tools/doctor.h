@@ -3,8 +3,7 @@
 // doctor_machine.cc, of an executable in doctor_program.cc, of a running process in
 // doctor_process.cc.
 
-#ifndef XENLOOP_TOOLS_DOCTOR_H_
-#define XENLOOP_TOOLS_DOCTOR_H_
+#pragma once
 
 #include <sys/types.h>
 
@@ -101,5 +100,3 @@ std::string RemedyForReason(const std::string& words);
 int RunDoctor(const std::string& subject, const DoctorPlaces& places);
 
 }  // namespace xenloop::tools
-
-#endif  // XENLOOP_TOOLS_DOCTOR_H_

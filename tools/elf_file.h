@@ -1,8 +1,7 @@
 // What an executable's headers say about whether a library can be preloaded into it. Reads the
 // ELF headers, the interpreter's name and the section names; a total function over bytes.
 
-#ifndef XENLOOP_TOOLS_ELF_FILE_H_
-#define XENLOOP_TOOLS_ELF_FILE_H_
+#pragma once
 
 #include <cstdint>
 #include <string>
@@ -30,5 +29,3 @@ absl::StatusOr<ElfFile> ReadElf(const std::string& path);
 uint16_t OwnMachine();
 
 }  // namespace xenloop::tools
-
-#endif  // XENLOOP_TOOLS_ELF_FILE_H_

@@ -1,8 +1,7 @@
 // The tools' one door to the environment and to small files. Nothing else here reads a variable
 // or slurps a file: whoever needs one gets it from main() or from these functions.
 
-#ifndef XENLOOP_TOOLS_ENVIRONMENT_H_
-#define XENLOOP_TOOLS_ENVIRONMENT_H_
+#pragma once
 
 #include <cstddef>
 #include <optional>
@@ -28,5 +27,3 @@ std::optional<std::string> FindEntry(const std::vector<std::string>& entries,
 absl::StatusOr<std::string> ReadSmallFile(const std::string& path, size_t limit_bytes);
 
 }  // namespace xenloop::tools
-
-#endif  // XENLOOP_TOOLS_ENVIRONMENT_H_

@@ -1,8 +1,7 @@
 // The texts of --help, written like manual pages. The manual page xenloop.1 says the same at
 // length.
 
-#ifndef XENLOOP_TOOLS_HELP_TEXT_H_
-#define XENLOOP_TOOLS_HELP_TEXT_H_
+#pragma once
 
 #include "absl/strings/string_view.h"
 
@@ -12,5 +11,3 @@ namespace xenloop::tools {
 const char* HelpText(absl::string_view command);
 
 }  // namespace xenloop::tools
-
-#endif  // XENLOOP_TOOLS_HELP_TEXT_H_

@@ -1,8 +1,7 @@
 // Total access to JSON from processes we do not trust: a value of the wrong type reads as zero or
 // empty, a string comes back printable and short.
 
-#ifndef XENLOOP_TOOLS_JSON_READING_H_
-#define XENLOOP_TOOLS_JSON_READING_H_
+#pragma once
 
 #include <cstdint>
 #include <map>
@@ -26,5 +25,3 @@ void AddCountsAt(const nlohmann::json& object, const char* key,
                  std::map<std::string, uint64_t>* counts);
 
 }  // namespace xenloop::tools
-
-#endif  // XENLOOP_TOOLS_JSON_READING_H_

@@ -1,7 +1,6 @@
 // Where libxenloop.so is, and how its name is put in front of LD_PRELOAD.
 
-#ifndef XENLOOP_TOOLS_LIBRARY_PATH_H_
-#define XENLOOP_TOOLS_LIBRARY_PATH_H_
+#pragma once
 
 #include <string>
 #include <vector>
@@ -33,5 +32,3 @@ absl::StatusOr<std::string> PrependPreload(const std::string& library, absl::str
 bool NamesLibrary(absl::string_view path);
 
 }  // namespace xenloop::tools
-
-#endif  // XENLOOP_TOOLS_LIBRARY_PATH_H_

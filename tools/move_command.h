@@ -3,8 +3,7 @@
 // (discovery/daemon/rendezvous/leaving.cc); they talk by the keys of
 // discovery/daemon/xenstore/keys.h.
 
-#ifndef XENLOOP_TOOLS_MOVE_COMMAND_H_
-#define XENLOOP_TOOLS_MOVE_COMMAND_H_
+#pragma once
 
 #include <chrono>
 #include <cstdint>
@@ -43,5 +42,3 @@ int RunMoveCommand(const std::string& command, const std::vector<std::string>& a
                    const MoveLimits& limits);
 
 }  // namespace xenloop::tools
-
-#endif  // XENLOOP_TOOLS_MOVE_COMMAND_H_

@@ -2,8 +2,7 @@
 // becomes the program; with it the tool waits, passes signals on and prints what went by which
 // route.
 
-#ifndef XENLOOP_TOOLS_RUN_COMMAND_H_
-#define XENLOOP_TOOLS_RUN_COMMAND_H_
+#pragma once
 
 #include <string>
 #include <vector>
@@ -26,5 +25,3 @@ struct RunRequest {
 int RunProgram(const RunRequest& request);
 
 }  // namespace xenloop::tools
-
-#endif  // XENLOOP_TOOLS_RUN_COMMAND_H_

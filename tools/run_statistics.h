@@ -1,7 +1,6 @@
 // Sums the lines that processes leave in the XENLOOP_STATS file when they end, and prints them.
 
-#ifndef XENLOOP_TOOLS_RUN_STATISTICS_H_
-#define XENLOOP_TOOLS_RUN_STATISTICS_H_
+#pragma once
 
 #include <cstdint>
 #include <map>
@@ -30,5 +29,3 @@ std::string StatisticsTable(const RunStatistics& statistics, absl::string_view p
 std::string StatisticsJson(const RunStatistics& statistics);
 
 }  // namespace xenloop::tools
-
-#endif  // XENLOOP_TOOLS_RUN_STATISTICS_H_

@@ -1,8 +1,7 @@
 // All live streams of this machine at one moment: finds the agents, asks them, sorts what they
 // say, and keeps a note about each that could not be understood.
 
-#ifndef XENLOOP_TOOLS_SNAPSHOT_H_
-#define XENLOOP_TOOLS_SNAPSHOT_H_
+#pragma once
 
 #include <string>
 #include <vector>
@@ -24,5 +23,3 @@ Snapshot MakeSnapshot(const std::vector<AgentAnswer>& answers);
 Snapshot TakeSnapshot(const AgentPlaces& places, const AskLimits& limits);
 
 }  // namespace xenloop::tools
-
-#endif  // XENLOOP_TOOLS_SNAPSHOT_H_

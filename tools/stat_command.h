@@ -1,7 +1,6 @@
 // `xenloop stat`: the live streams of this machine as a table or as JSON, once or again and again.
 
-#ifndef XENLOOP_TOOLS_STAT_COMMAND_H_
-#define XENLOOP_TOOLS_STAT_COMMAND_H_
+#pragma once
 
 #include <cstdint>
 #include <map>
@@ -47,5 +46,3 @@ struct StatRequest {
 int RunStat(const StatRequest& request);
 
 }  // namespace xenloop::tools
-
-#endif  // XENLOOP_TOOLS_STAT_COMMAND_H_

@@ -1,8 +1,7 @@
 // `xenloop off` and `xenloop on` (and `leave`, `arrive`): tells every agent this user may command
 // to fall back to TCP, or that it may upgrade again.
 
-#ifndef XENLOOP_TOOLS_SWITCH_COMMAND_H_
-#define XENLOOP_TOOLS_SWITCH_COMMAND_H_
+#pragma once
 
 #include <sys/types.h>
 
@@ -41,5 +40,3 @@ int RunSwitch(bool on, const AgentPlaces& places, const AskLimits& limits);
 int RunRealmMove(bool leave, const AgentPlaces& places, const AskLimits& limits);
 
 }  // namespace xenloop::tools
-
-#endif  // XENLOOP_TOOLS_SWITCH_COMMAND_H_

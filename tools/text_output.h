@@ -1,8 +1,7 @@
 // How the tools print: byte counts people can read, columns that line up, and strings from other
 // processes made harmless for a terminal.
 
-#ifndef XENLOOP_TOOLS_TEXT_OUTPUT_H_
-#define XENLOOP_TOOLS_TEXT_OUTPUT_H_
+#pragma once
 
 #include <cstddef>
 #include <cstdint>
@@ -39,5 +38,3 @@ class TextTable {
 };
 
 }  // namespace xenloop::tools
-
-#endif  // XENLOOP_TOOLS_TEXT_OUTPUT_H_

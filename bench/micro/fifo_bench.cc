@@ -62,7 +62,7 @@ void TwoCopies(benchmark::State& state) {
   std::vector<uint8_t> ring(kCapacity);
   std::vector<uint8_t> to(size);
   size_t at = 0;
-  for (auto step : state) {
+  for ([[maybe_unused]] auto step : state) {
     memcpy(&ring[at], from.data(), size);
     benchmark::ClobberMemory();
     memcpy(to.data(), &ring[at], size);
@@ -79,7 +79,7 @@ void PublishAndConsume(benchmark::State& state) {
   Ring ring;
   const std::vector<uint8_t> from(size, 1);
   std::vector<uint8_t> to(size);
-  for (auto step : state) {
+  for ([[maybe_unused]] auto step : state) {
     if (ring.Put(from, 0) != size || ring.Take(&to) != size) {
       state.SkipWithError("a message did not go through");
     }
@@ -111,7 +111,7 @@ void PublishToAnotherThread(benchmark::State& state) {
   });
   uint32_t rounds = 0;
   uint64_t total = 0;
-  for (auto step : state) {
+  for ([[maybe_unused]] auto step : state) {
     for (size_t put = 0; put < size;) {
       const size_t n = ring.Put(from, put);
       put += n;
@@ -152,7 +152,7 @@ void RoundTripToAnotherThread(benchmark::State& state) {
     }
   });
   std::vector<uint8_t> bytes(size, 1);
-  for (auto step : state) {
+  for ([[maybe_unused]] auto step : state) {
     there.Put(bytes, 0);
     take_all(back, &bytes);
   }

@@ -19,19 +19,19 @@ alignas(64) std::atomic<uint64_t> word{0};
 
 void StoreRelease(benchmark::State& state) {
   uint64_t value = 0;
-  for (auto step : state) word.store(++value, std::memory_order_release);
+  for ([[maybe_unused]] auto step : state) word.store(++value, std::memory_order_release);
 }
 BENCHMARK(StoreRelease);
 
 void StoreSequential(benchmark::State& state) {
   uint64_t value = 0;
-  for (auto step : state) word.store(++value, std::memory_order_seq_cst);
+  for ([[maybe_unused]] auto step : state) word.store(++value, std::memory_order_seq_cst);
 }
 BENCHMARK(StoreSequential);
 
 void CompareAndSwap(benchmark::State& state) {
   uint64_t value = word.load();
-  for (auto step : state) {
+  for ([[maybe_unused]] auto step : state) {
     benchmark::DoNotOptimize(
         word.compare_exchange_strong(value, value + 1, std::memory_order_seq_cst));
     ++value;
@@ -41,7 +41,7 @@ BENCHMARK(CompareAndSwap);
 
 void EnterAndLeaveKernelSend(benchmark::State& state) {
   SendStream stream;
-  for (auto step : state) {
+  for ([[maybe_unused]] auto step : state) {
     benchmark::DoNotOptimize(stream.EnterKernel());
     stream.LeaveKernel();
   }
@@ -50,7 +50,7 @@ BENCHMARK(EnterAndLeaveKernelSend);
 
 void EnterAndLeaveKernelReceive(benchmark::State& state) {
   ReceiveStream stream;
-  for (auto step : state) {
+  for ([[maybe_unused]] auto step : state) {
     benchmark::DoNotOptimize(stream.EnterKernel(kSelf));
     stream.LeaveKernel(kSelf);
   }
@@ -61,7 +61,7 @@ void FindOurSide(benchmark::State& state) {
   static char side_memory[sizeof(Side)] __attribute__((aligned(64)));
   FdTable::SetSide(7, reinterpret_cast<Side*>(side_memory));
   int fd = 7;
-  for (auto step : state) {
+  for ([[maybe_unused]] auto step : state) {
     benchmark::DoNotOptimize(fd);
     benchmark::DoNotOptimize(FdTable::FindSide(fd));
   }
@@ -71,7 +71,7 @@ BENCHMARK(FindOurSide);
 
 void FindNothing(benchmark::State& state) {
   int fd = 8;
-  for (auto step : state) {
+  for ([[maybe_unused]] auto step : state) {
     benchmark::DoNotOptimize(fd);
     benchmark::DoNotOptimize(FdTable::FindSide(fd));
   }
@@ -80,7 +80,7 @@ BENCHMARK(FindNothing);
 
 void LockAndUnlock(benchmark::State& state) {
   RecoverableLock lock;
-  for (auto step : state) {
+  for ([[maybe_unused]] auto step : state) {
     const LockScope scope(lock, kSelf.tid);
     benchmark::DoNotOptimize(scope.result());
   }
@@ -90,7 +90,7 @@ BENCHMARK(LockAndUnlock);
 void LockAndUnlockContended(benchmark::State& state) {
   static RecoverableLock lock;
   const auto tid = static_cast<uint32_t>(sys::GetTid());
-  for (auto step : state) {
+  for ([[maybe_unused]] auto step : state) {
     const LockScope scope(lock, tid);
     benchmark::DoNotOptimize(scope.result());
   }

@@ -16,12 +16,12 @@ class Abandonable {
   // frames that will not be returned to. Innermost first; `visit` sees each before.
   template <class Visit>
   static void AbandonBelow(uintptr_t limit, Visit visit) {
-    while (innermost != nullptr && reinterpret_cast<uintptr_t>(innermost) < limit) {
-      Abandonable* const scope = innermost;
-      innermost = nullptr;
+    while (innermost_ != nullptr && reinterpret_cast<uintptr_t>(innermost_) < limit) {
+      Abandonable* const scope = innermost_;
+      innermost_ = nullptr;
       if (scope->self_ != scope) return;  // its memory is used for something else now
       visit(scope);
-      innermost = scope->outer_;
+      innermost_ = scope->outer_;
       scope->self_ = nullptr;
       scope->give_back_(scope);
     }
@@ -29,27 +29,27 @@ class Abandonable {
   static void AbandonAll() {
     AbandonBelow(UINTPTR_MAX, [](Abandonable*) {});
   }
-  static bool Any() { return innermost != nullptr; }
-  static uintptr_t Innermost() { return reinterpret_cast<uintptr_t>(innermost); }
+  static bool Any() { return innermost_ != nullptr; }
+  static uintptr_t Innermost() { return reinterpret_cast<uintptr_t>(innermost_); }
 
  protected:
   using GiveBack = void (*)(Abandonable*);
 
   void Enter(GiveBack give_back) {
     give_back_ = give_back;
-    outer_ = innermost;
+    outer_ = innermost_;
     // What is outside the stack is no more: it was left by ways that nobody saw.
     if (outer_ == this || reinterpret_cast<uintptr_t>(outer_) + kRedZone < StackPointer())
       outer_ = nullptr;
     self_ = this;
     Order();
-    innermost = this;
+    innermost_ = this;
     Order();
   }
   // The last that has come is the first to leave.
   void Leave() {
     Order();
-    innermost = outer_;
+    innermost_ = outer_;
     self_ = nullptr;
     Order();
   }
@@ -72,7 +72,7 @@ class Abandonable {
   // A handler of this very thread reads the list.
   static void Order() { __asm__ __volatile__("" ::: "memory"); }
 
-  static inline thread_local Abandonable* innermost = nullptr;
+  static inline thread_local Abandonable* innermost_ = nullptr;
 
   const Abandonable* self_ = nullptr;
   Abandonable* outer_ = nullptr;

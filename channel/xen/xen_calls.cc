@@ -17,7 +17,7 @@ using domid_t = uint16_t;  // the next header expects it of the hypervisor's own
 
 // linux/gntdev.h wants the hypervisor's own headers for a call that we do not make. Those that we
 // make are these.
-struct xenloop_gntdev_map {
+struct GntdevMap {
   uint32_t count;
   uint32_t pad;
   uint64_t index;
@@ -26,13 +26,13 @@ struct xenloop_gntdev_map {
     uint32_t reference;
   } references[1];
 };
-struct xenloop_gntdev_unmap {
+struct GntdevUnmap {
   uint64_t index;
   uint32_t count;
   uint32_t pad;
 };
 
-struct xenloop_gntdev_unmap_notify {
+struct GntdevUnmapNotify {
   uint64_t index;  // an address in the descriptor's own space
   uint32_t action;
   uint32_t port;
@@ -46,10 +46,9 @@ const char* const kXenDeviceNames[kXenDescriptors] = {"/dev/xen/gntalloc", "/dev
 namespace {
 
 constexpr long kPageBytes = 4096;
-constexpr unsigned long kGntdevMap = _IOC(_IOC_NONE, 'G', 0, sizeof(xenloop_gntdev_map));
-constexpr unsigned long kGntdevUnmap = _IOC(_IOC_NONE, 'G', 1, sizeof(xenloop_gntdev_unmap));
-constexpr unsigned long kGntdevNotify =
-    _IOC(_IOC_NONE, 'G', 7, sizeof(xenloop_gntdev_unmap_notify));
+constexpr unsigned long kGntdevMap = _IOC(_IOC_NONE, 'G', 0, sizeof(GntdevMap));
+constexpr unsigned long kGntdevUnmap = _IOC(_IOC_NONE, 'G', 1, sizeof(GntdevUnmap));
+constexpr unsigned long kGntdevNotify = _IOC(_IOC_NONE, 'G', 7, sizeof(GntdevUnmapNotify));
 
 int descriptors[kXenDescriptors] = {-1, -1, -1};
 // A mapping made by an earlier descriptor, before this guest was suspended without notice, is not
@@ -118,10 +117,9 @@ void Unshare(void* at, uint32_t pages, uint64_t handle) {
 
 int Map(uint32_t domid, const uint32_t* references, uint32_t pages, bool writable, void* at,
         uint64_t* handle) {
-  alignas(xenloop_gntdev_map)
-      uint8_t space[sizeof(xenloop_gntdev_map) + kMaxXenFifoPages * 2 * sizeof(uint32_t)];
+  alignas(GntdevMap) uint8_t space[sizeof(GntdevMap) + kMaxXenFifoPages * 2 * sizeof(uint32_t)];
   if (pages == 0 || pages > kMaxXenFifoPages) return -EINVAL;
-  auto* request = reinterpret_cast<xenloop_gntdev_map*>(space);
+  auto* request = reinterpret_cast<GntdevMap*>(space);
   request->count = pages;
   request->pad = 0;
   request->index = 0;
@@ -134,7 +132,7 @@ int Map(uint32_t domid, const uint32_t* references, uint32_t pages, bool writabl
   *handle = request->index | generation << kGenerationShift;
   const int error = MapAt(at, pages, writable, descriptors[kGntdev], request->index);
   if (error != 0) {
-    const xenloop_gntdev_unmap release{request->index, pages, 0};
+    const GntdevUnmap release{request->index, pages, 0};
     Ioctl(descriptors[kGntdev], kGntdevUnmap, &release);
     UnmapAt(at, pages);
     return error;
@@ -147,7 +145,7 @@ int Map(uint32_t domid, const uint32_t* references, uint32_t pages, bool writabl
 void Unmap(void* at, uint32_t pages, uint64_t handle) {
   UnmapAt(at, pages);
   if (!IsOfNow(handle)) return;
-  const xenloop_gntdev_unmap release{IndexOf(handle), pages, 0};
+  const GntdevUnmap release{IndexOf(handle), pages, 0};
   Ioctl(descriptors[kGntdev], kGntdevUnmap, &release);
 }
 
@@ -156,7 +154,7 @@ int ClearWhenUnshared(uint64_t handle, uint32_t byte) {
   return static_cast<int>(Ioctl(descriptors[kGntalloc], IOCTL_GNTALLOC_SET_UNMAP_NOTIFY, &request));
 }
 int RingWhenUnmapped(uint64_t handle, uint32_t port) {
-  const xenloop_gntdev_unmap_notify request{IndexOf(handle), UNMAP_NOTIFY_SEND_EVENT, port};
+  const GntdevUnmapNotify request{IndexOf(handle), UNMAP_NOTIFY_SEND_EVENT, port};
   return static_cast<int>(Ioctl(descriptors[kGntdev], kGntdevNotify, &request));
 }
 

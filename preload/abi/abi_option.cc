@@ -22,7 +22,7 @@ XENLOOP_EXPORT int setsockopt(int fd, int level, int name, const void* value, so
   Side* const side = FindSide(fd);
   if (side == nullptr) return real::setsockopt(fd, level, name, value, length);
   const ssize_t answer = BeforeSetOption(fd, side, level, name, value, length);
-  if (answer != kUseKernel) return ReturnToLibc(answer);
+  if (answer != kUseKernel) return ReturnToLibc(static_cast<int>(answer));
   const int result = real::setsockopt(fd, level, name, value, length);
   const KeepErrno keep_errno;
   if (result == 0) AfterSetOption(fd, side, level, name, value, length);
@@ -33,7 +33,7 @@ XENLOOP_EXPORT int getsockopt(int fd, int level, int name, void* value, socklen_
   Side* const side = FindSide(fd);
   if (side == nullptr) return real::getsockopt(fd, level, name, value, length);
   const ssize_t answer = BeforeGetOption(fd, side, level, name, value, length);
-  if (answer != kUseKernel) return ReturnToLibc(answer);
+  if (answer != kUseKernel) return ReturnToLibc(static_cast<int>(answer));
   const int result = real::getsockopt(fd, level, name, value, length);
   const KeepErrno keep_errno;
   if (result == 0) AfterGetOption(fd, side, level, name, value, length);
@@ -48,7 +48,7 @@ XENLOOP_EXPORT int ioctl(int fd, unsigned long request, ...) {
   Side* const side = FindSide(fd);
   if (side == nullptr) return real::ioctl(fd, request, argument);
   const ssize_t answer = BeforeIoctl(fd, side, request, argument);
-  if (answer != kUseKernel) return ReturnToLibc(answer);
+  if (answer != kUseKernel) return ReturnToLibc(static_cast<int>(answer));
   const int result = real::ioctl(fd, request, argument);
   const KeepErrno keep_errno;
   if (result >= 0) AfterIoctl(fd, side, request, argument);

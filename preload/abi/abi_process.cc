@@ -46,7 +46,8 @@ XENLOOP_EXPORT pid_t _Fork() {
 }
 
 // Called by vfork in abi_vfork.S, which then jumps to what is returned.
-extern "C" __attribute__((visibility("hidden"))) void* xenloop_before_vfork() {
+extern "C" __attribute__((visibility("hidden"))) void* xenloop_before_vfork();
+void* xenloop_before_vfork() {
   BeforeSpawn();
   return reinterpret_cast<void*>(real::vfork.Get());
 }

@@ -2,7 +2,8 @@
 // to none.
 #include <cstddef>
 
-extern "C" __attribute__((visibility("hidden"))) void __cxa_pure_virtual() { __builtin_trap(); }
+extern "C" __attribute__((visibility("hidden"))) void __cxa_pure_virtual();
+void __cxa_pure_virtual() { __builtin_trap(); }
 
 // A virtual destructor refers to it; nothing here is ever created by new.
 // NOLINTNEXTLINE(misc-new-delete-overloads)

@@ -66,6 +66,7 @@ long ForkBy(const Kernel& kernel, unsigned long flags) {
 
 }  // namespace
 
+// NOLINTNEXTLINE(readability-function-size): one switch, a case for each call
 XENLOOP_EXPORT long syscall(long number, ...) {
   va_list arguments;
   va_start(arguments, number);

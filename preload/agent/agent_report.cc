@@ -8,6 +8,7 @@
 #include "preload/agent/agent_state.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/fd_table.h"
+#include "preload/side/log.h"
 #include "preload/side/self.h"
 #include "preload/side/stats.h"
 

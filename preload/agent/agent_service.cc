@@ -89,6 +89,50 @@ void TellSealed(AgentSide& note, uint32_t slot) {
   SendControl(agent.channels[note.channel], message, nullptr, 0);
 }
 
+namespace {
+
+// How far a direction is on its way back to TCP.
+struct Settled {
+  bool ended;  // its FIFO, by this look
+  bool done;   // and nothing is owed
+};
+
+Settled SettleSend(const AgentSide& note, Side* side, SocketShadow& shadow, int fd, bool closed,
+                   bool lingers) {
+  Settled found{};
+  const LockScope scope(side->send.lock, CurrentTid());
+  const bool usable = lingers || FindSide(fd) == side;
+  const SendRoute route = side->send.route.load(std::memory_order_relaxed);
+  if ((route == SendRoute::kOffered || route == SendRoute::kFifo) && usable &&
+      note.mine.fifo.Sealed()) {
+    side->send.BeginFlush(shadow);
+    found.ended = true;
+  }
+  if (usable && side->send.PumpResidue(shadow) == 0 && side->shutdown_pending.exchange(0) != 0) {
+    sys::Call(SYS_shutdown, fd, SHUT_WR);
+  }
+  found.done = side->send.route.load(std::memory_order_relaxed) == SendRoute::kTcp;
+  if (closed && !usable) found.done = true;  // the socket is gone, and with it what it owed
+  return found;
+}
+
+Settled SettleReceive(const AgentSide& note, Side* side, SocketShadow& shadow, bool closed) {
+  Settled found{};
+  const LockScope scope(side->receive.lock, CurrentTid());
+  if (side->receive.route.load(std::memory_order_relaxed) != ReceiveRoute::kTcp &&
+      (closed || note.theirs.fifo.Sealed())) {
+    side->receive.EndFifo(shadow);
+    found.ended = true;
+  }
+  if (closed) side->receive.DropResidue();
+  // The FIFO stays until TCP has what it still held: its sender may die before.
+  found.done = side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kTcp &&
+               side->receive.ResidueHasCome(shadow);
+  return found;
+}
+
+}  // namespace
+
 void ServiceSide(uint32_t slot) {
   Side* side = SideAt(slot);
   AgentSide& note = agent.sides[slot];
@@ -103,38 +147,13 @@ void ServiceSide(uint32_t slot) {
   const int lingering_fd = side->lingering_fd.load(std::memory_order_acquire);
   const int fd = lingering_fd >= 0 ? lingering_fd : side->fd.load(std::memory_order_acquire);
   SocketShadow shadow(fd, side);
-  const uint32_t tid = CurrentTid();
-  bool send_done;
-  bool receive_sealed;
-  bool receive_done;
-  bool ended = false;
-  {
-    LockScope scope(side->send.lock, tid);
-    const bool usable = lingering_fd >= 0 || FindSide(fd) == side;
-    const SendRoute route = side->send.route.load(std::memory_order_relaxed);
-    if ((route == SendRoute::kOffered || route == SendRoute::kFifo) && usable &&
-        note.mine.fifo.Sealed()) {
-      side->send.BeginFlush(shadow);
-      ended = true;
-    }
-    if (usable && side->send.PumpResidue(shadow) == 0 && side->shutdown_pending.exchange(0) != 0) {
-      sys::Call(SYS_shutdown, fd, SHUT_WR);
-    }
-    send_done = side->send.route.load(std::memory_order_relaxed) == SendRoute::kTcp;
-    if (closed && !usable) send_done = true;  // the socket is gone, and with it what it owed
-  }
-  {
-    LockScope scope(side->receive.lock, tid);
-    if (side->receive.route.load(std::memory_order_relaxed) != ReceiveRoute::kTcp &&
-        (closed || note.theirs.fifo.Sealed())) {
-      side->receive.EndFifo(shadow);
-      ended = true;
-    }
-    if (closed) side->receive.DropResidue();
-    receive_sealed = side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kTcp;
-    // The FIFO stays until TCP has what it still held: its sender may die before.
-    receive_done = receive_sealed && side->receive.ResidueHasCome(shadow);
-  }
+  const Settled sending = SettleSend(note, side, shadow, fd, closed, lingering_fd >= 0);
+  const Settled receiving = SettleReceive(note, side, shadow, closed);
+  const bool ended = sending.ended || receiving.ended;
+  const bool send_done = sending.done;
+  const bool receive_done = receiving.done;
+  const bool receive_sealed =
+      side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kTcp;
   const bool send_sealed = side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo &&
                            side->send.route.load(std::memory_order_relaxed) != SendRoute::kOffered;
   if (send_sealed && note.theirs.fifo.CutOff()) AskPosition(slot);

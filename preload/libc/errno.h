@@ -2,11 +2,11 @@
 #pragma once
 
 #include <errno.h>
-#include <sys/types.h>
 
 namespace xenloop {
 
-inline ssize_t ReturnToLibc(ssize_t result) {
+template <class Result>
+inline Result ReturnToLibc(Result result) {
   if (result >= 0) return result;
   errno = static_cast<int>(-result);
   return -1;
@@ -23,5 +23,17 @@ class KeepErrno {
  private:
   const int kept_;
 };
+
+// A call of libc's as one of ours: its failure is the result, and errno is what it was. (What a
+// cancelled `call` leaves undone here is nothing.)
+template <class Call>
+auto FromLibc(Call call) -> decltype(call()) {
+  const int kept = errno;
+  const auto result = call();
+  if (result >= 0) return result;
+  const int error = errno;
+  errno = kept;
+  return -error;
+}
 
 }  // namespace xenloop

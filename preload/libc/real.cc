@@ -81,23 +81,40 @@ void* WithoutLibc(Index index) {
   switch (index) {
 #define BARE(name) \
   case k_##name:   \
-    return Address(Bare<SYS_##name>);
-    BARE(read)
-    BARE(readv)
-    BARE(recvfrom)
-    BARE(recvmsg)
-    BARE(write)
-    BARE(writev)
-    BARE(sendto)
-    BARE(sendmsg)
-    BARE(socket) BARE(connect) BARE(listen) BARE(accept) BARE(accept4) BARE(shutdown)
-        BARE(getsockopt) BARE(setsockopt) BARE(ioctl) BARE(fcntl) BARE(close) BARE(close_range)
-            BARE(dup) BARE(dup3) BARE(epoll_create1) BARE(epoll_ctl) BARE(execve)
+    return Address(Bare<SYS_##name>)
+    BARE(read);
+    BARE(readv);
+    BARE(recvfrom);
+    BARE(recvmsg);
+    BARE(write);
+    BARE(writev);
+    BARE(sendto);
+    BARE(sendmsg);
+    BARE(socket);
+    BARE(connect);
+    BARE(listen);
+    BARE(accept);
+    BARE(accept4);
+    BARE(shutdown);
+    BARE(getsockopt);
+    BARE(setsockopt);
+    BARE(ioctl);
+    BARE(fcntl);
+    BARE(close);
+    BARE(close_range);
+    BARE(dup);
+    BARE(dup3);
+    BARE(epoll_create1);
+    BARE(epoll_ctl);
+    BARE(execve);
 #ifdef SYS_poll
-                BARE(poll) BARE(dup2) BARE(epoll_wait)
+    BARE(poll);
+    BARE(dup2);
+    BARE(epoll_wait);
 #endif
 #undef BARE
-                    case k__exit : return Address(Bare<SYS_exit_group>);
+    case k__exit:
+      return Address(Bare<SYS_exit_group>);
     case k_recv:
       return Address(BareWithoutAddress<SYS_recvfrom>);
     case k_send:

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <pthread.h>
 
+#include "preload/libc/errno.h"
 #include "preload/libc/real.h"
 #include "preload/ready/epoll.h"
 #include "preload/ready/readiness.h"
@@ -175,13 +176,9 @@ int Translate(EpollSet* set, epoll_event* events, int first, int count, uint64_t
 
 int KernelWait(int epfd, epoll_event* events, int max_events, const timespec* timeout,
                const sigset_t* mask) {
-  const int saved = errno;
-  const int count =
-      Cancellable([=] { return real::epoll_pwait2(epfd, events, max_events, timeout, mask); });
-  if (count >= 0) return count;
-  const int error = errno;
-  errno = saved;
-  return -error;
+  return FromLibc([=] {
+    return Cancellable([=] { return real::epoll_pwait2(epfd, events, max_events, timeout, mask); });
+  });
 }
 
 // The same without waiting, and without libc: a cancellation point must not be met with a lock
@@ -219,8 +216,6 @@ bool Remaining(const timespec* timeout, uint64_t deadline_ns, timespec* left) {
   left->tv_nsec = static_cast<long>(rest % 1000000000u);
   return rest > 0;
 }
-
-}  // namespace
 
 // One look at everything, without waiting: what the kernel has ready and what FIFOs hold, in one
 // answer, as the kernel would give it; each goes first in turn so that neither starves the other
@@ -270,6 +265,8 @@ int Spin(EpollSet* set, int epfd, epoll_event* events, int max_events, Self self
   SharedSpinEnded(count > 0);
   return count;
 }
+
+}  // namespace
 
 int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, const timespec* timeout,
               const sigset_t* mask) {

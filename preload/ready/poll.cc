@@ -9,6 +9,7 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 
+#include "preload/libc/errno.h"
 #include "preload/libc/real.h"
 #include "preload/ready/epoll.h"
 #include "preload/ready/lent_bell.h"
@@ -27,12 +28,8 @@ constexpr short kWrite = POLLOUT | POLLWRNORM;
 constexpr timespec kNow{0, 0};
 
 int KernelPoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask) {
-  const int saved = errno;
-  const int ready = Cancellable([=] { return real::ppoll(fds, count, timeout, mask); });
-  if (ready >= 0) return ready;
-  const int error = errno;
-  errno = saved;
-  return -error;
+  return FromLibc(
+      [=] { return Cancellable([=] { return real::ppoll(fds, count, timeout, mask); }); });
 }
 
 // One call's view of its descriptors.

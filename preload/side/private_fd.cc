@@ -8,8 +8,8 @@ namespace xenloop {
 
 int MakePrivate(int fd, int above) {
   if (fd < 0) return fd;
-  const int base = sys::DescriptorBase();
-  const long moved = sys::MoveUp(fd, above < base ? base : above + 1);
+  const long base = sys::DescriptorBase();
+  const long moved = sys::MoveUp(fd, above < base ? base : above + 1L);
   if (moved >= 0) FdTable::SetPrivate(static_cast<int>(moved));
   return static_cast<int>(moved);
 }

@@ -21,7 +21,6 @@ struct Totals {
 Totals CurrentTotals();
 // {"reason":n,...} into `text`; the length.
 size_t FormatFallbacks(char* text, size_t capacity);
-const char* ProgramName();
 // Bytes that the side's shadow socket has carried.
 void TcpBytesOf(int fd, uint64_t* sent, uint64_t* received);
 

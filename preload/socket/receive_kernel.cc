@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "preload/libc/errno.h"
 #include "preload/libc/real.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/mailbox.h"
@@ -24,14 +25,9 @@ ssize_t ReceiveRestFromKernel(int fd, const IovCursor& cursor, size_t target, si
     message.msg_iovlen = left.Rest(rest, 64, (enough ? limit : target) - total);
     size_t asked = 0;
     for (size_t i = 0; i < message.msg_iovlen; ++i) asked += rest[i].iov_len;
-    const int saved = errno;
-    const ssize_t received =
-        real::recvmsg(fd, &message, flags | (enough ? MSG_DONTWAIT : MSG_WAITALL));
-    if (received < 0) {
-      const int error = errno;
-      errno = saved;
-      return total > 0 ? static_cast<ssize_t>(total) : -error;
-    }
+    const int how = flags | (enough ? MSG_DONTWAIT : MSG_WAITALL);
+    const ssize_t received = FromLibc([&] { return real::recvmsg(fd, &message, how); });
+    if (received < 0) return total > 0 ? static_cast<ssize_t>(total) : received;
     total += static_cast<size_t>(received);
     if (static_cast<size_t>(received) < asked || (flags & MSG_PEEK) != 0) break;
     if ((flags & MSG_TRUNC) == 0) left.Skip(static_cast<size_t>(received));
@@ -128,19 +124,18 @@ bool LeaveKernelReceive(int fd, Side* side, int flags, ssize_t* result) {
   }
   if (side->receive.residue_due.load(std::memory_order_relaxed) != 0 ||
       side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kInherited) {
+    const KeepErrno keep_errno;
     const int error = errno;
     if (*result == 0 || (error != EAGAIN && error != EINTR)) {
       if (InheritsResidue(fd, side, *result == 0, error)) return false;
     }
-    errno = error;
   }
   std::atomic<int32_t>& pending = side->send.pending_error;
   if (*result != 0 || pending.load(std::memory_order_relaxed) == 0) return true;
   // The agent met the connection's error while it flushed; the kernel tells it once only.
   const int32_t error = pending.exchange(0, std::memory_order_relaxed);
   if (error == 0) return true;
-  errno = -error;
-  *result = -1;
+  *result = ReturnToLibc(error);
   return true;
 }
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <pthread.h>
 
+#include "preload/libc/errno.h"
 #include "preload/libc/real.h"
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
@@ -29,13 +30,9 @@ ssize_t SendRestByKernel(int fd, const IovCursor& cursor, int flags) {
     msghdr message = {};
     message.msg_iov = rest;
     message.msg_iovlen = left.Rest(rest, 64, left.remaining());
-    const int saved = errno;
-    const ssize_t sent = real::sendmsg(fd, &message, flags | MSG_NOSIGNAL);
-    if (sent < 0) {
-      const int error = errno;
-      errno = saved;
-      return total > 0 ? total : -error;
-    }
+    const ssize_t sent =
+        FromLibc([&] { return real::sendmsg(fd, &message, flags | MSG_NOSIGNAL); });
+    if (sent < 0) return total > 0 ? total : sent;
     total += sent;
     left.Skip(static_cast<size_t>(sent));
     if (message.msg_iovlen < 64) break;

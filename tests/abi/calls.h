@@ -47,16 +47,16 @@ void Expect(const char* file, int line, const char* what, long got, long want);
 #define EXPECT(call, want) (errno = 0, Expect(__FILE__, __LINE__, #call, Outcome(call), want))
 // For a call on a descriptor that has just been closed: its number may be in use again for moments,
 // by the agent on its way to a high one (D-5). Tried for 2 s at most.
-#define EXPECT_CLOSED(call)                             \
-  do {                                                  \
-    long outcome = 0;                                   \
-    for (int tries = 0; tries < 2000; ++tries) {        \
-      errno = 0;                                        \
-      outcome = Outcome(call);                          \
-      if (outcome == -EBADF) break;                     \
-      usleep(1000);                                     \
-    }                                                   \
-    Expect(__FILE__, __LINE__, #call, outcome, -EBADF); \
+#define EXPECT_CLOSED(call)                                  \
+  do {                                                       \
+    long last_outcome = 0;                                   \
+    for (int tries = 0; tries < 2000; ++tries) {             \
+      errno = 0;                                             \
+      last_outcome = Outcome(call);                          \
+      if (last_outcome == -EBADF) break;                     \
+      usleep(1000);                                          \
+    }                                                        \
+    Expect(__FILE__, __LINE__, #call, last_outcome, -EBADF); \
   } while (0)
 #define EXPECT_TRUE(condition) Expect(__FILE__, __LINE__, #condition, !!(condition), 1)
 

@@ -3,8 +3,7 @@
 // soon an expected event must come, and how long "still blocked" is watched. Nothing here knows
 // of sockets' peers or of the library.
 
-#ifndef TESTS_CONFORMANCE_CHECK_H_
-#define TESTS_CONFORMANCE_CHECK_H_
+#pragma once
 
 #include <errno.h>
 #include <poll.h>
@@ -156,5 +155,3 @@ bool ReportIfFalse(bool condition, const char* what, const char* file, int line)
   if (!::conformance::ReportIfFalse((condition), #condition, __FILE__, __LINE__)) return false
 
 }  // namespace conformance
-
-#endif  // TESTS_CONFORMANCE_CHECK_H_

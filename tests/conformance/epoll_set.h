@@ -1,7 +1,6 @@
 // An epoll set with the few calls that the tests repeat; each event is returned, not judged.
 
-#ifndef TESTS_CONFORMANCE_EPOLL_SET_H_
-#define TESTS_CONFORMANCE_EPOLL_SET_H_
+#pragma once
 
 #include <sys/epoll.h>
 
@@ -60,5 +59,3 @@ class EpollSet {
 };
 
 }  // namespace conformance
-
-#endif  // TESTS_CONFORMANCE_EPOLL_SET_H_

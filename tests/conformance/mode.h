@@ -2,8 +2,7 @@
 // only things by which this program knows of the library. A marked point sits between two ordinary
 // calls of a test; what it does depends on the mode and never changes what the test may observe.
 
-#ifndef TESTS_CONFORMANCE_MODE_H_
-#define TESTS_CONFORMANCE_MODE_H_
+#pragma once
 
 #include <atomic>
 #include <string>
@@ -56,5 +55,3 @@ const SwitchCounts& CountedSwitches();
 unsigned Seed();
 
 }  // namespace conformance
-
-#endif  // TESTS_CONFORMANCE_MODE_H_

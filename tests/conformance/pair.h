@@ -2,8 +2,7 @@
 // the fixture that holds one. In mode local a pair is asserted to be on FIFOs in both directions
 // before the test begins.
 
-#ifndef TESTS_CONFORMANCE_PAIR_H_
-#define TESTS_CONFORMANCE_PAIR_H_
+#pragma once
 
 #include <gtest/gtest.h>
 
@@ -114,5 +113,3 @@ class PairTest : public testing::TestWithParam<Variant> {
 };
 
 }  // namespace conformance
-
-#endif  // TESTS_CONFORMANCE_PAIR_H_

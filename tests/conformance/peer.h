@@ -3,8 +3,7 @@
 // command may be started without waiting for its end, so that the peer can block while the test
 // acts.
 
-#ifndef TESTS_CONFORMANCE_PEER_H_
-#define TESTS_CONFORMANCE_PEER_H_
+#pragma once
 
 #include <netinet/in.h>
 #include <sys/types.h>
@@ -120,5 +119,3 @@ void CloseKept();
 void PreparePeers();
 
 }  // namespace conformance
-
-#endif  // TESTS_CONFORMANCE_PEER_H_

@@ -1,7 +1,6 @@
 // The peer's side: obeys commands until its control socket closes. Knows nothing of gtest.
 
-#ifndef TESTS_CONFORMANCE_PEER_SERVER_H_
-#define TESTS_CONFORMANCE_PEER_SERVER_H_
+#pragma once
 
 #include "tests/conformance/peer.h"
 
@@ -10,5 +9,3 @@ namespace conformance {
 void ServePeer(int control, const PeerStart& start);
 
 }  // namespace conformance
-
-#endif  // TESTS_CONFORMANCE_PEER_SERVER_H_

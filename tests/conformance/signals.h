@@ -1,7 +1,6 @@
 // Signal handlers for tests: installed for a scope, counting, with the thread they ran in.
 
-#ifndef TESTS_CONFORMANCE_SIGNALS_H_
-#define TESTS_CONFORMANCE_SIGNALS_H_
+#pragma once
 
 #include <pthread.h>
 #include <signal.h>
@@ -43,5 +42,3 @@ class Pestering {
 };
 
 }  // namespace conformance
-
-#endif  // TESTS_CONFORMANCE_SIGNALS_H_

@@ -3,8 +3,7 @@
 // without being told what was sent. The loops call libc only, and may put marked points between
 // chunks.
 
-#ifndef TESTS_CONFORMANCE_TRANSFER_H_
-#define TESTS_CONFORMANCE_TRANSFER_H_
+#pragma once
 
 #include <stddef.h>
 #include <stdint.h>
@@ -61,5 +60,3 @@ bool SendDescriptor(int channel, int fd);
 int ReceiveDescriptor(int channel);
 
 }  // namespace conformance
-
-#endif  // TESTS_CONFORMANCE_TRANSFER_H_

@@ -1,8 +1,7 @@
 // One half of a transfer between two separately started processes, for ends in different network
 // namespaces (two_namespaces.sh) or under different users. No gtest: prints, and exits 0 or 1.
 
-#ifndef TESTS_CONFORMANCE_TWO_PROCESS_H_
-#define TESTS_CONFORMANCE_TWO_PROCESS_H_
+#pragma once
 
 namespace conformance {
 
@@ -13,5 +12,3 @@ constexpr const char* kRoleUsage =
 int RunRole(int argc, char** argv);
 
 }  // namespace conformance
-
-#endif  // TESTS_CONFORMANCE_TWO_PROCESS_H_

@@ -65,6 +65,6 @@ INSTANTIATE_TEST_SUITE_P(Transports, TransportTest,
                                          Arrangement{"FakeXenOneProcess", FakeXenTransport, false},
                                          Arrangement{"FakeXenTwoProcesses", FakeXenTransport,
                                                      true}),
-                         [](const auto& info) { return std::string(info.param.name); });
+                         [](const auto& instance) { return std::string(instance.param.name); });
 
 }  // namespace xenloop

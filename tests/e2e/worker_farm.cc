@@ -158,7 +158,7 @@ void AskOne(int port, int requests, unsigned seed, Tally* tally) {
   if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0)
     Die("connect");
   for (int i = 0; i < requests; ++i) {
-    const uint32_t length = random() % (i % 10 == 0 ? 100000 : 500);
+    const auto length = static_cast<uint32_t>(random() % (i % 10 == 0 ? 100000 : 500));
     std::vector<uint8_t> body(length), answer(length);
     for (uint8_t& byte : body) byte = static_cast<uint8_t>(random());
     uint32_t pid = 0;

@@ -57,7 +57,7 @@ absl::Status Dom0Directory::ReadGuests(const std::vector<Mac>& own_macs) {
     if (!domid || *domid == 0) continue;
     present.insert(*domid);
     if (watched_.count(*domid) == 0) {
-      const absl::Status status = Note(*domid, store_->Watch(ParticipationPath(*domid)));
+      absl::Status status = Note(*domid, store_->Watch(ParticipationPath(*domid)));
       if (!status.ok()) return status;
       watched_.insert(*domid);
     }
@@ -79,7 +79,7 @@ absl::Status Dom0Directory::ReadGuests(const std::vector<Mac>& own_macs) {
       ++it;
       continue;
     }
-    const absl::Status status = store_->Unwatch(ParticipationPath(*it));
+    absl::Status status = store_->Unwatch(ParticipationPath(*it));
     if (absl::IsUnavailable(status)) return status;
     written_.erase(*it);  // the toolstack has removed the keys with the domain
     cleared_.erase(*it);
@@ -124,7 +124,7 @@ absl::Status Dom0Directory::Announce(uint32_t domid) {
       ++it;
       continue;
     }
-    const absl::Status status = store_->Remove(absl::StrCat(PeersPath(domid), "/", it->first));
+    absl::Status status = store_->Remove(absl::StrCat(PeersPath(domid), "/", it->first));
     if (!status.ok()) return status;
     it = written.erase(it);
   }
@@ -163,7 +163,7 @@ absl::Status Dom0Directory::Collate(const std::vector<Mac>& own_macs) {
   for (const uint32_t domid : watched_) {
     const bool takes_part = guests_.count(domid) != 0;
     if (!takes_part && cleared_.count(domid) != 0) continue;
-    const absl::Status status = Note(domid, takes_part ? Announce(domid) : Clear(domid));
+    absl::Status status = Note(domid, takes_part ? Announce(domid) : Clear(domid));
     if (!status.ok()) return status;
     if (takes_part) {
       cleared_.erase(domid);

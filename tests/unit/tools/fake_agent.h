@@ -1,7 +1,6 @@
 // An agent for tests: listens where a real one would and behaves as it is told, well or badly.
 
-#ifndef XENLOOP_TESTS_UNIT_TOOLS_FAKE_AGENT_H_
-#define XENLOOP_TESTS_UNIT_TOOLS_FAKE_AGENT_H_
+#pragma once
 
 #include <mutex>
 #include <string>
@@ -57,5 +56,3 @@ std::string StreamPacket(const std::string& local, const std::string& peer,
 std::string EndPacket();
 
 }  // namespace xenloop::tools
-
-#endif  // XENLOOP_TESTS_UNIT_TOOLS_FAKE_AGENT_H_

@@ -1,7 +1,6 @@
 // What several tests of the tools share: a directory of their own and a shell.
 
-#ifndef XENLOOP_TESTS_UNIT_TOOLS_TOOL_TEST_SUPPORT_H_
-#define XENLOOP_TESTS_UNIT_TOOLS_TOOL_TEST_SUPPORT_H_
+#pragma once
 
 #include <string>
 
@@ -32,5 +31,3 @@ struct ShellResult {
 ShellResult Shell(const std::string& command);
 
 }  // namespace xenloop::tools
-
-#endif  // XENLOOP_TESTS_UNIT_TOOLS_TOOL_TEST_SUPPORT_H_

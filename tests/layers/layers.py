@@ -1,0 +1,435 @@
+#!/usr/bin/env python3
+"""Which folder may include which, and what is written in one place only.
+
+    layers.py              checks this source tree; a finding is a line FILE:LINE: RULE: what
+    layers.py --self-test  plants one violation a rule in a copy, and fails if one is not found
+    layers.py --sizes      tells how long the files of preload/ are
+
+The order of preload/'s rooms is read from preload/README.md, so that the page and the check agree.
+A rule that is narrower than "one place only" says why in its comment.
+"""
+
+import argparse
+import os
+import re
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PRODUCT = ("preload", "channel", "discovery", "tools")
+WITH_TESTS = PRODUCT + ("bench", "tests")
+SOURCES = (".h", ".cc", ".c", ".S", ".def")
+
+# What a folder outside preload/ may include besides its own files: folders (a folder is not its
+# subfolders) and single files. Nothing of preload/ but for what stands here.
+ALLOWED = {
+    "channel/base": [],
+    "channel": ["channel/base"],
+    # A transport sees the interface of transports, and neither streams nor the other transport.
+    "channel/local": ["channel/base", "channel/transport.h"],
+    "channel/xen": ["channel/base", "channel/transport.h"],
+    "discovery": ["channel/base", "discovery/protocol"],
+    "discovery/protocol": ["channel/base"],
+    "discovery/daemon/xenstore": ["discovery"],
+    "discovery/daemon": ["discovery", "discovery/daemon/xenstore"],
+    # Daemons join a FIFO for the processes of two guests (bridge.h), so they know Xen's transport.
+    "discovery/daemon/rendezvous": ["discovery", "discovery/protocol", "discovery/daemon/xenstore",
+                                    "channel/transport.h", "channel/xen"],
+    "tools": ["preload/settings", "discovery", "discovery/protocol", "discovery/daemon",
+              "discovery/daemon/xenstore", "discovery/daemon/rendezvous"],
+}
+# Every room of preload/ may include the rooms below it in README.md's order, and these.
+BELOW_PRELOAD = ["channel", "channel/base", "discovery", "discovery/protocol"]
+# The agent chooses the transport, so it alone sees the transports.
+TRANSPORTS_SEEN_BY = {"preload/agent": ["channel/xen", "channel/local"]}
+# Facts for programs, not for the library: what these may include of other projects.
+FOREIGN = {"discovery/daemon": ("absl/",), "tools": ("absl/",)}
+
+
+class Only:
+    """A pattern that stands nowhere but in `places` (a folder ends with /). `planted`: what must be found."""
+
+    def __init__(self, name, pattern, places, planted, within=PRODUCT, says=""):
+        self.name, self.pattern, self.places = name, re.compile(pattern), tuple(places)
+        self.planted, self.within, self.says = planted, within, says or name
+
+    def Permits(self, path):
+        return any(path == p or (p.endswith("/") and path.startswith(p)) for p in self.places)
+
+
+LIBRARY = ("preload", "channel", "discovery")
+DAEMON = "discovery/daemon/"  # a program of its own, like tools/
+
+ONLY = [
+    Only("libc-symbol", r'\bXENLOOP_(EXPORT|ALIAS)\b|visibility\("default"\)',
+         ["preload/abi/", "preload/libc/export.h"],
+         ("preload/socket/send.cc", "XENLOOP_EXPORT int listen(int fd, int backlog) { return 0; }"),
+         says="libc's names are defined in preload/abi/"),
+    Only("errno", r"(?<![\w.>])errno\s*(=(?!=)|\+\+|[-+|&]=)|__errno_location",
+         ["preload/libc/errno.h", DAEMON, "tools/"],
+         ("preload/ready/poll.cc", "void Planted() { errno = 5; }"),
+         says="errno is set in preload/libc/errno.h"),
+    Only("dlsym", r"\bdlv?sym\s*\(|\bdlopen\s*\(",
+         ["preload/libc/real.cc"],
+         ("preload/process/init.cc", 'void* planted = dlsym(nullptr, "read");'),
+         says="libc's functions are looked up in preload/libc/real.cc"),
+    # A spawned program is found as execvp finds it, by the PATH of that moment. The settings come
+    # from the environment that the constructor is given.
+    Only("getenv", r"\b(secure_)?getenv\s*\(|\benviron\b",
+         ["preload/process/inheritance.cc", DAEMON, "tools/"],
+         ("preload/settings/config.cc", 'const char* planted = getenv("XENLOOP_LOG");'),
+         says="the environment is read in one place"),
+    # One place would be wait.cc. Narrower, since not all sleeps are data calls:
+    #   poll.cc, epoll_wait.cc   a readiness call sleeps in the kernel, with all its descriptors
+    #   abi/                     passes a call of the program's through
+    #   lock.h, xen_calls.cc     give way for some microseconds to whoever holds the word or the page
+    #   readiness.cc, lent_bell.cc, shadow.h   look, with a time-out of zero
+    #   fallback.cc, receive.cc  wait a bounded time for bytes that are on their way to TCP (D-7)
+    #   agent/                   a thread of our own
+    #   test_points.cc           tests only
+    Only("blocking-call",
+         r"\bSYS_(futex|nanosleep|clock_nanosleep|ppoll|poll|select|pselect6|epoll_p?wait2?)\b"
+         r"|\bFutexWait\s*\(|\breal::(p?poll|p?select|epoll_p?wait2?|nanosleep|usleep)\b"
+         r"|\b(usleep|nanosleep|pthread_mutex_lock|pthread_cond_wait|sem_wait)\s*\(",
+         ["preload/side/wait.cc", "preload/ready/poll.cc", "preload/ready/epoll_wait.cc",
+          "preload/abi/", "preload/libc/real.cc", "channel/base/sys.h", "channel/base/lock.h",
+          "channel/xen/xen_calls.cc", "preload/ready/readiness.cc", "preload/ready/lent_bell.cc",
+          "preload/side/shadow.h", "preload/side/fallback.cc", "preload/socket/receive.cc",
+          "preload/agent/", "preload/socket/test_points.cc", DAEMON, "tools/"],
+         ("preload/socket/send.cc", "void Planted() { sys::FutexWait(nullptr, 0, nullptr); }"),
+         says="calls that block stand in preload/side/wait.cc and where tests/layers says"),
+    # One place cannot be: FIFOs, routes and sides are words that threads and processes share. But
+    # the facade, the settings, the protocol, daemons and tools have none, except for the two ends
+    # of the peer table.
+    Only("memory-order", r"\bmemory_order_|\b__ATOMIC_",
+         ["channel/", "preload/process/", "preload/socket/", "preload/agent/", "preload/ready/",
+          "preload/side/", "preload/libc/real.cc", "preload/libc/real.h",
+          "discovery/peer_table.cc", "discovery/daemon/peer_table_writer.cc"],
+         ("preload/abi/abi_file.cc",
+          "int Planted(std::atomic<int>& word) { return word.load(std::memory_order_relaxed); }"),
+         says="orders of memory are no matter of this folder"),
+    Only("xen-header", r"#\s*include\s*<xen", ["channel/xen/xen_calls.cc",
+                                               "discovery/daemon/xenstore/xenstore_client.cc"],
+         ("preload/agent/agent_xen.cc", "#include <xen/grant_table.h>"),
+         says="Xen's headers are included in channel/xen/xen_calls.cc, libxenstore's in xenstore_client.cc"),
+    # In Dom0 `xenloop move` writes the domains' pages itself.
+    Only("xenstore", r'\bxs_\w+\s*\(|"/?(local/domain|data/xenloop)',
+         ["discovery/daemon/", "tools/move_command.cc"],
+         ("discovery/registry.cc", 'const char* const kPlanted = "/local/domain/0";'),
+         says="XenStore is a matter of discovery/daemon/"),
+    Only("log-line",
+         r"(?<!:)(?<!\w)(std::)?(printf|fprintf|fputs|puts|perror|syslog|fopen|fwrite)\s*\("
+         r"|std::c(out|err)\b|\bSTD(ERR|OUT)_FILENO\b|\bAppendLine\s*\(",
+         ["preload/side/log.cc", "preload/side/log.h", "preload/side/stats.cc", DAEMON, "tools/"],
+         ("preload/agent/agent.cc", 'void Planted() { fprintf(stderr, "hello"); }'),
+         says="lines are written by preload/side/log.cc"),
+    # channel/ carries bytes: whose they are is not its business.
+    Only("socket-in-channel", r"\bsockaddr\w*\b|\b(send|recv)(msg|from|to)?\s*\(|\breal::",
+         [], ("channel/send_stream.h", "inline int Planted(const sockaddr* a) { return 0; }"),
+         within=("channel",), says="channel/ knows no addresses and no socket calls"),
+]
+
+# Long-lived mutable globals: all of them, by file. One place would be one struct; but a word that
+# only one file touches is better off in that file. A new one is a decision: it needs a line here,
+# and an answer to what a forked child does with it.
+GLOBALS = {
+    "channel/base/abandon.h": "innermost_",
+    "channel/xen/xen_calls.cc": "descriptors generation",
+    "channel/xen/xen_transport.cc": "calls budget next_identity sleeper_pages sleeper_page_count",
+    "preload/agent/agent.cc": "agent start_failure agent_page_fd",
+    "preload/agent/agent_channel.cc": "accept_again accept_at_ns",
+    "preload/agent/agent_position.cc": "ask_at_ns",
+    "preload/agent/agent_publish.cc": "buckets",
+    "preload/agent/agent_reclaim.cc": "pause_ms look_at_ns",
+    "preload/agent/agent_retry.cc": "postponed newly_postponed retry_pause_ms retry_at_ns",
+    "preload/agent/agent_xen.cc":
+        "table next_look_ns devices period_end_ns silenced life started",
+    "preload/libc/real.cc": "table resolving",
+    "preload/process/inheritance.cc": "at_exec",
+    "preload/process/init.cc": "process_state cached_tid",
+    "preload/ready/epoll.cc": "sets",
+    "preload/ready/epoll_registrations.cc": "registrations_lock in_doubt of_side registrations"
+                                            " used_registrations first_free tag_base text",
+    "preload/ready/epoll_wait.cc": "next_token",
+    "preload/ready/lent_bell.cc": "bells",
+    "preload/settings/config.cc": "current",
+    "preload/side/fd_table.cc": "words_ end_",
+    "preload/side/fd_table.h": "words_ end_",
+    "preload/side/log.cc": "program",
+    "preload/side/own_doorbell.cc": "agent_shared",
+    "preload/side/side.cc": "arena",
+    "preload/side/stats.cc":
+        "fallbacks connections upgraded tcp_sent tcp_received fifo_sent fifo_received written",
+    "preload/side/wait.cc": "shared_history crowded_waits",
+}
+
+LONGEST_IN_PRELOAD = 450
+NINE_OF_TEN_IN_PRELOAD = 300
+
+
+class Tree:
+    """The text of all files that the rules are about, by path."""
+
+    def __init__(self, root):
+        self.texts, self.lines, self.matches = {}, {}, {}
+        for top in WITH_TESTS:
+            for folder, subfolders, names in os.walk(os.path.join(root, top)):
+                subfolders[:] = [name for name in subfolders if name != "corpus"]
+                for name in names:
+                    if name.endswith(SOURCES) or name in ("CMakeLists.txt", "README.md"):
+                        path = os.path.join(folder, name)
+                        with open(path, encoding="utf-8") as file:
+                            self.Put(os.path.relpath(path, root), file.read())
+
+    def Put(self, path, text):
+        self.texts[path] = text
+        self.lines[path] = [re.sub(r"(^|\s)//.*", "", line).rstrip() for line in text.splitlines()]
+
+    def With(self, path, text):
+        """A copy in which `text` stands at the end of a file, which may be a new one."""
+        copy = Tree.__new__(Tree)
+        copy.texts, copy.lines, copy.matches = dict(self.texts), dict(self.lines), self.matches
+        copy.Put(path, self.texts.get(path, "") + text)
+        return copy
+
+    def Sources(self, folders):
+        prefixes = tuple(folder + "/" for folder in folders)
+        return [path for path in sorted(self.texts) if path.startswith(prefixes) and path.endswith(SOURCES)]
+
+    def Lines(self, path):
+        """(number, text without // comments)"""
+        return enumerate(self.lines[path], 1)
+
+    def Matches(self, path, key, look):
+        """[(number, what `look` makes of the line)] of lines where that is something; once a text (the self-test asks
+        often)."""
+        key = (key, self.texts[path])
+        if key not in self.matches:
+            self.matches[key] = [(n, look(line)) for n, line in self.Lines(path) if look(line) is not None]
+        return self.matches[key]
+
+
+def RoomOrder(tree):
+    """preload/'s rooms from above to below, as README.md has them: [[abi], ..., [libc, settings]]."""
+    for line in tree.texts["preload/README.md"].splitlines():
+        if re.fullmatch(r"    \w+( > \w+)+(, \w+)*", line):
+            return [floor.strip().split(", ") for floor in line.split(">")]
+    sys.exit("layers.py: preload/README.md has no line that tells the order of the rooms")
+
+
+def AllowedIncludes(tree):
+    allowed = {folder: list(below) for folder, below in ALLOWED.items()}
+    order = RoomOrder(tree)
+    for floor, rooms in enumerate(order):
+        below = ["preload/" + room for lower in order[floor + 1:] for room in lower]
+        for room in rooms:
+            folder = "preload/" + room
+            allowed[folder] = below + BELOW_PRELOAD + TRANSPORTS_SEEN_BY.get(folder, [])
+    allowed["preload"] = []
+    return allowed
+
+
+INCLUDE = re.compile(r'\s*#\s*include\s*"([^"]+)"')
+
+
+def Includes(tree, folders):
+    """(file, line number, included file) for all "quoted" includes."""
+    for path in tree.Sources(folders):
+        for number, included in tree.Matches(path, INCLUDE, lambda line: (INCLUDE.match(line) or (0, None))[1]):
+            yield path, number, included
+
+
+def CheckIncludes(tree):
+    allowed = AllowedIncludes(tree)
+    for path, number, included in Includes(tree, PRODUCT):
+        where = f"{path}:{number}"
+        folder, target = os.path.dirname(path), os.path.dirname(included)
+        foreign = [f for top, fs in FOREIGN.items() if (folder + "/").startswith(top + "/") for f in fs]
+        if any(included.startswith(prefix) for prefix in foreign):
+            continue
+        if included not in tree.texts:
+            yield where, "include", f'"{included}" is no file of this tree'
+        elif folder not in allowed:
+            yield where, "include", f"{folder}/ stands in no rule of tests/layers"
+        elif target != folder and target not in allowed[folder] and included not in allowed[folder]:
+            yield where, "include", f"{folder}/ may not include {included}"
+
+
+def CheckCircles(tree):
+    """No circle between folders: what is on one would be one room in truth."""
+    arrows = {}
+    for path, number, included in Includes(tree, PRODUCT):
+        folder, target = os.path.dirname(path), os.path.dirname(included)
+        if target != folder and included in tree.texts:
+            arrows.setdefault(folder, {}).setdefault(target, f"{path}:{number}")
+    done, trail = set(), []
+
+    def Visit(folder):
+        if folder in trail:
+            circle = trail[trail.index(folder):] + [folder]
+            yield arrows[trail[-1]][folder], "circle", " -> ".join(circle)
+            return
+        if folder in done:
+            return
+        trail.append(folder)
+        for target in sorted(arrows.get(folder, ())):
+            yield from Visit(target)
+        trail.pop()
+        done.add(folder)
+
+    for folder in sorted(arrows):
+        yield from Visit(folder)
+
+
+def CheckLayersInCMake(tree):
+    """What links a room's library (USES) goes downwards as its includes do."""
+    allowed = AllowedIncludes(tree)
+    place = {"channel": "channel", "discovery": "discovery"}
+    place.update({f.split("/")[1]: f for f in allowed if f.startswith("preload/")})
+    for room in sorted(place.values()):
+        path = room + "/CMakeLists.txt"
+        if path not in tree.texts:
+            continue
+        for layer in re.finditer(r"xenloop_layer\((\w+)([^)]*)\)", tree.texts[path]):
+            uses = re.search(r"\bUSES\b(.*)", layer.group(2), re.DOTALL)
+            for name in uses.group(1).split() if uses else ():
+                if place.get(name) not in allowed[room]:
+                    yield path + ":1", "layer", f"the library {layer.group(1)} may not use {name}"
+
+
+def CheckOnly(tree):
+    for rule in ONLY:
+        for path in tree.Sources(rule.within):
+            if rule.Permits(path):
+                continue
+            for number, line in tree.Matches(path, rule.pattern,
+                                             lambda line: line if rule.pattern.search(line) else None):
+                yield f"{path}:{number}", rule.name, f"{line.strip()}   ({rule.says})"
+
+
+def GlobalIn(line):
+    """The name of the mutable object with static storage that this line defines. It relies on the formatting: what
+    stands in the first column is in no function; only `static` and `thread_local` are asked for further right."""
+    head = re.split(r"[={;]", line)[0]
+    if not re.search(r"[;{=]$", line) or re.search(r"[()]", re.sub(r"alignas\([^)]*\)", "", head)):
+        return None
+    head = re.sub(r"alignas\([^)]*\)", "", head).strip()
+    if line.startswith(" "):
+        if not re.match(r"(inline |static |thread_local |__thread )*(static|thread_local|__thread) ", head):
+            return None
+    elif not re.match(r"\w", line) or re.match(
+            r"(using|typedef|namespace|struct|class|enum|union|template|public|private|return|extern)\b", line):
+        return None
+    is_pointer = "*" in head
+    constant = re.search(r"\*\s*const\s+\w", head) if is_pointer else re.search(r"\bconst\b", head)
+    if constant or re.search(r"\b(constexpr|extern|friend|using)\b", head):
+        return None
+    name = re.search(r"[\w:<>*& ]+?[ *&]([\w:]+)\s*(\[.*)?$", head)
+    return name.group(1).split("::")[-1] if name else None
+
+
+def CheckGlobals(tree):
+    for path in tree.Sources(LIBRARY):
+        if path.startswith(DAEMON):
+            continue
+        known = GLOBALS.get(path, "").split()
+        found = set()
+        for number, name in tree.Matches(path, "global", GlobalIn):
+            found.add(name)
+            if name not in known:
+                yield f"{path}:{number}", "global", f"{name} is a new mutable global"
+        for name in known:
+            if name not in found:
+                yield path + ":1", "global", f"{name} is in the list of tests/layers, but not here"
+    for path in GLOBALS:
+        if path not in tree.texts:
+            yield path + ":1", "global", "is in the list of tests/layers, but no file"
+
+
+def SizesOfPreload(tree):
+    return sorted((len(tree.lines[path]), path) for path in tree.Sources(("preload",)))
+
+
+def CheckSizes(tree):
+    sizes = SizesOfPreload(tree)
+    for length, path in sizes:
+        if length > LONGEST_IN_PRELOAD:
+            yield path + ":1", "size", f"{length} lines; {LONGEST_IN_PRELOAD} are the most in preload/"
+    long = [path for length, path in sizes if length > NINE_OF_TEN_IN_PRELOAD]
+    if len(long) * 10 > len(sizes):
+        yield long[-1] + ":1", "size", (f"{len(long)} of {len(sizes)} files of preload/ are longer than "
+                                        f"{NINE_OF_TEN_IN_PRELOAD} lines; one in ten may be")
+
+
+def CheckGuards(tree):
+    for path in tree.Sources(WITH_TESTS):
+        if path.endswith(".h") and not any(line == "#pragma once" for _, line in tree.Lines(path)):
+            yield path + ":1", "guard", "no #pragma once"
+
+
+CHECKS = (CheckIncludes, CheckCircles, CheckLayersInCMake, CheckOnly, CheckGlobals, CheckSizes, CheckGuards)
+
+
+def Findings(tree):
+    return [finding for check in CHECKS for finding in check(tree)]
+
+
+def SelfTest(tree):
+    """(rule that must speak, file, line to append, or how many empty ones)"""
+    plants = [
+        ("include", "preload/side/side.h", '#include "preload/agent/agent_state.h"'),
+        ("include", "preload/settings/rules.h", '#include "preload/libc/real.h"'),
+        ("include", "channel/fifo.h", '#include "preload/side/side.h"'),
+        ("include", "channel/base/lock.h", '#include "discovery/registry.h"'),
+        ("include", "channel/local/local_transport.cc", '#include "channel/xen/xen_transport.h"'),
+        ("include", "channel/xen/xen_calls.cc", '#include "channel/stream.h"'),
+        ("include", "discovery/owner.cc", '#include "channel/fifo.h"'),
+        ("include", "discovery/owner.cc", '#include "discovery/daemon/neighbours.h"'),
+        ("include", "preload/agent/agent.cc", '#include "discovery/daemon/neighbours.h"'),
+        ("include", "preload/socket/send.cc", '#include "channel/xen/xen_transport.h"'),
+        ("include", "tools/doctor.cc", '#include "preload/side/side.h"'),
+        ("include", "preload/agent/agent.cc", '#include "absl/strings/str_cat.h"'),
+        ("include", "preload/side/side.cc", '#include "side.h"'),
+        ("circle", "preload/libc/real.h", '#include "preload/abi/abi.h"'),
+        ("layer", "preload/side/CMakeLists.txt", "xenloop_layer(planted SOURCES a.cc USES agent)"),
+        ("global", "preload/socket/send.cc", "int planted = 0;"),
+        ("global", "preload/socket/send.cc", "  static char planted[8];"),
+        ("global", "channel/transport.h", "inline std::atomic<uint32_t> planted{0};"),
+        ("size", "preload/socket/socket.h", LONGEST_IN_PRELOAD),
+        ("guard", "bench/planted.h", "int Planted();"),
+    ] + [(rule.name, *rule.planted) for rule in ONLY]
+    failures = 0
+    innocent = set(Findings(tree))
+    for rule, path, planted in plants:
+        text = "\n" * planted if isinstance(planted, int) else planted + "\n"
+        found = {finding[1] for finding in set(Findings(tree.With(path, text))) - innocent}
+        if rule not in found:
+            print(f"not found: {rule}: {path}: {planted}", file=sys.stderr)
+            failures += 1
+    print(f"self-test: {len(plants) - failures} of {len(plants)} planted violations found")
+    return failures
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--self-test", action="store_true")
+    parser.add_argument("--sizes", action="store_true")
+    parser.add_argument("--root", default=ROOT)
+    options = parser.parse_args()
+    tree = Tree(options.root)
+    if options.self_test:
+        sys.exit(SelfTest(tree) != 0)
+    sizes = SizesOfPreload(tree)
+    if options.sizes:
+        for length, path in sizes:
+            print(f"{length:5} {path}")
+    findings = Findings(tree)
+    for where, rule, what in findings:
+        print(f"{where}: {rule}: {what}", file=sys.stderr)
+    rooms = " > ".join(", ".join(floor) for floor in RoomOrder(tree))
+    ninth = sizes[(len(sizes) * 9 + 9) // 10 - 1][0]
+    print(f"{rooms}; {len(sizes)} files in preload/, nine of ten have at most {ninth} lines, the longest {sizes[-1][0]}")
+    sys.exit(len(findings) != 0)
+
+
+if __name__ == "__main__":
+    main()

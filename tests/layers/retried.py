@@ -1,0 +1,24 @@
+#!/usr/bin/env python3
+"""Passes ctest's output on, and tells in front of its summary which tests passed only at a second try.
+
+The summary stays last: that is what others read.
+"""
+
+import re
+import sys
+
+failed, passed_later = set(), []
+for line in sys.stdin.buffer:
+    # "1/9 Test #3: name ....***Failed", and at the second try "    Test #3: name ....   Passed".
+    test = re.match(rb"[ 0-9/]*Test +#\d+: (\S+) (.*)", line)
+    if test and re.search(rb"\*\*\*(Failed|Timeout|Exception)", test[2]):
+        failed.add(test[1])
+    elif test and test[1] in failed and re.search(rb" Passed +[\d.]+ sec", test[2]):
+        passed_later.append(test[1])
+    if re.match(rb"\d+% tests passed", line):
+        print(f"passed only at a second try: {len(passed_later)}")
+        for name in passed_later:
+            print("\t" + name.decode())
+        print(flush=True)
+    sys.stdout.buffer.write(line)
+    sys.stdout.buffer.flush()

@@ -29,10 +29,6 @@ class RecoverableLock {
       return LockResult::kAcquired;
     return AcquireContended(tid);
   }
-  bool TryAcquire(uint32_t tid) {
-    uint32_t expected = 0;
-    return owner_.compare_exchange_strong(expected, tid, std::memory_order_acquire);
-  }
   void Release() { owner_.store(0, std::memory_order_release); }
   bool Held() const { return owner_.load(std::memory_order_relaxed) != 0; }
   bool HeldBy(uint32_t tid) const { return owner_.load(std::memory_order_relaxed) == tid; }

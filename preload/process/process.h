@@ -11,6 +11,7 @@ struct ProgramFile;  // see discovery/handover.h
 
 void Bypassed(Reason reason);  // from now on bytes may move unseen (io_uring): all sockets of
                                // this process go by TCP, for good
+void InstallForkHandlers();    // at the start of the library
 void BeforeSpawn();  // posix_spawn, system, popen, vfork: children we do not see may inherit
                      // descriptors
 // Before exec*: everything that survives goes back to TCP; notes for the next program, whose file

@@ -87,7 +87,8 @@ struct SideArena {
 
 // The arena of this process (shared with forked children), or nullptr before the first socket.
 SideArena* Arena();
-// A zeroed side with one reference, or nullptr if there is no room (then the socket stays on TCP).
+// A side on TCP with one reference, as if its slot had never been used; or nullptr if there is no
+// room (then the socket stays on TCP).
 Side* AllocateSide();
 void FreeSide(Side* side);
 inline uint32_t SlotOf(const Side* side) { return static_cast<uint32_t>(side - Arena()->sides); }

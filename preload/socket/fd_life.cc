@@ -122,8 +122,6 @@ void SocketConnected(int fd) {
   if (GetConfig().test_points) WantUpgrade(side);
 }
 
-void SocketListens(int) {}
-
 void SocketAdopted(int fd) {
   Follow(fd);
   Side* side = FindSide(fd);

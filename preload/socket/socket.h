@@ -47,7 +47,6 @@ ssize_t SendFile(int out_fd, Side* side, int in_fd, off_t* offset, size_t count)
 void SocketCreated(int fd, int domain, int type, int protocol);  // after a successful socket()
 void SocketConnected(int fd);               // after connect() returned 0 or EINPROGRESS
 void SocketAccepted(int listener, int fd);  // after accept*() returned fd
-void SocketListens(int fd);                 // after listen() returned 0
 void SocketAdopted(int fd);                 // connected, and inherited over exec
 // True if closing `fd` needs BeforeClose (is a side, an epoll set or one of our own descriptors).
 bool CloseConcernsUs(int fd);

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "channel/base/time.h"
 #include "discovery/owner.h"
 #include "preload/agent/agent.h"
 #include "preload/agent/agent_state.h"
@@ -38,9 +39,7 @@ bool Option(int fd, int level, int name, void* value, socklen_t length) {
 
 int64_t TimeoutUs(int fd, int name) {
   timeval value{};
-  return Option(fd, SOL_SOCKET, name, &value, sizeof value)
-             ? static_cast<int64_t>(value.tv_sec) * 1000000 + value.tv_usec
-             : 0;
+  return Option(fd, SOL_SOCKET, name, &value, sizeof value) ? ToUs(value) : 0;
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include "channel/base/time.h"
 #include "preload/agent/agent_state.h"
 #include "preload/ready/epoll.h"
 #include "preload/settings/config.h"
@@ -31,8 +32,7 @@ void AwaitFin(int fd, uint64_t end) {
   tcp_info info;
   while (TcpInfoOf(fd, &info) == 0 && info.tcpi_state == SocketShadow::kTcpEstablished &&
          sys::MonotonicNs() < end) {
-    const timespec nap{0, 100000};
-    sys::Call(SYS_nanosleep, reinterpret_cast<long>(&nap), 0);
+    Nap(100 * kNsPerUs);
   }
 }
 
@@ -218,7 +218,7 @@ void ChannelGone(uint32_t index) {
   }
   ++channel.sides;  // not to be released under our hands
   // For all its connections together: a peer that only ends the talk must not hold us.
-  const uint64_t patience_end = sys::MonotonicNs() + 20000000;
+  const uint64_t patience_end = InMs(20);
   for (uint32_t slot = 0; slot < kMaxSides && channel.sides > 1; ++slot) {
     AgentSide& note = agent.sides[slot];
     if (note.stage == Stage::kNone || note.channel != index) continue;

@@ -9,6 +9,7 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 
+#include "channel/base/time.h"
 #include "preload/libc/real.h"
 #include "preload/ready/epoll.h"
 #include "preload/ready/lent_bell.h"
@@ -137,10 +138,7 @@ int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mas
   Waited waited(fds, kernel.get(), counted.get(), count);
   const Self self = CurrentSelf();
   const bool for_ever = timeout == nullptr;
-  const uint64_t start = for_ever ? 0 : sys::MonotonicNs();
-  const uint64_t length = for_ever ? 0
-                                   : static_cast<uint64_t>(timeout->tv_sec) * 1000000000u +
-                                         static_cast<uint64_t>(timeout->tv_nsec);
+  const uint64_t end = for_ever ? 0 : sys::MonotonicNs() + ToNs(*timeout);
   bool may_spin = true;
   for (bool woken = false;; woken = true) {
     waited.EnterKernel(self);
@@ -151,12 +149,7 @@ int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mas
       return ready;
     }
     timespec left = kNow;
-    if (!for_ever) {
-      const uint64_t spent = sys::MonotonicNs() - start;
-      const uint64_t rest = spent < length ? length - spent : 0;
-      left.tv_sec = static_cast<time_t>(rest / 1000000000u);
-      left.tv_nsec = static_cast<long>(rest % 1000000000u);
-    }
+    if (!for_ever) left = ToTimespec(NsUntil(end));
     const bool can_wait = for_ever || left.tv_sec != 0 || left.tv_nsec != 0;
     int answer = KernelPoll(waited.kernel, count, &kNow, nullptr);
     int ready = answer < 0 ? answer : waited.Evaluate(self);

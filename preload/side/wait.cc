@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <pthread.h>
 
+#include "channel/base/time.h"
 #include "preload/settings/config.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/own_doorbell.h"
@@ -137,11 +138,9 @@ class AsynchronousCancellation : public Abandonable {
 
 // Time left until the deadline. False: none.
 bool Left(uint64_t deadline_ns, timespec* left) {
-  const uint64_t now = sys::MonotonicNs();
-  if (now >= deadline_ns) return false;
-  left->tv_sec = static_cast<time_t>((deadline_ns - now) / 1000000000u);
-  left->tv_nsec = static_cast<long>((deadline_ns - now) % 1000000000u);
-  return true;
+  const uint64_t rest = NsUntil(deadline_ns);
+  *left = ToTimespec(rest);
+  return rest > 0;
 }
 
 }  // namespace

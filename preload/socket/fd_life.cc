@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <sys/socket.h>
 
+#include "channel/base/time.h"
 #include "preload/agent/agent.h"
 #include "preload/agent/hot.h"
 #include "preload/ready/epoll.h"
@@ -21,7 +22,7 @@
 namespace xenloop {
 namespace {
 
-constexpr int kLongestFlushMs = 5000;
+constexpr uint64_t kLongestFlushMs = 5000;
 
 // Another number of the socket, out of the program's way, or -errno.
 int DuplicateForUs(int fd) {
@@ -84,7 +85,7 @@ void CloseAttached(int fd, Side* side) {
     if (lingering >= 0) {
       FdTable::SetPrivate(lingering);
     } else {  // no descriptor left for the agent to go on with: this close waits
-      const uint64_t end = sys::MonotonicNs() + static_cast<uint64_t>(kLongestFlushMs) * 1000000u;
+      const uint64_t end = InMs(kLongestFlushMs);
       while (pending && SleepUntilSettled(fd, side, end) == 0) {
         LockScope scope(side->send.lock, tid);
         pending = side->send.PumpResidue(shadow) != 0;

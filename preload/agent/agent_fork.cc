@@ -80,16 +80,11 @@ void AgentDrain(int milliseconds) {
   if (agent_shared.started.load(std::memory_order_acquire) != 2) return;
   const uint64_t end = InMs(static_cast<uint64_t>(milliseconds));
   for (;;) {
-    bool pending = false;
-    for (uint32_t slot = 0; slot < kMaxSides && !pending; ++slot) {
-      if (slot % 64 == 0 && Arena()->used.words[slot / 64].load(std::memory_order_relaxed) == 0) {
-        slot += 63;
-        continue;
-      }
-      Side* side = SideAt(slot);
-      pending = IsOurs(side) && side->in_use.load(std::memory_order_relaxed) != 0 &&
-                SendStream::IsOwing(side->send.route.load(std::memory_order_acquire));
-    }
+    const bool pending = AnySlot([](uint32_t slot) {
+      const Side* side = SideAt(slot);
+      return IsOurs(side) && side->in_use.load(std::memory_order_relaxed) != 0 &&
+             SendStream::IsOwing(side->send.route.load(std::memory_order_acquire));
+    });
     if (!pending) return;
     if (sys::MonotonicNs() >= end) break;
     Nap(kNsPerMs);

@@ -10,6 +10,7 @@
 #include "preload/agent/agent_state.h"
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
+#include "preload/side/each_side.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/holders.h"
 #include "preload/side/mailbox.h"
@@ -203,19 +204,15 @@ void ConsiderSide(uint32_t slot, bool seek) {
 
 void LookAround() {
   if (agent_shared.refused_for_now.load(std::memory_order_relaxed) != Switch::kOn) return;
-  for (uint32_t slot = 0; slot < kMaxSides; ++slot) {
-    if (slot % 64 == 0 && Arena()->used.words[slot / 64].load(std::memory_order_relaxed) == 0) {
-      slot += 63;
-      continue;
-    }
+  EachSlot([](uint32_t slot) {
     Side* side = SideAt(slot);
-    if (agent.sides[slot].stage != Stage::kPublished || !IsOurs(side)) continue;
+    if (agent.sides[slot].stage != Stage::kPublished || !IsOurs(side)) return;
     ConsiderSide(slot, /*seek=*/true);
     // Who is not to be found yet is looked for again soon, as at the beginning.
     side->next_attempt.store(
         side->operations.load(std::memory_order_relaxed) + GetConfig().upgrade_after,
         std::memory_order_relaxed);
-  }
+  });
 }
 
 void ForgetPublished() {

@@ -9,6 +9,7 @@
 #include "preload/ready/epoll.h"
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
+#include "preload/side/each_side.h"
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/mailbox.h"
@@ -277,16 +278,12 @@ void LeaveAllPeers(Reason reason) {
 
 void FallBackEverything(Reason reason) {
   if (Arena() == nullptr) return;
-  for (uint32_t slot = 0; slot < kMaxSides; ++slot) {
-    if (slot % 64 == 0 && Arena()->used.words[slot / 64].load(std::memory_order_relaxed) == 0) {
-      slot += 63;
-      continue;
-    }
+  EachSlot([reason](uint32_t slot) {
     Side* side = SideAt(slot);
     if (side->attached.load(std::memory_order_acquire) != 0 && IsOurs(side)) {
       FallBack(side->fd.load(std::memory_order_acquire), side, reason);
     }
-  }
+  });
 }
 
 }  // namespace xenloop

@@ -1,7 +1,7 @@
-// What the ABI layer (abi_*.cc) may ask of the semantics layer: every libc call that can touch an
-// accelerated socket has one function here. Results are bytes or 0, or -errno; kUseKernel means
-// "make the real call, as if we were not here". This file decides nothing; socket_*.cc, poll.cc,
-// epoll.cc and process.cc do.
+// What the ABI layer (abi/) may ask about a socket: every libc call that can touch an accelerated
+// one has a function here, in ready/ or in process/. Results are bytes or 0, or -errno; kUseKernel
+// means "make the real call, as if we were not here". The head of each part names the file that
+// decides.
 #pragma once
 
 #include <poll.h>
@@ -24,7 +24,7 @@ inline constexpr ssize_t kUseKernel = -100000;
 struct ProgramFile;  // see discovery/handover.h
 struct Side;         // one end of one TCP connection; see side.h
 
-// ---- data path (socket_receive.cc, socket_send.cc) ----
+// ---- data path (receive.cc, send.cc) ----
 // Enter...: true if this call must go to the kernel; then make the real call and call Leave... with
 // its result (errno is preserved). False: the direction is (being) accelerated; call Receive/Send,
 // and start over on kUseKernel.
@@ -64,7 +64,7 @@ void Duplicated(int from, int to);  // after dup/dup2/dup3/F_DUPFD* returned `to
 // In a vfork child: it gives `fd` another number, which the program it becomes will use without us.
 void DuplicatedForAnotherProgram(int fd);
 
-// ---- options and state (socket_options.cc) ----
+// ---- options and state (options.cc) ----
 // Before shutdown(2): orders what the FIFO holds; always followed by the real call, then
 // AfterShutdown. True: all is done or will be done by the agent, the call succeeds without the real
 // one.

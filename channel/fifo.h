@@ -106,7 +106,7 @@ struct Fifo {
 
   // ---- either end ----
 
-  // Ends the FIFO: seals both words. Idempotent. Returns the words as they were found sealed.
+  // Ends the FIFO: seals both words. Idempotent.
   void Seal() const {
     // acq_rel: what was published before is visible to whoever sees the seal; pairs with every CAS
     // below.

@@ -23,9 +23,9 @@ constexpr int kUnderstoodFlags =
     MSG_DONTWAIT | MSG_PEEK | MSG_WAITALL | MSG_TRUNC | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC;
 constexpr uintptr_t kFirstMappableAddress = 4096;
 
-// The stream ended without a seal: the peer died. If it left bytes of ours unread, TCP would have
-// reset the connection. The unread bytes go to TCP now, whose reset tells the rest; the kernel's
-// error is ours to report then.
+// The stream ended without a seal, so the peer has died. If it died with bytes of ours unread, TCP
+// alone would have reset the connection. So these bytes go to TCP now: there is nobody to take
+// them, and the reset that the kernel answers with is ours to report.
 bool ResetByDeadPeer(int fd, Side* side) {
   if (side->send.pending_error.exchange(0, std::memory_order_relaxed) == -ECONNRESET)
     return true;  // the agent saw it
@@ -264,7 +264,8 @@ bool LeaveKernelReceive(int fd, Side* side, int flags, ssize_t* result) {
   side->receive.LeaveKernel(CurrentSelf());
   if (*result > 0) return true;
   if (*result < 0 && errno == EAGAIN && side->receive.owed.load(std::memory_order_relaxed) > 0) {
-    // The agent has ended a FIFO whose bytes the program may have been told of: once more.
+    // The agent has ended a FIFO, and the program may have been told that it held bytes: these
+    // come by TCP now. Wait for them, and start over.
     side->receive.owed.store(0, std::memory_order_relaxed);
     bool come = true;
     {

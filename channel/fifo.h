@@ -33,13 +33,11 @@ struct FifoHeader {
   alignas(64) std::atomic<uint64_t> producer;
   std::atomic<uint64_t> switch_offset;  // TCP byte at which the FIFO begins; valid once `up`
   std::atomic<uint32_t> up;
-  std::atomic<uint32_t> finished;      // the FIN that follows is a shutdown or close, not a death
   std::atomic<uint32_t> producer_cpu;  // CPU + 1 of the last publication; 0 unknown
   // Line 1: written by the consumer.
   alignas(64) std::atomic<uint64_t> consumer;
-  std::atomic<uint32_t>
-      consumer_ready;  // nobody at the consumer's end reads TCP behind our back any more
-  std::atomic<uint32_t> consumer_cpu;
+  // Nobody at the consumer's end reads TCP behind our back any more.
+  std::atomic<uint32_t> consumer_ready;
   // Lines 2 and 3: wake-up requests.
   alignas(64) std::atomic<uint32_t> consumer_waiting;
   alignas(64) std::atomic<uint32_t> producer_waiting;
@@ -108,7 +106,7 @@ struct Fifo {
 
   // ---- either end ----
 
-  // Ends the FIFO: seals both words. Idempotent. Returns the words as they were found sealed.
+  // Ends the FIFO: seals both words. Idempotent.
   void Seal() const {
     // acq_rel: what was published before is visible to whoever sees the seal; pairs with every CAS
     // below.
@@ -183,24 +181,6 @@ struct Fifo {
       total += want;
     }
     return {FifoState::kOpen, total};
-  }
-  // For a producer that writes into the ring itself (sendfile): the contiguous free piece at the
-  // producer index.
-  uint8_t* FreePiece(uint64_t& known_consumer, size_t* length) const {
-    const uint64_t p = IndexOf(header->producer.load(std::memory_order_relaxed));
-    const uint64_t consumer = IndexOf(header->consumer.load(std::memory_order_acquire));
-    *length = 0;
-    if (p - consumer > capacity_bytes) return nullptr;
-    known_consumer = consumer;
-    const uint64_t offset = p & (capacity_bytes - 1);
-    const uint64_t free = Room(p, consumer);
-    *length = free < capacity_bytes - offset ? free : capacity_bytes - offset;
-    return data + offset;
-  }
-  // Publishes `length` bytes written at FreePiece. False: sealed meanwhile, they were not sent.
-  bool PublishPiece(size_t length, uint32_t cpu) const {
-    const uint64_t word = header->producer.load(std::memory_order_relaxed);
-    return !IsSealed(word) && Publish(word, IndexOf(word) + length, cpu);
   }
 
   // ---- consumer (safe with several at once: the CAS decides) ----

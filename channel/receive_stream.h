@@ -25,15 +25,15 @@ struct ReceiveStream {
   RecoverableLock lock;
   std::atomic<ReceiveRoute> route{ReceiveRoute::kTcp};
   KernelUsers<ReceiveRoute> kernel_users;
-  Fifo fifo;  // the peer's: we are the consumer
-  uint64_t tcp_remaining =
-      0;  // TCP bytes still to be read before the FIFO begins; valid while kDraining
+  Fifo fifo;                   // the peer's: we are the consumer
+  uint64_t tcp_remaining = 0;  // TCP bytes to be read before the FIFO begins; valid while kDraining
   uint64_t finished_bytes = 0;
-  std::atomic<uint64_t> owed{
-      0};  // bytes that the last FIFO still held when it ended: they come by TCP
-  std::atomic<uint32_t> residue_due{0};  // 1: not all of these have been seen to come
-  uint64_t switch_offset = 0;            // of the last FIFO, once we know it
-  uint64_t residue_begin = 0;            // FIFO indices of what it owed; valid while residue_due
+  // Bytes that the last FIFO still held when it ended: they come by TCP. 1 in residue_due: not all
+  // of them have been seen to come.
+  std::atomic<uint64_t> owed{0};
+  std::atomic<uint32_t> residue_due{0};
+  uint64_t switch_offset = 0;  // of the last FIFO, once we know it
+  uint64_t residue_begin = 0;  // FIFO indices of what it owed; valid while residue_due
   uint64_t residue_end = 0;
   // Where the last FIFO ended for us, and which it was, for a peer that has lost sight of it.
   uint64_t last_consumed = 0;

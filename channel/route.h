@@ -12,8 +12,8 @@
 
 namespace xenloop {
 
-inline constexpr ssize_t kStreamUsesTcp =
-    -100000;  // == kUseKernel: make the call on the shadow socket
+// Make the call on the shadow socket. The same number as kUseKernel (preload/socket/socket.h).
+inline constexpr ssize_t kStreamUsesTcp = -100000;
 
 struct Self {
   uint32_t tid;

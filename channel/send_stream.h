@@ -19,10 +19,10 @@ struct SendStream {
   RecoverableLock lock;
   std::atomic<SendRoute> route{SendRoute::kTcp};
   KernelUsers<SendRoute> kernel_users;
-  std::atomic<uint32_t> defer_switch{
-      0};  // the next send goes to the kernel although an offer stands
-  std::atomic<uint32_t> found_full{
-      0};  // how often a send found no room of ours: then room is news (edge-triggered readiness)
+  // The next send goes to the kernel although an offer stands.
+  std::atomic<uint32_t> defer_switch{0};
+  // How often a send found no room of ours: then room is news (edge-triggered readiness).
+  std::atomic<uint32_t> found_full{0};
   std::atomic<int32_t> pending_error{0};  // met by the agent; belongs to the program's next send
   Fifo fifo;                              // ours: we are the producer
   uint64_t known_consumer = 0;
@@ -32,8 +32,9 @@ struct SendStream {
   uint64_t residue_in_doubt = 0;  // a thread is, or died, giving residue to the kernel
   uint64_t flush_base = 0;        // TCP bytes written when the flush began
   uint64_t finished_bytes = 0;    // carried by FIFOs before this one
-  Fifo witness;  // the peer's FIFO, if it is another guest's: gone, our own is a copy that it does
-                 // not see
+  // The peer's FIFO, if that is another guest's. When it is gone, our own is a copy that the peer
+  // does not see.
+  Fifo witness;
 
   static bool IsKernelRoute(SendRoute r) { return r == SendRoute::kTcp; }
   // What this direction has taken from the program stands before what TCP is given.

@@ -1,4 +1,5 @@
-// The keys of /etc/xenloop.conf and the checks of their values; see config_check.h.
+// The checks of the values of /etc/xenloop.conf; see config_check.h. The keys are those of
+// preload/settings/keys.def.
 
 #include "tools/config_check.h"
 
@@ -10,16 +11,22 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "preload/settings/config.h"
 #include "tools/environment.h"
 #include "tools/text_output.h"
 
 namespace xenloop::tools {
 namespace {
 
-// The library reads no more of the file; these limits are its own, too.
-constexpr size_t kLongestFileBytes = 16383;
-
-enum class ValueKind { kOnOff, kOtherUsers, kOffers, kNumber, kPowerOfTwo, kPath };
+enum class ValueKind {
+  kOnOff,
+  kOtherUsers,
+  kOffers,
+  kNumber,
+  kPowerOfTwo,
+  kRuntimeDirectory,
+  kFile
+};
 
 struct KnownKey {
   const char* name;
@@ -28,20 +35,10 @@ struct KnownKey {
   uint64_t most;
 };
 
-constexpr uint64_t kAnyNumber = uint64_t{1} << 58;
 constexpr KnownKey kKnownKeys[] = {
-    {"enabled", ValueKind::kOnOff, 0, 0},
-    {"stats", ValueKind::kPath, 1, 255},
-    {"log", ValueKind::kPath, 1, 255},
-    {"upgrade_after", ValueKind::kNumber, 0, kAnyNumber},
-    {"offers", ValueKind::kOffers, 0, 0},
-    {"spin_us", ValueKind::kNumber, 0, 1000000},
-    {"fifo_bytes", ValueKind::kPowerOfTwo, 4096, uint64_t{64} << 20},
-    {"xen_fifo_bytes", ValueKind::kPowerOfTwo, 4096, uint64_t{64} << 20},
-    {"runtime_dir", ValueKind::kPath, 1, 95},
-    {"switch_every", ValueKind::kNumber, 0, kAnyNumber},
-    {"other_users", ValueKind::kOtherUsers, 0, 0},
-    {"test_points", ValueKind::kOnOff, 0, 0},
+#define KEY(name, kind, least, most, field) {#name, ValueKind::k##kind, least, most},
+#include "preload/settings/keys.def"
+#undef KEY
 };
 
 const KnownKey* FindKey(absl::string_view name) {
@@ -170,7 +167,8 @@ std::optional<std::string> ProblemOfValue(absl::string_view key, absl::string_vi
         return absl::StrCat(value, " is not a power of two");
       }
       return std::nullopt;
-    case ValueKind::kPath:
+    case ValueKind::kRuntimeDirectory:
+    case ValueKind::kFile:
       if (value[0] != '/') return absl::StrCat(Quoted(value), " is not an absolute path");
       if (value.size() > known->most) {
         return absl::StrCat("is longer than ", known->most, " characters");
@@ -190,7 +188,7 @@ ConfigFile ParseConfig(absl::string_view text) {
 }
 
 ConfigFile ReadConfig(const std::string& path) {
-  const absl::StatusOr<std::string> text = ReadSmallFile(path, kLongestFileBytes);
+  const absl::StatusOr<std::string> text = ReadSmallFile(path, kLongestConfigBytes);
   if (text.ok()) return ParseConfig(*text);
   ConfigFile config;
   if (absl::IsNotFound(text.status())) return config;

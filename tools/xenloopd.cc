@@ -23,6 +23,7 @@
 #include "discovery/daemon/discovery_daemon.h"
 #include "discovery/daemon/rendezvous/rendezvous.h"
 #include "discovery/daemon/xenstore/xenstore_client.h"
+#include "discovery/protocol/descriptors.h"
 #include "tools/agent_address.h"
 #include "tools/agent_client.h"
 
@@ -89,21 +90,13 @@ void TellSystemd(const char* state, int descriptor = -1) {
   const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return;
   iovec text{const_cast<char*>(state), std::strlen(state)};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof descriptor)] = {};
+  DescriptorRoom<1> room;
   msghdr message = {};
   message.msg_name = &address;
   message.msg_namelen = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + std::strlen(path));
   message.msg_iov = &text;
   message.msg_iovlen = 1;
-  if (descriptor >= 0) {
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    cmsghdr* rights = CMSG_FIRSTHDR(&message);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(sizeof descriptor);
-    std::memcpy(CMSG_DATA(rights), &descriptor, sizeof descriptor);
-  }
+  room.Put(&descriptor, descriptor >= 0 ? 1 : 0, &message);
   if (sendmsg(fd, &message, MSG_NOSIGNAL) < 0)
     Log(absl::StrCat("systemd's socket: ", strerror(errno)));
   close(fd);

@@ -11,6 +11,7 @@
 
 #include "channel/base/abandon.h"
 #include "channel/base/sys.h"
+#include "channel/base/time.h"
 
 namespace xenloop {
 
@@ -28,10 +29,6 @@ class RecoverableLock {
     if (owner_.compare_exchange_strong(expected, tid, std::memory_order_acquire))
       return LockResult::kAcquired;
     return AcquireContended(tid);
-  }
-  bool TryAcquire(uint32_t tid) {
-    uint32_t expected = 0;
-    return owner_.compare_exchange_strong(expected, tid, std::memory_order_acquire);
   }
   void Release() { owner_.store(0, std::memory_order_release); }
   bool Held() const { return owner_.load(std::memory_order_relaxed) != 0; }
@@ -64,8 +61,7 @@ class RecoverableLock {
       } else if (rounds < 256) {
         sys::Yield();
       } else {
-        timespec nap{0, rounds < 512 ? 20000 : 1000000};
-        sys::Call(SYS_nanosleep, reinterpret_cast<long>(&nap), 0);
+        Nap((rounds < 512 ? 20 : 1000) * kNsPerUs);
         if (rounds % 32 == 0 && IsDead(owner) &&
             owner_.compare_exchange_strong(owner, tid, std::memory_order_acquire)) {
           return LockResult::kTakenOver;

@@ -13,6 +13,7 @@ using domid_t = uint16_t;  // the next header expects it of the hypervisor's own
 #include <xen/gntalloc.h>
 
 #include "channel/base/sys.h"
+#include "channel/base/time.h"
 #include "channel/xen/xen_transport.h"
 
 // linux/gntdev.h wants the hypervisor's own headers for a call that we do not make. Those that we
@@ -69,10 +70,7 @@ int MapAt(void* at, uint32_t pages, bool writable, int fd, uint64_t offset) {
   constexpr int kPatienceMs = 200;
   long result = -EAGAIN;
   for (int i = 0; i < kPatienceMs && result == -EAGAIN; ++i) {
-    if (i > 0) {
-      const timespec nap{0, 1000000};
-      sys::Call(SYS_nanosleep, AsLong(&nap), 0);
-    }
+    if (i > 0) Nap(kNsPerMs);
     result = sys::Call(SYS_mmap, AsLong(at), pages * kPageBytes,
                        writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED | MAP_FIXED, fd,
                        static_cast<long>(offset));

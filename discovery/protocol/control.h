@@ -2,33 +2,29 @@
 // numbers in host order: both ends run on one machine (one host, on Xen). A packet of any other
 // size, magic or version is answered by closing the connection.
 //
-//   HELLO   + 2 descriptors (doorbell, its page)      both ways, first
-//   SEEK    tuple as the receiver sees it             to the guest's xenloopd: who holds that end?
-//   BRIDGE  domid, agent id + 3 descriptors of Xen    from xenloopd: what follows goes to, or comes
-//                                                     from, an agent of that domain; tickets are
-//                                                     words then, also that of HELLO
+// Between agents:
+//   HELLO   + 2 descriptors: doorbell, its page. Both ways, first
 //   OFFER   slot, generation, tuple as the receiver sees it, + 1 descriptor: "join my FIFO"
 //   JOIN    slot, generation of both, + 1 descriptor: "joined; here is mine"
 //   REFUSE  slot, generation of the offer, reason
-//   LEAVE   reason                                    from xenloopd: go back to TCP, let go of all
-//   that
-//                                                     leads to this peer; to close is to answer
-//           or kSuspended                             from xenloopd: the descriptors of Xen are of
-//           a former
-//                                                     life; it will end the talk presently
-//   KEEP    + 1 descriptor of Xen                     to xenloopd: the event channels in use; after
-//                                                     kSuspended: what must not be closed when we
-//                                                     end
-//   WHERE   tuple as the other end sees it, words:    to xenloopd, after a suspension without
-//   notice, and
-//           identity of the sender's FIFO             from there to the agent at the other end
-//           (tuple as it
-//                                                     sees it): where did your reading of this FIFO
-//                                                     end?
-//   STANDS  slot, generation of the question, words:  the answer, the same way back. Who does not
-//   know
-//           identity, bytes consumed                  says nothing
 //   SEALED  slot, generation of both: "a FIFO of this stream is sealed; flush what you owe"
+//
+// From an agent to its guest's xenloopd:
+//   SEEK    tuple as the other end sees it: who holds that end?
+//   KEEP    + 1 descriptor of Xen, for xenloopd to keep a copy of: the event channels in use; after
+//           LEAVE with kSuspended, what must not be closed when the agent ends
+//   WHERE   tuple as the other end sees it; words: identity of the sender's FIFO. After a
+//           suspension without notice: where did your reading of this FIFO end? xenloopd passes
+//           it on to the agent at the other end
+//   STANDS  slot, generation of the question; words: identity, bytes consumed. The answer, back
+//           by the same way. Who does not know says nothing
+//
+// From xenloopd to an agent:
+//   BRIDGE  domid, agent id, + 3 descriptors of Xen: what follows goes to, or comes from, an
+//           agent of that domain. Tickets are words then, also that of HELLO
+//   LEAVE   reason: go back to TCP, and let go of all that leads to this peer; to close is the
+//           answer. With kSuspended: the descriptors of Xen are of a former life; the talk will
+//           be ended presently
 //
 // A packet that begins with a capital letter and ends in a newline is a question of a tool: STAT,
 // OFF, ON; LOOK ("there are new peers"); LEAVE and ARRIVE, for agents of the network namespace

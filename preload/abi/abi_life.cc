@@ -63,14 +63,8 @@ XENLOOP_EXPORT int connect(int fd, const sockaddr* address, socklen_t length) {
 }
 XENLOOP_ALIAS(__connect, connect);
 
-XENLOOP_EXPORT int listen(int fd, int backlog) {
-  const int result = real::listen(fd, backlog);
-  if (result == 0) {
-    const KeepErrno keep_errno;
-    SocketListens(fd);
-  }
-  return result;
-}
+// The side of a listener is made with its socket; the name stays in the list of what we export.
+XENLOOP_EXPORT int listen(int fd, int backlog) { return real::listen(fd, backlog); }
 
 XENLOOP_EXPORT int accept(int listener, sockaddr* address, socklen_t* length) {
   const int fd = real::accept(listener, address, length);

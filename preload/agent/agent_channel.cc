@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include "channel/xen/xen_transport.h"
+#include "discovery/protocol/descriptors.h"
 #include "preload/agent/agent_state.h"
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
@@ -158,7 +159,7 @@ bool MayBringDescriptors(const Channel& channel) {
 // One packet. Its length (0: the other end is gone), or -errno. Descriptors beyond a ticket's
 // are closed; without a ticket the kernel drops them all.
 ssize_t ReceivePacket(int fd, void* buffer, size_t capacity, Ticket* ticket) {
-  alignas(cmsghdr) uint8_t control[CMSG_SPACE(sizeof(int) * kMostDescriptors)];
+  DescriptorRoom<kMostDescriptors> room;
   iovec iov{buffer, capacity};
   msghdr message = {};
   message.msg_iov = &iov;
@@ -167,27 +168,19 @@ ssize_t ReceivePacket(int fd, void* buffer, size_t capacity, Ticket* ticket) {
     return sys::Call(SYS_recvmsg, fd, reinterpret_cast<long>(&message),
                      MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   }
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
+  room.ForReceiving(&message);
   const long n =
       sys::Call(SYS_recvmsg, fd, reinterpret_cast<long>(&message), MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   if (n < 0) return n;
   const long base = sys::DescriptorBase();
   size_t taken = 0;
-  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
-       header = CMSG_NXTHDR(&message, header)) {
-    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
-    const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (size_t i = 0; i < count; ++i) {
-      int passed;
-      memcpy(&passed, CMSG_DATA(header) + i * sizeof(int), sizeof passed);
-      if (taken < kTicketDescriptors) {
-        ticket->fds[taken++] = static_cast<int>(sys::MoveUp(passed, base));
-      } else {
-        sys::Close(passed);
-      }
+  EachDescriptorIn(message, [&](int passed) {
+    if (taken < kTicketDescriptors) {
+      ticket->fds[taken++] = static_cast<int>(sys::MoveUp(passed, base));
+    } else {
+      sys::Close(passed);
     }
-  }
+  });
   return n;
 }
 
@@ -253,20 +246,12 @@ bool HandlePacket(uint32_t index, const ControlMessage& message, Ticket* ticket)
 }  // namespace
 
 int SendControl(Channel& channel, const ControlMessage& message, const int* fds, size_t fd_count) {
-  alignas(cmsghdr) uint8_t control[CMSG_SPACE(sizeof(int) * kMostDescriptors)] = {};
+  DescriptorRoom<kMostDescriptors> room;
   iovec iov{const_cast<ControlMessage*>(&message), sizeof message};
   msghdr header = {};
   header.msg_iov = &iov;
   header.msg_iovlen = 1;
-  if (fd_count > 0) {
-    header.msg_control = control;
-    header.msg_controllen = CMSG_SPACE(sizeof(int) * fd_count);
-    cmsghdr* rights = CMSG_FIRSTHDR(&header);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(sizeof(int) * fd_count);
-    memcpy(CMSG_DATA(rights), fds, sizeof(int) * fd_count);
-  }
+  room.Put(fds, fd_count, &header);
   if (!FdTable::IsPrivate(channel.fd)) return -EBADF;
   const long sent = sys::Call(SYS_sendmsg, channel.fd, reinterpret_cast<long>(&header),
                               MSG_DONTWAIT | MSG_NOSIGNAL);

@@ -1,8 +1,8 @@
 // The agent around fork and the end of the process: what the parent settles before, what the child
 // drops, what must have reached TCP before nobody is left to send it.
 #include <sys/mman.h>
-#include <time.h>
 
+#include "channel/base/time.h"
 #include "preload/agent/agent.h"
 #include "preload/agent/agent_state.h"
 #include "preload/side/agent_shared.h"
@@ -20,11 +20,10 @@ constexpr uint64_t kLongestThreadStartMs = 200;  // on a busy machine; only _For
 }  // namespace
 
 void AgentSettle() {
-  const uint64_t end = sys::MonotonicNs() + kLongestThreadStartMs * 1000000u;
+  const uint64_t end = InMs(kLongestThreadStartMs);
   while (agent_shared.started.load(std::memory_order_acquire) == 2 &&
          agent_shared.tid.load(std::memory_order_relaxed) == 0 && sys::MonotonicNs() < end) {
-    const timespec nap{0, 20000};
-    sys::Call(SYS_nanosleep, reinterpret_cast<long>(&nap), 0);
+    Nap(20 * kNsPerUs);
   }
 }
 
@@ -79,22 +78,16 @@ void AgentAfterFork() { agent_shared.forking.fetch_sub(1, std::memory_order_seq_
 
 void AgentDrain(int milliseconds) {
   if (agent_shared.started.load(std::memory_order_acquire) != 2) return;
-  const uint64_t end = sys::MonotonicNs() + static_cast<uint64_t>(milliseconds) * 1000000u;
+  const uint64_t end = InMs(static_cast<uint64_t>(milliseconds));
   for (;;) {
-    bool pending = false;
-    for (uint32_t slot = 0; slot < kMaxSides && !pending; ++slot) {
-      if (slot % 64 == 0 && Arena()->used.words[slot / 64].load(std::memory_order_relaxed) == 0) {
-        slot += 63;
-        continue;
-      }
-      Side* side = SideAt(slot);
-      pending = IsOurs(side) && side->in_use.load(std::memory_order_relaxed) != 0 &&
-                SendStream::IsOwing(side->send.route.load(std::memory_order_acquire));
-    }
+    const bool pending = AnySlot([](uint32_t slot) {
+      const Side* side = SideAt(slot);
+      return IsOurs(side) && side->in_use.load(std::memory_order_relaxed) != 0 &&
+             SendStream::IsOwing(side->send.route.load(std::memory_order_acquire));
+    });
     if (!pending) return;
     if (sys::MonotonicNs() >= end) break;
-    const timespec nap{0, 1000000};
-    sys::Call(SYS_nanosleep, reinterpret_cast<long>(&nap), 0);
+    Nap(kNsPerMs);
   }
   // What a FIFO still holds when we end would be missing at a clean end of the stream.
   for (uint32_t slot = 0; slot < kMaxSides; ++slot) {

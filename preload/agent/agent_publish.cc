@@ -4,11 +4,13 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "channel/base/time.h"
 #include "discovery/owner.h"
 #include "preload/agent/agent.h"
 #include "preload/agent/agent_state.h"
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
+#include "preload/side/each_side.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/holders.h"
 #include "preload/side/mailbox.h"
@@ -39,9 +41,7 @@ bool Option(int fd, int level, int name, void* value, socklen_t length) {
 
 int64_t TimeoutUs(int fd, int name) {
   timeval value{};
-  return Option(fd, SOL_SOCKET, name, &value, sizeof value)
-             ? static_cast<int64_t>(value.tv_sec) * 1000000 + value.tv_usec
-             : 0;
+  return Option(fd, SOL_SOCKET, name, &value, sizeof value) ? ToUs(value) : 0;
 }
 
 }  // namespace
@@ -205,19 +205,15 @@ void ConsiderSide(uint32_t slot, bool seek) {
 
 void LookAround() {
   if (agent_shared.refused_for_now.load(std::memory_order_relaxed) != Switch::kOn) return;
-  for (uint32_t slot = 0; slot < kMaxSides; ++slot) {
-    if (slot % 64 == 0 && Arena()->used.words[slot / 64].load(std::memory_order_relaxed) == 0) {
-      slot += 63;
-      continue;
-    }
+  EachSlot([](uint32_t slot) {
     Side* side = SideAt(slot);
-    if (agent.sides[slot].stage != Stage::kPublished || !IsOurs(side)) continue;
+    if (agent.sides[slot].stage != Stage::kPublished || !IsOurs(side)) return;
     ConsiderSide(slot, /*seek=*/true);
     // Who is not to be found yet is looked for again soon, as at the beginning.
     side->next_attempt.store(
         side->operations.load(std::memory_order_relaxed) + GetConfig().upgrade_after,
         std::memory_order_relaxed);
-  }
+  });
 }
 
 void ForgetPublished() {

@@ -1,6 +1,7 @@
 // Gives the memory of idle FIFOs back to the system. A FIFO's pages become resident as its indices
 // pass over them; one that has been quiet and empty between two looks keeps none of them.
 #include "preload/agent/agent_state.h"
+#include "preload/side/each_side.h"
 #include "preload/side/self.h"
 
 namespace xenloop {
@@ -26,33 +27,29 @@ int ReclaimIdleMemory() {
   if (now < look_at_ns) return static_cast<int>((look_at_ns - now) / 1000000u) + 1;
   bool any = false;
   bool busy = false;
-  for (uint32_t slot = 0; slot < kMaxSides; ++slot) {
-    if (slot % 64 == 0 && Arena()->used.words[slot / 64].load(std::memory_order_relaxed) == 0) {
-      slot += 63;
-      continue;
-    }
+  EachSlot([&](uint32_t slot) {
     AgentSide& note = agent.sides[slot];
-    if (note.stage != Stage::kAttached || !note.mine.fifo) continue;
+    if (note.stage != Stage::kAttached || !note.mine.fifo) return;
     any = true;
     const uint64_t index = IndexOf(note.mine.fifo.header->producer.load(std::memory_order_relaxed));
     if (index != note.seen_index) {
       busy = true;
       note.discarded = note.discarded && index < kWorthBytes;
       note.seen_index = index;
-      continue;
+      return;
     }
-    if (note.discarded) continue;
+    if (note.discarded) return;
     // Quiet since the last look. Under the send lock nothing is produced, and an empty FIFO has no
     // reader in its data.
     Side* side = SideAt(slot);
     LockScope scope(side->send.lock, CurrentTid());
     if (side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo ||
         note.mine.fifo.AvailableBytes() != 0) {
-      continue;
+      return;
     }
     TransportOf(note).discard_data(note.mine);
     note.discarded = true;
-  }
+  });
   pause_ms = !any                        ? -1
              : busy                      ? kFirstLookMs
              : pause_ms < kLongestMs / 2 ? pause_ms * 2

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "channel/base/time.h"
 #include "channel/xen/xen_transport.h"
 #include "preload/agent/agent_state.h"
 #include "preload/side/agent_shared.h"
@@ -26,8 +27,7 @@ bool SendText(Channel& channel, const char* text, size_t length) {
                                 static_cast<long>(length), MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0);
     if (sent >= 0) return true;
     if (sent != -EAGAIN) return false;
-    const timespec nap{0, 1000000};
-    sys::Call(SYS_nanosleep, reinterpret_cast<long>(&nap), 0);
+    Nap(kNsPerMs);
   }
   return false;
 }

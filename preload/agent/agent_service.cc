@@ -4,10 +4,12 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include "channel/base/time.h"
 #include "preload/agent/agent_state.h"
 #include "preload/ready/epoll.h"
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
+#include "preload/side/each_side.h"
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/mailbox.h"
@@ -31,8 +33,7 @@ void AwaitFin(int fd, uint64_t end) {
   tcp_info info;
   while (TcpInfoOf(fd, &info) == 0 && info.tcpi_state == SocketShadow::kTcpEstablished &&
          sys::MonotonicNs() < end) {
-    const timespec nap{0, 100000};
-    sys::Call(SYS_nanosleep, reinterpret_cast<long>(&nap), 0);
+    Nap(100 * kNsPerUs);
   }
 }
 
@@ -237,7 +238,7 @@ void ChannelGone(uint32_t index) {
   }
   ++channel.sides;  // not to be released under our hands
   // For all its connections together: a peer that only ends the talk must not hold us.
-  const uint64_t patience_end = sys::MonotonicNs() + 20000000;
+  const uint64_t patience_end = InMs(20);
   for (uint32_t slot = 0; slot < kMaxSides && channel.sides > 1; ++slot) {
     AgentSide& note = agent.sides[slot];
     if (note.stage == Stage::kNone || note.channel != index) continue;
@@ -296,16 +297,12 @@ void LeaveAllPeers(Reason reason) {
 
 void FallBackEverything(Reason reason) {
   if (Arena() == nullptr) return;
-  for (uint32_t slot = 0; slot < kMaxSides; ++slot) {
-    if (slot % 64 == 0 && Arena()->used.words[slot / 64].load(std::memory_order_relaxed) == 0) {
-      slot += 63;
-      continue;
-    }
+  EachSlot([reason](uint32_t slot) {
     Side* side = SideAt(slot);
     if (side->attached.load(std::memory_order_acquire) != 0 && IsOurs(side)) {
       FallBack(side->fd.load(std::memory_order_acquire), side, reason);
     }
-  }
+  });
 }
 
 }  // namespace xenloop

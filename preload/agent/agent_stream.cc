@@ -11,6 +11,7 @@
 #include "preload/ready/epoll.h"
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
+#include "preload/side/each_side.h"
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/holders.h"
@@ -182,14 +183,10 @@ void Refuse(uint32_t channel, const ControlMessage& offer, RefusalReason reason)
 }  // namespace
 
 void ChannelReady(uint32_t index) {
-  for (uint32_t slot = 0; slot < kMaxSides; ++slot) {
-    if (slot % 64 == 0 && Arena()->used.words[slot / 64].load(std::memory_order_relaxed) == 0) {
-      slot += 63;
-      continue;
-    }
+  EachSlot([index](uint32_t slot) {
     if (agent.sides[slot].stage == Stage::kWaiting && agent.sides[slot].channel == index)
       SendOffer(slot);
-  }
+  });
 }
 
 RefusalReason ObjectionTo(uint32_t channel, const ControlMessage& offer) {

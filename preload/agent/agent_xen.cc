@@ -12,6 +12,7 @@
 #include "discovery/peer_table.h"
 #include "preload/agent/agent_state.h"
 #include "preload/side/agent_shared.h"
+#include "preload/side/each_side.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/log.h"
 #include "preload/side/own_doorbell.h"
@@ -78,16 +79,13 @@ bool TakeDevices(Ticket* ticket) {
 template <typename Visit>
 void EachSideOf(uint32_t channel, Visit visit) {
   uint32_t left = agent.channels[channel].sides;
-  for (uint32_t slot = 0; slot < kMaxSides && left > 0; ++slot) {
-    if (slot % 64 == 0 && Arena()->used.words[slot / 64].load(std::memory_order_relaxed) == 0) {
-      slot += 63;
-      continue;
-    }
+  if (left == 0) return;
+  AnySlot([&](uint32_t slot) {
     const AgentSide& note = agent.sides[slot];
-    if (note.stage == Stage::kNone || note.channel != channel) continue;
-    --left;
+    if (note.stage == Stage::kNone || note.channel != channel) return false;
     visit(slot);
-  }
+    return --left == 0;
+  });
 }
 
 // The peer has published, consumed or sealed something. Its ring means: look. It has taken the

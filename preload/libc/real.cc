@@ -1,13 +1,12 @@
 // Finds the real functions: all of them when the library is loaded, one of them when a call comes
 // earlier than that. While dlsym runs, calls of the same thread go to the kernel directly, because
-// dlsym may call malloc, and a malloc replacement may open its settings. The only file with dlsym
-// and with bare system calls.
+// dlsym may call malloc, and a malloc replacement may open its settings. The only file with dlsym.
 #include "preload/libc/real.h"
 
 #include <dlfcn.h>
 #include <errno.h>
-#include <sys/syscall.h>
 
+#include "channel/base/sys.h"
 #include "preload/libc/errno.h"
 
 namespace xenloop::real {
@@ -29,48 +28,19 @@ static_assert(sizeof(kNames) / sizeof(kNames[0]) == kCount, "one name for each i
 
 thread_local bool resolving = false;
 
-long BareSyscall(long number, long a, long b, long c, long d, long e, long f) {
-#if defined(__x86_64__)
-  long result;
-  register long r10 __asm__("r10") = d;
-  register long r8 __asm__("r8") = e;
-  register long r9 __asm__("r9") = f;
-  __asm__ volatile("syscall"
-                   : "=a"(result)
-                   : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
-                   : "rcx", "r11", "memory");
-  return result;
-#elif defined(__aarch64__)
-  register long x8 __asm__("x8") = number;
-  register long x0 __asm__("x0") = a;
-  register long x1 __asm__("x1") = b;
-  register long x2 __asm__("x2") = c;
-  register long x3 __asm__("x3") = d;
-  register long x4 __asm__("x4") = e;
-  register long x5 __asm__("x5") = f;
-  __asm__ volatile("svc 0"
-                   : "+r"(x0)
-                   : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5)
-                   : "memory");
-  return x0;
-#else
-#error "libxenloop knows x86-64 and AArch64"
-#endif
-}
-
 // Both calling conventions hand over integers and pointers in the same registers whatever the
 // prototype says, so one shape serves every function whose arguments are those of its system call.
 template <long kNumber>
 long Bare(long a, long b, long c, long d, long e, long f) {
-  return ReturnToLibc(BareSyscall(kNumber, a, b, c, d, e, f));
+  return ReturnToLibc(sys::Call(kNumber, a, b, c, d, e, f));
 }
 // recv and send are recvfrom and sendto without an address.
 template <long kNumber>
 long BareWithoutAddress(long a, long b, long c, long d) {
-  return ReturnToLibc(BareSyscall(kNumber, a, b, c, d, 0, 0));
+  return ReturnToLibc(sys::Call(kNumber, a, b, c, d, 0, 0));
 }
 long BareSyscallFunction(long number, long a, long b, long c, long d, long e, long f) {
-  return ReturnToLibc(BareSyscall(number, a, b, c, d, e, f));
+  return ReturnToLibc(sys::Call(number, a, b, c, d, e, f));
 }
 template <class Result, class... Arguments>
 void* Address(Result (*function)(Arguments...)) {

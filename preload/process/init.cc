@@ -1,8 +1,6 @@
 // Start and end of the library in a process. The constructor reads the configuration and nothing
 // more: no allocation, no descriptor, no thread. Until it has run, and where acceleration is off,
 // every call passes through.
-#include "preload/process/init.h"
-
 #include <sched.h>
 #include <sys/auxv.h>
 

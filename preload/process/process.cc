@@ -7,7 +7,6 @@
 #include "preload/agent/agent.h"
 #include "preload/agent/agent_state.h"
 #include "preload/process/inheritance.h"
-#include "preload/process/init.h"
 #include "preload/ready/epoll.h"
 #include "preload/ready/lent_bell.h"
 #include "preload/settings/config.h"

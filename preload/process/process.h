@@ -9,20 +9,28 @@ namespace xenloop {
 
 struct ProgramFile;  // see discovery/handover.h
 
-void Bypassed(Reason reason);  // from now on bytes may move unseen (io_uring): all sockets of
-                               // this process go by TCP, for good
-void BeforeSpawn();  // posix_spawn, system, popen, vfork: children we do not see may inherit
-                     // descriptors
-// Before exec*: everything that survives goes back to TCP; notes for the next program, whose file
+void InstallForkHandlers();  // at the start of the library
+
+// Before a fork that libc's atfork handlers do not see (_Fork, clone, syscall); and after it, in
+// both processes, with what the call returned.
+void BeforeRawFork();
+void AfterRawFork(pid_t child);
+
+// Before posix_spawn, system, popen and vfork: a child that we do not see may inherit descriptors.
+void BeforeSpawn();
+
+// Before exec*: what survives goes back to TCP, with a note for the next program, whose file
 // (device 0, inode 0: unknown) is `program`.
 void BeforeExec(const ProgramFile& program);
 void AfterFailedExec();
-void BeforeExit();  // _exit/_Exit/quick_exit and our destructor: statistics, last bytes
-// _Fork, clone(2)-style forks without atfork handlers; after, in both: `child` as the call gave it.
-void BeforeRawFork();
-// seccomp: from here on the program's own system calls only. Sockets go back to TCP for good, no
-// agent is started, statistics are written now.
+
+// At _exit, _Exit, quick_exit and in our destructor: statistics, last bytes.
+void BeforeExit();
+
+// From now on bytes may move unseen (io_uring): all sockets of this process go by TCP, for good.
+void Bypassed(Reason reason);
+// seccomp: from here on the program's own system calls only. Sockets go by TCP for good, no agent
+// is started, statistics are written now.
 void BeforeSandbox();
-void AfterRawFork(pid_t child);
 
 }  // namespace xenloop

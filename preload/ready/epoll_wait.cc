@@ -4,6 +4,7 @@
 #include <pthread.h>
 
 #include "preload/libc/errno.h"
+#include "channel/base/time.h"
 #include "preload/libc/real.h"
 #include "preload/ready/epoll.h"
 #include "preload/ready/readiness.h"
@@ -210,10 +211,8 @@ class PlainSleeper : public Abandonable {
 
 bool Remaining(const timespec* timeout, uint64_t deadline_ns, timespec* left) {
   if (timeout == nullptr) return true;
-  const uint64_t now = sys::MonotonicNs();
-  const uint64_t rest = now < deadline_ns ? deadline_ns - now : 0;
-  left->tv_sec = static_cast<time_t>(rest / 1000000000u);
-  left->tv_nsec = static_cast<long>(rest % 1000000000u);
+  const uint64_t rest = NsUntil(deadline_ns);
+  *left = ToTimespec(rest);
   return rest > 0;
 }
 
@@ -274,11 +273,7 @@ int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
   if (max_events <= 0) return KernelWait(epfd, events, max_events, timeout, mask);
   if (set->owner_pid != process_state.pid) EpollSetIsShared(set);
   const Self self = CurrentSelf();
-  const uint64_t deadline = timeout == nullptr
-                                ? 0
-                                : sys::MonotonicNs() +
-                                      static_cast<uint64_t>(timeout->tv_sec) * 1000000000u +
-                                      static_cast<uint64_t>(timeout->tv_nsec);
+  const uint64_t deadline = timeout == nullptr ? 0 : sys::MonotonicNs() + ToNs(*timeout);
   bool may_spin = GetConfig().spin_us != 0;
   for (;;) {
     timespec left{0, 0};

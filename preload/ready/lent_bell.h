@@ -21,6 +21,6 @@ class LentBell : public Abandonable {
   SleeperBell* bell_ = nullptr;
 };
 
-void PollForkedChild();
+void PollForkedChild();  // the parent's descriptors are not ours to sleep on
 
 }  // namespace xenloop

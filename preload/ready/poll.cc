@@ -114,21 +114,12 @@ constexpr uint64_t kSecondNs = 1000000000u;
 struct TimeLimit {
   explicit TimeLimit(const timespec* timeout)
       : for_ever(timeout == nullptr),
-        start(for_ever ? 0 : sys::MonotonicNs()),
-        length(for_ever ? 0
-                        : static_cast<uint64_t>(timeout->tv_sec) * kSecondNs +
-                              static_cast<uint64_t>(timeout->tv_nsec)) {}
+        end_ns(for_ever ? 0 : sys::MonotonicNs() + ToNs(*timeout)) {}
 
-  timespec Left() const {
-    if (for_ever) return kNow;
-    const uint64_t spent = sys::MonotonicNs() - start;
-    const uint64_t rest = spent < length ? length - spent : 0;
-    return {static_cast<time_t>(rest / kSecondNs), static_cast<long>(rest % kSecondNs)};
-  }
+  timespec Left() const { return for_ever ? kNow : ToTimespec(NsUntil(end_ns)); }
 
   const bool for_ever;
-  const uint64_t start;
-  const uint64_t length;
+  const uint64_t end_ns;
 };
 
 int Spin(Waited& waited, Self self) {

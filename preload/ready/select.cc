@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <string.h>
 
+#include "channel/base/time.h"
 #include "preload/ready/epoll.h"
 #include "preload/ready/poll.h"
 #include "preload/ready/scratch.h"
@@ -63,12 +64,7 @@ int Select(int count, fd_set* read, fd_set* write, fd_set* except, const timespe
     if ((fds[i].revents & POLLNVAL) != 0) result = -EBADF;
   }
   if (remaining != nullptr && timeout != nullptr) {
-    const uint64_t length = static_cast<uint64_t>(timeout->tv_sec) * 1000000000u +
-                            static_cast<uint64_t>(timeout->tv_nsec);
-    const uint64_t spent = sys::MonotonicNs() - start;
-    const uint64_t rest = spent < length ? length - spent : 0;
-    remaining->tv_sec = static_cast<time_t>(rest / 1000000000u);
-    remaining->tv_nsec = static_cast<long>(rest % 1000000000u);
+    *remaining = ToTimespec(NsUntil(start + ToNs(*timeout)));
   }
   if (result < 0) return result;
   Wipe(read, count);

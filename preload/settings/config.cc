@@ -1,5 +1,4 @@
-// See config.h. Keys of the file are the environment's names in lower case without the prefix;
-// `enabled` is XENLOOP.
+// See config.h; the keys are those of keys.def.
 #include "preload/settings/config.h"
 
 #include <fcntl.h>
@@ -33,49 +32,64 @@ bool ParseNumber(const char* text, uint64_t* number) {
   return true;
 }
 
-template <size_t N>
-void CopyText(char (&to)[N], const char* from) {
-  if (strlen(from) < N) strcpy(to, from);
+// What a text means for a field, by the kind that keys.def names. A value that does not parse
+// leaves the field as it is: a typing error must not break a program. `xenloop doctor` tells.
+struct Bounds {
+  uint64_t least;
+  uint64_t most;
+};
+
+void AssignOnOff(const char* value, Bounds, bool* field, Config*) {
+  if (IsOff(value)) *field = false;
+  if (IsOn(value)) *field = true;
 }
 
-// A value that does not parse leaves the default: a typing error must not break a program. `xenloop
-// doctor` tells.
-void Set(const char* key, const char* value, Config& config) {
-  uint64_t number = 0;
-  if (strcmp(key, "enabled") == 0) {
-    if (IsOff(value)) config.enabled = false;
-    if (IsOn(value)) config.enabled = true;
-  } else if (strcmp(key, "offers") == 0) {
-    config.accept_offers = strcmp(value, "refuse") != 0;
-  } else if (strcmp(key, "test_points") == 0) {
-    config.test_points = IsOn(value);
-  } else if (strcmp(key, "other_users") == 0) {
-    if (IsOff(value)) config.other_users = OtherUsers::kNone;
-    if (IsOn(value)) config.other_users = OtherUsers::kAll;
-    if (strcmp(value, "system") == 0) config.other_users = OtherUsers::kSystem;
-  } else if (strcmp(key, "upgrade_after") == 0) {
-    if (ParseNumber(value, &number)) config.upgrade_after = number;
-  } else if (strcmp(key, "switch_every") == 0) {
-    if (ParseNumber(value, &number)) config.switch_every = number;
-  } else if (strcmp(key, "spin_us") == 0) {
-    if (ParseNumber(value, &number) && number <= 1000000)
-      config.spin_us = static_cast<uint32_t>(number);
-  } else if (strcmp(key, "fifo_bytes") == 0 || strcmp(key, "xen_fifo_bytes") == 0) {
-    if (ParseNumber(value, &number) && number >= kMinFifoBytes && number <= kMaxFifoBytes &&
-        (number & (number - 1)) == 0) {
-      (key[0] == 'x' ? config.xen_fifo_bytes : config.fifo_bytes) = number;
-    }
-  } else if (strcmp(key, "runtime_dir") == 0) {
-    if (value[0] == '/' && strlen(value) < sizeof config.runtime_dir) {
-      strcpy(config.runtime_dir, value);
-      config.realm = true;
-    }
-  } else if (strcmp(key, "stats") == 0) {
-    CopyText(config.stats_file, value);
-  } else if (strcmp(key, "log") == 0) {
-    CopyText(config.log_file, value);
-  }
+void AssignOffers(const char* value, Bounds, bool* field, Config*) {
+  *field = strcmp(value, "refuse") != 0;
 }
+
+void AssignOtherUsers(const char* value, Bounds, OtherUsers* field, Config*) {
+  if (IsOff(value)) *field = OtherUsers::kNone;
+  if (IsOn(value)) *field = OtherUsers::kAll;
+  if (strcmp(value, "system") == 0) *field = OtherUsers::kSystem;
+}
+
+template <typename Number>
+void AssignNumber(const char* value, Bounds bounds, Number* field, Config*) {
+  uint64_t number = 0;
+  if (ParseNumber(value, &number) && number >= bounds.least && number <= bounds.most)
+    *field = static_cast<Number>(number);
+}
+
+void AssignPowerOfTwo(const char* value, Bounds bounds, uint64_t* field, Config* config) {
+  uint64_t number = 0;
+  AssignNumber(value, bounds, &number, config);
+  if (number != 0 && (number & (number - 1)) == 0) *field = number;
+}
+
+template <size_t N>
+void AssignFile(const char* value, Bounds bounds, char (*field)[N], Config*) {
+  const size_t length = strlen(value);
+  if (length <= bounds.most && length < N) memcpy(*field, value, length + 1);
+}
+
+template <size_t N>
+void AssignRuntimeDirectory(const char* value, Bounds bounds, char (*field)[N], Config* config) {
+  if (value[0] != '/' || strlen(value) > bounds.most) return;
+  AssignFile(value, bounds, field, config);
+  config->realm = true;
+}
+
+void Set(const char* key, const char* value, Config* config) {
+#define KEY(name, kind, least, most, field) \
+  if (strcmp(key, #name) == 0) return Assign##kind(value, {least, most}, &config->field, config);
+#include "preload/settings/keys.def"
+#undef KEY
+}
+// What keys.def says of sizes.
+static_assert(kMinFifoBytes == 4096 && kMaxFifoBytes == 64ull << 20);
+static_assert(sizeof(Config::runtime_dir) == 96 && sizeof(Config::stats_file) == 256 &&
+              sizeof(Config::log_file) == 256);
 
 char* Trimmed(char* text) {
   while (*text == ' ' || *text == '\t') ++text;
@@ -118,7 +132,7 @@ void ParseConfig(char* text, Config* config) {
       if (IsRuleKey(key)) {
         AddRule(&config->rules, key, value);
       } else {
-        Set(key, value, *config);
+        Set(key, value, config);
       }
     }
     line = next;
@@ -130,7 +144,7 @@ void ParseEnvironment(char** environment, Config* config) {
     if (strncmp(*entry, "XENLOOP", 7) != 0) continue;
     const char* rest = *entry + 7;
     if (rest[0] == '=') {
-      Set("enabled", rest + 1, *config);
+      Set("enabled", rest + 1, config);
       continue;
     }
     const char* equals = strchr(rest, '=');
@@ -141,7 +155,7 @@ void ParseEnvironment(char** environment, Config* config) {
       key[length++] = *c >= 'A' && *c <= 'Z' ? static_cast<char>(*c + 32) : *c;
     }
     key[length] = '\0';
-    Set(key, equals + 1, *config);
+    Set(key, equals + 1, config);
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include <sys/socket.h>
 
+#include "channel/base/time.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/log.h"
@@ -15,20 +16,19 @@
 namespace xenloop {
 namespace {
 
-constexpr int kLongestFlushMs = 5000;
+constexpr uint64_t kLongestFlushMs = 5000;
 
 // After a fallback of ours: bytes that were readable in the FIFO come back by TCP. The program may
 // be told EAGAIN or an empty socket where it saw bytes before, so wait until they are here; not for
 // ever, the peer may be stopped.
 void AwaitResidue(int fd, uint64_t owed, int64_t received_before) {
-  constexpr uint64_t kPatienceNs = 100000000;
-  const uint64_t end = sys::MonotonicNs() + kPatienceNs;
+  constexpr uint64_t kPatienceMs = 100;
+  const uint64_t end = InMs(kPatienceMs);
   tcp_info info;
   while (TcpInfoOf(fd, &info) == 0 && info.tcpi_state == SocketShadow::kTcpEstablished &&
          info.tcpi_bytes_received < static_cast<uint64_t>(received_before) + owed &&
          sys::MonotonicNs() < end) {
-    const timespec nap{0, 50000};
-    sys::Call(SYS_nanosleep, reinterpret_cast<long>(&nap), 0);
+    Nap(50 * kNsPerUs);
   }
 }
 
@@ -106,7 +106,7 @@ void FallBackToTcp(int fd, Reason reason, bool pin) {
   side->receive.ForgetPosition();  // who reads next does not pass through us
   side->reason.store(reason, std::memory_order_relaxed);
   // Whoever writes next does not pass through us: all that the FIFO owed must be in TCP before.
-  const uint64_t end = sys::MonotonicNs() + static_cast<uint64_t>(kLongestFlushMs) * 1000000u;
+  const uint64_t end = InMs(kLongestFlushMs);
   while (SendStream::IsOwing(side->send.route.load(std::memory_order_acquire)) &&
          sys::MonotonicNs() < end) {
     SleepUntilSettled(fd, side, end);

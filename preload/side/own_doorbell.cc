@@ -24,8 +24,8 @@ uint32_t AddSleeper() {
   // seq_cst: our presence before our last look at the FIFOs; pairs with RingDoorbell.
   if (agent_shared.doorbell.page != nullptr)
     agent_shared.doorbell.page->sleepers.fetch_add(1, std::memory_order_seq_cst);
-  // A page that is added later serves FIFOs that are attached later still: whoever sleeps is rung
-  // by our own doorbell then, and comes round.
+  // A page that is added after this look is for FIFOs that are attached later still. Attaching one
+  // rings our own doorbell: a sleeper wakes then, and counts itself anew in all pages.
   const uint32_t pages = agent_shared.own_page_count.load(std::memory_order_acquire);
   for (uint32_t i = 0; i < pages; ++i)
     agent_shared.own_pages[i]->sleepers.fetch_add(1, std::memory_order_seq_cst);

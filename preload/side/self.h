@@ -9,12 +9,11 @@
 namespace xenloop {
 
 struct ProcessState {
-  bool ready = false;      // the constructor has run and acceleration is on
-  bool sandboxed = false;  // seccomp: no system call but those the program itself makes
-  bool switches = false;   // tests let the routes flip every so many operations
-  bool bypassed = false;   // the program has ways to its sockets that we cannot see: TCP for all
-  int32_t pid =
-      0;  // of the process that owns this memory; differs from getpid() in a vfork child only
+  bool ready = false;       // the constructor has run and acceleration is on
+  bool sandboxed = false;   // seccomp: no system call but those the program itself makes
+  bool switches = false;    // tests let the routes flip every so many operations
+  bool bypassed = false;    // the program has ways to its sockets that we cannot see: TCP for all
+  int32_t pid = 0;          // whose memory this is: not getpid() in a vfork child, else the same
   long rseq_offset = 0;     // from the thread pointer to glibc's rseq area; 0: none
   uint32_t processors = 1;  // that this process may use
 };

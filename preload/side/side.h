@@ -21,9 +21,9 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
   std::atomic<uint32_t> generation;
   std::atomic<int32_t> references;  // descriptors, in all processes that share the arena
   std::atomic<int32_t> holders;     // processes that have such a descriptor
-  std::atomic<int32_t> outside;  // of these, programs that came by exec and do not share the arena
-  std::atomic<int32_t> fd;       // one descriptor, valid in the process `owner_pid`
-  std::atomic<int32_t> owner_pid;  // the process whose agent looks after this side; 0: none yet
+  std::atomic<int32_t> outside;     // of these: came by exec, and do not share the arena
+  std::atomic<int32_t> fd;          // one descriptor, valid in the process `owner_pid`
+  std::atomic<int32_t> owner_pid;   // whose agent looks after this side; 0: none yet
 
   SendStream send;
   ReceiveStream receive;
@@ -38,20 +38,24 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
   // When to try an upgrade, and why there is none.
   std::atomic<uint64_t> operations;
   std::atomic<uint64_t> next_attempt;
-  std::atomic<uint32_t> pinned;  // never upgrade again
-  std::atomic<uint32_t>
-      options_asked;               // nothing in its options needs the kernel (socket_options.h)
-  std::atomic<uint32_t> forced;    // a test asked for an upgrade: either end may make the offer
-  std::atomic<uint32_t> attached;  // the agent holds a channel's FIFOs for this side
+  std::atomic<uint32_t> pinned;         // never upgrade again
+  std::atomic<uint32_t> options_asked;  // no option of it needs the kernel (socket_options.h)
+  std::atomic<uint32_t> forced;         // by a test: either end may make the offer
+  std::atomic<uint32_t> attached;       // the agent holds a channel's FIFOs for this side
   std::atomic<uint32_t> connected;
-  std::atomic<int32_t> blocked_calls;  // threads asleep in a receiving call on this side
-  std::atomic<int32_t>
-      blocked_sends;  // in a sending one; one that was cancelled there stays counted
-  std::atomic<uint32_t>
-      shutdown_pending;  // the program has shut its direction down; the FIN waits for the residue
-  std::atomic<uint32_t>
-      orphaned;  // closed by the program while calls slept: `fd` is a private number
-  std::atomic<int32_t> lingering_fd;  // closed by the program while a residue was owed; -1: not so
+
+  // Threads asleep in a receiving call, and in a sending one. Who is cancelled in the second stays
+  // counted.
+  std::atomic<int32_t> blocked_calls;
+  std::atomic<int32_t> blocked_sends;
+
+  // What the program has ended while something of it was still under way. It has shut its direction
+  // down, and the FIN waits for the residue; it has closed the side while calls slept (`fd` is a
+  // private number), or while a residue was owed (the number that sends it; -1: not so).
+  std::atomic<uint32_t> shutdown_pending;
+  std::atomic<uint32_t> orphaned;
+  std::atomic<int32_t> lingering_fd;
+
   std::atomic<Reason> reason;
   std::atomic<uint32_t> upgrades;
   std::atomic<uint32_t> fallbacks;
@@ -87,7 +91,8 @@ struct SideArena {
 
 // The arena of this process (shared with forked children), or nullptr before the first socket.
 SideArena* Arena();
-// A zeroed side with one reference, or nullptr if there is no room (then the socket stays on TCP).
+// A side on TCP with one reference, as if its slot had never been used; or nullptr if there is no
+// room (then the socket stays on TCP).
 Side* AllocateSide();
 void FreeSide(Side* side);
 inline uint32_t SlotOf(const Side* side) { return static_cast<uint32_t>(side - Arena()->sides); }

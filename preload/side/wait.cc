@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <pthread.h>
 
+#include "channel/base/time.h"
 #include "preload/settings/config.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/own_doorbell.h"
@@ -13,16 +14,17 @@
 namespace xenloop {
 namespace {
 
-constexpr uint32_t kLeastSpinUs =
-    4;  // a wait that never pays still tries this long: less than a context switch
-constexpr uint32_t kPureSpinUs = 3;  // before the processor is offered to others
-constexpr uint32_t kYieldsOnOneCpu =
-    2;  // when the peer runs on our processor: let it, instead of spinning
+// Also a wait that never pays spins this long: it is less than a context switch.
+constexpr uint32_t kLeastSpinUs = 4;
+// So long we spin alone, before the processor is offered to others.
+constexpr uint32_t kPureSpinUs = 3;
+// A peer that runs on our own processor cannot answer while we spin: so often it is offered to it.
+constexpr uint32_t kYieldsOnOneCpu = 2;
 
 std::atomic<uint32_t> shared_history{0};  // of waits on several descriptors
 
-// Others want our processor: a yield has cost a time slice. For so many waits we neither yield nor
-// spin, but sleep, which gets us the processor back sooner.
+// When a yield has cost us a time slice, others want our processor. For so many waits after that we
+// neither yield nor spin, but sleep: who has slept gets the processor back sooner.
 constexpr uint32_t kCrowdedWaits = 200;
 constexpr uint64_t kLongYieldNs = 25000;
 std::atomic<uint32_t> crowded_waits{0};
@@ -43,14 +45,14 @@ bool YieldBriefly() {
   return false;
 }
 
-// How long to spin, learnt from what became of the last waits: a word with the budget in
-// microseconds below and the number of waits that have not paid since the last one that did above.
+// How long to spin is learnt from what became of the last waits. The history is one word: its low
+// half is the budget in microseconds, its high half counts the waits since spinning last paid.
 constexpr uint32_t kBudgetBits = 16;
 constexpr uint32_t kFirstProbe = 16;
 constexpr uint32_t kMostMisses = 4096;
 
 // The longest spin. To wake somebody in another guest costs several times what a futex costs (two
-// hypercalls, an interrupt, our agent), so it may be spun for as much longer.
+// hypercalls, an interrupt, our agent), so a spin for it may be that much longer.
 constexpr uint32_t kGuestSpins = 4;
 uint32_t MostUs(bool guest) {
   constexpr uint32_t kLargest = (1u << kBudgetBits) - 1;
@@ -137,11 +139,9 @@ class AsynchronousCancellation : public Abandonable {
 
 // Time left until the deadline. False: none.
 bool Left(uint64_t deadline_ns, timespec* left) {
-  const uint64_t now = sys::MonotonicNs();
-  if (now >= deadline_ns) return false;
-  left->tv_sec = static_cast<time_t>((deadline_ns - now) / 1000000000u);
-  left->tv_nsec = static_cast<long>((deadline_ns - now) % 1000000000u);
-  return true;
+  const uint64_t rest = NsUntil(deadline_ns);
+  *left = ToTimespec(rest);
+  return rest > 0;
 }
 
 }  // namespace
@@ -181,7 +181,7 @@ bool SpinTurn(uint64_t* start_ns, uint32_t budget_us, uint32_t* turns, bool yiel
   if ((++*turns & 15) != 0) return true;
   const uint64_t now_ns = sys::MonotonicNs();
   if (*start_ns == 0)
-    *start_ns = now_ns;  // an answer that comes at once does not pay for the clock
+    *start_ns = now_ns;  // not before: a wait that ends at once need not read the clock
   const uint64_t spent_ns = now_ns - *start_ns;
   if (spent_ns > budget_us * 1000u) return false;
   return !yields || spent_ns <= kPureSpinUs * 1000u || YieldBriefly();

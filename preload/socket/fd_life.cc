@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <sys/socket.h>
 
+#include "channel/base/time.h"
 #include "preload/agent/agent.h"
 #include "preload/ready/epoll.h"
 #include "preload/settings/config.h"
@@ -20,7 +21,7 @@
 namespace xenloop {
 namespace {
 
-constexpr int kLongestFlushMs = 5000;
+constexpr uint64_t kLongestFlushMs = 5000;
 
 // Another number of the socket, out of the program's way, or -errno.
 int DuplicateForUs(int fd) {
@@ -83,7 +84,7 @@ void CloseAttached(int fd, Side* side) {
     if (lingering >= 0) {
       FdTable::SetPrivate(lingering);
     } else {  // no descriptor left for the agent to go on with: this close waits
-      const uint64_t end = sys::MonotonicNs() + static_cast<uint64_t>(kLongestFlushMs) * 1000000u;
+      const uint64_t end = InMs(kLongestFlushMs);
       while (pending && SleepUntilSettled(fd, side, end) == 0) {
         LockScope scope(side->send.lock, tid);
         pending = side->send.PumpResidue(shadow) != 0;
@@ -120,8 +121,6 @@ void SocketConnected(int fd) {
   CountConnection();
   if (GetConfig().test_points) WantUpgrade(side);
 }
-
-void SocketListens(int) {}
 
 void SocketAdopted(int fd) {
   Follow(fd);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include "channel/base/time.h"
 #include "discovery/protocol/control.h"
 #include "preload/settings/config.h"
 #include "preload/side/fallback.h"
@@ -45,7 +46,7 @@ int64_t TimeoutOf(int fd, int name) {
   socklen_t length = sizeof value;
   sys::Call(SYS_getsockopt, fd, SOL_SOCKET, name, reinterpret_cast<long>(&value),
             reinterpret_cast<long>(&length));
-  return static_cast<int64_t>(value.tv_sec) * 1000000 + value.tv_usec;
+  return ToUs(value);
 }
 
 }  // namespace

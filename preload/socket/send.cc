@@ -154,7 +154,7 @@ ssize_t SendFile(int out_fd, Side* side, int in_fd, off_t* offset, size_t count)
   off_t position = offset != nullptr ? *offset : 0;
   while (total < count) {
     const size_t want = count - total < kPieceBytes ? count - total : kPieceBytes;
-    // With MSG_PEEK-like care: bytes that the socket does not take must stay in the file, so a
+    // Bytes that the socket does not take must stay in the file. So a
     // descriptor without an offset argument is read at its own position and moved by what was sent.
     off_t at = position;
     if (offset == nullptr) {

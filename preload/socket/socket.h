@@ -28,7 +28,6 @@ struct Side;         // one end of one TCP connection; see side.h
 void SocketCreated(int fd, int domain, int type, int protocol);  // after a successful socket()
 void SocketConnected(int fd);               // after connect() returned 0 or EINPROGRESS
 void SocketAccepted(int listener, int fd);  // after accept*() returned fd
-void SocketListens(int fd);                 // after listen() returned 0
 void SocketAdopted(int fd);                 // connected, and inherited over exec
 // True if closing `fd` needs BeforeClose (is a side, an epoll set or one of our own descriptors).
 bool CloseConcernsUs(int fd);
@@ -46,7 +45,7 @@ void Duplicated(int from, int to);  // after dup/dup2/dup3/F_DUPFD* returned `to
 // In a vfork child: it gives `fd` another number, which the program it becomes will use without us.
 void DuplicatedForAnotherProgram(int fd);
 
-// ---- options and state (socket_options.cc) ----
+// ---- options and state (options.cc) ----
 // Before shutdown(2): orders what the FIFO holds; always followed by the real call, then
 // AfterShutdown. True: all is done or will be done by the agent, the call succeeds without the real
 // one.

@@ -2,8 +2,8 @@
 #include "preload/socket/test_points.h"
 
 #include <errno.h>
-#include <time.h>
 
+#include "channel/base/time.h"
 #include "preload/agent/agent.h"
 #include "preload/side/holders.h"
 #include "preload/side/self.h"
@@ -29,8 +29,9 @@ int RoutesOf(Side* side) {
 }
 
 ssize_t UpgradeNow(int fd, Side* side) {
-  constexpr uint64_t kLongestNs = 2000000000;
-  constexpr uint64_t kPatienceNs = 700000000;  // with what hardly ever changes: others hold it too
+  constexpr uint64_t kLongestNs = 2 * kNsPerSecond;
+  constexpr uint64_t kPatienceNs =
+      700 * kNsPerMs;  // with what hardly ever changes: others hold it too
   const uint64_t start = sys::MonotonicNs();
   const uint64_t end = start + kLongestNs;
   uint64_t attached_since = 0;
@@ -53,11 +54,10 @@ ssize_t UpgradeNow(int fd, Side* side) {
       attached_since = 0;
     } else if (attached_since == 0) {
       attached_since = sys::MonotonicNs();
-    } else if (sys::MonotonicNs() - attached_since > 5000000u) {
+    } else if (sys::MonotonicNs() - attached_since > 5 * kNsPerMs) {
       return 0;
     }
-    const timespec nap{0, 100000};
-    sys::Call(SYS_nanosleep, reinterpret_cast<long>(&nap), 0);
+    Nap(100 * kNsPerUs);
   }
   return 0;
 }

@@ -27,8 +27,6 @@ class FifoRun {
         Consume();
         break;
       case 4:
-        ProducePiece();
-        break;
       case 5:
         honest_ = false;
         HostileWrite(input_, fifo_.header, capacity_);
@@ -83,26 +81,6 @@ class FifoRun {
     XENLOOP_REQUIRE(result.bytes == (sealed_ ? 0 : std::min<uint64_t>(length, Free())));
     XENLOOP_REQUIRE((result.state == FifoState::kSealed) == (sealed_ && length > 0));
     produced_ += result.bytes;
-  }
-
-  void ProducePiece() {
-    size_t length = 1;
-    uint8_t* piece = fifo_.FreePiece(known_consumer_, &length);
-    XENLOOP_REQUIRE(length <= capacity_);
-    XENLOOP_REQUIRE(piece != nullptr || length == 0);
-    for (size_t i = 0; i < length; ++i) piece[i] = ByteAt(produced_ + i);
-    const size_t used = length == 0 ? 0 : input_.Short() % (length + 1);
-    // What the peer writes between the two.
-    if (input_.OneIn(4)) {
-      honest_ = false;
-      HostileWrite(input_, fifo_.header, capacity_);
-    }
-    const bool published = fifo_.PublishPiece(used, 0);
-    if (!honest_) return;
-    XENLOOP_REQUIRE(piece != nullptr &&
-                    length == std::min(Free(), capacity_ - produced_ % capacity_));
-    XENLOOP_REQUIRE(published == !sealed_);
-    if (published) produced_ += used;
   }
 
   void Consume() {

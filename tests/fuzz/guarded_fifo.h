@@ -104,7 +104,6 @@ inline void HostileWrite(Input& input, FifoHeader* header, uint64_t capacity_byt
       return;
     default:
       header->producer_cpu.store(static_cast<uint32_t>(input.Word()));
-      header->finished.store(input.Byte());
   }
 }
 

@@ -172,7 +172,7 @@ void World::DieInFlush(int e) {
   } catch (const ThreadDied&) {
     Record("a thread dies in a flush", e);
     ++coverage_->dead_threads;
-    end.send.lock.TryAcquire(kDeadThread);
+    end.send.lock.Acquire(kDeadThread);
     if (mutant_ == Mutant::kRecoverNothing) end.send.residue_in_doubt = 0;
   }
   end.send_lock_held = false;

@@ -12,26 +12,31 @@
 
 #include "absl/strings/str_cat.h"
 #include "discovery/owner.h"
+#include "discovery/protocol/descriptors.h"
 
 namespace xenloop {
 
 ssize_t ReadPacket(int fd, ControlMessage* message, int* descriptor) {
   alignas(ControlMessage) char bytes[sizeof(ControlMessage) + 1];
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+  DescriptorRoom<1> room;
   iovec iov{bytes, sizeof bytes};
   msghdr header = {};
   header.msg_iov = &iov;
   header.msg_iovlen = 1;
   if (descriptor != nullptr) {
     *descriptor = -1;
-    header.msg_control = control;
-    header.msg_controllen = sizeof control;
+    room.ForReceiving(&header);
   }
   const ssize_t n = recvmsg(fd, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-  const cmsghdr* rights = n >= 0 && descriptor != nullptr ? CMSG_FIRSTHDR(&header) : nullptr;
-  if (rights != nullptr && rights->cmsg_level == SOL_SOCKET && rights->cmsg_type == SCM_RIGHTS &&
-      rights->cmsg_len >= CMSG_LEN(sizeof(int)))
-    memcpy(descriptor, CMSG_DATA(rights), sizeof(int));
+  // The padding has room for a second one, which nobody has asked for.
+  if (n >= 0 && descriptor != nullptr) {
+    EachDescriptorIn(header, [descriptor](int passed) {
+      if (*descriptor >= 0)
+        close(passed);
+      else
+        *descriptor = passed;
+    });
+  }
   if (n < 0) return errno == EINTR ? -EAGAIN : -errno;
   if (n == 0) return 0;
   if (n != static_cast<ssize_t>(sizeof *message)) return -EPROTO;
@@ -40,20 +45,12 @@ ssize_t ReadPacket(int fd, ControlMessage* message, int* descriptor) {
 }
 
 bool WritePacket(int fd, const ControlMessage& message, const int* descriptors, size_t count) {
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kXenDescriptors)] = {};
+  DescriptorRoom<kXenDescriptors> room;
   iovec iov{const_cast<ControlMessage*>(&message), sizeof message};
   msghdr header = {};
   header.msg_iov = &iov;
   header.msg_iovlen = 1;
-  if (count > 0) {
-    header.msg_control = control;
-    header.msg_controllen = CMSG_SPACE(sizeof(int) * count);
-    cmsghdr* rights = CMSG_FIRSTHDR(&header);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(sizeof(int) * count);
-    memcpy(CMSG_DATA(rights), descriptors, sizeof(int) * count);
-  }
+  room.Put(descriptors, count, &header);
   return sendmsg(fd, &header, MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof message;
 }
 

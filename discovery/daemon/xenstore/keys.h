@@ -29,7 +29,6 @@ namespace xenloop {
 
 inline constexpr char kParticipationKey[] = "data/xenloop";
 inline constexpr char kPeersKey[] = "xenloop/peers";
-inline constexpr char kMoveKeys[] = "data/xenloop-move";
 inline constexpr char kPrepareKey[] = "data/xenloop-move/prepare";
 inline constexpr char kReadyKey[] = "data/xenloop-move/ready";
 inline constexpr char kWaitingKey[] = "data/xenloop-move/waiting";

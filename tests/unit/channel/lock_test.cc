@@ -44,9 +44,8 @@ TEST(RecoverableLock, SameThreadIsToldThatItHoldsTheLockAlready) {
       EXPECT_EQ(inner.result(), LockResult::kReentered);
     }
     EXPECT_TRUE(lock.HeldBy(Tid()));  // the inner scope has not released it
-    EXPECT_FALSE(lock.TryAcquire(Tid() + 1));
   }
-  EXPECT_TRUE(lock.TryAcquire(Tid()));
+  EXPECT_EQ(lock.Acquire(Tid()), LockResult::kAcquired);
 }
 
 TEST(RecoverableLock, SignalHandlerFindsTheLockOfTheThreadItInterrupted) {
@@ -84,7 +83,7 @@ TEST(RecoverableLock, IsTakenOverFromAProcessThatDiedWithIt) {
     EXPECT_EQ(scope.result(), LockResult::kTakenOver);
     EXPECT_TRUE(lock->HeldBy(Tid()));
   }
-  EXPECT_TRUE(lock->TryAcquire(Tid()));
+  EXPECT_EQ(lock->Acquire(Tid()), LockResult::kAcquired);
   munmap(memory, 4096);
 }
 

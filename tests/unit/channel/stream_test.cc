@@ -185,12 +185,12 @@ TEST_F(StreamTest, SignalHandlerThatSendsEndsTheInterruptedPublication) {
   ASSERT_EQ(SendText(send_, shadow_, "one"), 3);
   // A thread is in the middle of a send: it holds the lock and has written into the ring, but has
   // not published.
-  ASSERT_TRUE(send_.lock.TryAcquire(kSelf.tid));
-  size_t length = 0;
-  memcpy(memory_.fifo.FreePiece(send_.known_consumer, &length), "lost", 4);
+  ASSERT_EQ(send_.lock.Acquire(kSelf.tid), LockResult::kAcquired);
+  uint64_t word = memory_.header()->producer.load();
+  memcpy(memory_.fifo.data + IndexOf(word), "lost", 4);
   EXPECT_EQ(SendText(send_, shadow_, "handler"), kStreamUsesTcp);
   EXPECT_EQ(shadow_.sent, "one");  // the residue; the handler's bytes go by TCP now
-  EXPECT_FALSE(memory_.fifo.PublishPiece(4, 0));
+  EXPECT_FALSE(memory_.header()->producer.compare_exchange_strong(word, (IndexOf(word) + 4) << 1));
   send_.lock.Release();
   EXPECT_EQ(SendText(send_, shadow_, "lost"), kStreamUsesTcp);  // so do the interrupted ones
 }
@@ -215,7 +215,7 @@ TEST_F(StreamTest, ResidueIsNotSentTwiceAfterAThreadDiedSendingIt) {
       send.PumpResidue(shadow);
       FAIL();
     } catch (int) {
-      ASSERT_TRUE(send.lock.TryAcquire(kDeadThread));  // it died with the lock
+      ASSERT_EQ(send.lock.Acquire(kDeadThread), LockResult::kAcquired);  // it died with the lock
     }
     shadow.in_try_send = nullptr;
     shadow.room = 100;
@@ -238,7 +238,7 @@ TEST_F(StreamTest, SwitchThatDiedHalfWayIsFinishedOrUndone) {
       ScriptedShadow shadow;
       send.Offer(memory.fifo);
       memory.header()->consumer_ready.store(1);
-      send.lock.TryAcquire(kDeadThread);
+      send.lock.Acquire(kDeadThread);
       send.route.store(SendRoute::kSwitching);
       memory.header()->up.store(announced);
       if (agent_first) {

@@ -24,13 +24,21 @@ TEST(ConfigCheck, AcceptsEveryKeyWithCommentsAndBlanks) {
       "offers = accept\n"
       "spin_us = 20\n"
       "fifo_bytes = 262144\n"
+      "xen_fifo_bytes = 1048576\n"
+      "other_users = system\n"
       "runtime_dir = /run/xenloop# here\r\n"
       "stats = /var/log/a b\n"
       "log = /x\n"
       "switch_every = 3\n"
       "test_points = 1");
   EXPECT_TRUE(config.problems.empty()) << config.problems[0].text;
-  EXPECT_EQ(config.settings.size(), 10u);
+  // A key that is new in preload/settings/keys.def must be written above as well.
+  constexpr absl::string_view kKeys[] = {
+#define KEY(name, kind, least, most, field) #name,
+#include "preload/settings/keys.def"
+#undef KEY
+  };
+  for (const absl::string_view key : kKeys) EXPECT_TRUE(config.Value(key)) << key;
   EXPECT_EQ(config.Value("upgrade_after"), "0");
   EXPECT_EQ(config.Value("runtime_dir"), "/run/xenloop");
   EXPECT_EQ(config.Value("stats"), "/var/log/a b");

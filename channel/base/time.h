@@ -1,0 +1,45 @@
+// Spans of time in the kernel's forms and in ours, which is nanoseconds; and a short sleep.
+#pragma once
+
+#include <sys/time.h>
+#include <time.h>
+
+#include <cstdint>
+
+#include "channel/base/sys.h"
+
+namespace xenloop {
+
+inline constexpr uint64_t kNsPerUs = 1000;
+inline constexpr uint64_t kNsPerMs = 1000000;
+inline constexpr uint64_t kNsPerSecond = 1000000000;
+
+// For a span that is not negative. One that no clock will ever reach is cut short, so that a point
+// in time can be added to it.
+inline uint64_t ToNs(const timespec& span) {
+  constexpr uint64_t kLongestSeconds = (1ull << 62) / kNsPerSecond;
+  const auto seconds = static_cast<uint64_t>(span.tv_sec);
+  return (seconds < kLongestSeconds ? seconds : kLongestSeconds) * kNsPerSecond +
+         static_cast<uint64_t>(span.tv_nsec);
+}
+inline timespec ToTimespec(uint64_t ns) {
+  return {static_cast<time_t>(ns / kNsPerSecond), static_cast<long>(ns % kNsPerSecond)};
+}
+inline int64_t ToUs(const timeval& span) {
+  return static_cast<int64_t>(span.tv_sec) * 1000000 + span.tv_usec;
+}
+
+// From now (CLOCK_MONOTONIC) until then; 0 when that is over.
+inline uint64_t NsUntil(uint64_t then_ns) {
+  const uint64_t now = sys::MonotonicNs();
+  return now < then_ns ? then_ns - now : 0;
+}
+inline uint64_t InMs(uint64_t milliseconds) { return sys::MonotonicNs() + milliseconds * kNsPerMs; }
+
+// Sleeps, for so long or until a signal comes.
+inline void Nap(uint64_t ns) {
+  const timespec span = ToTimespec(ns);
+  sys::Call(SYS_nanosleep, reinterpret_cast<long>(&span), 0);
+}
+
+}  // namespace xenloop

@@ -108,13 +108,10 @@ struct Waited : Abandonable {
   }
 };
 
-constexpr uint64_t kSecondNs = 1000000000u;
-
 // When a call's time is up.
 struct TimeLimit {
   explicit TimeLimit(const timespec* timeout)
-      : for_ever(timeout == nullptr),
-        end_ns(for_ever ? 0 : sys::MonotonicNs() + ToNs(*timeout)) {}
+      : for_ever(timeout == nullptr), end_ns(for_ever ? 0 : sys::MonotonicNs() + ToNs(*timeout)) {}
 
   timespec Left() const { return for_ever ? kNow : ToTimespec(NsUntil(end_ns)); }
 

@@ -22,6 +22,7 @@
 #include "preload/side/private_fd.h"
 #include "preload/side/self.h"
 #include "preload/socket/socket.h"
+#include "preload/socket/transfer.h"
 #include "tests/fuzz/descriptors.h"
 #include "tests/fuzz/guarded_fifo.h"
 

@@ -83,17 +83,17 @@ ONLY = [
     #   abi/                     passes a call of the program's through
     #   lock.h, xen_calls.cc     give way for some microseconds to whoever holds the word or the page
     #   readiness.cc, lent_bell.cc, shadow.h   look, with a time-out of zero
-    #   fallback.cc, receive.cc  wait a bounded time for bytes that are on their way to TCP (D-7)
+    #   fallback.cc, receive_kernel.cc  wait a bounded time for bytes that are on their way to TCP (D-7)
     #   agent/                   a thread of our own
     #   test_points.cc           tests only
     Only("blocking-call",
          r"\bSYS_(futex|nanosleep|clock_nanosleep|ppoll|poll|select|pselect6|epoll_p?wait2?)\b"
          r"|\bFutexWait\s*\(|\breal::(p?poll|p?select|epoll_p?wait2?|nanosleep|usleep)\b"
-         r"|\b(usleep|nanosleep|pthread_mutex_lock|pthread_cond_wait|sem_wait)\s*\(",
+         r"|\b(Nap|usleep|nanosleep|pthread_mutex_lock|pthread_cond_wait|sem_wait)\s*\(",
          ["preload/side/wait.cc", "preload/ready/poll.cc", "preload/ready/epoll_wait.cc",
-          "preload/abi/", "preload/libc/real.cc", "channel/base/sys.h", "channel/base/lock.h",
+          "preload/abi/", "preload/libc/real.cc", "channel/base/sys.h", "channel/base/time.h", "channel/base/lock.h",
           "channel/xen/xen_calls.cc", "preload/ready/readiness.cc", "preload/ready/lent_bell.cc",
-          "preload/side/shadow.h", "preload/side/fallback.cc", "preload/socket/receive.cc",
+          "preload/side/shadow.h", "preload/side/fallback.cc", "preload/socket/receive_kernel.cc",
           "preload/agent/", "preload/socket/test_points.cc", DAEMON, "tools/"],
          ("preload/socket/send.cc", "void Planted() { sys::FutexWait(nullptr, 0, nullptr); }"),
          says="calls that block stand in preload/side/wait.cc and where tests/layers says"),

@@ -3,8 +3,8 @@
 #include <errno.h>
 #include <pthread.h>
 
-#include "preload/libc/errno.h"
 #include "channel/base/time.h"
+#include "preload/libc/errno.h"
 #include "preload/libc/real.h"
 #include "preload/ready/epoll.h"
 #include "preload/ready/readiness.h"

@@ -79,7 +79,7 @@ struct Fifo {
   uint8_t* data = nullptr;
   uint64_t capacity_bytes = 0;
   uint64_t window_bytes = 0;  // the producer's own limit of what is in flight; capacity or less
-  bool foreign = false;       // the other end is in another domain: a futex does not reach it
+  bool foreign = false;       // the other end is under another kernel (Transport::foreign)
 
   explicit operator bool() const { return header != nullptr; }
 
@@ -274,7 +274,7 @@ inline void RequestDoorbell(std::atomic<uint32_t>& waiting) {
 }
 // Wakes futex sleepers of the word at the other end; returns the bits for which the doorbell has to
 // be rung as well. The consumer's interest in the doorbell lasts as long as the FIFO, a producer's
-// (`once`) ends when it is served. In another domain only the doorbell wakes (`foreign`).
+// (`once`) ends when it is served. Under another kernel only the doorbell wakes (`foreign`).
 inline uint32_t WakeSleepers(std::atomic<uint32_t>& waiting, bool once = false,
                              bool foreign = false) {
   uint32_t bits = waiting.load(std::memory_order_seq_cst);
@@ -287,7 +287,7 @@ inline uint32_t WakeSleepers(std::atomic<uint32_t>& waiting, bool once = false,
   }
   return bits & kDoorbellInterest;
 }
-// A ring from another domain says only that something has changed. Is it for a thread of ours that
+// A ring from another kernel says only that something has changed. Is it for a thread of ours that
 // waits for room in `mine`? Who wakes a producer takes its request away, by his own idea of how
 // much room is worth the trip: he knows the capacity, not a smaller window of ours. With the
 // request gone nobody rings again, so the sleeper must wake however little room there is.
@@ -297,7 +297,7 @@ inline bool ProducerIsMeant(const Fifo& mine) {
          mine.FreeBytes() >= mine.WakeThresholdBytes() || mine.Sealed();
 }
 // Wakes threads of our own that sleep on a word of this FIFO. The kernel knows no shared futex in
-// memory of another domain; there the sleepers are all of this process.
+// memory of another one; there the sleepers are all of this process.
 inline void WakeOwnSleepers(const Fifo& fifo, std::atomic<uint32_t>& waiting) {
   if (!fifo.foreign) {
     const bool asleep = (waiting.load(std::memory_order_seq_cst) & kFutexSleeper) != 0;

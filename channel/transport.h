@@ -1,6 +1,6 @@
 // The seam below streams: what a transport (local: memfd and a socket; xen: grants and event
 // channels) must offer. A transport is on no data path except the doorbell. It never sees streams,
-// sockets or the program's descriptors.
+// sockets or the program's descriptors. PORTING.md says how one is added.
 //
 // A table of functions and not a class with virtuals: it needs no C++ runtime in the shared object,
 // and a test can make one on the spot (tests/contract/ runs one suite over every table).
@@ -13,14 +13,17 @@
 
 namespace xenloop {
 
+struct Transport;
+
 inline constexpr size_t kTicketDescriptors = 3;
 
 // What the peer needs to join an offered FIFO or to ring a doorbell. Two descriptors travel
 // with it at the most (local; the third is for a daemon's packets); `words` is for transports whose
-// tickets are numbers (xen: grant references, event channel port). `domid` is set by the caller,
-// who knows to whom it is talking.
+// tickets are numbers (xen: grant references, event channel port).
 struct Ticket {
-  uint32_t domid = 0;
+  // For whom it is, or who has sent it, as the transport numbers its peers (xen: the domid; local:
+  // nothing). Set by the caller, who knows to whom it is talking, and never taken from a message.
+  uint32_t peer = 0;
   int fds[kTicketDescriptors] = {-1, -1, -1};
   uint64_t words[4] = {0, 0, 0, 0};
 };
@@ -29,32 +32,34 @@ struct FifoMapping {
   Fifo fifo;
   void* memory = nullptr;
   size_t memory_bytes = 0;
-  bool mine = false;             // we are the producer
-  uint64_t handles[2] = {0, 0};  // the transport's own business
+  const Transport* transport = nullptr;  // whose memory it is; null: our own, kept privately
+  bool mine = false;                     // we are the producer
+  uint64_t handles[2] = {0, 0};          // the transport's own business
 };
 
 // The wake-up line into one process. The page is written by its owner and mapped read-only by
-// peers.
+// peers. A transport may keep more in a page of its own, behind this.
 struct DoorbellPage {
   std::atomic<uint32_t> sleepers;  // threads of the owner asleep in a wait that the doorbell ends
-  // 1, and 0 once the owner has gone: the kernel of its guest sees to that (xen; elsewhere always
-  // 0).
-  std::atomic<uint8_t> alive;
 };
 struct Doorbell {
-  int fd = -1;  // readable at all times; a ring is an edge (EPOLLET), and there is nothing to drain
-  DoorbellPage* page = nullptr;
-  // Where a ring is an ioctl on a port and not a write (xen). One doorbell then serves both
-  // directions: `page` is the peer's, `own_page` what it reads of us.
-  unsigned long ring_request = 0;
-  uint32_t port = 0;
-  DoorbellPage* own_page = nullptr;
-  bool tells_death = false;  // the page has said "alive"
-  uint64_t handle = 0;       // the transport's own business
+  int fd = -1;           // at the owner: readable at all times, a ring is an edge (EPOLLET), and
+                         // there is nothing to drain
+  bool owns_fd = false;  // the descriptor is this doorbell's alone, and is closed with it
+  DoorbellPage* page = nullptr;             // of whoever is rung
+  void (*ring)(const Doorbell&) = nullptr;  // never blocks; async-signal-safe; any thread
+  uint64_t handles[4] = {0, 0, 0, 0};       // the transport's own business
 };
 
 struct Transport {
   const char* name;  // the route's name in tools: "local", "xen"
+  // The peers run under another kernel, in another guest. No futex reaches them, they have
+  // processors of their own, their memory can vanish from under a mapping (it reads as all ones
+  // then), and a forked child has none of it. Each Fifo of the transport says so too.
+  bool foreign;
+  // Each peer gets a doorbell of ours for itself, made when we speak to it first. Else one doorbell
+  // of the process serves all, and tickets for it are copies.
+  bool doorbell_per_peer;
 
   // Makes a FIFO owned by the caller, the producer. 0 or -errno. The ticket's descriptors belong to
   // the caller and are closed after sending.
@@ -66,29 +71,28 @@ struct Transport {
   // Gives the FIFO's data pages back to the system while keeping the mapping; only when nothing in
   // it matters.
   void (*discard_data)(const FifoMapping& mapping);
-
-  // Ends what the peer has of a FIFO, or we of the peer's, when both words are sealed, and keeps a
-  // copy at the same address: what it still owes can be sent, or is there if its sender dies. It is
-  // memory of this process then, `fifo.foreign` is false, and the local transport releases it. 0 or
-  // -errno.
+  // Puts a copy at the same address and lets go of what was shared. 0 or -errno. See KeepPrivately.
   int (*keep_privately)(FifoMapping* mapping);
 
   int (*create_doorbell)(Doorbell* doorbell, Ticket* ticket);
   int (*map_doorbell)(Ticket* ticket, Doorbell* doorbell);
   void (*release_doorbell)(Doorbell* doorbell);
+  // The page in which we count those of our sleepers whom the peer of this doorbell may ring. It
+  // stays mapped when the doorbell is released: any thread may be about to count itself there.
+  DoorbellPage* (*own_page)(const Doorbell& doorbell);
 };
 
-// The owner's death, where the page tells it (xen). It is rung as well, after the page has changed.
-inline bool OwnerIsDead(const Doorbell& doorbell) {
-  return doorbell.tells_death && doorbell.page->alive.load(std::memory_order_acquire) == 0;
-}
+// Releases a mapping, whosever it is. Harmless on an empty one.
+void ReleaseFifo(FifoMapping* mapping);
+// Ends what the peer has of a FIFO, or we of the peer's, when both words are sealed, and keeps a
+// copy at the same address: what it still owes can be sent, or is there if its sender dies. It is
+// memory of this process alone then. 0 (also if it has been done before) or -errno.
+int KeepPrivately(FifoMapping* mapping);
 
 // Rings if the owner has sleepers, or a thread of it is known to sleep (`certain`). Any thread;
 // never blocks; async-signal-safe.
 void RingDoorbell(const Doorbell& doorbell, bool certain = false);
 // The same for sleepers that the page does not count.
 void RingAnyway(const Doorbell& doorbell);
-
-const Transport& LocalTransport();
 
 }  // namespace xenloop

@@ -6,6 +6,8 @@
 // to all holders, so that a full counter blocks a writer, and a counter that is read or full makes
 // no edge. A stream socket whose other end is closed has no state left to change, no queue to fill
 // and nothing to read; to shut it down once more wakes all who wait for it, and never blocks.
+#include "channel/local/local_transport.h"
+
 #include <errno.h>
 #include <linux/memfd.h>
 #include <sys/mman.h>
@@ -16,7 +18,6 @@
 
 #include "channel/base/replace_by_copy.h"
 #include "channel/base/sys.h"
-#include "channel/transport.h"
 
 namespace xenloop {
 namespace {
@@ -75,6 +76,8 @@ int CreateFifo(uint64_t capacity_bytes, FifoMapping* mapping, Ticket* ticket) {
   if (fd < 0) return fd;
   mapping->memory = memory;
   mapping->memory_bytes = bytes;
+  mapping->transport = &LocalTransport();
+  mapping->mine = true;
   mapping->fifo = Fifo::Initialise(memory, capacity_bytes);
   ticket->fds[0] = fd;
   return 0;
@@ -93,13 +96,14 @@ int MapFifo(Ticket* ticket, FifoMapping* mapping) {
   mapping->memory = reinterpret_cast<void*>(result);
   mapping->memory_bytes = static_cast<size_t>(size);
   mapping->fifo = Fifo::Adopt(mapping->memory, mapping->memory_bytes);
+  mapping->transport = &LocalTransport();
   if (mapping->fifo) return 0;
   sys::Call(SYS_munmap, result, size);
   *mapping = FifoMapping{};
   return -EPROTO;
 }
 
-void ReleaseFifo(FifoMapping* mapping) {
+void Unmap(FifoMapping* mapping) {
   if (mapping->memory != nullptr) {
     sys::Call(SYS_munmap, AsLong(mapping->memory), static_cast<long>(mapping->memory_bytes));
   }
@@ -112,10 +116,13 @@ void DiscardData(const FifoMapping& mapping) {
             static_cast<long>(mapping.memory_bytes - kPageBytes), MADV_REMOVE);
 }
 
-int KeepPrivately(FifoMapping* mapping) {
-  return mapping->memory == nullptr
-             ? -EINVAL
-             : ReplaceByCopy(mapping->memory, mapping->memory_bytes, mapping->memory_bytes);
+int KeepCopy(FifoMapping* mapping) {
+  return ReplaceByCopy(mapping->memory, mapping->memory_bytes, mapping->memory_bytes);
+}
+
+long Shut(int fd) { return sys::Call(SYS_shutdown, fd, SHUT_RD); }
+void Ring(const Doorbell& doorbell) {
+  if (doorbell.fd >= 0) Shut(doorbell.fd);
 }
 
 int CreateDoorbell(Doorbell* doorbell, Ticket* ticket) {
@@ -134,13 +141,13 @@ int CreateDoorbell(Doorbell* doorbell, Ticket* ticket) {
     return page_fd;
   }
   doorbell->fd = static_cast<int>(fd);
+  doorbell->owns_fd = true;
   doorbell->page = static_cast<DoorbellPage*>(memory);
+  doorbell->ring = Ring;
   ticket->fds[0] = doorbell->fd;
   ticket->fds[1] = page_fd;
   return 0;
 }
-
-long Ring(int fd) { return sys::Call(SYS_shutdown, fd, SHUT_RD); }
 
 // Ringing must neither block nor fail, be it for a filter of system calls: tried once. Asked of the
 // socket layer only; what a file system answers (fstat) may take its time.
@@ -152,7 +159,7 @@ bool IsDoorbell(int fd) {
     if (sys::Call(SYS_getsockopt, fd, SOL_SOCKET, name, AsLong(value), AsLong(&length)) < 0)
       return false;
   }
-  return domain == AF_UNIX && type == SOCK_STREAM && Ring(fd) == 0;
+  return domain == AF_UNIX && type == SOCK_STREAM && Shut(fd) == 0;
 }
 
 int MapDoorbell(Ticket* ticket, Doorbell* doorbell) {
@@ -166,7 +173,9 @@ int MapDoorbell(Ticket* ticket, Doorbell* doorbell) {
     return static_cast<int>(result);
   }
   doorbell->fd = ticket->fds[0];
+  doorbell->owns_fd = true;
   doorbell->page = reinterpret_cast<DoorbellPage*>(result);
+  doorbell->ring = Ring;
   ticket->fds[0] = -1;
   CloseTicket(ticket);
   return 0;
@@ -178,29 +187,15 @@ void ReleaseDoorbell(Doorbell* doorbell) {
   *doorbell = Doorbell{};
 }
 
-constexpr Transport kLocalTransport{"local",        CreateFifo,  MapFifo,
-                                    ReleaseFifo,    DiscardData, KeepPrivately,
-                                    CreateDoorbell, MapDoorbell, ReleaseDoorbell};
+DoorbellPage* OwnPage(const Doorbell& doorbell) { return doorbell.page; }
+
+constexpr Transport kLocalTransport{"local",     /*foreign=*/false, /*doorbell_per_peer=*/false,
+                                    CreateFifo,  MapFifo,           Unmap,
+                                    DiscardData, KeepCopy,          CreateDoorbell,
+                                    MapDoorbell, ReleaseDoorbell,   OwnPage};
 
 }  // namespace
 
 const Transport& LocalTransport() { return kLocalTransport; }
-
-void RingDoorbell(const Doorbell& doorbell, bool certain) {
-  // seq_cst: pairs with the sleeper's count before its last look at the FIFOs.
-  if (doorbell.page == nullptr ||
-      (!certain && doorbell.page->sleepers.load(std::memory_order_seq_cst) == 0))
-    return;
-  RingAnyway(doorbell);
-}
-
-void RingAnyway(const Doorbell& doorbell) {
-  if (doorbell.ring_request != 0) {
-    sys::Call(SYS_ioctl, doorbell.fd, static_cast<long>(doorbell.ring_request),
-              AsLong(&doorbell.port));
-  } else if (doorbell.fd >= 0) {
-    Ring(doorbell.fd);
-  }
-}
 
 }  // namespace xenloop

@@ -169,6 +169,7 @@ void Unbind(uint32_t port) {
   Ioctl(descriptors[kEvtchn], IOCTL_EVTCHN_UNBIND, &request);
 }
 int RingDescriptor(uint32_t) { return descriptors[kEvtchn]; }
+void Ring(int descriptor, uint32_t port) { Ioctl(descriptor, IOCTL_EVTCHN_NOTIFY, &port); }
 
 int NextEvent() {
   uint32_t port = 0;
@@ -177,10 +178,19 @@ int NextEvent() {
 }
 void Unmask(uint32_t port) { sys::Write(descriptors[kEvtchn], &port, sizeof port); }
 
-constexpr XenCalls kKernelCalls{
-    Share,       Unshare,         Map,    Unmap,          ClearWhenUnshared,   RingWhenUnmapped,
-    BindUnbound, BindInterdomain, Unbind, RingDescriptor, IOCTL_EVTCHN_NOTIFY, NextEvent,
-    Unmask};
+constexpr XenCalls kKernelCalls{Share,
+                                Unshare,
+                                Map,
+                                Unmap,
+                                ClearWhenUnshared,
+                                RingWhenUnmapped,
+                                BindUnbound,
+                                BindInterdomain,
+                                Unbind,
+                                RingDescriptor,
+                                Ring,
+                                NextEvent,
+                                Unmask};
 
 ssize_t ReadFile(const char* path, char* text, size_t capacity) {
   const long fd =

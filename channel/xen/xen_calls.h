@@ -33,10 +33,10 @@ struct XenCalls {
   int (*bind_unbound)(uint32_t domid);  // a new port that `domid` may bind to
   int (*bind_interdomain)(uint32_t domid, uint32_t remote_port);
   void (*unbind)(uint32_t port);
-  // What a doorbell needs to ring the other end of a port of ours: a descriptor, and the ioctl to
-  // make on it (0: write eight bytes).
+  // Rings the other end of a port of ours, by the descriptor that was the port's when it was bound:
+  // any thread, also when the next life of this guest has begun (UseXenDescriptors).
   int (*ring_descriptor)(uint32_t port);
-  unsigned long ring_request;
+  void (*ring)(int descriptor, uint32_t port);
 
   int (*next_event)();  // a port that has been rung (silent until unmasked), or -EAGAIN
   void (*unmask)(uint32_t port);

@@ -20,6 +20,10 @@ constexpr uint32_t kMaxDomains = 64;
 enum { kReference, kPages, kIdentity };
 enum { kBellReference, kBellPort };
 
+// A doorbell's handles: its port, 0 for none; the mapping of the peer's page; our own page, which
+// the peer reads; whether the peer's page has said that its owner is alive.
+enum { kPort, kMapping, kOwnPage, kTellsDeath };
+
 const XenCalls* calls = nullptr;
 XenBudget budget;
 uint64_t next_identity = 0;
@@ -36,6 +40,10 @@ struct SleeperPage {
 };
 SleeperPage sleeper_pages[kMaxDomains];
 uint32_t sleeper_page_count = 0;
+
+std::atomic<uint8_t>& AliveIn(DoorbellPage* page) {
+  return reinterpret_cast<XenSleepersPage*>(page)->alive;
+}
 
 uint32_t PagesOf(uint64_t capacity_bytes) {
   return static_cast<uint32_t>((FifoMemoryBytes(capacity_bytes) + kPageBytes - 1) / kPageBytes);
@@ -86,6 +94,7 @@ int ShareFifo(uint64_t capacity_bytes, uint32_t domid, FifoMapping* mapping, Tic
   memset(memory, 0, kPageBytes);
   mapping->memory = memory;
   mapping->memory_bytes = pages * kPageBytes;
+  mapping->transport = &XenTransport();
   mapping->mine = true;
   mapping->fifo = Fifo::Initialise(memory, capacity_bytes);
   mapping->fifo.foreign = true;
@@ -100,7 +109,7 @@ int ShareFifo(uint64_t capacity_bytes, uint32_t domid, FifoMapping* mapping, Tic
 
 int CreateFifo(uint64_t capacity_bytes, FifoMapping* mapping, Ticket* ticket) {
   for (uint64_t capacity = CapacityWithin(capacity_bytes); capacity != 0; capacity /= 2) {
-    const int error = ShareFifo(capacity, ticket->domid, mapping, ticket);
+    const int error = ShareFifo(capacity, ticket->peer, mapping, ticket);
     // Other processes have taken what the guest has: be content with less.
     if (error != -ENOSPC && error != -ENOMEM) return error;
     if (capacity / 2 < kLeastXenFifoBytes) break;
@@ -117,7 +126,7 @@ int MapFifo(Ticket* ticket, FifoMapping* mapping) {
   }
   uint8_t* const memory = Reserve(pages);
   if (memory == nullptr) return -ENOMEM;
-  int error = calls->map(ticket->domid, &header, 1, true, memory, &mapping->handles[0]);
+  int error = calls->map(ticket->peer, &header, 1, true, memory, &mapping->handles[0]);
   if (error == 0) {
     // Nothing is written before we know that the page is the one its owner means: a process of
     // that domain could name a page that belongs to another.
@@ -125,7 +134,7 @@ int MapFifo(Ticket* ticket, FifoMapping* mapping) {
     uint32_t references[kMaxXenFifoPages];
     memcpy(references, memory + kFifoDataOffset, (pages - 1) * sizeof(uint32_t));
     error = *const_cast<const volatile uint64_t*>(&shared->identity) == ticket->words[kIdentity]
-                ? calls->map(ticket->domid, references, pages - 1, false, memory + kPageBytes,
+                ? calls->map(ticket->peer, references, pages - 1, false, memory + kPageBytes,
                              &mapping->handles[1])
                 : -EPROTO;
     if (error == 0) {
@@ -134,6 +143,7 @@ int MapFifo(Ticket* ticket, FifoMapping* mapping) {
         mapping->fifo.foreign = true;
         mapping->memory = memory;
         mapping->memory_bytes = pages * kPageBytes;
+        mapping->transport = &XenTransport();
         mapping->mine = false;
         return 0;
       }
@@ -147,7 +157,7 @@ int MapFifo(Ticket* ticket, FifoMapping* mapping) {
   return error;
 }
 
-void ReleaseFifo(FifoMapping* mapping) {
+void Release(FifoMapping* mapping) {
   if (mapping->memory != nullptr && calls != nullptr) {
     auto* const memory = static_cast<uint8_t*>(mapping->memory);
     const auto pages = static_cast<uint32_t>(mapping->memory_bytes / kPageBytes);
@@ -205,8 +215,8 @@ SleeperPage* SleepersFor(uint32_t domid, int* error) {
   free->domid = domid;
   // Where the kernel cannot promise it, the page never says that we live: our TCP connection and
   // the daemons tell our end as well, only later.
-  if (calls->clear_when_unshared(free->handle, offsetof(DoorbellPage, alive)) == 0)
-    free->page->alive.store(1, std::memory_order_release);
+  if (calls->clear_when_unshared(free->handle, offsetof(XenSleepersPage, alive)) == 0)
+    AliveIn(free->page).store(1, std::memory_order_release);
   ++budget.used_pages;
   if (fresh) ++sleeper_page_count;
   return free;
@@ -224,24 +234,32 @@ void LeaveSleepers(const DoorbellPage* page) {
   }
 }
 
+DoorbellPage* OwnPage(const Doorbell& doorbell) {
+  return reinterpret_cast<DoorbellPage*>(doorbell.handles[kOwnPage]);
+}
+
+void Ring(const Doorbell& doorbell) {
+  if (calls != nullptr) calls->ring(doorbell.fd, XenPortOf(doorbell));
+}
+
 void Connect(Doorbell* doorbell, uint32_t port) {
-  doorbell->port = port;
+  doorbell->handles[kPort] = port;
   doorbell->fd = calls->ring_descriptor(port);
-  doorbell->ring_request = calls->ring_request;
+  doorbell->ring = Ring;
   ++budget.ports;
 }
 
 // One event channel serves both directions: who speaks first makes it, the other binds to it.
 int CreateDoorbell(Doorbell* doorbell, Ticket* ticket) {
   int error = 0;
-  SleeperPage* sleepers = SleepersFor(ticket->domid, &error);
+  SleeperPage* sleepers = SleepersFor(ticket->peer, &error);
   if (sleepers == nullptr) return error;
-  if (doorbell->own_page == nullptr) ++sleepers->users;
-  doorbell->own_page = sleepers->page;
+  if (OwnPage(*doorbell) == nullptr) ++sleepers->users;
+  doorbell->handles[kOwnPage] = reinterpret_cast<uint64_t>(sleepers->page);
   ticket->words[kBellReference] = sleepers->reference;
   ticket->words[kBellPort] = 0;
-  if (doorbell->port != 0) return 0;
-  const int port = calls->bind_unbound(ticket->domid);
+  if (XenPortOf(*doorbell) != 0) return 0;
+  const int port = calls->bind_unbound(ticket->peer);
   if (port <= 0) return port < 0 ? port : -EIO;
   Connect(doorbell, static_cast<uint32_t>(port));
   ticket->words[kBellPort] = static_cast<uint64_t>(port);
@@ -252,19 +270,19 @@ int MapDoorbell(Ticket* ticket, Doorbell* doorbell) {
   if (ticket->words[kBellReference] > UINT32_MAX || ticket->words[kBellPort] > INT32_MAX)
     return -EPROTO;
   // Exactly one of the two makes the event channel.
-  if ((ticket->words[kBellPort] != 0) == (doorbell->port != 0)) return -EPROTO;
+  if ((ticket->words[kBellPort] != 0) == (XenPortOf(*doorbell) != 0)) return -EPROTO;
   const auto reference = static_cast<uint32_t>(ticket->words[kBellReference]);
   uint8_t* const memory = Reserve(1);
   if (memory == nullptr) return -ENOMEM;
-  int error = calls->map(ticket->domid, &reference, 1, false, memory, &doorbell->handle);
-  if (error == 0 && doorbell->port == 0) {
+  int error = calls->map(ticket->peer, &reference, 1, false, memory, &doorbell->handles[kMapping]);
+  if (error == 0 && XenPortOf(*doorbell) == 0) {
     const int port =
-        calls->bind_interdomain(ticket->domid, static_cast<uint32_t>(ticket->words[kBellPort]));
+        calls->bind_interdomain(ticket->peer, static_cast<uint32_t>(ticket->words[kBellPort]));
     if (port > 0) {
       Connect(doorbell, static_cast<uint32_t>(port));
     } else {
       error = port < 0 ? port : -EIO;
-      calls->unmap(memory, 1, doorbell->handle);
+      calls->unmap(memory, 1, doorbell->handles[kMapping]);
     }
   }
   if (error != 0) {
@@ -272,31 +290,32 @@ int MapDoorbell(Ticket* ticket, Doorbell* doorbell) {
     return error;
   }
   doorbell->page = reinterpret_cast<DoorbellPage*>(memory);
-  doorbell->tells_death = doorbell->page->alive.load(std::memory_order_acquire) != 0;
+  doorbell->handles[kTellsDeath] = AliveIn(doorbell->page).load(std::memory_order_acquire);
   // Our own end: the mapping's, by which the peer looks at its copy of the byte above. Without it
   // the peer learns it at the next ring.
-  calls->ring_when_unmapped(doorbell->handle, doorbell->port);
+  calls->ring_when_unmapped(doorbell->handles[kMapping], XenPortOf(*doorbell));
   return 0;
 }
 
 void ReleaseDoorbell(Doorbell* doorbell) {
   // In this order: the mapping's end still rings the port.
   if (calls != nullptr && doorbell->page != nullptr) {
-    calls->unmap(doorbell->page, 1, doorbell->handle);
+    calls->unmap(doorbell->page, 1, doorbell->handles[kMapping]);
     Unreserve(doorbell->page, 1);
   }
-  if (calls != nullptr && doorbell->port != 0) {
+  const uint32_t port = XenPortOf(*doorbell);
+  if (calls != nullptr && port != 0) {
     // Else the port belongs to a descriptor of before a suspension without notice. Unbinding it
     // would stop the guest's kernel, and here its number may be another's.
-    if (doorbell->fd == calls->ring_descriptor(doorbell->port)) calls->unbind(doorbell->port);
+    if (doorbell->fd == calls->ring_descriptor(port)) calls->unbind(port);
     --budget.ports;
   }
-  if (calls != nullptr && doorbell->own_page != nullptr) LeaveSleepers(doorbell->own_page);
+  if (calls != nullptr && OwnPage(*doorbell) != nullptr) LeaveSleepers(OwnPage(*doorbell));
   *doorbell = Doorbell{};
 }
 
-int KeepPrivately(FifoMapping* mapping) {
-  if (mapping->memory == nullptr || calls == nullptr) return -EINVAL;
+int KeepCopy(FifoMapping* mapping) {
+  if (calls == nullptr) return -EINVAL;
   const auto pages = static_cast<uint32_t>(mapping->memory_bytes / kPageBytes);
   // Pages of another guest that are gone read as all ones, and each word of them costs a trip to
   // the hypervisor: the header says enough.
@@ -307,14 +326,13 @@ int KeepPrivately(FifoMapping* mapping) {
   ReleaseElsewhere(release, pages - 1, mapping->handles[1]);
   ReleaseElsewhere(release, 1, mapping->handles[0]);
   if (mapping->mine) budget.used_pages -= pages;
-  mapping->handles[0] = mapping->handles[1] = 0;
-  mapping->fifo.foreign = false;
   return 0;
 }
 
-constexpr Transport kXenTransport{"xen",          CreateFifo,  MapFifo,
-                                  ReleaseFifo,    DiscardData, KeepPrivately,
-                                  CreateDoorbell, MapDoorbell, ReleaseDoorbell};
+constexpr Transport kXenTransport{"xen",       /*foreign=*/true, /*doorbell_per_peer=*/true,
+                                  CreateFifo,  MapFifo,          Release,
+                                  DiscardData, KeepCopy,         CreateDoorbell,
+                                  MapDoorbell, ReleaseDoorbell,  OwnPage};
 
 }  // namespace
 
@@ -346,6 +364,14 @@ int BindDoorbell(uint32_t domid, uint32_t remote_port, Doorbell* doorbell) {
   if (port <= 0) return port < 0 ? port : -EIO;
   Connect(doorbell, static_cast<uint32_t>(port));
   return 0;
+}
+
+bool XenOwnerIsDead(const Doorbell& doorbell) {
+  return doorbell.handles[kTellsDeath] != 0 &&
+         AliveIn(doorbell.page).load(std::memory_order_acquire) == 0;
+}
+uint32_t XenPortOf(const Doorbell& doorbell) {
+  return static_cast<uint32_t>(doorbell.handles[kPort]);
 }
 
 int NextXenEvent() { return calls == nullptr ? -EAGAIN : calls->next_event(); }

@@ -28,13 +28,22 @@ struct XenBudget {
 // that begin from now on get pages of their own.
 void ForgetXenGrants();
 
-// A ticket's domain is filled in by the caller: for whom it is, or who has sent it. Never taken
-// from a message.
+// A ticket's `peer` is a domid.
 const Transport& XenTransport();
 void StartXenTransport(const XenCalls& calls, uint32_t limit_pages);
 // In a forked child: forgets everything without touching it.
 void ForgetXenTransport();
 XenBudget CurrentXenBudget();
+
+// What is behind the count in a sleepers' page of ours: 1, and 0 once its owner has gone; the
+// kernel of its guest sees to that. Such a change is rung as well.
+struct XenSleepersPage {
+  DoorbellPage page;
+  std::atomic<uint8_t> alive;
+};
+// The owner of the page that this doorbell rings has gone; false where that cannot be told.
+bool XenOwnerIsDead(const Doorbell& doorbell);
+uint32_t XenPortOf(const Doorbell& doorbell);  // 0: none
 // A doorbell without pages, for daemons: binds to a port that the other end has made.
 int BindDoorbell(uint32_t domid, uint32_t remote_port, Doorbell* doorbell);
 

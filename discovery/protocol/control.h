@@ -20,8 +20,9 @@
 //           by the same way. Who does not know says nothing
 //
 // From xenloopd to an agent:
-//   BRIDGE  domid, agent id, + 3 descriptors of Xen: what follows goes to, or comes from, an
-//           agent of that domain. Tickets are words then, also that of HELLO
+//   BRIDGE  domid, agent id, word: which transport (0: Xen), + 3 descriptors of it: what follows
+//           goes to, or comes from, an agent of that domain. Tickets are words then, also that
+//           of HELLO
 //   LEAVE   reason: go back to TCP, and let go of all that leads to this peer; to close is the
 //           answer. With kSuspended: the descriptors of Xen are of a former life; the talk will
 //           be ended presently

@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "channel/local/local_transport.h"
 #include "preload/agent/agent_state.h"
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
@@ -112,15 +113,15 @@ void* AgentMain(void*) {
         case WatchKind::kShadow:
           ShadowEvent(index, generation, events[i].events);
           break;
-        case WatchKind::kXenEvents:
-          XenEvents();
+        case WatchKind::kDevices:
+          DeviceEvents(index);
           break;
       }
     }
     TakeOurs(Arena()->service, ServiceSide);
     TakeOurs(Arena()->wanted, [](uint32_t slot) { ConsiderSide(slot); });
     timeout_ms = Sooner(Sooner(ReclaimIdleMemory(), RetryPostponed()),
-                        Sooner(Sooner(AcceptPostponed(), ForgiveRinging()), AskAgain()));
+                        Sooner(Sooner(AcceptPostponed(), DevicesDue()), AskAgain()));
   }
 }
 

@@ -5,7 +5,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-#include "channel/xen/xen_transport.h"
+#include "channel/local/local_transport.h"
 #include "discovery/protocol/descriptors.h"
 #include "preload/agent/agent_state.h"
 #include "preload/settings/config.h"
@@ -77,13 +77,6 @@ uint32_t FreeChannel() {
 
 }  // namespace
 
-const Transport& TransportOf(const Channel& channel) {
-  return channel.domid == kOwnKernel ? LocalTransport() : XenTransport();
-}
-const Transport& TransportOf(const AgentSide& note) {
-  return note.channel == kNoChannel ? LocalTransport() : TransportOf(agent.channels[note.channel]);
-}
-
 uint32_t AdoptChannel(int fd) {
   const int moved = MakePrivate(fd);
   if (moved < 0) return kNoChannel;
@@ -109,6 +102,8 @@ uint32_t AdoptChannel(int fd) {
   channel.in_use = true;
   channel.pid = credentials.pid;
   channel.uid = credentials.uid;
+  channel.transport = &LocalTransport();
+  channel.fifo_bytes = GetConfig().fifo_bytes;
   return index;
 }
 
@@ -118,15 +113,16 @@ int SendHello(Channel& channel) {
   hello.agent_id = agent.id;
   hello.netns_cookie = agent.netns_cookie;
   hello.pid = process_state.pid;
-  if (channel.domid == kOwnKernel) {
+  const Transport& transport = *channel.transport;
+  if (!transport.doorbell_per_peer) {
     const int fds[2] = {agent_shared.doorbell.fd, agent_page_fd};
     return SendControl(channel, hello, fds, 2);
   }
   Ticket ticket;
-  ticket.domid = channel.domid;
-  const int error = XenTransport().create_doorbell(&DoorbellOf(channel), &ticket);
+  ticket.peer = channel.guest;
+  const int error = transport.create_doorbell(&DoorbellOf(channel), &ticket);
   if (error != 0) return error;
-  AddOwnPage(DoorbellOf(channel).own_page);
+  AddOwnPage(transport.own_page(DoorbellOf(channel)));
   memcpy(hello.words, ticket.words, sizeof hello.words);
   return SendControl(channel, hello, nullptr, 0);
 }
@@ -188,39 +184,26 @@ ssize_t ReceivePacket(int fd, void* buffer, size_t capacity, Ticket* ticket) {
 bool HandlePacket(uint32_t index, const ControlMessage& message, Ticket* ticket) {
   Channel& channel = agent.channels[index];
   if (message.magic != kControlMagic || message.version != kControlVersion) return false;
-  const bool foreign = channel.domid != kOwnKernel;
-  ticket->domid = channel.domid;
+  ticket->peer = channel.guest;
   memcpy(ticket->words, message.words, sizeof ticket->words);
   if (message.type == ControlType::kHello) {
-    if (channel.ready || (!foreign && (ticket->fds[0] < 0 || ticket->fds[1] < 0))) return false;
-    // An accepted channel answers the HELLO with its own before anything else.
-    const bool introduce = channel.agent_id == 0;
-    if (!foreign && introduce && (!MayBringDescriptors(channel) || SendHello(channel) != 0))
-      return false;
-    if (TransportOf(channel).map_doorbell(ticket, &DoorbellOf(channel)) != 0) return false;
-    if (!foreign) {
-      DoorbellOf(channel).fd = MakePrivate(DoorbellOf(channel).fd);
-      if (DoorbellOf(channel).fd < 0) return false;
-    } else if (introduce && SendHello(channel) != 0) {  // the event channel is bound by now
-      return false;
-    }
+    if (channel.ready || !MayBringDescriptors(channel)) return false;
+    Doorbell& bell = DoorbellOf(channel);
+    if (channel.transport->map_doorbell(ticket, &bell) != 0) return false;
+    if (bell.owns_fd) bell.fd = MakePrivate(bell.fd);
+    if (bell.fd < 0) return false;
+    // An accepted channel answers the HELLO with its own before anything else. Not before it has
+    // taken what came: an event channel is made by one end and bound by the other.
+    if (channel.agent_id == 0 && SendHello(channel) != 0) return false;
     channel.ready = true;
     channel.agent_id = message.agent_id;
     channel.netns_cookie = message.netns_cookie;
-    if (foreign) channel.pid = message.pid;
+    if (IsBridged(channel)) channel.pid = message.pid;
     ChannelReady(index);
     return true;
   }
   if (message.type == ControlType::kBridge) return OnBridge(index, message, ticket);
-  if (message.type == ControlType::kLeave) {
-    if (!foreign || channel.uid != 0) return false;  // our own xenloopd's word
-    if (message.refusal == static_cast<uint32_t>(RefusalReason::kSuspended)) {
-      NoticeSuspension(channel);
-      return true;
-    }
-    LeavePeer(index, ReasonOfRefusal(message.refusal));
-    return true;
-  }
+  if (message.type == ControlType::kLeave) return OnLeave(index, message);
   if (message.type == ControlType::kWhere) return OnWhere(index, message);
   if (message.type == ControlType::kStands) return OnStands(index, message);
   // A SEEK that found nobody is refused before there is a talk.
@@ -293,14 +276,12 @@ bool SharesMemoryWith(uint32_t uid) {
 }
 
 // Behind a daemon of root stands a process of another guest.
-bool IsTrusted(const Channel& channel) {
-  return channel.domid == kOwnKernel && IsTrustedUser(channel.uid);
-}
+bool IsTrusted(const Channel& channel) { return !IsBridged(channel) && IsTrustedUser(channel.uid); }
 
 uint32_t ChannelTo(uint64_t agent_id, uint32_t uid) {
   for (uint32_t i = 0; i < kMaxChannels; ++i) {
     const Channel& channel = agent.channels[i];
-    if (channel.in_use && channel.domid == kOwnKernel && channel.agent_id == agent_id &&
+    if (channel.in_use && !IsBridged(channel) && channel.agent_id == agent_id &&
         channel.uid == uid && channel.fd >= 0 && !channel.leaving)
       return i;
   }
@@ -357,9 +338,9 @@ void ChannelEvent(uint32_t index, uint32_t events) {
 void ReleaseChannelIfUnused(uint32_t index) {
   Channel& channel = agent.channels[index];
   if (!channel.in_use || (channel.fd >= 0 && !channel.leaving) || channel.sides != 0) return;
-  if (channel.domid == kOwnKernel && DoorbellOf(channel).fd >= 0)
-    FdTable::Clear(DoorbellOf(channel).fd);
-  TransportOf(channel).release_doorbell(&DoorbellOf(channel));
+  Doorbell& bell = DoorbellOf(channel);
+  if (bell.owns_fd && bell.fd >= 0) FdTable::Clear(bell.fd);
+  channel.transport->release_doorbell(&bell);
   if (channel.fd >= 0) ClosePrivate(channel.fd);  // last: it says that nothing is left
   channel.fd = -1;
   channel.in_use = false;

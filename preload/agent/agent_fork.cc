@@ -49,7 +49,7 @@ void AgentForkedChild() {
     channel.sides = 0;
   }
   CloseRegistry();
-  ForgetXen();
+  ForgetBridges();
   if (agent.sides != nullptr) {
     sys::Call(SYS_madvise, reinterpret_cast<long>(agent.sides), sizeof(AgentSide) * kMaxSides,
               MADV_DONTNEED);

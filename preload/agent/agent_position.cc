@@ -131,7 +131,7 @@ bool OnStands(uint32_t index, const ControlMessage& message) {
 bool OnWhere(uint32_t index, const ControlMessage& message) {
   Channel& channel = agent.channels[index];
   const uint64_t identity = message.words[0];
-  if (channel.uid != 0 || channel.domid != kOwnKernel || identity == 0) return false;
+  if (channel.uid != 0 || IsBridged(channel) || identity == 0) return false;
   const uint32_t slot = FindPublished(message.tuple);
   if (slot == kMaxSides) return true;
   const AgentSide& note = agent.sides[slot];

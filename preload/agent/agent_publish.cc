@@ -137,7 +137,7 @@ void Seek(uint32_t slot) {
       uid = owner;
       found = agent.registry.Lookup(uid, HashOf(theirs), ids, 4);
     } else if (error == -ENOENT) {
-      if (SeekOnXen(slot)) return;
+      if (SeekBehindDaemon(slot)) return;
       side->reason.store(Reason::kNotHere, std::memory_order_relaxed);
       return;
     }
@@ -198,7 +198,7 @@ void ConsiderSide(uint32_t slot, bool seek) {
   if (error != 0) side->reason.store(Reason::kRegistryFull, std::memory_order_relaxed);
   if (seek || MakesTheOffer(tuple) || side->forced.load(std::memory_order_relaxed) != 0) {
     Seek(slot);
-  } else if (error == 0 && !SeekOnXen(slot)) {
+  } else if (error == 0 && !SeekBehindDaemon(slot)) {
     side->reason.store(Reason::kWaitingForOffer, std::memory_order_relaxed);
   }
 }

@@ -47,7 +47,7 @@ int ReclaimIdleMemory() {
         note.mine.fifo.AvailableBytes() != 0) {
       return;
     }
-    TransportOf(note).discard_data(note.mine);
+    if (note.mine.transport != nullptr) note.mine.transport->discard_data(note.mine);
     note.discarded = true;
   });
   pause_ms = !any                        ? -1

@@ -5,7 +5,7 @@
 #include <sys/socket.h>
 
 #include "channel/base/time.h"
-#include "channel/xen/xen_transport.h"
+#include "channel/local/local_transport.h"
 #include "preload/agent/agent_state.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/fd_table.h"
@@ -72,7 +72,10 @@ bool ReportSide(Channel& channel, int fd, Side* side) {
   TcpBytesOf(fd, &tcp_sent, &tcp_received);
   const uint32_t tid = CurrentTid();
   const AgentSide& note = agent.sides[SlotOf(side)];
-  const char* const by_fifo = side->send.fifo.foreign ? XenTransport().name : LocalTransport().name;
+  // What the process that we were forked from has attached is of this kernel, as what is kept
+  // privately.
+  const Transport* const by =
+      note.mine.transport != nullptr ? note.mine.transport : &LocalTransport();
   uint64_t fifo_sent;
   uint64_t fifo_received;
   const char* send_route = "tcp";
@@ -83,7 +86,7 @@ bool ReportSide(Channel& channel, int fd, Side* side) {
     LockScope scope(side->send.lock, tid);
     fifo_sent = side->send.FifoBytes();
     states[0] = static_cast<uint32_t>(side->send.route.load());
-    if (side->send.route.load() == SendRoute::kFifo) send_route = by_fifo;
+    if (side->send.route.load() == SendRoute::kFifo) send_route = by->name;
   }
   {
     LockScope scope(side->receive.lock, tid);
@@ -93,7 +96,7 @@ bool ReportSide(Channel& channel, int fd, Side* side) {
       draining = side->receive.tcp_remaining;
     if (side->receive.route.load() == ReceiveRoute::kFifo ||
         side->receive.route.load() == ReceiveRoute::kInherited)
-      receive_route = by_fifo;
+      receive_route = by->name;
   }
   const int32_t peer_pid = note.channel != kNoChannel && note.stage == Stage::kAttached &&
                                    note.generation == side->generation.load()
@@ -122,15 +125,15 @@ bool Report(Channel& channel) {
   const Totals totals = CurrentTotals();
   char fallbacks[2048];
   FormatFallbacks(fallbacks, sizeof fallbacks - 2);
-  char xen[256];
-  FormatXenBudget(xen, sizeof xen);
+  char devices[256];
+  DescribeDevices(devices, sizeof devices);
   char text[3072];
   const int n =
       snprintf(text, sizeof text,
                "{\"process\":{\"pid\":%d,\"program\":\"%s\",\"version\":\"%s\",\"streams\":%u,"
                "\"connections\":%lu,\"upgraded\":%lu,\"fallbacks\":%s%s}}",
                process_state.pid, ProgramName(), kVersion, streams, totals.connections,
-               totals.upgraded, fallbacks, xen);
+               totals.upgraded, fallbacks, devices);
   if (!SendText(channel, text, static_cast<size_t>(n))) return false;
   for (int fd = 0; fd < FdTable::End(); ++fd) {
     Side* side = FdTable::FindSide(fd);

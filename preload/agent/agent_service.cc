@@ -69,9 +69,8 @@ void KeepOwed(AgentSide& note, Side* side) {
   // wake them. Whoever has asked to be woken and does not sleep yet finds his word changed.
   WakeOwnSleepers(note.mine.fifo, note.mine.fifo.header->producer_waiting);
   WakeOwnSleepers(note.theirs.fifo, note.theirs.fifo.header->consumer_waiting);
-  const Transport& transport = TransportOf(note);
   for (FifoMapping* mapping : {&note.mine, &note.theirs}) {
-    if (transport.keep_privately(mapping) != 0) return;  // no memory: the peer has to wait for TCP
+    if (KeepPrivately(mapping) != 0) return;  // no memory: the peer has to wait for TCP
   }
   side->send.fifo.foreign = side->receive.fifo.foreign = false;
   LeaveChannel(note);
@@ -228,7 +227,7 @@ void ShadowEvent(uint32_t slot, uint32_t generation, uint32_t events) {
 void ChannelGone(uint32_t index) {
   Channel& channel = agent.channels[index];
   if (channel.leaving) return;
-  if (channel.domid != kOwnKernel) {
+  if (IsBridged(channel)) {
     // The daemon waits until nothing of the other guest is left.
     channel.leaving = true;
     sys::Call(SYS_epoll_ctl, agent.epoll_fd, EPOLL_CTL_DEL, channel.fd, 0);

@@ -15,7 +15,7 @@ namespace xenloop {
 
 inline constexpr uint32_t kNoChannel = ~0u;
 
-inline constexpr uint32_t kOwnKernel = ~0u;  // no other domain
+struct Devices;
 
 // The talk with one other agent. Its doorbell stands in agent_shared.h.
 struct Channel {
@@ -29,9 +29,13 @@ struct Channel {
   int32_t pid = 0;
   uint32_t uid = 0;
   uint32_t sides = 0;
-  uint32_t domid = kOwnKernel;  // of the peer, as our xenloopd says
-  uint32_t events = 0;          // rings of this period (agent_xen.cc)
-  uint32_t life = 0;            // of our guest, when the talk began (agent_xen.cc)
+  const Transport* transport = nullptr;  // what carries its streams
+  uint64_t fifo_bytes = 0;               // of a FIFO of ours for it
+  // A peer in another guest, behind our xenloopd (agent_bridge.cc):
+  const Devices* devices = nullptr;  // null: it is a process of this kernel
+  uint32_t guest = 0;                // the peer's, as xenloopd says
+  uint32_t events = 0;               // rings of this period
+  uint32_t life = 0;                 // of our guest, when the talk began
 };
 
 enum class Stage : uint8_t { kNone, kPublished, kWaiting, kOffered, kAttached };
@@ -81,6 +85,8 @@ extern AgentState agent;
 inline Doorbell& DoorbellOf(const Channel& channel) {
   return agent_shared.peers[&channel - agent.channels.first];
 }
+// Is the process at the other end of the socket a daemon, and the peer a process of another guest?
+inline bool IsBridged(const Channel& channel) { return channel.devices != nullptr; }
 // A place in the table as if nobody had used it.
 inline void Renew(Channel& channel) {
   channel = Channel{};
@@ -93,13 +99,10 @@ bool EnsureAgent();
 extern std::atomic<Reason> start_failure;
 void CloseRegistry();
 extern int agent_page_fd;  // the doorbell's page, for tickets
-enum class WatchKind : uint32_t { kPoke, kListener, kChannel, kShadow, kXenEvents };
+enum class WatchKind : uint32_t { kPoke, kListener, kChannel, kShadow, kDevices };
 uint64_t NetnsCookieOf(int fd);  // of a socket; 0: the kernel does not know
 int Watch(int fd, WatchKind kind, uint32_t index, uint32_t generation, uint32_t events,
           bool modify);
-
-const Transport& TransportOf(const Channel& channel);
-const Transport& TransportOf(const AgentSide& note);
 
 // Publishes everything anew where the runtime directory's name leads now (a realm is another one
 // after a move). kNone, or why not: then nobody reaches this agent.
@@ -159,27 +162,24 @@ int AskAgain();
 bool OnWhere(uint32_t channel, const ControlMessage& message);
 bool OnStands(uint32_t channel, const ControlMessage& message);
 
-// agent_xen.cc
+// agent_bridge.cc: peers behind our xenloopd, and what their transports need
 long ConnectToDaemon();  // -errno
 // The peer of a published side may be in another guest: asks our xenloopd. False: it is not. Both
 // ends ask: the one that publishes first is told that nobody holds the other end, and to ask again
 // and again costs the daemons of both guests; the second finds it.
-bool SeekOnXen(uint32_t slot);
-// From xenloopd. False: it breaks the protocol, the channel is to be closed.
+bool SeekBehindDaemon(uint32_t slot);
+// Both from xenloopd. False: it breaks the protocol, the channel is to be closed.
 bool OnBridge(uint32_t channel, const ControlMessage& message, Ticket* ticket);
+bool OnLeave(uint32_t channel, const ControlMessage& message);
 // May a process of that guest hold the other end of the connection? The daemons have checked the
 // processes.
 bool GuestMayHold(const Channel& channel, const Tuple& tuple);
-void XenEvents();
-// Milliseconds until a doorbell that was rung too often is heard again; -1: none is.
-int ForgiveRinging();
-// xenloopd's word on this channel: our guest was suspended without notice, other guests' memory is
-// gone.
-void NoticeSuspension(Channel& channel);
-void AddOwnPage(DoorbellPage* page);  // other guests look at it before they ring
-void ForgetXen();                     // in a forked child
-// Grants and event channels, for `xenloop stat`; nothing where there is no Xen.
-void FormatXenBudget(char* text, size_t capacity);
+void DeviceEvents(uint32_t which);  // of the devices with this number
+// Milliseconds until devices want to be looked at; -1: never.
+int DevicesDue();
+void AddOwnPage(DoorbellPage* page);                // other guests look at it before they ring
+void ForgetBridges();                               // in a forked child
+void DescribeDevices(char* text, size_t capacity);  // for `xenloop stat`; often nothing
 
 // agent_reclaim.cc
 void ReclaimLater();  // a FIFO has been made

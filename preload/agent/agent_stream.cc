@@ -5,7 +5,6 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-#include "channel/xen/xen_transport.h"
 #include "discovery/owner.h"
 #include "preload/agent/agent_state.h"
 #include "preload/ready/epoll.h"
@@ -23,8 +22,8 @@
 namespace xenloop {
 
 void DropFifos(AgentSide& note) {
-  for (FifoMapping* mapping : {&note.mine, &note.theirs})
-    (mapping->fifo.foreign ? XenTransport() : LocalTransport()).release_fifo(mapping);
+  ReleaseFifo(&note.mine);
+  ReleaseFifo(&note.theirs);
 }
 
 void LeaveChannel(AgentSide& note) {
@@ -55,7 +54,7 @@ bool IsLoopback(const Endpoint& end) {
 // May the process behind this channel hold the other end of our connection? See SECURITY in
 // preload/README.md.
 bool PeerMayHold(const Channel& channel, const Tuple& tuple) {
-  if (channel.domid != kOwnKernel) return GuestMayHold(channel, tuple);
+  if (IsBridged(channel)) return GuestMayHold(channel, tuple);
   // An old kernel names no namespaces; only an abstract socket shows then that there is but one.
   const bool unknown = agent.netns_cookie == 0 && GetConfig().realm;
   if (channel.netns_cookie != agent.netns_cookie || unknown) {
@@ -74,10 +73,8 @@ bool PeerMayHold(const Channel& channel, const Tuple& tuple) {
 }
 
 int CreateFifo(const Channel& channel, FifoMapping* mapping, Ticket* ticket) {
-  const Config& config = GetConfig();
-  ticket->domid = channel.domid;
-  return TransportOf(channel).create_fifo(
-      channel.domid == kOwnKernel ? config.fifo_bytes : config.xen_fifo_bytes, mapping, ticket);
+  ticket->peer = channel.guest;
+  return channel.transport->create_fifo(channel.fifo_bytes, mapping, ticket);
 }
 
 // Sends a message with the ticket of a FIFO of ours, and closes the ticket.
@@ -222,11 +219,10 @@ void OnOffer(uint32_t channel, const ControlMessage& message, Ticket* ticket) {
   if (Probe(side->fd.load(), side, &now) != Reason::kNone || !SameTuple(now, note.tuple))
     return Refuse(channel, message, RefusalReason::kBusy);
   Ticket mine;
-  const Transport& transport = TransportOf(agent.channels[channel]);
-  int error = transport.map_fifo(ticket, &note.theirs);
+  int error = agent.channels[channel].transport->map_fifo(ticket, &note.theirs);
   if (error == 0) error = CreateFifo(agent.channels[channel], &note.mine, &mine);
   if (error != 0) {
-    transport.release_fifo(&note.theirs);
+    ReleaseFifo(&note.theirs);
     return Refuse(channel, message, RefusalReason::kNoResources);
   }
   note.channel = channel;
@@ -259,7 +255,7 @@ void OnJoin(uint32_t channel, const ControlMessage& message, Ticket* ticket) {
   note.peer_slot = message.sender_slot;
   note.peer_generation = message.sender_generation;
   Tuple now;  // the program may have shut the connection down since the offer
-  if (TransportOf(note).map_fifo(ticket, &note.theirs) == 0 &&
+  if (agent.channels[channel].transport->map_fifo(ticket, &note.theirs) == 0 &&
       Probe(SideAt(slot)->fd.load(std::memory_order_acquire), SideAt(slot), &now) ==
           Reason::kNone &&
       Attach(slot)) {

@@ -33,7 +33,7 @@ struct AgentShared {
   // What other guests may see of our sleepers. Pages are added and stay.
   DoorbellPage* own_pages[kMostGuests] = {};
   std::atomic<uint32_t> own_page_count{0};
-  std::atomic<uint32_t> forking{0};  // no side is attached over Xen meanwhile
+  std::atomic<uint32_t> forking{0};  // no side is attached to another guest meanwhile
 };
 extern AgentShared agent_shared;
 

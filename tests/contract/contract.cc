@@ -8,6 +8,7 @@
 
 #include <thread>
 
+#include "channel/local/local_transport.h"
 #include "tests/contract/fake_xen.h"
 #include "tests/contract/in_process_transport.h"
 
@@ -58,13 +59,13 @@ void TransportTest::MakeDoorbell(Doorbell* mine, Doorbell* theirs) {
   ASSERT_EQ(transport().map_doorbell(&ticket, theirs), 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(Transports, TransportTest,
-                         testing::Values(Arrangement{"InProcess", InProcessTransport, false},
-                                         Arrangement{"LocalOneProcess", LocalTransport, false},
-                                         Arrangement{"LocalTwoProcesses", LocalTransport, true},
-                                         Arrangement{"FakeXenOneProcess", FakeXenTransport, false},
-                                         Arrangement{"FakeXenTwoProcesses", FakeXenTransport,
-                                                     true}),
-                         [](const auto& instance) { return std::string(instance.param.name); });
+INSTANTIATE_TEST_SUITE_P(
+    Transports, TransportTest,
+    testing::Values(Arrangement{"InProcess", InProcessTransport, false},
+                    Arrangement{"LocalOneProcess", LocalTransport, false},
+                    Arrangement{"LocalTwoProcesses", LocalTransport, true},
+                    Arrangement{"FakeXenOneProcess", FakeXenTransport, false, FakeHeard},
+                    Arrangement{"FakeXenTwoProcesses", FakeXenTransport, true, FakeHeard}),
+    [](const auto& instance) { return std::string(instance.param.name); });
 
 }  // namespace xenloop

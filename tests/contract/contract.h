@@ -16,6 +16,8 @@ struct Arrangement {
   const char* name;
   const Transport& (*transport)();
   bool across_processes;
+  // What becomes readable at the owner of a doorbell when it is rung.
+  int (*heard)(const Doorbell&) = [](const Doorbell& bell) { return bell.fd; };
 };
 inline void PrintTo(const Arrangement& arrangement, std::ostream* out) { *out << arrangement.name; }
 
@@ -51,12 +53,10 @@ class TransportTest : public testing::TestWithParam<Arrangement> {
   }
   void MakeDoorbell(Doorbell* mine, Doorbell* theirs);
   // The owner's view of a doorbell: where it counts its sleepers, and what becomes readable.
-  static std::atomic<uint32_t>& SleepersOf(const Doorbell& bell) {
-    return bell.own_page != nullptr ? bell.own_page->sleepers : bell.page->sleepers;
+  std::atomic<uint32_t>& SleepersOf(const Doorbell& bell) const {
+    return transport().own_page(bell)->sleepers;
   }
-  static int HeardAt(const Doorbell& bell) {
-    return bell.port != 0 ? FakeHeardDescriptor(bell.port) : bell.fd;
-  }
+  static int HeardAt(const Doorbell& bell) { return GetParam().heard(bell); }
 };
 
 inline ssize_t Put(const Fifo& fifo, uint64_t& known, const void* bytes, size_t length) {

@@ -201,7 +201,7 @@ constexpr XenCalls kFakeCalls{ShareFake,
                               BindInterdomain,
                               Unbind,
                               RingDescriptor,
-                              0,
+                              [](int descriptor, uint32_t) { shutdown(descriptor, SHUT_RD); },
                               NextEvent,
                               Unmask};
 
@@ -220,9 +220,9 @@ uint32_t FakePortsBound() {
   const std::lock_guard<std::mutex> lock(mutex);
   return static_cast<uint32_t>(ports.size());
 }
-int FakeHeardDescriptor(uint32_t port) {
+int FakeHeard(const Doorbell& bell) {
   const std::lock_guard<std::mutex> lock(mutex);
-  return ports.find(port)->second.heard;
+  return ports.find(XenPortOf(bell))->second.heard;
 }
 void FakeCutOff(uint32_t domid) {
   const std::lock_guard<std::mutex> lock(mutex);

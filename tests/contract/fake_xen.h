@@ -16,7 +16,7 @@ const XenCalls& FakeXenCalls();
 uint32_t FakePagesShared();  // still granted, or mapped by the other end
 uint32_t FakePagesMapped();
 uint32_t FakePortsBound();
-int FakeHeardDescriptor(uint32_t port);  // becomes readable when the port is rung
+int FakeHeard(const Doorbell& bell);  // becomes readable when the bell is rung
 // The next share (after `successes` more) fails with this error. 0: never.
 void FailNextShare(int successes, int error);
 

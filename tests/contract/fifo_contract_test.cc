@@ -163,6 +163,33 @@ TEST_P(TransportTest, ProducerHasAllThatAKilledConsumerHadNotTaken) {
   transport().release_fifo(&theirs);
 }
 
+// Who goes on without the peer: a copy at the same address, whichever transport made the memory; to
+// ask again, or to release what has been kept, is not the transport's business any more.
+TEST_P(TransportTest, MappingKnowsWhoseMemoryItIs) {
+  FifoMapping mine, theirs;
+  MakeFifo(1 << 16, &mine, &theirs);
+  uint64_t known = 0;
+  ASSERT_EQ(Put(mine.fifo, known, "kept", 4), 4);
+  mine.fifo.Seal();
+  for (FifoMapping* mapping : {&mine, &theirs}) {
+    EXPECT_EQ(mapping->transport, &transport());
+    EXPECT_EQ(mapping->fifo.foreign, transport().foreign);
+    EXPECT_EQ(mapping->mine, mapping == &mine);
+    const uint8_t* const data = mapping->fifo.data;
+    const bool kept = KeepPrivately(mapping) == 0;
+    EXPECT_EQ(kept, mapping->transport == nullptr);
+    EXPECT_EQ(KeepPrivately(mapping) == 0, kept);
+    EXPECT_FALSE(kept && mapping->fifo.foreign);
+    EXPECT_EQ(mapping->fifo.data, data);
+    EXPECT_EQ(memcmp(data, "kept", 4), 0);
+  }
+  EXPECT_EQ(mine.transport == nullptr, std::string(transport().name) != "in-process");
+  ReleaseFifo(&mine);
+  ReleaseFifo(&theirs);
+  EXPECT_EQ(theirs.memory, nullptr);
+  ReleaseFifo(&theirs);
+}
+
 TEST_P(TransportTest, GarbageInTheHeaderIsNoFifo) {
   for (int what = 0; what < 4; ++what) {
     FifoMapping mine, theirs;

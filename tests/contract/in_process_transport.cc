@@ -14,6 +14,8 @@
 namespace xenloop {
 namespace {
 
+void Ring(const Doorbell& doorbell) { shutdown(doorbell.fd, SHUT_RD); }
+
 struct Offered {
   void* memory;
   size_t bytes;
@@ -49,6 +51,8 @@ int CreateFifo(uint64_t capacity_bytes, FifoMapping* mapping, Ticket* ticket) {
   const std::lock_guard<std::mutex> lock(mutex);
   mapping->memory_bytes = FifoMemoryBytes(capacity_bytes);
   ticket->words[0] = Keep(mapping->memory_bytes, -1, &mapping->memory);
+  mapping->transport = &InProcessTransport();
+  mapping->mine = true;
   mapping->fifo = Fifo::Initialise(mapping->memory, capacity_bytes);
   return 0;
 }
@@ -59,10 +63,10 @@ int MapFifo(Ticket* ticket, FifoMapping* mapping) {
   const Fifo fifo = Fifo::Adopt(found->memory, found->bytes);
   if (!fifo) return -EPROTO;
   ++found->users;
-  *mapping = FifoMapping{fifo, found->memory, found->bytes};
+  *mapping = FifoMapping{fifo, found->memory, found->bytes, &InProcessTransport()};
   return 0;
 }
-void ReleaseFifo(FifoMapping* mapping) {
+void Release(FifoMapping* mapping) {
   LetGo(mapping->memory);
   *mapping = FifoMapping{};
 }
@@ -78,6 +82,7 @@ int CreateDoorbell(Doorbell* doorbell, Ticket* ticket) {
   doorbell->fd = pair[0];
   ticket->words[0] = Keep(sizeof(DoorbellPage), doorbell->fd, &memory);
   doorbell->page = static_cast<DoorbellPage*>(memory);
+  doorbell->ring = Ring;
   return 0;
 }
 int MapDoorbell(Ticket* ticket, Doorbell* doorbell) {
@@ -85,18 +90,21 @@ int MapDoorbell(Ticket* ticket, Doorbell* doorbell) {
   Offered* found = Find(ticket->words[0]);
   if (found == nullptr || found->fd < 0) return -EPERM;
   ++found->users;
-  *doorbell = Doorbell{found->fd, static_cast<DoorbellPage*>(found->memory)};
+  *doorbell = Doorbell{found->fd, false, static_cast<DoorbellPage*>(found->memory), Ring};
   return 0;
 }
-int KeepPrivately(FifoMapping*) { return -ENOSYS; }  // the memory is private as it is
+int KeepCopy(FifoMapping*) { return -ENOSYS; }  // the memory is private as it is
 void ReleaseDoorbell(Doorbell* doorbell) {
   LetGo(doorbell->page);
   *doorbell = Doorbell{};
 }
 
-constexpr Transport kInProcess{"in-process",   CreateFifo,  MapFifo,
-                               ReleaseFifo,    DiscardData, KeepPrivately,
-                               CreateDoorbell, MapDoorbell, ReleaseDoorbell};
+DoorbellPage* OwnPage(const Doorbell& doorbell) { return doorbell.page; }
+
+constexpr Transport kInProcess{"in-process", /*foreign=*/false, /*doorbell_per_peer=*/false,
+                               CreateFifo,   MapFifo,           Release,
+                               DiscardData,  KeepCopy,          CreateDoorbell,
+                               MapDoorbell,  ReleaseDoorbell,   OwnPage};
 
 }  // namespace
 

@@ -15,7 +15,7 @@
 #include <initializer_list>
 #include <iterator>
 
-#include "channel/transport.h"
+#include "channel/local/local_transport.h"
 #include "gtest/gtest.h"
 
 namespace xenloop {
@@ -180,7 +180,8 @@ TEST_F(LocalTicketTest, NoHolderOfADoorbellCanSilenceIt) {
     attack();
     while (epoll_wait(epoll, &event, 1, 0) > 0) {
     }
-    const Doorbell theirs{ticket.fds[0], doorbell.page};
+    Doorbell theirs = doorbell;
+    theirs.fd = ticket.fds[0];
     RingDoorbell(theirs);
     EXPECT_EQ(epoll_wait(epoll, &event, 1, 1000), 1) << "attack " << &attack - attacks.begin();
     EXPECT_EQ(epoll_wait(epoll, &event, 1, 0), 0);

@@ -34,6 +34,9 @@ class XenTicketTest : public testing::Test {
     EXPECT_EQ(FakePagesShared(), shared_before_);
     EXPECT_EQ(CurrentXenBudget().used_pages, 0u);
   }
+  static XenSleepersPage* OwnPageOf(const Doorbell& bell) {
+    return reinterpret_cast<XenSleepersPage*>(XenTransport().own_page(bell));
+  }
   static int MapFifo(Ticket ticket) {
     FifoMapping mapping;
     const int error = XenTransport().map_fifo(&ticket, &mapping);
@@ -67,7 +70,7 @@ TEST_F(XenTicketTest, SoundOneIsMappedAndTicketsOfAnotherShapeAreNot) {
     EXPECT_LT(MapFifo(other), 0) << word << ' ' << value;
   }
   Ticket foreign = ticket;
-  foreign.domid = kFakeDomid + 1;
+  foreign.peer = kFakeDomid + 1;
   EXPECT_LT(MapFifo(foreign), 0);
   XenTransport().release_fifo(&mine);
   EXPECT_LT(MapFifo(ticket), 0);  // revoked before it was mapped
@@ -141,12 +144,12 @@ TEST_F(XenTicketTest, DoorbellIsMadeByOneEndAndBoundByTheOther) {
   ASSERT_EQ(XenTransport().map_doorbell(&back, &first), 0);
   RingDoorbell(second);
   EXPECT_EQ(NextXenEvent(), -EAGAIN);  // nobody sleeps
-  first.own_page->sleepers.fetch_add(1);
+  OwnPageOf(first)->page.sleepers.fetch_add(1);
   RingDoorbell(second);
-  EXPECT_EQ(NextXenEvent(), static_cast<int>(first.port));
-  first.own_page->sleepers.fetch_sub(1);
+  EXPECT_EQ(NextXenEvent(), static_cast<int>(XenPortOf(first)));
+  OwnPageOf(first)->page.sleepers.fetch_sub(1);
   RingDoorbell(first, /*certain=*/true);
-  EXPECT_EQ(NextXenEvent(), static_cast<int>(second.port));
+  EXPECT_EQ(NextXenEvent(), static_cast<int>(XenPortOf(second)));
   EXPECT_EQ(NextXenEvent(), -EAGAIN);
   XenTransport().release_doorbell(&first);
   RingDoorbell(second, true);  // nobody there
@@ -161,21 +164,21 @@ TEST_F(XenTicketTest, SleepersPageIsGrantedWhileADoorbellNeedsIt) {
   Ticket ticket;
   ASSERT_EQ(XenTransport().create_doorbell(&first, &ticket), 0);
   ASSERT_EQ(XenTransport().create_doorbell(&second, &ticket), 0);
-  DoorbellPage* const page = first.own_page;
-  EXPECT_EQ(second.own_page, page);
-  page->sleepers.fetch_add(2);
+  XenSleepersPage* const page = OwnPageOf(first);
+  EXPECT_EQ(OwnPageOf(second), page);
+  page->page.sleepers.fetch_add(2);
   XenTransport().release_doorbell(&first);
   EXPECT_EQ(CurrentXenBudget().used_pages, 1u);
   XenTransport().release_doorbell(&second);
   ExpectNothingGranted();
-  EXPECT_EQ(page->sleepers.fetch_sub(1), 2u);  // still there for those who counted themselves
+  EXPECT_EQ(page->page.sleepers.fetch_sub(1), 2u);  // still there for those who counted themselves
   ASSERT_EQ(XenTransport().create_doorbell(&later, &ticket), 0);
-  EXPECT_NE(later.own_page, page);
+  EXPECT_NE(OwnPageOf(later), page);
   XenTransport().release_doorbell(&later);
-  page->sleepers.fetch_sub(1);
+  page->page.sleepers.fetch_sub(1);
   ASSERT_EQ(XenTransport().create_doorbell(&later, &ticket), 0);
-  EXPECT_EQ(later.own_page, page);
-  EXPECT_EQ(page->sleepers.load(), 0u);
+  EXPECT_EQ(OwnPageOf(later), page);
+  EXPECT_EQ(page->page.sleepers.load(), 0u);
   XenTransport().release_doorbell(&later);
   ExpectNothingGranted();
 }
@@ -188,9 +191,9 @@ TEST_F(XenTicketTest, FifoThatIsKeptPrivatelyHasItsBytesAndNoGrant) {
   for (uint32_t i = 0; i < 1 << 16; ++i) mine.fifo.data[i] = static_cast<uint8_t>(i * 7);
   mine.fifo.Seal();
   uint8_t* const data[] = {mine.fifo.data, theirs.fifo.data};
-  ASSERT_EQ(XenTransport().keep_privately(&theirs), 0);
+  ASSERT_EQ(KeepPrivately(&theirs), 0);
   EXPECT_EQ(FakePagesMapped(), mapped_before_);
-  ASSERT_EQ(XenTransport().keep_privately(&mine), 0);
+  ASSERT_EQ(KeepPrivately(&mine), 0);
   ExpectNothingGranted();
   mine.fifo.data[9] = 0;  // nobody else's any more
   for (FifoMapping* mapping : {&mine, &theirs}) {
@@ -199,8 +202,8 @@ TEST_F(XenTicketTest, FifoThatIsKeptPrivatelyHasItsBytesAndNoGrant) {
     EXPECT_EQ(mapping->fifo.data[65535], static_cast<uint8_t>(65535 * 7));
   }
   EXPECT_EQ(theirs.fifo.data[9], 63);
-  LocalTransport().release_fifo(&mine);
-  LocalTransport().release_fifo(&theirs);
+  ReleaseFifo(&mine);
+  ReleaseFifo(&theirs);
 }
 
 // What the kernel does for a process that is killed: its page says so, and then the port is rung.
@@ -211,12 +214,12 @@ TEST_F(XenTicketTest, DeathOfTheOtherEndIsSeenAndHeard) {
   ASSERT_EQ(XenTransport().map_doorbell(&there, &second), 0);
   ASSERT_EQ(XenTransport().create_doorbell(&second, &back), 0);
   ASSERT_EQ(XenTransport().map_doorbell(&back, &first), 0);
-  EXPECT_FALSE(OwnerIsDead(second));
+  EXPECT_FALSE(XenOwnerIsDead(second));
   EXPECT_EQ(NextXenEvent(), -EAGAIN);
-  first.own_page->alive.store(0);
+  OwnPageOf(first)->alive.store(0);
   XenTransport().release_doorbell(&first);
-  EXPECT_EQ(NextXenEvent(), static_cast<int>(second.port));
-  EXPECT_TRUE(OwnerIsDead(second));
+  EXPECT_EQ(NextXenEvent(), static_cast<int>(XenPortOf(second)));
+  EXPECT_TRUE(XenOwnerIsDead(second));
   XenTransport().release_doorbell(&second);
   NextXenEvent();  // the fake's own: a ring of a port that is gone
   ExpectNothingGranted();
@@ -249,9 +252,9 @@ TEST_F(XenTicketTest, SilenceIsNotDeath) {
   Doorbell first, second;
   Ticket there;
   ASSERT_EQ(XenTransport().create_doorbell(&first, &there), 0);
-  first.own_page->alive.store(0);
+  OwnPageOf(first)->alive.store(0);
   ASSERT_EQ(XenTransport().map_doorbell(&there, &second), 0);
-  EXPECT_FALSE(OwnerIsDead(second));
+  EXPECT_FALSE(XenOwnerIsDead(second));
   XenTransport().release_doorbell(&second);
   XenTransport().release_doorbell(&first);
   ExpectNothingGranted();
@@ -267,7 +270,7 @@ TEST_F(XenTicketTest, DoorbellTicketsOfAnotherShapeAreRefused) {
     other.words[word] = value;
     EXPECT_LT(XenTransport().map_doorbell(&other, &second), 0) << word << ' ' << value;
     EXPECT_EQ(second.page, nullptr);
-    EXPECT_EQ(second.port, 0u);
+    EXPECT_EQ(XenPortOf(second), 0u);
   }
   // Both ends making one, or neither, breaks the protocol.
   EXPECT_EQ(XenTransport().map_doorbell(&ticket, &first), -EPROTO);

@@ -14,8 +14,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "channel/local/local_transport.h"
 #include "preload/agent/agent.h"
 #include "preload/agent/agent_state.h"
+#include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
@@ -108,6 +110,8 @@ void Run::OpenTalk() {
   channel = Channel{};
   channel.fd = MakePrivate(pair[1]);
   channel.in_use = true;
+  channel.transport = &LocalTransport();
+  channel.fifo_bytes = GetConfig().fifo_bytes;
   channel.uid = geteuid() + (input_.OneIn(8) ? 1 : 0);
   channel.agent_id = input_.OneIn(2) ? 7 : 0;  // did we call it, or did it call us?
 }

@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "channel/transport.h"
+#include "channel/local/local_transport.h"
 #include "tests/fuzz/descriptors.h"
 #include "tests/fuzz/guarded_fifo.h"
 

@@ -65,13 +65,15 @@ bool Link::PeerHasLeft() {
   return !text.ok() && !absl::IsUnavailable(text.status());
 }
 
+uint32_t Link::port() const { return XenPortOf(bell_); }
+
 void Link::Drop() {
   if (theirs_.fifo) theirs_.fifo.Seal();
   if (mine_.fifo) mine_.fifo.Seal();
   if (stands_) RingAnyway(bell_);
   stands_ = false;
-  XenTransport().release_fifo(&theirs_);
-  XenTransport().release_fifo(&mine_);
+  ReleaseFifo(&theirs_);
+  ReleaseFifo(&mine_);
   XenTransport().release_doorbell(&bell_);
   incoming_.clear();
   outgoing_.clear();
@@ -88,12 +90,12 @@ absl::Status Link::Reset() {
   nonce_ = DrawNonce();
   echo_ = 0;
   ticket_ = Ticket{};
-  ticket_.domid = peer_;
+  ticket_.peer = peer_;
   if (const int error = XenTransport().create_fifo(kLinkFifoBytes, &mine_, &ticket_); error != 0)
     return absl::ResourceExhaustedError(absl::StrCat("grants: ", strerror(-error)));
   if (own_ < peer_) {
     Ticket bell;
-    bell.domid = peer_;
+    bell.peer = peer_;
     if (const int error = XenTransport().create_doorbell(&bell_, &bell); error != 0)
       return absl::ResourceExhaustedError(absl::StrCat("event channel: ", strerror(-error)));
   }
@@ -101,9 +103,8 @@ absl::Status Link::Reset() {
 }
 
 absl::Status Link::Publish() {
-  const LinkKey key{
-      nonce_, ticket_.words[0], ticket_.words[1], ticket_.words[2], own_ < peer_ ? bell_.port : 0,
-      echo_};
+  const LinkKey key{nonce_,           ticket_.words[0],          ticket_.words[1],
+                    ticket_.words[2], own_ < peer_ ? port() : 0, echo_};
   if (absl::Status status = store_->Write(own_key_, FormatLinkKey(key)); !status.ok())
     return status;
   return store_->SetPermissions(own_key_, {absl::StrCat("n", own_), absl::StrCat("r", peer_)});
@@ -111,7 +112,7 @@ absl::Status Link::Publish() {
 
 absl::Status Link::Open(const Key& theirs) {
   Ticket ticket;
-  ticket.domid = peer_;
+  ticket.peer = peer_;
   ticket.words[0] = theirs.reference;
   ticket.words[1] = theirs.pages;
   ticket.words[2] = theirs.identity;

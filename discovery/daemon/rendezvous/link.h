@@ -46,7 +46,7 @@ class Link {
   uint32_t own() const { return own_; }
   // This guest has been suspended without notice since: the peer's memory is not there any more.
   bool Gone() const { return stands_ && theirs_.fifo.CutOff(); }
-  uint32_t port() const { return bell_.port; }
+  uint32_t port() const;
 
   // Publishes our part; the link is down until Follow() finds the other.
   absl::Status Start();

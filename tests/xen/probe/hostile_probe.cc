@@ -150,20 +150,20 @@ bool Seek(Talk* talk) {
 // The talk up to the two HELLOs, all in order.
 void Introduce(Talk* talk) {
   Ticket ticket;
-  ticket.domid = talk->domid;
+  ticket.peer = talk->domid;
   if (XenTransport().create_doorbell(&talk->bell, &ticket) != 0) Die("doorbell");
   Say(*talk, Hello(ticket));
   ControlMessage answer;
   if (Hear(*talk, &answer) != static_cast<uint32_t>(ControlType::kHello)) Die("no HELLO");
   ticket = Ticket{};
-  ticket.domid = talk->domid;
+  ticket.peer = talk->domid;
   memcpy(ticket.words, answer.words, sizeof answer.words);
   if (XenTransport().map_doorbell(&ticket, &talk->bell) != 0) Die("the peer's doorbell");
 }
 
 FifoMapping MakeFifo(const Talk& talk, Ticket* ticket) {
   FifoMapping mapping;
-  ticket->domid = talk.domid;
+  ticket->peer = talk.domid;
   if (XenTransport().create_fifo(kCapacity, &mapping, ticket) != 0) Die("create_fifo");
   return mapping;
 }
@@ -228,7 +228,7 @@ bool IsRefused(const Talk& talk) {
 
 bool AttackHello(Talk* talk, const std::string& attack) {
   Ticket ticket;
-  ticket.domid = talk->domid;
+  ticket.peer = talk->domid;
   if (XenTransport().create_doorbell(&talk->bell, &ticket) != 0) Die("doorbell");
   if (attack == "hello-page") ticket.words[0] = kNoReference;
   if (attack == "hello-port") ticket.words[1] = 1000;
@@ -280,7 +280,7 @@ bool Join(const Talk& talk, FifoMapping* mine, FifoMapping* theirs) {
   ControlMessage answer;
   if (Hear(talk, &answer) != static_cast<uint32_t>(ControlType::kJoin)) return false;
   Ticket other;
-  other.domid = talk.domid;
+  other.peer = talk.domid;
   memcpy(other.words, answer.words, sizeof answer.words);
   return XenTransport().map_fifo(&other, theirs) == 0;
 }

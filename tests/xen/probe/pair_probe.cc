@@ -138,11 +138,11 @@ Line StartLibrary() {
 int OursProduce(uint32_t peer) {
   const Line line = StartOurs();
   Ticket ticket, bell_ticket;
-  ticket.domid = bell_ticket.domid = peer;
+  ticket.peer = bell_ticket.peer = peer;
   FifoMapping mapping;
   if ((errno = -XenTransport().create_fifo(kCapacity, &mapping, &ticket)) != 0) Die("create_fifo");
   if ((errno = -XenTransport().create_doorbell(&bell, &bell_ticket)) != 0) Die("create_doorbell");
-  Print(ticket, bell.port);
+  Print(ticket, XenPortOf(bell));
   Produce(mapping.fifo, line);
   XenTransport().release_fifo(&mapping);
   return 0;
@@ -150,7 +150,7 @@ int OursProduce(uint32_t peer) {
 
 int OursConsume(uint32_t peer, Ticket ticket, uint32_t port) {
   const Line line = StartOurs();
-  ticket.domid = peer;
+  ticket.peer = peer;
   FifoMapping mapping;
   if ((errno = -XenTransport().map_fifo(&ticket, &mapping)) != 0) Die("map_fifo");
   if ((errno = -BindDoorbell(peer, port, &bell)) != 0) Die("bind");

@@ -141,7 +141,7 @@ TEST_F(LinkTest, APeerThatDoesNotReadIsNotWaitedForWithoutEnd) {
 TEST_F(LinkTest, AProducerWhoNeverStopsIsNotFollowedWithoutEnd) {
   Start(0);
   Ticket ticket;
-  ticket.domid = 1;
+  ticket.peer = 1;
   FifoMapping hostile;
   ASSERT_EQ(XenTransport().create_fifo(16384, &hostile, &ticket), 0);
   // Sound frames of 16 bytes: nothing in them breaks the link.
@@ -183,7 +183,7 @@ TEST_F(LinkTest, NonsenseOfThePeerBreaksTheLinkAndNothingElse) {
   Start(0);
   std::mt19937 random(1);
   Ticket ticket;
-  ticket.domid = 1;
+  ticket.peer = 1;
   FifoMapping hostile;
   ASSERT_EQ(XenTransport().create_fifo(16384, &hostile, &ticket), 0);
   for (int round = 0; round < 50; ++round) {

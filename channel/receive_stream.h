@@ -25,22 +25,32 @@ struct ReceiveStream {
   RecoverableLock lock;
   std::atomic<ReceiveRoute> route{ReceiveRoute::kTcp};
   KernelUsers<ReceiveRoute> kernel_users;
-  Fifo fifo;                   // the peer's: we are the consumer
-  uint64_t tcp_remaining = 0;  // TCP bytes to be read before the FIFO begins; valid while kDraining
-  uint64_t finished_bytes = 0;
+  Fifo fifo ABSL_GUARDED_BY(lock);  // the peer's: we are the consumer
+  uint64_t tcp_remaining ABSL_GUARDED_BY(lock) =
+      0;  // TCP bytes to be read before the FIFO begins; valid while kDraining
+  uint64_t finished_bytes ABSL_GUARDED_BY(lock) = 0;
   // Bytes that the last FIFO still held when it ended: they come by TCP. 1 in residue_due: not all
   // of them have been seen to come.
   std::atomic<uint64_t> owed{0};
   std::atomic<uint32_t> residue_due{0};
-  uint64_t switch_offset = 0;  // of the last FIFO, once we know it
-  uint64_t residue_begin = 0;  // FIFO indices of what it owed; valid while residue_due
-  uint64_t residue_end = 0;
+  uint64_t switch_offset ABSL_GUARDED_BY(lock) = 0;  // of the last FIFO, once we know it
+  uint64_t residue_begin ABSL_GUARDED_BY(lock) =
+      0;  // FIFO indices of what it owed; valid while residue_due
+  uint64_t residue_end ABSL_GUARDED_BY(lock) = 0;
   // Where the last FIFO ended for us, and which it was, for a peer that has lost sight of it.
-  uint64_t last_consumed = 0;
-  uint64_t last_identity = 0;
+  uint64_t last_consumed ABSL_GUARDED_BY(lock) = 0;
+  uint64_t last_identity ABSL_GUARDED_BY(lock) = 0;
   // TCP bytes that the program has taken, counted by us while residue_due: the kernel's own count
   // does not say in the end whether a FIN is among them.
   std::atomic<uint64_t> tcp_position{0};
+
+  // A slot's next life: nobody else has it yet.
+  void Renew() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    route.store(ReceiveRoute::kTcp, std::memory_order_relaxed);
+    finished_bytes = 0;
+    owed.store(0, std::memory_order_relaxed);
+    residue_due.store(0, std::memory_order_relaxed);
+  }
 
   static bool IsKernelRoute(ReceiveRoute r) { return r == ReceiveRoute::kTcp; }
 
@@ -64,7 +74,7 @@ struct ReceiveStream {
 
   // Under the lock. From now on nobody enters the kernel unaware; those who are in there keep the
   // switch waiting.
-  void BecomeAware(const Fifo& theirs) {
+  void BecomeAware(const Fifo& theirs) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
     fifo = theirs;
     RequestDoorbell(fifo.header->consumer_waiting);
     route.store(ReceiveRoute::kAware,
@@ -82,7 +92,7 @@ struct ReceiveStream {
 
   // Under the lock. The FIFO is behind us: what it still held comes by TCP.
   template <typename Shadow>
-  void EndFifo(Shadow& shadow) {
+  void EndFifo(Shadow& shadow) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
     const ReceiveRoute was = route.load(std::memory_order_relaxed);
     if (was == ReceiveRoute::kTcp || was == ReceiveRoute::kInherited) return;
     fifo.Seal();
@@ -114,7 +124,7 @@ struct ReceiveStream {
 
   // Under the lock. All that the last FIFO owed has come by TCP: it may be let go.
   template <typename Shadow>
-  bool ResidueHasCome(Shadow& shadow) {
+  bool ResidueHasCome(Shadow& shadow) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
     if (route.load(std::memory_order_relaxed) == ReceiveRoute::kInherited) return false;
     if (residue_due.load(std::memory_order_relaxed) == 0) return true;
     const int64_t received = shadow.ReceivedAtLeast();
@@ -127,7 +137,7 @@ struct ReceiveStream {
 
   // Under the lock, after a receive from TCP that found the end of the stream (or its reset).
   template <typename Shadow>
-  Inheritance InheritResidue(Shadow& shadow) {
+  Inheritance InheritResidue(Shadow& shadow) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
     if (route.load(std::memory_order_relaxed) == ReceiveRoute::kInherited)
       return Inheritance::kRead;
     if (route.load(std::memory_order_relaxed) != ReceiveRoute::kTcp || ResidueHasCome(shadow) ||
@@ -150,7 +160,7 @@ struct ReceiveStream {
     return Inheritance::kRead;
   }
   // Under the lock. Nobody will read what was inherited, or wait for what is due.
-  void DropResidue() {
+  void DropResidue() ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
     residue_due.store(0, std::memory_order_relaxed);
     if (route.load(std::memory_order_relaxed) == ReceiveRoute::kInherited)
       route.store(ReceiveRoute::kTcp, std::memory_order_seq_cst);
@@ -158,18 +168,18 @@ struct ReceiveStream {
 
   // What most receives do, under the lock: takes bytes that lie in the FIFO. 0: TryReceive has to
   // find out what there is.
-  size_t TakeFromFifo(IovCursor* destination, size_t limit) {
+  size_t TakeFromFifo(IovCursor* destination, size_t limit) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
     if (route.load(std::memory_order_relaxed) != ReceiveRoute::kFifo) return 0;
     return fifo.Consume(destination, limit, /*peek=*/false).bytes;
   }
   // Under the lock, after bytes were taken from the FIFO.
-  bool ProducerWaits() const {
+  bool ProducerWaits() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
     return fifo.header->producer_waiting.load(std::memory_order_seq_cst) != 0;
   }
   // The same. A producer that waits for room is woken when there is enough of it to be worth the
   // trip.
   template <typename Shadow>
-  void WakeProducer(Shadow& shadow, int flags) {
+  void WakeProducer(Shadow& shadow, int flags) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
     if ((flags & MSG_PEEK) != 0 || !ProducerWaits()) return;
     if (fifo.FreeBytes() < fifo.WakeThresholdBytes()) return;
     const uint32_t bits = WakeSleepers(fifo.header->producer_waiting, /*once=*/true, fifo.foreign);
@@ -220,7 +230,7 @@ struct ReceiveStream {
   // before it; and leaves a FIFO that has ended, for what it still held comes by TCP and is not
   // there yet.
   template <typename Shadow>
-  void Advance(Shadow& shadow) {
+  void Advance(Shadow& shadow) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
     const ReceiveRoute now = route.load(std::memory_order_relaxed);
     if (now == ReceiveRoute::kFifo && fifo.Ended()) {
       sys::SignalsBlocked blocked;
@@ -236,14 +246,14 @@ struct ReceiveStream {
     }
   }
 
-  uint64_t FifoBytes() const {
+  uint64_t FifoBytes() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
     const ReceiveRoute now = route.load(std::memory_order_relaxed);
     if (now == ReceiveRoute::kTcp || now == ReceiveRoute::kInherited) return finished_bytes;
     return finished_bytes + IndexOf(fifo.header->consumer.load(std::memory_order_relaxed));
   }
   // Bytes that a receive could take without waiting; `tcp_bytes` is what the shadow socket holds
   // (SIOCINQ).
-  uint64_t ReadableBytes(uint64_t tcp_bytes) const {
+  uint64_t ReadableBytes(uint64_t tcp_bytes) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
     switch (route.load(std::memory_order_relaxed)) {
       case ReceiveRoute::kTcp:
       case ReceiveRoute::kAware:
@@ -262,7 +272,8 @@ struct ReceiveStream {
   static constexpr uint64_t kNever = 1ull << 48;  // more bytes than any connection carries
 
   // From a FIFO whose producer is dead. Behind it comes what TCP has to say.
-  ssize_t TakeInherited(IovCursor* destination, size_t limit, int flags) {
+  ssize_t TakeInherited(IovCursor* destination, size_t limit, int flags)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
     const uint64_t left = residue_end - residue_begin;
     const size_t n = limit < left ? limit : left;
     IovCursor to = destination != nullptr ? *destination : IovCursor(nullptr, 0);
@@ -284,7 +295,7 @@ struct ReceiveStream {
   // What the FIFO adds to `taken` bytes of TCP in the same call: to the program both are one queue.
   template <typename Shadow>
   ssize_t GoOnWithFifo(Shadow& shadow, IovCursor* destination, size_t taken, size_t limit,
-                       int flags) {
+                       int flags) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
     const bool peek = (flags & MSG_PEEK) != 0;
     // acquire: pairs with SwitchUp; the offset is there before the flag.
     if (!peek && route.load(std::memory_order_relaxed) == ReceiveRoute::kAware &&
@@ -307,7 +318,7 @@ struct ReceiveStream {
   // The bytes before the switch offset. False: the route has changed, start over.
   template <typename Shadow>
   bool TryReceiveTcpPart(Shadow& shadow, IovCursor* destination, size_t limit, int flags,
-                         ssize_t* received) {
+                         ssize_t* received) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
     if (route.load(std::memory_order_relaxed) == ReceiveRoute::kAware) {
       // acquire: pairs with SwitchUp; the offset is there before the flag.
       if (fifo.header->up.load(std::memory_order_acquire) != 0) return EnterDraining(shadow);
@@ -331,7 +342,7 @@ struct ReceiveStream {
   }
 
   template <typename Shadow>
-  bool EnterDraining(Shadow& shadow) {
+  bool EnterDraining(Shadow& shadow) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
     switch_offset = fifo.header->switch_offset.load(std::memory_order_relaxed);
     const int64_t read = shadow.Read();
     const uint64_t remaining = switch_offset - static_cast<uint64_t>(read);
@@ -349,7 +360,8 @@ struct ReceiveStream {
   }
 
   template <typename Shadow>
-  ssize_t LookAtShadow(Shadow& shadow, IovCursor* destination, size_t limit, int flags) {
+  ssize_t LookAtShadow(Shadow& shadow, IovCursor* destination, size_t limit, int flags)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
     if (!shadow.Readable()) return -EAGAIN;
     // Whatever the peer published before its FIN, its reset or its seal is visible now: look again,
     // in this order.

@@ -24,17 +24,28 @@ struct SendStream {
   // How often a send found no room of ours: then room is news (edge-triggered readiness).
   std::atomic<uint32_t> found_full{0};
   std::atomic<int32_t> pending_error{0};  // met by the agent; belongs to the program's next send
-  Fifo fifo;                              // ours: we are the producer
-  uint64_t known_consumer = 0;
-  uint64_t window = ~0ull;
-  uint64_t residue_begin = 0;  // FIFO indices of the residue; valid while kFlushing, kAsking
-  uint64_t residue_end = 0;
-  uint64_t residue_in_doubt = 0;  // a thread is, or died, giving residue to the kernel
-  uint64_t flush_base = 0;        // TCP bytes written when the flush began
-  uint64_t finished_bytes = 0;    // carried by FIFOs before this one
+  Fifo fifo ABSL_GUARDED_BY(lock);        // ours: we are the producer
+  uint64_t known_consumer ABSL_GUARDED_BY(lock) = 0;
+  uint64_t window ABSL_GUARDED_BY(lock) = ~0ull;
+  uint64_t residue_begin ABSL_GUARDED_BY(lock) =
+      0;  // FIFO indices of the residue; valid while kFlushing, kAsking
+  uint64_t residue_end ABSL_GUARDED_BY(lock) = 0;
+  uint64_t residue_in_doubt ABSL_GUARDED_BY(lock) =
+      0;  // a thread is, or died, giving residue to the kernel
+  uint64_t flush_base ABSL_GUARDED_BY(lock) = 0;      // TCP bytes written when the flush began
+  uint64_t finished_bytes ABSL_GUARDED_BY(lock) = 0;  // carried by FIFOs before this one
   // The peer's FIFO, if that is another guest's. When it is gone, our own is a copy that the peer
   // does not see.
-  Fifo witness;
+  Fifo witness ABSL_GUARDED_BY(lock);
+
+  // A slot's next life: nobody else has it yet.
+  void Renew() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    route.store(SendRoute::kTcp, std::memory_order_relaxed);
+    defer_switch.store(0, std::memory_order_relaxed);
+    pending_error.store(0, std::memory_order_relaxed);
+    finished_bytes = 0;
+    window = ~0ull;
+  }
 
   static bool IsKernelRoute(SendRoute r) { return r == SendRoute::kTcp; }
   // What this direction has taken from the program stands before what TCP is given.
@@ -53,7 +64,7 @@ struct SendStream {
   void LeaveKernel() { kernel_users.Leave(); }
 
   // Under the lock. The peer has joined and maps `fifo`.
-  void Offer(const Fifo& mine, const Fifo& theirs = Fifo{}) {
+  void Offer(const Fifo& mine, const Fifo& theirs = Fifo{}) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
     fifo = mine;
     witness = theirs.foreign ? theirs : Fifo{};
     known_consumer = 0;
@@ -63,7 +74,7 @@ struct SendStream {
 
   // Under the lock. No more than so many bytes are to be in flight, as in a send buffer of that
   // size.
-  void SetWindow(uint64_t bytes) {
+  void SetWindow(uint64_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
     window = bytes;
     if (bytes < kMinFifoBytes) bytes = kMinFifoBytes;
     fifo.window_bytes = bytes < fifo.capacity_bytes ? bytes : fifo.capacity_bytes;
@@ -72,7 +83,7 @@ struct SendStream {
   // Under the lock, signals blocked. Goes over to the FIFO if nobody is in the kernel and the
   // consumer is ready.
   template <typename Shadow>
-  bool SwitchUp(Shadow& shadow) {
+  bool SwitchUp(Shadow& shadow) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
     // acquire: pairs with MarkReadyIfQuiet at the other end.
     if (fifo.header->consumer_ready.load(std::memory_order_acquire) == 0) return false;
     route.store(SendRoute::kSwitching,
@@ -90,7 +101,7 @@ struct SendStream {
 
   // Under the lock, signals blocked. Seals the FIFO and works out what is owed to TCP.
   template <typename Shadow>
-  void BeginFlush(Shadow& shadow) {
+  void BeginFlush(Shadow& shadow) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
     const SendRoute was = route.load(std::memory_order_relaxed);
     if (IsOwing(was) || was == SendRoute::kTcp) return;
     fifo.Seal();
@@ -118,7 +129,7 @@ struct SendStream {
   // `consumed` bytes of the FIFO, and takes no more from there. What is impossible to be is no
   // answer.
   template <typename Shadow>
-  void Settle(Shadow& shadow, uint64_t consumed) {
+  void Settle(Shadow& shadow, uint64_t consumed) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
     if (route.load(std::memory_order_relaxed) != SendRoute::kAsking) return;
     if (consumed - residue_begin > residue_end - residue_begin) return GiveUp(shadow);
     residue_begin = consumed;
@@ -126,7 +137,7 @@ struct SendStream {
   }
   // Nobody can say: both programs are told that the connection is broken.
   template <typename Shadow>
-  void GiveUp(Shadow& shadow) {
+  void GiveUp(Shadow& shadow) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
     if (route.load(std::memory_order_relaxed) != SendRoute::kAsking) return;
     shadow.Reset();
     residue_begin = residue_end;
@@ -136,7 +147,7 @@ struct SendStream {
   // Under the lock, signals blocked. Sends what the FIFO still owed. 0 when all is on TCP, else
   // -EAGAIN.
   template <typename Shadow>
-  int PumpResidue(Shadow& shadow) {
+  int PumpResidue(Shadow& shadow) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
     if (route.load(std::memory_order_relaxed) == SendRoute::kAsking) return -EAGAIN;
     Recover(shadow);
     if (route.load(std::memory_order_relaxed) != SendRoute::kFlushing) return 0;
@@ -164,7 +175,7 @@ struct SendStream {
   // Under the lock, signals blocked. Repairs what a thread that died with the lock has left half
   // done, whoever notices first: the next sender, the agent, a shutdown.
   template <typename Shadow>
-  void Recover(Shadow& shadow) {
+  void Recover(Shadow& shadow) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
     const SendRoute now = route.load(std::memory_order_relaxed);
     if (now == SendRoute::kSwitching) {
       // Nobody has been in the kernel since; the offset may have been announced already.
@@ -212,7 +223,7 @@ struct SendStream {
   }
 
   template <typename Shadow>
-  ssize_t TrySendSlow(Shadow& shadow, LockResult how) {
+  ssize_t TrySendSlow(Shadow& shadow, LockResult how) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
     sys::SignalsBlocked blocked;
     if (how != LockResult::kReentered) Recover(shadow);
     switch (route.load(std::memory_order_relaxed)) {
@@ -244,7 +255,7 @@ struct SendStream {
   }
 
   template <typename Shadow>
-  void WakeConsumer(Shadow& shadow) {
+  void WakeConsumer(Shadow& shadow) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
     const uint32_t bits = WakeSleepers(fifo.header->consumer_waiting, false, fifo.foreign);
     if (bits != 0) shadow.Ring(/*certain=*/(bits & kFutexSleeper) != 0);
   }
@@ -255,14 +266,14 @@ struct SendStream {
   }
 
   // Bytes that FIFOs have carried to the other end or hold for it.
-  uint64_t FifoBytes() const {
+  uint64_t FifoBytes() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
     if (route.load(std::memory_order_relaxed) != SendRoute::kFifo) return finished_bytes;
     return finished_bytes + IndexOf(fifo.header->producer.load(std::memory_order_relaxed));
   }
 
  private:
   template <typename Shadow>
-  void Owe(Shadow& shadow) {
+  void Owe(Shadow& shadow) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
     finished_bytes += residue_begin;
     residue_in_doubt = 0;
     // Modulo 2^64: the index may be anything that a hostile consumer has written.

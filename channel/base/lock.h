@@ -9,6 +9,7 @@
 
 #include <atomic>
 
+#include "absl/base/thread_annotations.h"
 #include "channel/base/abandon.h"
 #include "channel/base/sys.h"
 #include "channel/base/time.h"
@@ -21,16 +22,16 @@ enum class LockResult : uint8_t {
   kTakenOver,  // the holder is dead: what it was doing is half done
 };
 
-class RecoverableLock {
+class ABSL_LOCKABLE RecoverableLock {
  public:
-  LockResult Acquire(uint32_t tid) {
+  LockResult Acquire(uint32_t tid) ABSL_EXCLUSIVE_LOCK_FUNCTION() {
     uint32_t expected = 0;
     // acquire: pairs with the release in Release.
     if (owner_.compare_exchange_strong(expected, tid, std::memory_order_acquire))
       return LockResult::kAcquired;
     return AcquireContended(tid);
   }
-  void Release() { owner_.store(0, std::memory_order_release); }
+  void Release() ABSL_UNLOCK_FUNCTION() { owner_.store(0, std::memory_order_release); }
   bool Held() const { return owner_.load(std::memory_order_relaxed) != 0; }
   bool HeldBy(uint32_t tid) const { return owner_.load(std::memory_order_relaxed) == tid; }
 
@@ -75,15 +76,16 @@ class RecoverableLock {
 
 // Takes the lock for a scope; a re-entered lock is left alone at the end. A scope that is abandoned
 // (abandon.h) lets go of the lock as it is: whoever holds it publishes by single stores, or has
-// signals blocked.
-class LockScope : public Abandonable {
+// signals blocked. To the analysis of Clang (-Wthread-safety) a re-entered lock is held like any
+// other; who must not change what the interrupted holder was changing asks result().
+class ABSL_SCOPED_LOCKABLE LockScope : public Abandonable {
  public:
-  LockScope(RecoverableLock& lock, uint32_t tid)
+  LockScope(RecoverableLock& lock, uint32_t tid) ABSL_EXCLUSIVE_LOCK_FUNCTION(lock)
       : lock_(lock), tid_(tid), outermost_(!lock.HeldBy(tid)) {
     Enter(&GiveBack);  // before the lock is taken: there must be no moment between
     result_ = lock.Acquire(tid);
   }
-  ~LockScope() {
+  ~LockScope() ABSL_UNLOCK_FUNCTION() {
     if (result_ != LockResult::kReentered) lock_.Release();
     Leave();
   }
@@ -100,7 +102,7 @@ class LockScope : public Abandonable {
   const RecoverableLock* Held() const {
     return outermost_ && lock_.HeldBy(tid_) ? &lock_ : nullptr;
   }
-  static void GiveBack(Abandonable* scope) {
+  static void GiveBack(Abandonable* scope) ABSL_NO_THREAD_SAFETY_ANALYSIS {
     auto* const self = static_cast<LockScope*>(scope);
     if (self->Held() != nullptr) self->lock_.Release();
   }

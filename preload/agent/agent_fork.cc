@@ -64,9 +64,11 @@ void AgentBeforeFork() {
   agent_shared.forking.fetch_add(1, std::memory_order_seq_cst);
   if (agent_shared.own_page_count.load(std::memory_order_acquire) == 0) return;
   EachSide([](int fd, Side* side) {
-    if (side->attached.load(std::memory_order_acquire) == 0 || !side->send.fifo.foreign ||
-        !IsOurs(side))
-      return;
+    if (side->attached.load(std::memory_order_acquire) == 0 || !IsOurs(side)) return;
+    {
+      const LockScope scope(side->send.lock, CurrentTid());
+      if (!side->send.fifo.foreign) return;
+    }
     FallBack(fd, side, Reason::kForkOnXen);
     // What has not come by TCP by now is on its way there; a child must not look for it elsewhere.
     LockScope scope(side->receive.lock, CurrentTid());

@@ -15,8 +15,9 @@ namespace {
 
 EpollSet* sets;
 
-// Adds what the program adds to a set. Under both locks. The kernel's answer.
-int Add(EpollSet* set, int fd, Side* side, epoll_event* event) {
+// Adds what the program adds to a set. The kernel's answer.
+int Add(EpollSet* set, int fd, Side* side, epoll_event* event)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock, set->lock) {
   const bool converted = Of(side).converted;
   Registration draft{};
   draft.fd = fd;
@@ -60,8 +61,8 @@ int Add(EpollSet* set, int fd, Side* side, epoll_event* event) {
   return 0;
 }
 
-// Under both locks.
-int ControlSide(EpollSet* set, int operation, int fd, Side* side, epoll_event* event) {
+int ControlSide(EpollSet* set, int operation, int fd, Side* side, epoll_event* event)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock, set->lock) {
   if (operation == EPOLL_CTL_ADD) return Add(set, fd, side, event);
   const auto kernel = [&] {
     return static_cast<int>(
@@ -71,7 +72,7 @@ int ControlSide(EpollSet* set, int operation, int fd, Side* side, epoll_event* e
   if (registration != nullptr) in_doubt = IndexOfRegistration(registration) + 1;
   if (operation == EPOLL_CTL_DEL) {
     const int result = kernel();
-    if (result == 0 && registration != nullptr) RemoveLocked(registration);
+    if (result == 0 && registration != nullptr) RemoveLocked(set, registration);
     return result;
   }
   if (registration == nullptr || !registration->converted || !Of(side).converted) {
@@ -118,6 +119,8 @@ void EpollCreated(int epfd) {
   if (sets == nullptr) return;
   for (uint32_t i = 0; i < kMaxEpollSets; ++i) {
     if (sets[i].in_use) continue;
+    const LockScope inner(sets[i].lock, CurrentTid());
+    sets[i].next_look = 0;
     sets[i].in_use = true;
     sets[i].has_doorbell = false;
     sets[i].watched = false;
@@ -126,7 +129,6 @@ void EpollCreated(int epfd) {
     sets[i].epfd = epfd;
     sets[i].converted.store(0, std::memory_order_relaxed);
     sets[i].first_converted = 0;
-    sets[i].next_look = 0;
     sets[i].plain_sleepers.store(0, std::memory_order_relaxed);
     FdTable::SetEpollSet(epfd, &sets[i]);
     return;
@@ -193,7 +195,8 @@ void EpollSetClosed(int epfd, EpollSet* set) {
 
 void EpollSetIsWatched(EpollSet* set) {
   if (set->watched) return;
-  // Collected first: FallBack takes locks that come before ours.
+  // Collected first: FallBackToTcp may wait, for TCP to take the residue or for the agent, and the
+  // agent needs our lock to finish what is under way.
   int fds[64];
   size_t count;
   do {
@@ -244,7 +247,8 @@ void EpollSetIsShared(EpollSet* set) {
   } while (count == 64);
 }
 
-void EpollForkedChild() {
+// The child has but this thread.
+void EpollForkedChild() ABSL_NO_THREAD_SAFETY_ANALYSIS {
   // A thread of the parent may have held them; in the child there is no such thread.
   const bool half_done = registrations_lock.Held();
   registrations_lock.Release();

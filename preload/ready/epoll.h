@@ -5,7 +5,9 @@
 // doorbell; EpollWait turns both back into what the program registered.
 //
 // Locks: `registrations_lock` guards structure (who is registered where, who is converted), a set's
-// own lock what a wait looks at. Order: registrations_lock, then a set's lock, then a stream's.
+// own lock what a wait looks at. The list of a set's converted registrations is changed under both,
+// and read under either. Order: registrations_lock, a set's lock, a stream's (preload/README.md,
+// "Threads and locks").
 #pragma once
 
 #include <signal.h>
@@ -14,6 +16,7 @@
 
 #include <cstdint>
 
+#include "absl/base/thread_annotations.h"
 #include "channel/base/lock.h"
 #include "preload/side/side.h"
 
@@ -23,6 +26,8 @@ inline constexpr uint32_t kMaxRegistrations = 1 << 16;
 inline constexpr uint32_t kMaxEpollSets = 4096;
 
 struct EpollSet;
+
+extern RecoverableLock registrations_lock;
 
 struct Registration {
   bool in_use;
@@ -47,19 +52,20 @@ struct Registration {
 
 struct alignas(64) EpollSet {  // aligned: the descriptor table keeps a tag in a pointer's low bits
   RecoverableLock lock;
-  bool in_use;
-  bool has_doorbell;
-  bool watched;    // its readiness is waited for by another set or by poll: its sockets stay on TCP
-  int references;  // descriptors
-  int owner_pid;   // a set inherited over fork is not converted: the other process could not read
-                   // the tags
+  bool in_use ABSL_GUARDED_BY(registrations_lock);
+  bool has_doorbell ABSL_GUARDED_BY(registrations_lock);
+  bool watched;  // its readiness is waited for by another set or by poll: its sockets stay on TCP
+  int references ABSL_GUARDED_BY(registrations_lock);  // descriptors
+  int owner_pid;  // a set inherited over fork is not converted: the other process could not read
+                  // the tags
   int epfd;
-  uint32_t turn;
+  uint32_t turn ABSL_GUARDED_BY(lock);
   std::atomic<uint32_t> converted;       // how many
   std::atomic<uint32_t> plain_sleepers;  // threads asleep in it that do not look at FIFOs
   std::atomic<uint32_t> conversions;     // so far
   uint32_t first_converted;              // index + 1
-  uint32_t next_look;                    // where the next look begins; index + 1, 0: at the first
+  uint32_t next_look
+      ABSL_GUARDED_BY(lock);  // where the next look begins; index + 1, 0: at the first
 };
 
 // Called after a successful epoll_create*.

@@ -6,8 +6,8 @@
 
 namespace xenloop {
 
-extern RecoverableLock registrations_lock;
-extern uint32_t in_doubt;  // index + 1 of what an epoll_ctl is changing, in the kernel and here
+extern uint32_t in_doubt ABSL_GUARDED_BY(
+    registrations_lock);  // index + 1 of what an epoll_ctl is changing, in the kernel and here
 
 // A side's registrations in this process. Not part of Side: that is shared with forked processes,
 // these are not.
@@ -22,23 +22,31 @@ int KernelControl(int epfd, int operation, int fd, uint32_t events, uint64_t dat
 
 // The list of a side. What a former life of the slot has left (a close that we did not see) is
 // dropped.
-SideRegistrations& Of(const Side* side);
-Registration* Find(EpollSet* set, int fd, const Side* side);
-Registration* NewRegistration();  // nullptr: no room
+SideRegistrations& Of(const Side* side) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
+Registration* Find(EpollSet* set, int fd, const Side* side)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
+Registration* NewRegistration()
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);  // nullptr: no room
 uint32_t IndexOfRegistration(const Registration* registration);
-void Discard(Registration* registration);  // one that is in no list
-void Remove(Registration* registration);
-void RemoveLocked(Registration* registration);  // under both locks
-void RemoveAllOf(const EpollSet* set);
+// One that is in no list.
+void Discard(Registration* registration) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
+void Remove(Registration* registration) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
+// Of this set, under its lock as well.
+void RemoveLocked(EpollSet* set, Registration* registration)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock, set->lock);
+void RemoveAllOf(const EpollSet* set) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
 
 // Conversion, under both locks.
 bool MayConvert(const EpollSet* set, const Registration* registration);
 // Tells the kernel what the registration wants as a converted one.
 int TellKernel(EpollSet* set, int operation, uint32_t index, const Registration* registration);
 // The kernel's set has the registration as converted: so has ours.
-void EnterConverted(EpollSet* set, Registration* registration);
-void UnlinkConverted(EpollSet* set, Registration* registration);
-void Restore(EpollSet* set, Registration* registration);
+void EnterConverted(EpollSet* set, Registration* registration)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock, set->lock);
+void UnlinkConverted(EpollSet* set, Registration* registration)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock, set->lock);
+void Restore(EpollSet* set, Registration* registration)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock, set->lock);
 // After a conversion. Who sleeps in this set, as one without FIFOs or as one with, must look at
 // FIFOs now.
 void WakeSleepersOf(EpollSet* set);

@@ -79,7 +79,8 @@ uint32_t Evaluate(uint32_t index, uint32_t from_kernel, Self self) {
   return events;
 }
 
-void Fired(EpollSet* set, uint32_t index, Registration* registration) {
+void Fired(EpollSet* set, uint32_t index, Registration* registration)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(set->lock) {
   if ((registration->events & EPOLLONESHOT) == 0) return;
   registration->disabled = true;
   registration->fired_plain = false;
@@ -89,7 +90,8 @@ void Fired(EpollSet* set, uint32_t index, Registration* registration) {
 // Takes out the events of one-shots that were converted while the kernel's answer was on its way
 // here, and that another thread has been told of since; those of the others have fired now. Returns
 // how many are left. Under the set's lock.
-int FireConvertedMeanwhile(EpollSet* set, epoll_event* events, int count) {
+int FireConvertedMeanwhile(EpollSet* set, epoll_event* events, int count)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(set->lock) {
   int kept = 0;
   for (int i = 0; i < count; ++i) {
     bool ours = true;
@@ -110,7 +112,7 @@ int FireConvertedMeanwhile(EpollSet* set, epoll_event* events, int count) {
 // Adds the ready converted registrations to events[count...]; returns the new count. Under the
 // set's lock.
 int Collect(EpollSet* set, epoll_event* events, int count, int max_events, uint64_t token,
-            Self self) {
+            Self self) ABSL_EXCLUSIVE_LOCKS_REQUIRED(set->lock) {
   if (set->converted.load(std::memory_order_relaxed) == 0 || count >= max_events) return count;
   // Begins where the last look found no more room, and comes round.
   const uint32_t start = set->next_look != 0 ? set->next_look : set->first_converted;
@@ -143,7 +145,8 @@ int Collect(EpollSet* set, epoll_event* events, int count, int max_events, uint6
 // Turns what the kernel returned at events[first, first + count) into what the program registered,
 // in place; returns how many events there are now. What this look has reported already is merged:
 // one descriptor, one event. Under the set's lock.
-int Translate(EpollSet* set, epoll_event* events, int first, int count, uint64_t token, Self self) {
+int Translate(EpollSet* set, epoll_event* events, int first, int count, uint64_t token, Self self)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(set->lock) {
   int kept = first;
   for (int i = first; i < first + count; ++i) {
     uint32_t index;

@@ -29,7 +29,7 @@ FifoReadiness ReadinessOf(int fd, Side* side, bool want_room, Self self) {
       side->receive.Advance(shadow);
     const ReceiveRoute route = side->receive.route.load(std::memory_order_relaxed);
     if (route == ReceiveRoute::kFifo) {
-      const Fifo& fifo = side->receive.fifo;
+      const Fifo fifo = side->receive.fifo;
       const uint64_t low = side->receive_low_water.load(std::memory_order_relaxed);
       const uint64_t most = fifo.capacity_bytes / 2;
       ready.in = fifo.AvailableBytes() >= (low < most ? low : most);
@@ -48,7 +48,7 @@ FifoReadiness ReadinessOf(int fd, Side* side, bool want_room, Self self) {
   const SendRoute route = side->send.route.load(std::memory_order_relaxed);
   ready.out_from_kernel = !SendStream::HoldsRoom(route);
   if (route != SendRoute::kFifo) return ready;
-  const Fifo& fifo = side->send.fifo;
+  const Fifo fifo = side->send.fifo;
   const auto has_room = [&fifo] {
     return fifo.FreeBytes() >= fifo.WakeThresholdBytes() || fifo.Sealed();
   };

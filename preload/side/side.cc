@@ -46,15 +46,8 @@ void Begin(Side* side) {
   side->in_use.store(0, std::memory_order_relaxed);
   side->fd.store(-1, std::memory_order_relaxed);
   side->owner_pid.store(0, std::memory_order_relaxed);
-  side->send.route.store(SendRoute::kTcp, std::memory_order_relaxed);
-  side->send.defer_switch.store(0, std::memory_order_relaxed);
-  side->send.pending_error.store(0, std::memory_order_relaxed);
-  side->send.finished_bytes = 0;
-  side->send.window = ~0ull;
-  side->receive.route.store(ReceiveRoute::kTcp, std::memory_order_relaxed);
-  side->receive.finished_bytes = 0;
-  side->receive.owed.store(0, std::memory_order_relaxed);
-  side->receive.residue_due.store(0, std::memory_order_relaxed);
+  side->send.Renew();
+  side->receive.Renew();
   side->shutdown_pending.store(0, std::memory_order_relaxed);
   side->nonblocking.store(0, std::memory_order_relaxed);
   side->receive_low_water.store(1, std::memory_order_relaxed);

@@ -11,7 +11,9 @@ namespace xenloop {
 void CountConnection();
 void CountUpgrade();  // a connection's first upgrade
 void CountFallback(Reason reason);
-void CountClosed(int fd, const Side* side);  // before the last close: its bytes by route
+// Before the last close: its bytes by route.
+void CountClosed(int fd, const Side* side)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(side->send.lock, side->receive.lock);
 void WriteStats();   // at the end of the process; only the first call counts
 void ForgetStats();  // in a forked child
 

@@ -85,20 +85,20 @@ uint32_t Learnt(uint32_t history, uint32_t most, bool paid) {
 bool WorthATry(Side* side, Wanted wanted, Self self) {
   if (wanted == Wanted::kData) {
     LockScope scope(side->receive.lock, self.tid);
-    const ReceiveStream& stream = side->receive;
-    switch (stream.route.load(std::memory_order_relaxed)) {
+    switch (side->receive.route.load(std::memory_order_relaxed)) {
       case ReceiveRoute::kTcp:
       case ReceiveRoute::kInherited:
         return true;
       case ReceiveRoute::kAware:
-        return stream.fifo.header->up.load(std::memory_order_acquire) != 0 || stream.fifo.Sealed();
+        return side->receive.fifo.header->up.load(std::memory_order_acquire) != 0 ||
+               side->receive.fifo.Sealed();
       case ReceiveRoute::kDraining:
         return false;  // what we wait for comes by TCP: the agent wakes us
       case ReceiveRoute::kFifo:
         break;
     }
-    return stream.fifo.AvailableBytes() > 0 ||
-           IsSealed(stream.fifo.header->consumer.load(std::memory_order_relaxed));
+    return side->receive.fifo.AvailableBytes() > 0 ||
+           IsSealed(side->receive.fifo.header->consumer.load(std::memory_order_relaxed));
   }
   LockScope scope(side->send.lock, self.tid);
   if (side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo) return true;

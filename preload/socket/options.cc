@@ -76,7 +76,7 @@ void AfterShutdown(int, Side* side, int) {
   {
     LockScope scope(side->receive.lock, tid);
     if (side->receive.route.load(std::memory_order_relaxed) != ReceiveRoute::kTcp) {
-      const Fifo& fifo = side->receive.fifo;
+      const Fifo fifo = side->receive.fifo;
       WakeOwnSleepers(fifo, fifo.header->consumer_waiting);
     }
   }
@@ -196,7 +196,7 @@ ssize_t BeforeIoctl(int fd, Side* side, unsigned long request, void* argument) {
     if (side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo) return kUseKernel;
     // As with TCP, what fits into the peer's buffer counts as delivered: half the FIFO stands for
     // that buffer.
-    const Fifo& fifo = side->send.fifo;
+    const Fifo fifo = side->send.fifo;
     const uint64_t held = fifo.AvailableBytes();
     const int unsent =
         static_cast<int>(held > fifo.capacity_bytes / 2 ? held - fifo.capacity_bytes / 2 : 0);

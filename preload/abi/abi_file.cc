@@ -14,10 +14,6 @@ using namespace xenloop;
 
 namespace {
 
-void LeaveToTcp(int fd, Reason reason) {
-  if (FindSide(fd) != nullptr) FallBackToTcp(fd, reason, true);
-}
-
 // fclose and freopen write what they hold and close the descriptor by calls of libc's own.
 void BeforeStreamClose(FILE* stream) {
   const KeepErrno keep_errno;
@@ -29,13 +25,13 @@ void BeforeStreamClose(FILE* stream) {
 
 template <class ControlBlock>
 void LeaveToAio(const ControlBlock* control) {
-  if (control != nullptr) LeaveToTcp(control->aio_fildes, Reason::kAsynchronousIo);
+  if (control != nullptr) FallBackToTcp(control->aio_fildes, Reason::kAsynchronousIo, true);
 }
 
 }  // namespace
 
 XENLOOP_EXPORT ssize_t sendfile(int out_fd, int in_fd, off_t* offset, size_t count) {
-  LeaveToTcp(in_fd, Reason::kSendfileFrom);
+  FallBackToTcp(in_fd, Reason::kSendfileFrom, true);
   return SendByOr(
       out_fd, FindSide(out_fd),
       [=](Side* side) { return SendFile(out_fd, side, in_fd, offset, count); },
@@ -45,8 +41,8 @@ XENLOOP_ALIAS(sendfile64, sendfile);
 
 XENLOOP_EXPORT ssize_t splice(int in_fd, off64_t* in_offset, int out_fd, off64_t* out_offset,
                               size_t length, unsigned flags) {
-  LeaveToTcp(in_fd, Reason::kSplice);
-  LeaveToTcp(out_fd, Reason::kSplice);
+  FallBackToTcp(in_fd, Reason::kSplice, true);
+  FallBackToTcp(out_fd, Reason::kSplice, true);
   return real::splice(in_fd, in_offset, out_fd, out_offset, length, flags);
 }
 
@@ -77,7 +73,7 @@ XENLOOP_EXPORT int __dprintf_chk(int fd, int flag, const char* format, ...) {
 }
 
 XENLOOP_EXPORT FILE* fdopen(int fd, const char* mode) {
-  LeaveToTcp(fd, Reason::kStdio);
+  FallBackToTcp(fd, Reason::kStdio, true);
   return real::fdopen(fd, mode);
 }
 XENLOOP_ALIAS(_IO_fdopen, fdopen);

@@ -29,6 +29,40 @@ namespace xenloop {
 AgentState agent;
 
 namespace {
+constexpr size_t kSidesBytes = sizeof(AgentSide) * kMaxSides;
+constexpr size_t kBucketsBytes = sizeof(uint32_t) * kBuckets;
+constexpr size_t kChannelsBytes = sizeof(Channel) * kMaxChannels;
+constexpr size_t kPeersBytes = sizeof(Doorbell) * kMaxChannels;
+static_assert(kSidesBytes % 4096 == 0 && kBucketsBytes % 4096 == 0);
+}  // namespace
+
+bool MapAgentMemory() {
+  if (agent.sides != nullptr) return true;
+  const long memory =
+      sys::Call(SYS_mmap, 0, kSidesBytes + kBucketsBytes + kChannelsBytes + kPeersBytes,
+                PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory < 0 && memory > -4096) return false;
+  long at = memory;
+  agent.sides = reinterpret_cast<AgentSide*>(at);
+  agent.buckets = reinterpret_cast<uint32_t*>(at += kSidesBytes);
+  agent.channels.first = reinterpret_cast<Channel*>(at += kBucketsBytes);
+  agent_shared.peers = reinterpret_cast<Doorbell*>(at += kChannelsBytes);
+  for (Channel& channel : agent.channels) Renew(channel);
+  return true;
+}
+
+void AgentState::Renew() {
+  AgentState fresh;
+  fresh.sides = sides;
+  fresh.buckets = buckets;
+  fresh.channels = channels;
+  fresh.table = table;  // a file's, and good for every process
+  *this = fresh;
+  if (sides != nullptr)
+    sys::Call(SYS_madvise, sys::Word(sides), kSidesBytes + kBucketsBytes, MADV_DONTNEED);
+}
+
+namespace {
 
 constexpr size_t kStackBytes = 256 * 1024;
 
@@ -52,8 +86,6 @@ int Sooner(int a, int b) { return a < 0 || (b >= 0 && b < a) ? b : a; }
 
 }  // namespace
 
-std::atomic<Reason> start_failure{Reason::kNone};
-
 void CloseRegistry() {
   if (agent.registry.is_open()) FdTable::Clear(agent.registry.descriptor());
   agent.registry.Close();
@@ -61,14 +93,19 @@ void CloseRegistry() {
 
 namespace {
 
-// Every stream goes back to TCP, and nobody reaches us any more; what streams still owe is served.
-void GiveUpAgent(Reason reason) {
-  start_failure.store(reason, std::memory_order_relaxed);
+// Nothing is upgraded in this process any more, and every stream goes back to TCP. Any thread.
+void EndSharing(Reason reason) {
+  agent_shared.start_failure.store(reason, std::memory_order_relaxed);
   agent_shared.started.store(kAgentFailed, std::memory_order_release);
+  FallBackEverything(reason);
+}
+
+// The same, and nobody reaches us any more; what streams still owe is served.
+void GiveUpAgent(Reason reason) {
   ClosePrivate(agent.listen_fd);
   agent.listen_fd = -1;
   CloseRegistry();
-  FallBackEverything(reason);
+  EndSharing(reason);
   for (uint32_t i = 0; i < kMaxChannels; ++i) {
     if (agent.channels[i].in_use && agent.channels[i].fd >= 0) ChannelGone(i);
   }
@@ -88,9 +125,7 @@ void* AgentMain(void*) {
       GiveUpAgent(Reason::kUserChanged);
     if (n < 0 && n != -EINTR) {
       // Somebody closed our descriptors behind our back: every stream goes back to TCP, and we end.
-      start_failure.store(Reason::kDescriptorsClosed, std::memory_order_relaxed);
-      FallBackEverything(Reason::kDescriptorsClosed);
-      agent_shared.started.store(kAgentFailed, std::memory_order_release);
+      EndSharing(Reason::kDescriptorsClosed);
       return nullptr;
     }
     for (long i = 0; i < n; ++i) {
@@ -167,18 +202,7 @@ Reason Prepare() {
   if (rule != Reason::kNone) return rule;
   if (agent.registry.Open(GetConfig().runtime_dir, agent.uid, &reason) != 0) return reason;
   agent.registry.MoveDescriptor(MakePrivate(agent.registry.descriptor()));
-  if (agent.sides == nullptr) {
-    constexpr size_t kSidesBytes = sizeof(AgentSide) * kMaxSides;
-    constexpr size_t kChannelsBytes = sizeof(Channel) * kMaxChannels;
-    const long memory =
-        sys::Call(SYS_mmap, 0, kSidesBytes + kChannelsBytes + sizeof(Doorbell) * kMaxChannels,
-                  PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory < 0 && memory > -4096) return Reason::kAgentNoMemory;
-    agent.sides = reinterpret_cast<AgentSide*>(memory);
-    agent.channels.first = reinterpret_cast<Channel*>(memory + kSidesBytes);
-    agent_shared.peers = reinterpret_cast<Doorbell*>(memory + kSidesBytes + kChannelsBytes);
-    for (Channel& channel : agent.channels) Renew(channel);
-  }
+  if (!MapAgentMemory()) return Reason::kAgentNoMemory;
   agent.epoll_fd =
       MakePrivate(static_cast<int>(sys::MakeDescriptor(SYS_epoll_create1, EPOLL_CLOEXEC)));
   if (agent.epoll_fd < 0) return Reason::kAgentNoDescriptors;
@@ -195,14 +219,14 @@ Reason Prepare() {
   const int page = MakePrivate(ticket.fds[1]);
   if (bell < 0 || page < 0) return Reason::kAgentNoDescriptors;
   agent_shared.doorbell.fd = bell;
-  agent_page_fd = page;
+  agent.page_fd = page;
   Watch(poke, WatchKind::kPoke, 0, 0, EPOLLIN, false);
   Watch(agent.listen_fd, WatchKind::kListener, 0, 0, EPOLLIN | EPOLLET, false);
   return Reason::kNone;
 }
 
 void Unprepare() {
-  for (int* fd : {&agent.epoll_fd, &agent.listen_fd, &agent_shared.doorbell.fd, &agent_page_fd}) {
+  for (int* fd : {&agent.epoll_fd, &agent.listen_fd, &agent_shared.doorbell.fd, &agent.page_fd}) {
     if (*fd >= 0) ClosePrivate(*fd);
     *fd = -1;
   }
@@ -212,8 +236,6 @@ void Unprepare() {
 }
 
 }  // namespace
-
-int agent_page_fd = -1;
 
 bool EnsureAgent() {
   if (process_state.sandboxed) return false;
@@ -236,7 +258,7 @@ bool EnsureAgent() {
   }
   if (failure == Reason::kNone) return true;
   Unprepare();
-  start_failure.store(failure, std::memory_order_relaxed);
+  agent_shared.start_failure.store(failure, std::memory_order_relaxed);
   agent_shared.started.store(kAgentFailed, std::memory_order_release);
   Log("agent not started: %s", ReasonText(failure));
   return false;
@@ -285,10 +307,8 @@ int Watch(int fd, WatchKind kind, uint32_t index, uint32_t generation, uint32_t 
 void AgentMovePrivate(int fd) {
   // Rare (dup2 onto a number of ours): rather than move a descriptor that a sleeping thread may
   // use, give up sharing.
-  start_failure.store(Reason::kDescriptorWanted, std::memory_order_relaxed);
-  FallBackEverything(Reason::kDescriptorWanted);
+  EndSharing(Reason::kDescriptorWanted);
   FdTable::Clear(fd);
-  agent_shared.started.store(kAgentFailed, std::memory_order_release);
 }
 
 }  // namespace xenloop

@@ -10,7 +10,6 @@
 
 #include <iterator>
 
-#include "discovery/peer_table.h"
 #include "preload/agent/devices.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/fd_table.h"
@@ -24,18 +23,15 @@ constexpr const Devices& (*kBehindDaemons[])() = {XenDevices};
 constexpr const char* kDaemonSocket = "/run/xenloop/daemon.sock";
 constexpr uint64_t kLookAgainNs = 1000000000;  // for a daemon that was not there
 
-PeerTable table;
-uint64_t next_look_ns = 0;
-
 bool HaveTable() {
-  if (table.is_open()) return true;
+  if (agent.table.is_open()) return true;
   const uint64_t now = sys::MonotonicNs();
-  if (now < next_look_ns) return false;
-  next_look_ns = now + kLookAgainNs;
-  if (table.Open() == 0) return true;
+  if (now < agent.table_look_at_ns) return false;
+  agent.table_look_at_ns = now + kLookAgainNs;
+  if (agent.table.Open() == 0) return true;
   bool possible = false;
   for (const auto devices : kBehindDaemons) possible = possible || devices().possible();
-  if (!possible) next_look_ns = ~0ull;
+  if (!possible) agent.table_look_at_ns = ~0ull;
   return false;
 }
 
@@ -62,8 +58,8 @@ bool SeekBehindDaemon(uint32_t slot) {
   AgentSide& note = agent.sides[slot];
   Side* side = SideAt(slot);
   Peer peer;
-  if (!HaveTable() || !table.Find(note.tuple.peer.address, &peer) ||
-      peer.domid == table.own_domid())
+  if (!HaveTable() || !agent.table.Find(note.tuple.peer.address, &peer) ||
+      peer.domid == agent.table.own_domid())
     return false;
   const long fd = ConnectToDaemon();
   const uint32_t channel = fd < 0 ? kNoChannel : AdoptChannel(static_cast<int>(fd));
@@ -137,7 +133,7 @@ bool OnLeave(uint32_t index, const ControlMessage& message) {
 
 bool GuestMayHold(const Channel& channel, const Tuple& tuple) {
   Peer peer;
-  return HaveTable() && table.Find(tuple.peer.address, &peer) && peer.domid == channel.guest;
+  return HaveTable() && agent.table.Find(tuple.peer.address, &peer) && peer.domid == channel.guest;
 }
 
 // It has taken the sleepers' bit away; who is not counted yet will find that his word has changed,
@@ -186,7 +182,6 @@ void AddOwnPage(DoorbellPage* page) {
 }
 
 void ForgetBridges() {
-  agent_shared.own_page_count.store(0, std::memory_order_relaxed);
   for (Channel& channel : agent.channels) {
     // Nothing leads there any more (AgentBeforeFork), and it is not mapped in a child.
     if (IsBridged(channel)) Renew(channel);
@@ -198,7 +193,7 @@ void DescribeDevices(char* text, size_t capacity) {
   text[0] = '\0';
   for (const auto devices : kBehindDaemons) {
     const size_t length = strlen(text);
-    devices().describe(table.own_domid(), text + length, capacity - length);
+    devices().describe(agent.table.own_domid(), text + length, capacity - length);
   }
 }
 

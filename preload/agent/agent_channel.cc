@@ -27,8 +27,6 @@ constexpr uint32_t kMostOfOthers = 256;
 constexpr uint32_t kMostPacketsAtOnce = 16;
 
 constexpr uint64_t kAcceptAgainMs = 250;
-bool accept_again = false;  // connections wait that could not be accepted
-uint64_t accept_at_ns = 0;
 
 bool IsTrustedUser(uint32_t uid) { return uid == agent.uid || uid == 0; }
 
@@ -115,7 +113,7 @@ int SendHello(Channel& channel) {
   hello.pid = process_state.pid;
   const Transport& transport = *channel.transport;
   if (!transport.doorbell_per_peer) {
-    const int fds[2] = {agent_shared.doorbell.fd, agent_page_fd};
+    const int fds[2] = {agent_shared.doorbell.fd, agent.page_fd};
     return SendControl(channel, hello, fds, 2);
   }
   Ticket ticket;
@@ -247,26 +245,26 @@ void AcceptChannels() {
     const long fd =
         sys::MakeDescriptor(SYS_accept4, agent.listen_fd, 0, 0, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0) {
-      accept_again = fd != -EAGAIN;
+      agent.accept_again = fd != -EAGAIN;
       pause_ms = kAcceptAgainMs;
       break;
     }
     AdoptChannel(static_cast<int>(fd));
     // The other end speaks first: a HELLO of an agent, or a tool's question.
-    accept_again = i == 63;
+    agent.accept_again = i == 63;
   }
-  accept_at_ns = sys::MonotonicNs() + pause_ms * 1000000ull;
+  agent.accept_at_ns = sys::MonotonicNs() + pause_ms * 1000000ull;
 }
 
 // Without a free descriptor the listener would stay readable and keep us running; it is watched for
 // edges, and who waits there is looked at again by the clock.
 int AcceptPostponed() {
-  if (!accept_again) return -1;
+  if (!agent.accept_again) return -1;
   const uint64_t now = sys::MonotonicNs();
-  if (now < accept_at_ns) return static_cast<int>((accept_at_ns - now) / 1000000u) + 1;
-  accept_again = false;
+  if (now < agent.accept_at_ns) return static_cast<int>((agent.accept_at_ns - now) / 1000000u) + 1;
+  agent.accept_again = false;
   AcceptChannels();
-  return accept_again ? static_cast<int>(kAcceptAgainMs) : -1;
+  return agent.accept_again ? static_cast<int>(kAcceptAgainMs) : -1;
 }
 
 bool SharesMemoryWith(uint32_t uid) {

@@ -26,8 +26,6 @@ namespace {
 constexpr uint64_t kAskAgainNs = 2000000000;
 constexpr uint64_t kPatienceNs = 30000000000;
 
-uint64_t ask_at_ns = 0;  // 0: nothing is asked
-
 Channel* ChannelForQuestions() {
   for (uint32_t i = 0; i < kMaxChannels; ++i) {
     if (agent.channels[i].in_use && agent.channels[i].asks && agent.channels[i].fd >= 0)
@@ -82,14 +80,14 @@ void AskPosition(uint32_t slot) {
   note.ask_identity = note.asked_identity = identity;
   const uint64_t now = sys::MonotonicNs();
   note.ask_until_ns = now + kPatienceNs;
-  if (ask_at_ns == 0) ask_at_ns = now + kAskAgainNs;
+  if (agent.ask_at_ns == 0) agent.ask_at_ns = now + kAskAgainNs;
   Ask(slot);
 }
 
 int AskAgain() {
-  if (ask_at_ns == 0) return -1;
+  if (agent.ask_at_ns == 0) return -1;
   const uint64_t now = sys::MonotonicNs();
-  if (now < ask_at_ns) return static_cast<int>((ask_at_ns - now) / 1000000u) + 1;
+  if (now < agent.ask_at_ns) return static_cast<int>((agent.ask_at_ns - now) / 1000000u) + 1;
   bool any = false;
   for (uint32_t slot = 0; slot < kMaxSides; ++slot) {
     if (agent.sides[slot].ask_identity == 0) continue;
@@ -103,7 +101,7 @@ int AskAgain() {
       GoOn(slot);
     }
   }
-  ask_at_ns = any ? now + kAskAgainNs : 0;
+  agent.ask_at_ns = any ? now + kAskAgainNs : 0;
   return any ? static_cast<int>(kAskAgainNs / 1000000u) : -1;
 }
 

@@ -21,10 +21,7 @@
 namespace xenloop {
 namespace {
 
-constexpr uint32_t kBuckets = 16384;
-uint32_t buckets[kBuckets];  // first slot + 1 of the published sides whose tuple hashes there
-
-uint32_t& BucketOf(const Tuple& tuple) { return buckets[HashOf(tuple) % kBuckets]; }
+uint32_t& BucketOf(const Tuple& tuple) { return agent.buckets[HashOf(tuple) % kBuckets]; }
 
 void List(uint32_t slot) {
   AgentSide& note = agent.sides[slot];
@@ -214,11 +211,6 @@ void LookAround() {
         side->operations.load(std::memory_order_relaxed) + GetConfig().upgrade_after,
         std::memory_order_relaxed);
   });
-}
-
-void ForgetPublished() {
-  memset(buckets, 0, sizeof buckets);
-  ForgetPostponed();
 }
 
 }  // namespace xenloop

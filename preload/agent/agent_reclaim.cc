@@ -11,20 +11,18 @@ constexpr int kFirstLookMs = 2000;
 constexpr int kLongestMs = 60000;
 constexpr uint64_t kWorthBytes = 32768;  // less than this stays where it is
 
-int pause_ms = -1;  // -1: nothing to look at
-uint64_t look_at_ns = 0;
-
 }  // namespace
 
 void ReclaimLater() {
-  pause_ms = kFirstLookMs;
-  look_at_ns = sys::MonotonicNs() + static_cast<uint64_t>(kFirstLookMs) * 1000000u;
+  agent.reclaim.pause_ms = kFirstLookMs;
+  agent.reclaim.at_ns = sys::MonotonicNs() + static_cast<uint64_t>(kFirstLookMs) * 1000000u;
 }
 
 int ReclaimIdleMemory() {
   const uint64_t now = sys::MonotonicNs();
-  if (pause_ms < 0) return -1;
-  if (now < look_at_ns) return static_cast<int>((look_at_ns - now) / 1000000u) + 1;
+  if (agent.reclaim.pause_ms < 0) return -1;
+  if (now < agent.reclaim.at_ns)
+    return static_cast<int>((agent.reclaim.at_ns - now) / 1000000u) + 1;
   bool any = false;
   bool busy = false;
   EachSlot([&](uint32_t slot) {
@@ -50,12 +48,12 @@ int ReclaimIdleMemory() {
     if (note.mine.transport != nullptr) note.mine.transport->discard_data(note.mine);
     note.discarded = true;
   });
-  pause_ms = !any                        ? -1
-             : busy                      ? kFirstLookMs
-             : pause_ms < kLongestMs / 2 ? pause_ms * 2
-                                         : kLongestMs;
-  look_at_ns = now + static_cast<uint64_t>(any ? pause_ms : 0) * 1000000u;
-  return pause_ms;
+  agent.reclaim.pause_ms = !any                                      ? -1
+                           : busy                                    ? kFirstLookMs
+                           : agent.reclaim.pause_ms < kLongestMs / 2 ? agent.reclaim.pause_ms * 2
+                                                                     : kLongestMs;
+  agent.reclaim.at_ns = now + static_cast<uint64_t>(any ? agent.reclaim.pause_ms : 0) * 1000000u;
+  return agent.reclaim.pause_ms;
 }
 
 }  // namespace xenloop

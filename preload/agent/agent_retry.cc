@@ -9,40 +9,37 @@
 namespace xenloop {
 namespace {
 
-// Sides that another process holds, or has had upgraded and must let go of. Often that one is about
-// to close its copy (a server that forks for each connection), and the program may be asleep in a
-// call meanwhile: looked at again a few times, ever more seldom.
-SideSet postponed;
-std::atomic<uint32_t> newly_postponed{0};
+// Often the other process is about to close its copy (a server that forks for each connection), and
+// the program may be asleep in a call meanwhile: looked at again a few times, ever more seldom.
 constexpr int kFirstRetryMs = 2;
 constexpr int kLastRetryMs = 256;
-int retry_pause_ms = -1;  // -1: nothing is postponed
-uint64_t retry_at_ns = 0;
 
 void RetryIn(int milliseconds) {
-  retry_pause_ms = milliseconds;
+  agent.retry.pause_ms = milliseconds;
   if (milliseconds > 0)
-    retry_at_ns = sys::MonotonicNs() + static_cast<uint64_t>(milliseconds) * 1000000u;
+    agent.retry.at_ns = sys::MonotonicNs() + static_cast<uint64_t>(milliseconds) * 1000000u;
 }
 
 }  // namespace
 
 void Postpone(uint32_t slot) {
-  if ((postponed.words[slot / 64].load(std::memory_order_relaxed) & (1ull << (slot % 64))) != 0)
+  if ((agent_shared.postponed.words[slot / 64].load(std::memory_order_relaxed) &
+       (1ull << (slot % 64))) != 0)
     return;
-  postponed.Add(slot);
-  newly_postponed.store(1, std::memory_order_release);
+  agent_shared.postponed.Add(slot);
+  agent_shared.newly_postponed.store(1, std::memory_order_release);
 }
 
 int RetryPostponed() {
-  if (newly_postponed.exchange(0, std::memory_order_acquire) != 0) RetryIn(kFirstRetryMs);
-  if (retry_pause_ms < 0) return -1;
+  if (agent_shared.newly_postponed.exchange(0, std::memory_order_acquire) != 0)
+    RetryIn(kFirstRetryMs);
+  if (agent.retry.pause_ms < 0) return -1;
   const uint64_t now = sys::MonotonicNs();
-  if (now < retry_at_ns) return static_cast<int>((retry_at_ns - now) / 1000000u) + 1;
+  if (now < agent.retry.at_ns) return static_cast<int>((agent.retry.at_ns - now) / 1000000u) + 1;
   bool any = false;
-  const bool last = retry_pause_ms >= kLastRetryMs;
+  const bool last = agent.retry.pause_ms >= kLastRetryMs;
   for (uint32_t w = 0; w < kSideWords; ++w) {
-    uint64_t bits = postponed.words[w].load(std::memory_order_relaxed);
+    uint64_t bits = agent_shared.postponed.words[w].load(std::memory_order_relaxed);
     for (; bits != 0; bits &= bits - 1) {
       const uint32_t slot = w * 64 + static_cast<uint32_t>(__builtin_ctzll(bits));
       Side* side = SideAt(slot);
@@ -53,19 +50,12 @@ int RetryPostponed() {
         ConsiderSide(slot);
       }
       const bool still = here && (theirs || side->reason.load() == Reason::kShared);
-      if (last || !still) postponed.words[w].fetch_and(~(1ull << (slot % 64)));
+      if (last || !still) agent_shared.postponed.words[w].fetch_and(~(1ull << (slot % 64)));
       any = any || (still && !last);
     }
   }
-  RetryIn(any ? retry_pause_ms * 2 : -1);
-  return retry_pause_ms;
-}
-
-void ForgetPostponed() {
-  for (std::atomic<uint64_t>& word : postponed.words) {
-    if (word.load(std::memory_order_relaxed) != 0) word.store(0, std::memory_order_relaxed);
-  }
-  retry_pause_ms = -1;
+  RetryIn(any ? agent.retry.pause_ms * 2 : -1);
+  return agent.retry.pause_ms;
 }
 
 }  // namespace xenloop

@@ -1,11 +1,13 @@
-// What the parts of the agent share (agent.cc, agent_channel.cc, agent_stream.cc). Everything here
-// belongs to the agent thread, except where a comment says otherwise.
+// What the parts of the agent share. Everything here belongs to the agent thread, except where a
+// comment says otherwise: no lock guards it. What other threads may touch is in
+// side/agent_shared.h. A transport's devices have a state of their own (devices.h).
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 
 #include "channel/transport.h"
+#include "discovery/peer_table.h"
 #include "discovery/protocol/control.h"
 #include "discovery/registry.h"
 #include "preload/side/agent_shared.h"
@@ -70,17 +72,41 @@ struct ChannelTable {
   Channel* end() const { return first == nullptr ? nullptr : first + kMaxChannels; }
 };
 
+// When the agent looks again at something that no event tells.
+struct Timer {
+  int pause_ms = -1;  // -1: nothing is to be looked at
+  uint64_t at_ns = 0;
+};
+
+inline constexpr uint32_t kBuckets = 16384;
+
 struct AgentState {
   int epoll_fd = -1;
   int listen_fd = -1;
+  int page_fd = -1;  // the doorbell's page, for tickets
   uint64_t id = 0;
   uint64_t netns_cookie = 0;
   uint32_t uid = 0;
   Registry registry;
   AgentSide* sides = nullptr;  // kMaxSides of them
   ChannelTable channels;
+  // kBuckets of them: first slot + 1 of the published sides whose tuple hashes there.
+  uint32_t* buckets = nullptr;
+
+  bool accept_again = false;  // connections wait that could not be accepted
+  uint64_t accept_at_ns = 0;
+  Timer reclaim;           // of idle memory
+  Timer retry;             // of what is postponed
+  uint64_t ask_at_ns = 0;  // where peers stand; 0: nothing is asked
+  PeerTable table;         // whose address is it? By our xenloopd
+  uint64_t table_look_at_ns = 0;
+
+  // In a forked child: as before an agent was started, but for memory, which is used again.
+  void Renew();
 };
 extern AgentState agent;
+// The memory behind `sides`, `channels`, `buckets` and the peers' doorbells. False: there is none.
+bool MapAgentMemory();
 
 inline Doorbell& DoorbellOf(const Channel& channel) {
   return agent_shared.peers[&channel - agent.channels.first];
@@ -94,11 +120,9 @@ inline void Renew(Channel& channel) {
 }
 
 // agent.cc
-// Starts the agent if there is none. False: there is none, and start_failure says why.
+// Starts the agent if there is none. False: there is none, and agent_shared.start_failure says why.
 bool EnsureAgent();
-extern std::atomic<Reason> start_failure;
 void CloseRegistry();
-extern int agent_page_fd;  // the doorbell's page, for tickets
 enum class WatchKind : uint32_t { kPoke, kListener, kChannel, kShadow, kDevices };
 uint64_t NetnsCookieOf(int fd);  // of a socket; 0: the kernel does not know
 int Watch(int fd, WatchKind kind, uint32_t index, uint32_t generation, uint32_t events,
@@ -136,7 +160,6 @@ Reason Probe(int fd, Side* side, Tuple* tuple);
 void ConsiderSide(uint32_t slot, bool seek = false);
 // There may be new peers: looks for those of all published sides.
 void LookAround();
-void ForgetPublished();  // in a forked child: the parent's list is not ours
 
 // agent_stream.cc: from offering to attaching
 bool SendOffer(uint32_t slot);
@@ -191,7 +214,6 @@ int ReclaimIdleMemory();
 void Postpone(uint32_t slot);
 // Considers again what was postponed. Milliseconds until the next time; -1: nothing.
 int RetryPostponed();
-void ForgetPostponed();  // in a forked child
 
 // agent_service.cc: attached sides, and letting go
 void TellSealed(AgentSide& note, uint32_t slot);

@@ -20,33 +20,37 @@ namespace {
 constexpr uint32_t kMostRings = 2000;
 constexpr uint64_t kPeriodNs = 100000000;
 
-int devices[kXenDescriptors] = {-1, -1, -1};
-uint64_t period_end_ns = 0;
-bool silenced = false;
-// One more with each suspension without notice, which costs descriptors that cannot be closed.
+// One more life with each suspension without notice, which costs descriptors that cannot be closed.
 constexpr uint32_t kMostLives = 64;
-uint32_t life = 0;
-bool started = false;
+
+struct State {
+  int devices[kXenDescriptors] = {-1, -1, -1};
+  uint64_t period_end_ns = 0;
+  bool silenced = false;
+  uint32_t life = 0;
+  bool started = false;
+};
+State xen;
 
 uint64_t FifoBytes() { return GetConfig().xen_fifo_bytes; }
-uint32_t Life() { return life; }
+uint32_t Life() { return xen.life; }
 
 // For xenloopd to keep a copy of.
 void HandOver(Channel& channel, int device) {
   ControlMessage keep;
   keep.type = ControlType::kKeep;
-  SendControl(channel, keep, &devices[device], 1);
+  SendControl(channel, keep, &xen.devices[device], 1);
 }
 
 // The daemon keeps copies: an event channel's last descriptor must not be closed after the guest
 // has been resumed elsewhere unprepared (the kernel dies of that).
 bool Take(Channel& channel, Ticket* ticket) {
-  if (devices[kEvtchn] >= 0) {
+  if (xen.devices[kEvtchn] >= 0) {
     // What came with this talk is not used: the daemon's copy is to be of what is.
     HandOver(channel, kEvtchn);
     return true;
   }
-  if (life > kMostLives) return false;
+  if (xen.life > kMostLives) return false;
   for (int i = 0; i < kXenDescriptors; ++i) {
     if (ticket->fds[i] < 0) return false;
   }
@@ -54,38 +58,39 @@ bool Take(Channel& channel, Ticket* ticket) {
   // one that grants: it clears the byte for which the peer looks when the others' end rings.
   int highest = -1;
   for (const int i : {kGntdev, kEvtchn, kGntalloc}) {
-    const bool ours = devices[i] >= 0;  // outlives a suspension: pages of our own
-    if (ours) FdTable::Clear(devices[i]);
-    devices[i] = MakePrivate(ours ? devices[i] : ticket->fds[i], i == kGntalloc ? highest : -1);
-    if (devices[i] > highest) highest = devices[i];
+    const bool ours = xen.devices[i] >= 0;  // outlives a suspension: pages of our own
+    if (ours) FdTable::Clear(xen.devices[i]);
+    xen.devices[i] =
+        MakePrivate(ours ? xen.devices[i] : ticket->fds[i], i == kGntalloc ? highest : -1);
+    if (xen.devices[i] > highest) highest = xen.devices[i];
     if (!ours) ticket->fds[i] = -1;
   }
-  for (const int fd : devices) {
+  for (const int fd : xen.devices) {
     if (fd < 0) return false;
   }
-  UseXenDescriptors(devices);
-  if (!started) StartXenTransport(KernelXenCalls(), GrantLimitPages());
-  started = true;
-  return WatchDevices(XenDevices(), devices[kEvtchn]) == 0;
+  UseXenDescriptors(xen.devices);
+  if (!xen.started) StartXenTransport(KernelXenCalls(), GrantLimitPages());
+  xen.started = true;
+  return WatchDevices(XenDevices(), xen.devices[kEvtchn]) == 0;
 }
 
 // Ports and mappings belong to a life that is over. Not a descriptor of it is closed, nor a port
 // unbound: the kernel would stop, or end what has the same number in this life. xenloopd keeps
 // copies for when we end. The next talk brings new ones; our own granted pages are ours still.
 void Suspended(Channel& channel) {
-  if (channel.life != life || devices[kEvtchn] < 0) return;
+  if (channel.life != xen.life || xen.devices[kEvtchn] < 0) return;
   Log("this guest was suspended without notice");
-  ++life;
+  ++xen.life;
   HandOver(channel, kEvtchn);
   HandOver(channel, kGntdev);
-  sys::Call(SYS_epoll_ctl, agent.epoll_fd, EPOLL_CTL_DEL, devices[kEvtchn], 0);
-  devices[kEvtchn] = devices[kGntdev] = -1;
-  UseXenDescriptors(devices);
+  sys::Call(SYS_epoll_ctl, agent.epoll_fd, EPOLL_CTL_DEL, xen.devices[kEvtchn], 0);
+  xen.devices[kEvtchn] = xen.devices[kGntdev] = -1;
+  UseXenDescriptors(xen.devices);
   ForgetXenGrants();
 }
 
 bool IsOfXen(const Channel& channel) {
-  return channel.in_use && channel.transport == &XenTransport() && channel.life == life;
+  return channel.in_use && channel.transport == &XenTransport() && channel.life == xen.life;
 }
 
 uint32_t ChannelOfPort(uint32_t port) {
@@ -97,10 +102,10 @@ uint32_t ChannelOfPort(uint32_t port) {
 }
 
 int ForgiveRinging() {
-  if (!silenced) return -1;
+  if (!xen.silenced) return -1;
   const uint64_t now = sys::MonotonicNs();
-  if (now < period_end_ns) return static_cast<int>((period_end_ns - now) / 1000000) + 1;
-  silenced = false;
+  if (now < xen.period_end_ns) return static_cast<int>((xen.period_end_ns - now) / 1000000) + 1;
+  xen.silenced = false;
   for (Channel& channel : agent.channels) {
     if (IsOfXen(channel) && channel.events > kMostRings)
       UnmaskXenEvent(XenPortOf(DoorbellOf(channel)));
@@ -112,9 +117,9 @@ int ForgiveRinging() {
 void Events() {
   constexpr int kMostAtOnce = 64;
   const uint64_t now = sys::MonotonicNs();
-  if (now >= period_end_ns) {
+  if (now >= xen.period_end_ns) {
     ForgiveRinging();
-    period_end_ns = now + kPeriodNs;
+    xen.period_end_ns = now + kPeriodNs;
     for (Channel& channel : agent.channels) channel.events = 0;
   }
   for (int i = 0; i < kMostAtOnce; ++i) {
@@ -130,7 +135,7 @@ void Events() {
       }
       WakeSidesOf(channel);
       if (++agent.channels[channel].events > kMostRings) {
-        silenced = true;
+        xen.silenced = true;
         continue;
       }
     }
@@ -140,19 +145,17 @@ void Events() {
 }
 
 void Forget() {
-  for (int& fd : devices) {
+  for (const int fd : xen.devices) {
     if (fd >= 0) ClosePrivate(fd);
-    fd = -1;
   }
   ForgetXenTransport();
-  started = false;
-  silenced = false;
+  xen = State{};
 }
 
 // Grants and event channels.
 void Describe(uint32_t own_domid, char* text, size_t capacity) {
   text[0] = '\0';
-  if (devices[kEvtchn] < 0) return;
+  if (xen.devices[kEvtchn] < 0) return;
   const XenBudget budget = CurrentXenBudget();
   snprintf(text, capacity,
            ",\"xen\":{\"domid\":%u,\"granted_pages\":%u,\"may_grant_pages\":%u,"

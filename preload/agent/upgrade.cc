@@ -20,7 +20,7 @@ void ConsiderUpgrade(Side* side) {
   if (!process_state.ready || side->pinned.load(std::memory_order_relaxed) != 0 ||
       agent_shared.started.load(std::memory_order_relaxed) == kAgentFailed) {
     side->next_attempt.store(~0ull, std::memory_order_relaxed);
-    const Reason failure = start_failure.load(std::memory_order_relaxed);
+    const Reason failure = agent_shared.start_failure.load(std::memory_order_relaxed);
     if (side->pinned.load(std::memory_order_relaxed) == 0 && failure != Reason::kNone)
       side->reason.store(failure, std::memory_order_relaxed);
     return;

@@ -1,11 +1,12 @@
-// The half of the agent's state that any thread of the process may touch. The other half is the
-// agent thread's own: agent/agent_state.h.
+// The half of the agent's state that any thread of the process may touch: atomics, and what is
+// constant while others look at it. The other half is the agent thread's own: agent/agent_state.h.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 
 #include "channel/transport.h"
+#include "preload/side/side.h"
 
 namespace xenloop {
 
@@ -20,8 +21,9 @@ inline constexpr const char* kSwitchedOffFile = "/run/xenloop/off";
 inline constexpr int kAgentFailed = 3;
 
 struct AgentShared {
-  std::atomic<uint32_t> tid{0};  // of the agent's thread
-  std::atomic<int> started{0};   // 0 no, 1 being started, 2 runs, kAgentFailed
+  std::atomic<uint32_t> tid{0};                      // of the agent's thread
+  std::atomic<int> started{0};                       // 0 no, 1 being started, 2 runs, kAgentFailed
+  std::atomic<Reason> start_failure{Reason::kNone};  // why there is none
   std::atomic<Switch> refused_for_now{};
   std::atomic<int> poke_fd{0};
   std::atomic<int> parent_poke_fd{0};  // of the process that forked us
@@ -34,6 +36,14 @@ struct AgentShared {
   DoorbellPage* own_pages[kMostGuests] = {};
   std::atomic<uint32_t> own_page_count{0};
   std::atomic<uint32_t> forking{0};  // no side is attached to another guest meanwhile
+  // Sides that another process holds, or has had upgraded and must let go of (agent_retry.cc).
+  SideSet postponed = {};
+  std::atomic<uint32_t> newly_postponed{0};
+
+  // In a forked child that has had an agent: as if there had never been one. What stays: whether
+  // upgrades are refused, and the parent's poke and peers, since a thread of ours may still ring
+  // them through sides that the parent attached.
+  void Renew();
 };
 extern AgentShared agent_shared;
 

@@ -7,6 +7,18 @@ namespace xenloop {
 
 AgentShared agent_shared;
 
+void AgentShared::Renew() {
+  tid.store(0, std::memory_order_relaxed);
+  start_failure.store(Reason::kNone, std::memory_order_relaxed);
+  doorbell = Doorbell{};
+  own_page_count.store(0, std::memory_order_relaxed);
+  for (std::atomic<uint64_t>& word : postponed.words) {
+    if (word.load(std::memory_order_relaxed) != 0) word.store(0, std::memory_order_relaxed);
+  }
+  newly_postponed.store(0, std::memory_order_relaxed);
+  started.store(0, std::memory_order_relaxed);
+}
+
 void RingPeerOf(const Side* side, bool certain) {
   const uint32_t channel = side->channel.load(std::memory_order_relaxed);
   if (channel < kMaxChannels) RingDoorbell(agent_shared.peers[channel], certain);

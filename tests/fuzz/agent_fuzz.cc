@@ -56,20 +56,13 @@ void StartAgent() {
   LeaveTheMachinesNetwork();
   agent.uid = geteuid();
   agent.id = 1;
-  agent.sides =
-      static_cast<AgentSide*>(mmap(nullptr, sizeof(AgentSide) * kMaxSides, PROT_READ | PROT_WRITE,
-                                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
-  XENLOOP_REQUIRE(agent.sides != MAP_FAILED);
-  static Channel channels[kMaxChannels];
-  agent.channels.first = channels;
-  static Doorbell doorbells[kMaxChannels];
-  agent_shared.peers = doorbells;
+  XENLOOP_REQUIRE(MapAgentMemory());
   agent.epoll_fd = MakePrivate(epoll_create1(EPOLL_CLOEXEC));
   agent_shared.poke_fd.store(MakePrivate(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)));
   Ticket ticket;
   XENLOOP_REQUIRE(LocalTransport().create_doorbell(&agent_shared.doorbell, &ticket) == 0);
   agent_shared.doorbell.fd = MakePrivate(ticket.fds[0]);
-  agent_page_fd = MakePrivate(ticket.fds[1]);
+  agent.page_fd = MakePrivate(ticket.fds[1]);
   agent_shared.tid.store(CurrentTid());
   agent_shared.started.store(2);
 }

@@ -13,10 +13,10 @@ class FailedAgentTest : public ::testing::Test {
   FailedAgentTest() : side_(AllocateSide()) {
     process_state.ready = true;
     agent_shared.started.store(kAgentFailed);
-    start_failure.store(Reason::kAgentNoThread);
+    agent_shared.start_failure.store(Reason::kAgentNoThread);
   }
   ~FailedAgentTest() override {
-    start_failure.store(Reason::kNone);
+    agent_shared.start_failure.store(Reason::kNone);
     agent_shared.started.store(0);
     process_state.ready = false;
     FreeSide(side_);

@@ -82,7 +82,7 @@ ssize_t Send(int fd, Side* side, const iovec* iov, size_t iov_count, int flags);
 // sendfile(2) to an accelerated socket. `offset` as in sendfile (may be null).
 ssize_t SendFile(int out_fd, Side* side, int in_fd, off_t* offset, size_t count);
 // Under the receive lock, after bytes were taken from the FIFO.
-void WakeProducer(int fd, Side* side);
+void WakeProducer(int fd, Side* side) ABSL_EXCLUSIVE_LOCKS_REQUIRED(side->receive.lock);
 
 // ---- the door ----
 

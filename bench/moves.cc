@@ -94,7 +94,7 @@ std::vector<std::pair<std::string, double>> FiguresOf(const MoveSample& sample) 
 
 const MoveRow* FindRow(const MoveTable& table, const std::string& name) {
   const auto row = std::find_if(table.rows.begin(), table.rows.end(),
-                                [&](const MoveRow& r) { return r.name == figure.first; });
+                                [&](const MoveRow& r) { return r.name == name; });
   return row == table.rows.end() ? nullptr : &*row;
 }
 

@@ -155,7 +155,9 @@ XENLOOP_EXPORT long syscall(long number, ...) {
       pollfd* const fds = a;
       const bool ours = fds != nullptr && (d.value == 0 || e.value == kKernelMaskSize) &&
                         IsUsable(static_cast<const timespec*>(c)) && PollConcernsUs(fds, b);
-      return ours ? ReturnToLibc(Poll(fds, b, c, SignalMask(d, kKernelMaskSize).get())) : kernel();
+      return ours ? ReturnToLibc(
+                        Poll(fds, b, c, SignalMask(d, kKernelMaskSize).get(), PollCall::kPpoll))
+                  : kernel();
     }
     case SYS_pselect6: {
       struct MaskAndSize {
@@ -168,8 +170,8 @@ XENLOOP_EXPORT long syscall(long number, ...) {
       const SignalMask mask(given != nullptr ? given->mask : nullptr, kKernelMaskSize);
       timespec* const timeout = e;
       const timespec allowed = timeout != nullptr ? *timeout : timespec{};
-      return ReturnToLibc(
-          Select(a, b, c, d, timeout != nullptr ? &allowed : nullptr, timeout, mask.get()));
+      return ReturnToLibc(Select(SelectName::kPselect, a, b, c, d,
+                                 timeout != nullptr ? &allowed : nullptr, timeout, mask.get()));
     }
     case SYS_epoll_create1:
       return epoll_create1(a);

@@ -20,10 +20,9 @@ constexpr uint64_t kLongestThreadStartMs = 200;  // on a busy machine; only _For
 }  // namespace
 
 void AgentSettle() {
-  const uint64_t end = InMs(kLongestThreadStartMs);
+  Naps naps(kLongestThreadStartMs * kNsPerMs, 20 * kNsPerUs);
   while (agent_shared.started.load(std::memory_order_acquire) == 2 &&
-         agent_shared.tid.load(std::memory_order_relaxed) == 0 && sys::MonotonicNs() < end) {
-    Nap(20 * kNsPerUs);
+         agent_shared.tid.load(std::memory_order_relaxed) == 0 && naps.Take()) {
   }
 }
 
@@ -78,7 +77,7 @@ void AgentAfterFork() { agent_shared.forking.fetch_sub(1, std::memory_order_seq_
 
 void AgentDrain(int milliseconds) {
   if (agent_shared.started.load(std::memory_order_acquire) != 2) return;
-  const uint64_t end = InMs(static_cast<uint64_t>(milliseconds));
+  Naps naps(static_cast<uint64_t>(milliseconds) * kNsPerMs, kNsPerMs);
   for (;;) {
     const bool pending = AnySlot([](uint32_t slot) {
       const Side* side = SideAt(slot);
@@ -86,8 +85,7 @@ void AgentDrain(int milliseconds) {
              SendStream::IsOwing(side->send.route.load(std::memory_order_acquire));
     });
     if (!pending) return;
-    if (sys::MonotonicNs() >= end) break;
-    Nap(kNsPerMs);
+    if (!naps.Take()) break;
   }
   // What a FIFO still holds when we end would be missing at a clean end of the stream.
   for (uint32_t slot = 0; slot < kMaxSides; ++slot) {

@@ -29,11 +29,10 @@ bool HasSeenFin(int fd) {
 
 // A process that dies lets go of its sockets in no order that we could rely on: the end of its
 // agent may be seen before the end of its connections.
-void AwaitFin(int fd, uint64_t end) {
+void AwaitFin(int fd, Naps* patience) {
   tcp_info info;
   while (TcpInfoOf(fd, &info) == 0 && info.tcpi_state == SocketShadow::kTcpEstablished &&
-         sys::MonotonicNs() < end) {
-    Nap(100 * kNsPerUs);
+         patience->Take()) {
   }
 }
 
@@ -238,7 +237,7 @@ void ChannelGone(uint32_t index) {
   }
   ++channel.sides;  // not to be released under our hands
   // For all its connections together: a peer that only ends the talk must not hold us.
-  const uint64_t patience_end = InMs(20);
+  Naps patience(20 * kNsPerMs, 100 * kNsPerUs);
   for (uint32_t slot = 0; slot < kMaxSides && channel.sides > 1; ++slot) {
     AgentSide& note = agent.sides[slot];
     if (note.stage == Stage::kNone || note.channel != index) continue;
@@ -252,7 +251,7 @@ void ChannelGone(uint32_t index) {
     side->reason.store(Reason::kPeerAgentGone, std::memory_order_relaxed);
     const int fd = side->fd.load(std::memory_order_acquire);
     if (FindSide(fd) == side && !note.theirs.fifo.Sealed() && note.mine.fifo.AvailableBytes() > 0) {
-      AwaitFin(fd, patience_end);
+      AwaitFin(fd, &patience);
       if (HasSeenFin(fd)) {  // killed, with bytes of ours unread
         side->send.pending_error.store(-ECONNRESET, std::memory_order_relaxed);
       }

@@ -66,9 +66,12 @@ struct alignas(64) EpollSet {  // aligned: the descriptor table keeps a tag in a
 void EpollCreated(int epfd);
 // As epoll_ctl, makes the real call itself if need be. -errno.
 int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* event);
-// As epoll_pwait2; timeout null: for ever. -errno.
+// The call that the program made. The kernel is asked by no other: older kernels, containers and
+// sandboxes may refuse the newer ones.
+enum class EpollCall : uint8_t { kWait, kPwait, kPwait2 };
+// As that call; timeout null: for ever. -errno.
 int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, const timespec* timeout,
-              const sigset_t* mask);
+              const sigset_t* mask, EpollCall call);
 
 // For the agent: converts all registrations of a side, before it is attached. False: one of them
 // cannot be.

@@ -22,6 +22,7 @@ namespace xenloop {
 namespace {
 
 constexpr uint64_t kLongestFlushMs = 5000;
+constexpr int kMostTurns = 2000;  // for a clock that stands still
 
 // Another number of the socket, out of the program's way, or -errno.
 int DuplicateForUs(int fd) {
@@ -85,7 +86,8 @@ void CloseAttached(int fd, Side* side) {
       FdTable::SetPrivate(lingering);
     } else {  // no descriptor left for the agent to go on with: this close waits
       const uint64_t end = InMs(kLongestFlushMs);
-      while (pending && SleepUntilSettled(fd, side, end) == 0) {
+      for (int turns = 0; pending && turns < kMostTurns && SleepUntilSettled(fd, side, end) == 0;
+           ++turns) {
         LockScope scope(side->send.lock, tid);
         pending = side->send.PumpResidue(shadow) != 0;
       }

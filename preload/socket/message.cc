@@ -81,8 +81,7 @@ bool TimeIsLeft(const timespec& start, const timespec& timeout, timespec* left) 
 
 int MessageFlags(int fd, int flags) {
   constexpr int kMeaningless = RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_APPEND;  // on a socket
-  if ((flags & ~(kMeaningless | RWF_NOWAIT)) != 0)
-    FallBackToTcp(fd, Reason::kVectorFlags, false);
+  if ((flags & ~(kMeaningless | RWF_NOWAIT)) != 0) FallBackToTcp(fd, Reason::kVectorFlags, false);
   return (flags & RWF_NOWAIT) != 0 ? MSG_DONTWAIT : 0;
 }
 

@@ -30,12 +30,19 @@ void AgentForkedChild() {
   // Counted by the parent before the fork, and the child's too: also if no agent ran (a server that
   // forks its workers before the first connection).
   agent_shared.forking.store(0, std::memory_order_relaxed);
+  agent_shared.tid.store(0, std::memory_order_relaxed);
   if (agent_shared.started.load(std::memory_order_relaxed) == 0) return;
   // The parent's doorbell page and the peers' mappings stay mapped: a thread of ours may still look
   // at them through sides that the parent attached. Our own agent starts with fresh ones.
   const int old_parent_poke = agent_shared.parent_poke_fd.exchange(
       agent_shared.poke_fd.exchange(-1), std::memory_order_relaxed);
   if (old_parent_poke > 0) ClosePrivate(old_parent_poke);
+  DropAgent();
+  agent_shared.doorbell = Doorbell{};
+  agent_shared.started.store(0, std::memory_order_relaxed);
+}
+
+void DropAgent() {
   for (int* fd : {&agent.epoll_fd, &agent.listen_fd, &agent_page_fd, &agent_shared.doorbell.fd}) {
     if (*fd >= 0) ClosePrivate(*fd);
     *fd = -1;
@@ -54,8 +61,6 @@ void AgentForkedChild() {
               MADV_DONTNEED);
   }
   ForgetPublished();
-  agent_shared.doorbell = Doorbell{};
-  agent_shared.started.store(0, std::memory_order_relaxed);
 }
 
 void AgentBeforeFork() {

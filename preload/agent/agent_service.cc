@@ -191,6 +191,30 @@ void ServiceSide(uint32_t slot) {
   }
 }
 
+void EndSide(uint32_t slot) {
+  Side* side = SideAt(slot);
+  const int lingering_fd = side->lingering_fd.load(std::memory_order_acquire);
+  const int fd = lingering_fd >= 0 ? lingering_fd : side->fd.load(std::memory_order_acquire);
+  SocketShadow shadow(fd, side);
+  const uint32_t tid = CurrentTid();
+  {
+    LockScope scope(side->send.lock, tid);
+    side->send.BeginFlush(shadow);
+    if (side->send.PumpResidue(shadow) != 0) {
+      shadow.Reset();
+      side->send.residue_begin = side->send.residue_end;
+      side->send.route.store(SendRoute::kFlushing, std::memory_order_release);
+      side->send.PumpResidue(shadow);
+    }
+  }
+  {
+    LockScope scope(side->receive.lock, tid);
+    side->receive.EndFifo(shadow);
+    side->receive.DropResidue();
+  }
+  ServiceSide(slot);
+}
+
 void ShadowEvent(uint32_t slot, uint32_t generation, uint32_t events) {
   if (slot >= kMaxSides) return;
   AgentSide& note = agent.sides[slot];

@@ -84,6 +84,9 @@ void EpollForgets(int fd, Side* side, bool last);
 void EpollSetDuplicated(EpollSet* set);
 void EpollSetClosed(int epfd, EpollSet* set);
 void EpollForkedChild();
+// The agent has ended, and its doorbell with it. `for_good`: all sets are forgotten, and the kernel
+// has their registrations as the program made them.
+void EpollWithoutAgent(bool for_good);
 
 // A thread has left its epoll_ctl half done, for good: gives that one registration back to the
 // kernel and puts the rest in order.

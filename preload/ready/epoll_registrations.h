@@ -39,6 +39,8 @@ int TellKernel(EpollSet* set, int operation, uint32_t index, const Registration*
 void EnterConverted(EpollSet* set, Registration* registration);
 void UnlinkConverted(EpollSet* set, Registration* registration);
 void Restore(EpollSet* set, Registration* registration);
+// The same of any kind, though an edge may be told anew, or a hang-up to a one-shot that has fired.
+void GiveBack(EpollSet* set, Registration* registration);
 // After a conversion. Who sleeps in this set, as one without FIFOs or as one with, must look at
 // FIFOs now.
 void WakeSleepersOf(EpollSet* set);

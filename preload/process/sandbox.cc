@@ -47,7 +47,7 @@ void Withdraw(Reason reason, bool for_good) {
 
 void BeforeSandbox() {
   if (InBorrowedMemory()) return;
-  if (process_state.ready) Withdraw(Reason::kSandbox, /*for_good=*/true);
+  if (process_state.ready || process_state.in_doubt) Withdraw(Reason::kSandbox, /*for_good=*/true);
   if (process_state.in_doubt) DropLooks();
   process_state.in_doubt = false;
   process_state.sandboxed = true;

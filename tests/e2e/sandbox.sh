@@ -23,8 +23,9 @@ was_locked_in() {
   local calls=$work/calls
   [[ $mode != native ]] || "$confined" record "$calls.true" true
   [[ $mode != native ]] || "$confined" record "$calls.traffic" "$confined" traffic
-  run "$confined" allow "$calls.true" true && echo "true: fine"
-  run "$confined" allow "$calls.traffic" "$confined" traffic && echo "traffic: fine"
+  # Statistics are a file that the program does not write.
+  run env -u XENLOOP_STATS "$confined" allow "$calls.true" true && echo "true: fine"
+  run env -u XENLOOP_STATS "$confined" allow "$calls.traffic" "$confined" traffic && echo "traffic: fine"
 }
 
 # A call that older kernels do not have, and that containers refuse: epoll_pwait2.

@@ -109,6 +109,16 @@ void CheckElf(const ElfFile& elf, const std::string& name, Findings* findings) {
                       "use a build of it for a glibc system (Debian, Ubuntu, Fedora, ...)");
     return;
   }
+  if (elf.has_address_sanitizer) {
+    findings->Problem(
+        absl::StrCat(name,
+                     " is built with AddressSanitizer, whose runtime refuses to start behind "
+                     "any preloaded library"),
+        "preload the runtime first: LD_PRELOAD=\"$(gcc -print-file-name=libasan.so) LIBRARY\" (for "
+        "clang: -shared-libasan and its runtime), or start it with "
+        "ASAN_OPTIONS=verify_asan_link_order=0, or without this library");
+    return;
+  }
   findings->Fine(absl::StrCat(name, " is dynamically linked with glibc"));
 }
 

@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <cstring>
 #include <functional>
+#include <initializer_list>
 #include <optional>
 
 #include "absl/status/status.h"
@@ -42,6 +43,22 @@ std::string TextFrom(const Source& file, uint64_t offset, uint64_t longest) {
   return text.substr(0, text.find('\0'));
 }
 
+// Does one of the texts stand in these bytes of the file?
+bool Contains(const Source& file, uint64_t offset, uint64_t size,
+              std::initializer_list<absl::string_view> texts) {
+  constexpr size_t kPiece = 64 * 1024;
+  constexpr size_t kLongestText = 16;  // pieces overlap by so much
+  std::string piece(kPiece, '\0');
+  for (uint64_t done = 0; done < size; done += kPiece - kLongestText) {
+    const size_t got = file(offset + done, piece.data(), std::min<uint64_t>(kPiece, size - done));
+    for (const absl::string_view text : texts) {
+      if (absl::StrContains(absl::string_view(piece.data(), got), text)) return true;
+    }
+    if (got < kPiece) return false;
+  }
+  return false;
+}
+
 template <typename Header, typename Segment, typename Section>
 void ParseClass(const Source& file, ElfFile* elf) {
   const std::optional<Header> header = At<Header>(file, 0);
@@ -64,7 +81,13 @@ void ParseClass(const Source& file, ElfFile* elf) {
     const auto section = section_at(i);
     if (!section) break;
     const uint64_t name = uint64_t{names->sh_offset} + section->sh_name;
-    if (TextFrom(file, name, 32) == ".go.buildinfo") elf->written_in_go = true;
+    const std::string title = TextFrom(file, name, 32);
+    if (title == ".go.buildinfo") elf->written_in_go = true;
+    // gcc names the runtime's library there, clang links it in and exports its start.
+    if (title == ".dynstr") {
+      elf->has_address_sanitizer =
+          Contains(file, section->sh_offset, section->sh_size, {"libasan.so", "__asan_init"});
+    }
   }
 }
 

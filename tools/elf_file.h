@@ -16,6 +16,7 @@ struct ElfFile {
   uint16_t machine = 0;     // EM_X86_64, ...
   std::string interpreter;  // PT_INTERP: the dynamic loader; empty for a static executable
   bool written_in_go = false;
+  bool has_address_sanitizer = false;  // its runtime must be the first library of all
 
   bool IsStatic() const { return interpreter.empty(); }
   bool UsesGlibc() const;  // judged by the loader's name

@@ -42,4 +42,23 @@ inline void Nap(uint64_t ns) {
   sys::Call(SYS_nanosleep, reinterpret_cast<long>(&span), 0);
 }
 
+// Waiting for something by looking again and again: for `longest_ns` by the clock, and for no more
+// naps than that would be, since the program may run under a clock that stands still or jumps.
+class Naps {
+ public:
+  Naps(uint64_t longest_ns, uint64_t nap_ns)
+      : end_ns_(sys::MonotonicNs() + longest_ns), nap_ns_(nap_ns), left_(longest_ns / nap_ns + 1) {}
+  // False: the time is up.
+  bool Take() {
+    if (left_-- == 0 || sys::MonotonicNs() >= end_ns_) return false;
+    Nap(nap_ns_);
+    return true;
+  }
+
+ private:
+  const uint64_t end_ns_;
+  const uint64_t nap_ns_;
+  uint64_t left_;
+};
+
 }  // namespace xenloop

@@ -10,6 +10,7 @@
 #include "preload/libc/export.h"
 #include "preload/libc/real.h"
 #include "preload/process/process.h"
+#include "preload/process/sandbox.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/holders.h"
 #include "preload/socket/socket.h"
@@ -43,6 +44,16 @@ inline auto ExecBy(const ProgramFile& program, KernelCall kernel) -> decltype(ke
   const auto result = kernel();
   const KeepErrno keep_errno;
   if (memory_is_ours) AfterFailedExec();
+  return result;
+}
+
+// What the kernel does to the calling thread only, or for a process of one thread only.
+template <class KernelCall>
+inline auto OneThreadBy(KernelCall kernel) -> decltype(kernel()) {
+  BeforeThreadChange();
+  const auto result = kernel();
+  const KeepErrno keep_errno;
+  AfterThreadChange();
   return result;
 }
 

@@ -39,6 +39,32 @@ int DuplicateOnto(int from, int to, bool valid, KernelCall kernel) {
   return from == to ? result : DuplicatedAs(from, result);
 }
 
+// What kind of socket it is, the call itself can say: a question to the kernel might be one that
+// the program's sandbox forbids. A pointer that leads nowhere is left to the kernel.
+template <class KernelCall>
+int AcceptBy(int listener, sockaddr* address, const socklen_t* length, KernelCall kernel) {
+  constexpr uintptr_t kUserSpace = uintptr_t{1} << 47;
+  const bool followed = FindSide(listener) != nullptr;
+  sockaddr_storage own;
+  own.ss_family = AF_UNSPEC;
+  socklen_t own_length = sizeof own.ss_family;
+  int fd;
+  if (followed || address != nullptr) {
+    const auto where = reinterpret_cast<uintptr_t>(length);
+    const bool told = !followed && where >= 4096 && where < kUserSpace && *length >= own_length;
+    fd = kernel(address, length);
+    if (fd >= 0 && told) own.ss_family = address->sa_family;
+    if (followed) own.ss_family = AF_INET;  // or AF_INET6: it is TCP
+  } else {
+    fd = kernel(reinterpret_cast<sockaddr*>(&own), &own_length);
+  }
+  if (fd >= 0) {
+    const KeepErrno keep_errno;
+    SocketAccepted(fd, own.ss_family);
+  }
+  return fd;
+}
+
 }  // namespace
 
 XENLOOP_EXPORT int socket(int domain, int type, int protocol) {
@@ -67,21 +93,15 @@ XENLOOP_ALIAS(__connect, connect);
 XENLOOP_EXPORT int listen(int fd, int backlog) { return real::listen(fd, backlog); }
 
 XENLOOP_EXPORT int accept(int listener, sockaddr* address, socklen_t* length) {
-  const int fd = real::accept(listener, address, length);
-  if (fd >= 0) {
-    const KeepErrno keep_errno;
-    SocketAccepted(listener, fd);
-  }
-  return fd;
+  return AcceptBy(listener, address, length, [=](sockaddr* name, const socklen_t* name_length) {
+    return real::accept(listener, name, const_cast<socklen_t*>(name_length));
+  });
 }
 
 XENLOOP_EXPORT int accept4(int listener, sockaddr* address, socklen_t* length, int flags) {
-  const int fd = real::accept4(listener, address, length, flags);
-  if (fd >= 0) {
-    const KeepErrno keep_errno;
-    SocketAccepted(listener, fd);
-  }
-  return fd;
+  return AcceptBy(listener, address, length, [=](sockaddr* name, const socklen_t* name_length) {
+    return real::accept4(listener, name, const_cast<socklen_t*>(name_length), flags);
+  });
 }
 
 XENLOOP_EXPORT int close(int fd) {

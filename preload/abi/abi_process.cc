@@ -7,6 +7,7 @@
 #include "preload/abi/abi.h"
 #include "preload/process/inheritance.h"
 #include "preload/process/process.h"
+#include "preload/process/sandbox.h"
 #include "preload/socket/socket.h"
 
 using namespace xenloop;
@@ -49,6 +50,7 @@ XENLOOP_EXPORT pid_t _Fork() {
 extern "C" __attribute__((visibility("hidden"))) void* xenloop_before_vfork();
 void* xenloop_before_vfork() {
   BeforeSpawn();
+  MemoryIsLent();
   return reinterpret_cast<void*>(real::vfork.Get());
 }
 
@@ -67,6 +69,7 @@ XENLOOP_EXPORT int clone(int (*function)(void*), void* stack, int flags, void* a
     AfterRawFork(child);
     return child;
   }
+  if ((flags & CLONE_VM) != 0 && (flags & CLONE_THREAD) == 0) MemoryIsLent();
   return real::clone(function, stack, flags, argument, parent_tid, tls, child_tid);
 }
 XENLOOP_ALIAS(__clone, clone);
@@ -206,7 +209,20 @@ XENLOOP_EXPORT int prctl(int option, ...) {
   const unsigned long d = va_arg(arguments, unsigned long);
   va_end(arguments);
   if (option == PR_SET_SECCOMP) BeforeSandbox();
+  if (option == PR_SET_NO_NEW_PRIVS && a == 1) BeforeNoNewPrivileges();
   return real::prctl(option, a, b, c, d);
+}
+
+XENLOOP_EXPORT int unshare(int flags) noexcept {
+  return OneThreadBy([=] { return real::unshare(flags); });
+}
+
+XENLOOP_EXPORT int capset(void* header, const void* data) noexcept {
+  return OneThreadBy([=] { return real::capset(header, data); });
+}
+
+XENLOOP_EXPORT int setns(int fd, int type) noexcept {
+  return OneThreadBy([=] { return real::setns(fd, type); });
 }
 
 XENLOOP_EXPORT void quick_exit(int status) {

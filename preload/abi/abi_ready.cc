@@ -48,7 +48,7 @@ int Created(int epfd) {
 
 XENLOOP_EXPORT int poll(pollfd* fds, nfds_t count, int timeout_ms) {
   if (!IsOurs(fds, count)) return real::poll(fds, count, timeout_ms);
-  return ReturnToLibc(Poll(fds, count, Timeout(timeout_ms).get(), nullptr));
+  return ReturnToLibc(Poll(fds, count, Timeout(timeout_ms).get(), nullptr, PollCall::kPoll));
 }
 XENLOOP_ALIAS(__poll, poll);
 
@@ -59,7 +59,7 @@ XENLOOP_EXPORT int __poll_chk(pollfd* fds, nfds_t count, int timeout_ms, size_t 
 
 XENLOOP_EXPORT int ppoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask) {
   if (!IsUsable(timeout) || !IsOurs(fds, count)) return real::ppoll(fds, count, timeout, mask);
-  return ReturnToLibc(Poll(fds, count, timeout, mask));
+  return ReturnToLibc(Poll(fds, count, timeout, mask, PollCall::kPpoll));
 }
 
 XENLOOP_EXPORT int __ppoll_chk(pollfd* fds, nfds_t count, const timespec* timeout,
@@ -78,12 +78,14 @@ XENLOOP_EXPORT int select(int count, fd_set* read, fd_set* write, fd_set* except
     return real::select(count, read, write, except, timeout);
   }
   if (timeout == nullptr) {
-    return ReturnToLibc(Select(count, read, write, except, nullptr, nullptr, nullptr));
+    return ReturnToLibc(
+        Select(SelectName::kSelect, count, read, write, except, nullptr, nullptr, nullptr));
   }
   const timespec allowed{timeout->tv_sec + timeout->tv_usec / 1000000,
                          timeout->tv_usec % 1000000 * 1000};
   timespec remaining = allowed;
-  const int ready = Select(count, read, write, except, &allowed, &remaining, nullptr);
+  const int ready =
+      Select(SelectName::kSelect, count, read, write, except, &allowed, &remaining, nullptr);
   *timeout = {remaining.tv_sec, remaining.tv_nsec / 1000};
   return ReturnToLibc(ready);
 }
@@ -94,7 +96,8 @@ XENLOOP_EXPORT int pselect(int count, fd_set* read, fd_set* write, fd_set* excep
   if (!IsUsable(timeout) || !SelectConcernsUs(count, read, write, except)) {
     return real::pselect(count, read, write, except, timeout, mask);
   }
-  return ReturnToLibc(Select(count, read, write, except, timeout, nullptr, mask));
+  return ReturnToLibc(
+      Select(SelectName::kPselect, count, read, write, except, timeout, nullptr, mask));
 }
 
 XENLOOP_EXPORT int epoll_create(int size) { return Created(real::epoll_create(size)); }
@@ -110,19 +113,21 @@ XENLOOP_EXPORT int epoll_ctl(int epfd, int operation, int fd, epoll_event* event
 XENLOOP_EXPORT int epoll_wait(int epfd, epoll_event* events, int max_events, int timeout_ms) {
   EpollSet* const set = Waitable(epfd, events, max_events);
   if (set == nullptr) return real::epoll_wait(epfd, events, max_events, timeout_ms);
-  return ReturnToLibc(EpollWait(epfd, set, events, max_events, Timeout(timeout_ms).get(), nullptr));
+  return ReturnToLibc(EpollWait(epfd, set, events, max_events, Timeout(timeout_ms).get(), nullptr,
+                                EpollCall::kWait));
 }
 
 XENLOOP_EXPORT int epoll_pwait(int epfd, epoll_event* events, int max_events, int timeout_ms,
                                const sigset_t* mask) {
   EpollSet* const set = Waitable(epfd, events, max_events);
   if (set == nullptr) return real::epoll_pwait(epfd, events, max_events, timeout_ms, mask);
-  return ReturnToLibc(EpollWait(epfd, set, events, max_events, Timeout(timeout_ms).get(), mask));
+  return ReturnToLibc(
+      EpollWait(epfd, set, events, max_events, Timeout(timeout_ms).get(), mask, EpollCall::kPwait));
 }
 
 XENLOOP_EXPORT int epoll_pwait2(int epfd, epoll_event* events, int max_events,
                                 const timespec* timeout, const sigset_t* mask) {
   EpollSet* const set = IsUsable(timeout) ? Waitable(epfd, events, max_events) : nullptr;
   if (set == nullptr) return real::epoll_pwait2(epfd, events, max_events, timeout, mask);
-  return ReturnToLibc(EpollWait(epfd, set, events, max_events, timeout, mask));
+  return ReturnToLibc(EpollWait(epfd, set, events, max_events, timeout, mask, EpollCall::kPwait2));
 }

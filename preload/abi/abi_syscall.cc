@@ -14,6 +14,7 @@
 #include "preload/libc/errno.h"
 #include "preload/process/inheritance.h"
 #include "preload/process/process.h"
+#include "preload/process/sandbox.h"
 #include "preload/ready/poll.h"
 #include "preload/ready/select.h"
 #include "preload/side/fd_table.h"
@@ -54,10 +55,14 @@ class SignalMask {
   sigset_t mask_;
 };
 constexpr size_t kKernelMaskSize = 8;
+constexpr long kLandlockRestrictSelf = 446;
 
 template <typename Kernel>
 long ForkBy(const Kernel& kernel, unsigned long flags) {
-  if ((flags & CLONE_VM) != 0) return kernel();
+  if ((flags & CLONE_VM) != 0) {
+    if ((flags & CLONE_THREAD) == 0) MemoryIsLent();
+    return kernel();
+  }
   BeforeRawFork();
   const long child = kernel();
   AfterRawFork(static_cast<pid_t>(child));
@@ -155,7 +160,9 @@ XENLOOP_EXPORT long syscall(long number, ...) {
       pollfd* const fds = a;
       const bool ours = fds != nullptr && (d.value == 0 || e.value == kKernelMaskSize) &&
                         IsUsable(static_cast<const timespec*>(c)) && PollConcernsUs(fds, b);
-      return ours ? ReturnToLibc(Poll(fds, b, c, SignalMask(d, kKernelMaskSize).get())) : kernel();
+      return ours ? ReturnToLibc(
+                        Poll(fds, b, c, SignalMask(d, kKernelMaskSize).get(), PollCall::kPpoll))
+                  : kernel();
     }
     case SYS_pselect6: {
       struct MaskAndSize {
@@ -168,8 +175,8 @@ XENLOOP_EXPORT long syscall(long number, ...) {
       const SignalMask mask(given != nullptr ? given->mask : nullptr, kKernelMaskSize);
       timespec* const timeout = e;
       const timespec allowed = timeout != nullptr ? *timeout : timespec{};
-      return ReturnToLibc(
-          Select(a, b, c, d, timeout != nullptr ? &allowed : nullptr, timeout, mask.get()));
+      return ReturnToLibc(Select(SelectName::kPselect, a, b, c, d,
+                                 timeout != nullptr ? &allowed : nullptr, timeout, mask.get()));
     }
     case SYS_epoll_create1:
       return epoll_create1(a);
@@ -198,7 +205,21 @@ XENLOOP_EXPORT long syscall(long number, ...) {
       return kernel();
     case SYS_prctl:
       if (a.value == PR_SET_SECCOMP) BeforeSandbox();
+      if (a.value == PR_SET_NO_NEW_PRIVS && b.value == 1) BeforeNoNewPrivileges();
       return kernel();
+    // libc makes the first of these in every thread; raw, they are for one thread.
+    case SYS_setuid:
+    case SYS_setgid:
+    case SYS_setreuid:
+    case SYS_setregid:
+    case SYS_setresuid:
+    case SYS_setresgid:
+    case SYS_setgroups:
+    case SYS_capset:
+    case SYS_unshare:
+    case SYS_setns:
+    case kLandlockRestrictSelf:
+      return OneThreadBy(kernel);
     case SYS_exit_group:
       SayFarewell();
       return kernel();

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -126,7 +127,7 @@ void* AgentMain(void*) {
     if (n < 0 && n != -EINTR) {
       // Somebody closed our descriptors behind our back: every stream goes back to TCP, and we end.
       EndSharing(Reason::kDescriptorsClosed);
-      return nullptr;
+      break;
     }
     for (long i = 0; i < n; ++i) {
       const uint64_t tag = events[i].data.u64;
@@ -155,9 +156,24 @@ void* AgentMain(void*) {
     }
     TakeOurs(Arena()->service, ServiceSide);
     TakeOurs(Arena()->wanted, [](uint32_t slot) { ConsiderSide(slot); });
+    const Reason ending = agent_shared.ending.load(std::memory_order_acquire);
+    if (ending != Reason::kNone) {
+      if (LetGoOfAll(ending)) break;
+      timeout_ms = 5;
+      continue;
+    }
     timeout_ms = Sooner(Sooner(ReclaimIdleMemory(), RetryPostponed()),
                         Sooner(Sooner(AcceptPostponed(), DevicesDue()), AskAgain()));
   }
+  agent_shared.tid.store(0, std::memory_order_release);
+  return nullptr;
+}
+
+void CountProcessors() {
+  cpu_set_t processors;
+  CPU_ZERO(&processors);
+  if (sys::Call(SYS_sched_getaffinity, 0, sizeof processors, sys::Word(&processors)) > 0)
+    process_state.processors = static_cast<uint32_t>(CPU_COUNT(&processors));
 }
 
 uint64_t RandomNumber() {
@@ -238,11 +254,14 @@ void Unprepare() {
 }  // namespace
 
 bool EnsureAgent() {
-  if (process_state.sandboxed) return false;
+  if (process_state.sandboxed ||
+      agent_shared.ending.load(std::memory_order_acquire) != Reason::kNone)
+    return false;
   int state = 0;
   if (!agent_shared.started.compare_exchange_strong(state, 1, std::memory_order_acq_rel))
     return state == 1 || state == 2;
   sys::SignalsBlocked blocked;  // the thread inherits this mask for good
+  CountProcessors();
   Reason failure = Prepare();
   if (failure == Reason::kNone) {
     pthread_attr_t attributes;

@@ -23,6 +23,10 @@ void AgentSettle();
 // reach that memory; and stays there until AfterFork.
 void AgentBeforeFork();
 void AgentAfterFork();
+// Ends the agent's thread: when this returns it is gone from the kernel's list, nothing is shared
+// with anybody, and no descriptor of it is left. It is not started again before MayStartAgent.
+void EndAgent(Reason reason);
+void MayStartAgent();
 // fork: the child drops the parent's agent; it starts its own when it first needs one.
 void AgentForkedChild();
 // Before the process ends or execs: finishes flushes that are under way, for at most

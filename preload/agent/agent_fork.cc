@@ -20,10 +20,9 @@ constexpr uint64_t kLongestThreadStartMs = 200;  // on a busy machine; only _For
 }  // namespace
 
 void AgentSettle() {
-  const uint64_t end = InMs(kLongestThreadStartMs);
+  Naps naps(kLongestThreadStartMs * kNsPerMs, 20 * kNsPerUs);
   while (agent_shared.started.load(std::memory_order_acquire) == 2 &&
-         agent_shared.tid.load(std::memory_order_relaxed) == 0 && sys::MonotonicNs() < end) {
-    Nap(20 * kNsPerUs);
+         agent_shared.tid.load(std::memory_order_relaxed) == 0 && naps.Take()) {
   }
 }
 
@@ -31,6 +30,7 @@ void AgentForkedChild() {
   // Counted by the parent before the fork, and the child's too: also if no agent ran (a server that
   // forks its workers before the first connection).
   agent_shared.forking.store(0, std::memory_order_relaxed);
+  agent_shared.tid.store(0, std::memory_order_relaxed);
   if (agent_shared.started.load(std::memory_order_relaxed) == 0) return;
   // First what is closed, then one reset. The parent's doorbell page and the peers' mappings stay
   // mapped: a thread of ours may still look at them through sides that the parent attached. Our own
@@ -38,6 +38,11 @@ void AgentForkedChild() {
   const int old_parent_poke = agent_shared.parent_poke_fd.exchange(
       agent_shared.poke_fd.exchange(-1), std::memory_order_relaxed);
   if (old_parent_poke > 0) ClosePrivate(old_parent_poke);
+  DropAgent();
+  agent_shared.Renew();
+}
+
+void DropAgent() {
   for (int* fd : {&agent.epoll_fd, &agent.listen_fd, &agent.page_fd, &agent_shared.doorbell.fd}) {
     if (*fd >= 0) ClosePrivate(*fd);
     *fd = -1;
@@ -52,7 +57,6 @@ void AgentForkedChild() {
   CloseRegistry();
   ForgetBridges();
   agent.Renew();
-  agent_shared.Renew();
 }
 
 void AgentBeforeFork() {
@@ -76,7 +80,7 @@ void AgentAfterFork() { agent_shared.forking.fetch_sub(1, std::memory_order_seq_
 
 void AgentDrain(int milliseconds) {
   if (agent_shared.started.load(std::memory_order_acquire) != 2) return;
-  const uint64_t end = InMs(static_cast<uint64_t>(milliseconds));
+  Naps naps(static_cast<uint64_t>(milliseconds) * kNsPerMs, kNsPerMs);
   for (;;) {
     const bool pending = AnySlot([](uint32_t slot) {
       const Side* side = SideAt(slot);
@@ -84,8 +88,7 @@ void AgentDrain(int milliseconds) {
              SendStream::IsOwing(side->send.route.load(std::memory_order_acquire));
     });
     if (!pending) return;
-    if (sys::MonotonicNs() >= end) break;
-    Nap(kNsPerMs);
+    if (!naps.Take()) break;
   }
   // What a FIFO still holds when we end would be missing at a clean end of the stream.
   for (uint32_t slot = 0; slot < kMaxSides; ++slot) {

@@ -70,7 +70,11 @@ uint32_t FindPublished(const Tuple& tuple) {
 
 Reason Probe(int fd, Side* side, Tuple* tuple) {
   tcp_info info;
-  if (TcpInfoOf(fd, &info) != 0) return Reason::kNotTcp;
+  int protocol = 0;  // of what was accepted, nobody has asked yet; and a shim may have made another
+  if (TcpInfoOf(fd, &info) != 0 ||
+      !Option(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, sizeof protocol) || protocol != IPPROTO_TCP) {
+    return Reason::kNotTcp;
+  }
   if (info.tcpi_state != SocketShadow::kTcpEstablished) return Reason::kNotEstablished;
   // A program that has changed its namespace may hold two connections with the same addresses.
   if (NetnsCookieOf(fd) != agent.netns_cookie) return Reason::kOtherNamespace;

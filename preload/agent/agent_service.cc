@@ -29,11 +29,10 @@ bool HasSeenFin(int fd) {
 
 // A process that dies lets go of its sockets in no order that we could rely on: the end of its
 // agent may be seen before the end of its connections.
-void AwaitFin(int fd, uint64_t end) {
+void AwaitFin(int fd, Naps* patience) {
   tcp_info info;
   while (TcpInfoOf(fd, &info) == 0 && info.tcpi_state == SocketShadow::kTcpEstablished &&
-         sys::MonotonicNs() < end) {
-    Nap(100 * kNsPerUs);
+         patience->Take()) {
   }
 }
 
@@ -191,6 +190,30 @@ void ServiceSide(uint32_t slot) {
   }
 }
 
+void EndSide(uint32_t slot) {
+  Side* side = SideAt(slot);
+  const int lingering_fd = side->lingering_fd.load(std::memory_order_acquire);
+  const int fd = lingering_fd >= 0 ? lingering_fd : side->fd.load(std::memory_order_acquire);
+  SocketShadow shadow(fd, side);
+  const uint32_t tid = CurrentTid();
+  {
+    LockScope scope(side->send.lock, tid);
+    side->send.BeginFlush(shadow);
+    if (side->send.PumpResidue(shadow) != 0) {
+      shadow.Reset();
+      side->send.residue_begin = side->send.residue_end;
+      side->send.route.store(SendRoute::kFlushing, std::memory_order_release);
+      side->send.PumpResidue(shadow);
+    }
+  }
+  {
+    LockScope scope(side->receive.lock, tid);
+    side->receive.EndFifo(shadow);
+    side->receive.DropResidue();
+  }
+  ServiceSide(slot);
+}
+
 void ShadowEvent(uint32_t slot, uint32_t generation, uint32_t events) {
   if (slot >= kMaxSides) return;
   AgentSide& note = agent.sides[slot];
@@ -237,7 +260,7 @@ void ChannelGone(uint32_t index) {
   }
   ++channel.sides;  // not to be released under our hands
   // For all its connections together: a peer that only ends the talk must not hold us.
-  const uint64_t patience_end = InMs(20);
+  Naps patience(20 * kNsPerMs, 100 * kNsPerUs);
   for (uint32_t slot = 0; slot < kMaxSides && channel.sides > 1; ++slot) {
     AgentSide& note = agent.sides[slot];
     if (note.stage == Stage::kNone || note.channel != index) continue;
@@ -251,7 +274,7 @@ void ChannelGone(uint32_t index) {
     side->reason.store(Reason::kPeerAgentGone, std::memory_order_relaxed);
     const int fd = side->fd.load(std::memory_order_acquire);
     if (FindSide(fd) == side && !note.theirs.fifo.Sealed() && note.mine.fifo.AvailableBytes() > 0) {
-      AwaitFin(fd, patience_end);
+      AwaitFin(fd, &patience);
       if (HasSeenFin(fd)) {  // killed, with bytes of ours unread
         side->send.pending_error.store(-ECONNRESET, std::memory_order_relaxed);
       }

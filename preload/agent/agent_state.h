@@ -132,6 +132,18 @@ int Watch(int fd, WatchKind kind, uint32_t index, uint32_t generation, uint32_t 
 // after a move). kNone, or why not: then nobody reaches this agent.
 Reason OpenRealmAnew();
 
+// agent_fork.cc
+// All that an agent whose thread is gone has left, but its doorbell.
+void DropAgent();
+
+// agent_end.cc
+// In the agent's thread, which is to end: leaves all peers. True once nothing is left.
+bool LetGoOfAll(Reason reason);
+
+// trial.cc
+// Whether a system call filter keeps us from having an agent: kNone, or why.
+Reason FilterInTheWay();
+
 // agent_channel.cc
 void AcceptChannels();
 // Accepts what could not be accepted yet. Milliseconds until the next look is due; -1: nothing
@@ -218,6 +230,8 @@ int RetryPostponed();
 // agent_service.cc: attached sides, and letting go
 void TellSealed(AgentSide& note, uint32_t slot);
 void ServiceSide(uint32_t slot);
+// Nobody is left to wait for what the side owes or is owed: a reset, if there is anything.
+void EndSide(uint32_t slot);
 void ShadowEvent(uint32_t slot, uint32_t generation, uint32_t events);
 void ChannelGone(uint32_t index);
 // In order: its sides go back to TCP, nothing stays mapped, shared or bound, and only then is the

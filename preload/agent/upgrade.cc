@@ -5,6 +5,7 @@
 #include "preload/agent/agent_state.h"
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
+#include "preload/side/confinement.h"
 #include "preload/side/mailbox.h"
 #include "preload/side/self.h"
 
@@ -62,8 +63,26 @@ bool SwitchedOff(Side* side) {
 }
 }  // namespace
 
+namespace {
+// Before anything else that asks the kernel.
+bool FilterForbids(Side* side) {
+  static std::atomic<Reason> found{Reason::kFilterUntried};
+  if (agent_shared.started.load(std::memory_order_relaxed) != 0) return false;
+  // Once is enough, but where a filter was not tried, as a child may try it, or may have come
+  // since.
+  Reason obstacle = found.load(std::memory_order_relaxed);
+  if (obstacle == Reason::kFilterUntried || HasPreparedLook()) obstacle = FilterInTheWay();
+  found.store(obstacle, std::memory_order_relaxed);
+  if (obstacle == Reason::kNone) return false;
+  agent_shared.start_failure.store(obstacle, std::memory_order_relaxed);
+  side->reason.store(obstacle, std::memory_order_relaxed);
+  agent_shared.started.store(kAgentFailed, std::memory_order_release);
+  return true;
+}
+}  // namespace
+
 void WantUpgrade(Side* side) {
-  if (SwitchedOff(side) || !EnsureAgent()) return;
+  if (FilterForbids(side) || SwitchedOff(side) || !EnsureAgent()) return;
   if (side->attached.load(std::memory_order_acquire) != 0) {
     if (!IsOurs(side)) {  // by the process that we were forked from; it lets go soon
       Postpone(SlotOf(side));

@@ -33,6 +33,7 @@ int __ppoll_chk(pollfd* fds, nfds_t count, const timespec* timeout, const sigset
                 size_t fds_size);
 int __dprintf_chk(int fd, int flag, const char* format, ...);
 int __vdprintf_chk(int fd, int flag, const char* format, va_list arguments);
+int capset(void* header, const void* data) noexcept;
 [[noreturn]] void __longjmp_chk(jmp_buf target, int value) noexcept;
 // What the libc of the machine that builds this may not have yet.
 int pidfd_spawn(int* pidfd, const char* path, const posix_spawn_file_actions_t* actions,

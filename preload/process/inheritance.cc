@@ -76,7 +76,7 @@ uint32_t SharedNow(const Side* side) {
 
 ProgramFile ProgramAt(int directory, const char* path, int flags) {
   struct stat file;
-  if (FdTable::End() == 0 || path == nullptr || InBorrowedMemory() ||
+  if (!process_state.ready || FdTable::End() == 0 || path == nullptr || InBorrowedMemory() ||
       sys::Call(SYS_newfstatat, directory, sys::Word(path), sys::Word(&file),
                 flags & (AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW)) != 0) {
     return ProgramFile{};
@@ -85,7 +85,7 @@ ProgramFile ProgramAt(int directory, const char* path, int flags) {
 }
 
 ProgramFile ProgramInPath(const char* file) {
-  if (FdTable::End() == 0 || file == nullptr) return ProgramFile{};
+  if (!process_state.ready || FdTable::End() == 0 || file == nullptr) return ProgramFile{};
   const char* folders = getenv("PATH");
   if (strchr(file, '/') != nullptr || folders == nullptr) return ProgramAt(AT_FDCWD, file, 0);
   while (*folders != '\0') {

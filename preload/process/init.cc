@@ -1,7 +1,7 @@
-// Start and end of the library in a process. The constructor reads the configuration and nothing
-// more: no allocation, no descriptor, no thread. Until it has run, and where acceleration is off,
-// every call passes through.
-#include <sched.h>
+// Start and end of the library in a process. The constructor reads the configuration and what a
+// former program has left, and nothing more: no allocation, no descriptor, no thread, and no system
+// call that the loader does not make as well, since the process may have inherited a filter. Until
+// it has run, and where acceleration is off, every call passes through.
 #include <sys/auxv.h>
 
 #include "preload/process/inheritance.h"
@@ -25,14 +25,9 @@ namespace {
 __attribute__((constructor)) void Start(int, char**, char** environment) {
   LoadConfig(environment, getauxval(AT_SECURE) != 0);
   if (!GetConfig().enabled || RuleAgainstThisProgram() != Reason::kNone) return;
-  cpu_set_t processors;
-  CPU_ZERO(&processors);
-  if (sys::Call(SYS_sched_getaffinity, 0, sizeof processors, reinterpret_cast<long>(&processors)) >
-      0) {
-    process_state.processors = static_cast<uint32_t>(CPU_COUNT(&processors));
-  }
   if (&__rseq_offset != nullptr) process_state.rseq_offset = __rseq_offset;
-  process_state.pid = sys::GetPid();
+  // The loader calls this in the first thread, whose id is the process's.
+  process_state.pid = static_cast<int32_t>(CurrentTid());
   process_state.switches = GetConfig().switch_every != 0;
   InstallForkHandlers();
   process_state.ready = true;

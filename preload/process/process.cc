@@ -29,13 +29,15 @@ void ShareSides() {
 }
 
 void BeforeFork() {
+  process_state.forks = true;
   AgentBeforeFork();
   ShareSides();
 }
 
-void InChild() {
-  process_state.pid = sys::GetPid();
-  cached_tid = 0;
+void BecomeChild(uint32_t tid) {
+  cached_tid = tid;  // 0: libc knows it
+  process_state.pid = static_cast<int32_t>(CurrentTid());
+  process_state.lends = false;
   AgentForkedChild();
   EpollForkedChild();
   PollForkedChild();
@@ -44,6 +46,8 @@ void InChild() {
   EachDescriptor([](int, Side* side) { side->next_attempt.store(0, std::memory_order_relaxed); });
 }
 
+void InChild() { BecomeChild(0); }
+
 }  // namespace
 
 void InstallForkHandlers() { pthread_atfork(BeforeFork, AgentAfterFork, InChild); }
@@ -51,22 +55,19 @@ void InstallForkHandlers() { pthread_atfork(BeforeFork, AgentAfterFork, InChild)
 void BeforeRawFork() {
   if (!process_state.ready || InBorrowedMemory()) return;
   AgentSettle();
+  process_state.forks = true;
+  process_state.lends = true;  // for AfterRawFork, which must tell parent from child
   AgentBeforeFork();
-}
-
-void BeforeSandbox() {
-  if (!process_state.ready || InBorrowedMemory()) return;
-  EachSide([](int fd, Side*) { FallBackToTcp(fd, Reason::kSandbox, true); });
-  WriteStats();
-  process_state.sandboxed = true;
 }
 
 void AfterRawFork(pid_t child) {
   if (child != 0 && process_state.ready && !InBorrowedMemory()) AgentAfterFork();
   if (child != 0 || !process_state.ready || !InBorrowedMemory()) return;
   ShareSides();
-  InChild();
+  BecomeChild(static_cast<uint32_t>(sys::GetTid()));  // its libc believes in the parent's number
 }
+
+void MemoryIsLent() { process_state.lends = true; }
 
 void Bypassed(Reason reason) {
   if (!process_state.ready || InBorrowedMemory() || process_state.bypassed) return;

@@ -29,8 +29,7 @@ void BeforeExit();
 
 // From now on bytes may move unseen (io_uring): all sockets of this process go by TCP, for good.
 void Bypassed(Reason reason);
-// seccomp: from here on the program's own system calls only. Sockets go by TCP for good, no agent
-// is started, statistics are written now.
-void BeforeSandbox();
+// Before vfork, or clone with CLONE_VM: from now on a caller may be a child in our memory.
+void MemoryIsLent();
 
 }  // namespace xenloop

@@ -5,6 +5,7 @@
 
 #include "preload/libc/real.h"
 #include "preload/ready/epoll_registrations.h"
+#include "preload/side/agent_shared.h"
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/own_doorbell.h"
@@ -113,7 +114,6 @@ EpollSet* EpollSetAt(uint32_t number) {
 
 void EpollCreated(int epfd) {
   if (!process_state.ready || !FdTable::InRange(epfd)) return;
-  sys::SignalsBlocked blocked;
   LockScope scope(registrations_lock, CurrentTid());
   if (sets == nullptr) sets = static_cast<EpollSet*>(MapZeroed(sizeof(EpollSet) * kMaxEpollSets));
   if (sets == nullptr) return;
@@ -180,7 +180,6 @@ void EpollSetDuplicated(EpollSet* set) {
 }
 
 void EpollSetClosed(int epfd, EpollSet* set) {
-  sys::SignalsBlocked blocked;
   LockScope scope(registrations_lock, CurrentTid());
   if (--set->references > 0) {
     // The number we use is going away; another one of the same set is left.
@@ -245,6 +244,26 @@ void EpollSetIsShared(EpollSet* set) {
     }
     for (size_t i = 0; i < count; ++i) FallBackToTcp(fds[i], Reason::kUsedByChild, false);
   } while (count == 64);
+}
+
+void EpollWithoutAgent(bool for_good) {
+  LockScope scope(registrations_lock, CurrentTid());
+  for (uint32_t i = 0; EpollSet* const set = EpollSetAt(i); ++i) {
+    if (!set->in_use) continue;
+    LockScope inner(set->lock, CurrentTid());
+    const bool ours = set->owner_pid == process_state.pid;  // else the parent reads what is in it
+    if (ours && set->has_doorbell)
+      KernelControl(set->epfd, EPOLL_CTL_DEL, agent_shared.doorbell.fd, 0, 0);
+    set->has_doorbell = false;
+    if (!for_good) continue;
+    while (ours && set->first_converted != 0)
+      GiveBack(set, RegistrationAt(set->first_converted - 1));
+    RemoveAllOf(set);
+    set->in_use = false;
+  }
+  for (int fd = 0; for_good && fd < FdTable::End(); ++fd) {
+    if (FindEpollSet(fd) != nullptr) FdTable::Clear(fd);
+  }
 }
 
 // The child has but this thread.

@@ -72,9 +72,12 @@ struct alignas(64) EpollSet {  // aligned: the descriptor table keeps a tag in a
 void EpollCreated(int epfd);
 // As epoll_ctl, makes the real call itself if need be. -errno.
 int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* event);
-// As epoll_pwait2; timeout null: for ever. -errno.
+// The call that the program made. The kernel is asked by no other: older kernels, containers and
+// sandboxes may refuse the newer ones.
+enum class EpollCall : uint8_t { kWait, kPwait, kPwait2 };
+// As that call; timeout null: for ever. -errno.
 int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, const timespec* timeout,
-              const sigset_t* mask);
+              const sigset_t* mask, EpollCall call);
 
 // For the agent: converts all registrations of a side, before it is attached. False: one of them
 // cannot be.
@@ -87,6 +90,9 @@ void EpollForgets(int fd, Side* side, bool last);
 void EpollSetDuplicated(EpollSet* set);
 void EpollSetClosed(int epfd, EpollSet* set);
 void EpollForkedChild();
+// The agent has ended, and its doorbell with it. `for_good`: all sets are forgotten, and the kernel
+// has their registrations as the program made them.
+void EpollWithoutAgent(bool for_good);
 
 // A thread has left its epoll_ctl half done, for good: gives that one registration back to the
 // kernel and puts the rest in order.

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 
 #include "preload/ready/epoll.h"
@@ -57,9 +58,14 @@ Registration* NewRegistration() {
   if (registrations == nullptr) {
     registrations = static_cast<Registration*>(MapZeroed(sizeof(Registration) * kMaxRegistrations));
     if (registrations == nullptr) return nullptr;
-    uint64_t random = 0;
-    sys::Call(SYS_getrandom, reinterpret_cast<long>(&random), sizeof random, 0);
-    tag_base = random & ~0xffffffull;
+    // From the random bytes that the kernel gives each program, some of which are libc's secrets.
+    uint64_t random = reinterpret_cast<uintptr_t>(registrations);
+    if (const auto* bytes = reinterpret_cast<const void*>(getauxval(AT_RANDOM))) {
+      uint64_t seed[2];
+      memcpy(seed, bytes, sizeof seed);
+      random ^= seed[0] * 0x9e3779b97f4a7c15ull ^ seed[1] * 0xc2b2ae3d27d4eb4full;
+    }
+    tag_base = (random * 0xff51afd7ed558ccdull) & ~0xffffffull;
   }
   uint32_t index;
   if (first_free != 0) {
@@ -206,6 +212,7 @@ bool Convert(EpollSet* set, Registration* registration)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock, set->lock) {
   if (registration->converted) {
     registration->reported = ~0ull;  // a new FIFO counts from zero
+    AddDoorbell(set);                // the agent may be another one by now
     return true;
   }
   if (!MayConvert(set, registration)) return false;
@@ -241,6 +248,14 @@ void Restore(EpollSet* set, Registration* registration) {
   if (registration->disabled) return;
   KernelControl(set->epfd, EPOLL_CTL_MOD, registration->fd, registration->events,
                 registration->data);
+}
+
+void GiveBack(EpollSet* set, Registration* registration) {
+  UnlinkConverted(set, registration);
+  registration->converted = false;
+  const auto none = static_cast<uint32_t>(EPOLLONESHOT);
+  KernelControl(set->epfd, EPOLL_CTL_MOD, registration->fd,
+                registration->disabled ? none : registration->events, registration->data);
 }
 
 void RemoveLocked(EpollSet* set, Registration* registration) {

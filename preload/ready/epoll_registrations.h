@@ -47,6 +47,9 @@ void UnlinkConverted(EpollSet* set, Registration* registration)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock, set->lock);
 void Restore(EpollSet* set, Registration* registration)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock, set->lock);
+// The same of any kind, though an edge may be told anew, or a hang-up to a one-shot that has fired.
+void GiveBack(EpollSet* set, Registration* registration)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock, set->lock);
 // After a conversion. Who sleeps in this set, as one without FIFOs or as one with, must look at
 // FIFOs now.
 void WakeSleepersOf(EpollSet* set);

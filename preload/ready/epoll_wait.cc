@@ -7,6 +7,7 @@
 #include "preload/libc/errno.h"
 #include "preload/libc/real.h"
 #include "preload/ready/epoll.h"
+#include "preload/ready/milliseconds.h"
 #include "preload/ready/readiness.h"
 #include "preload/settings/config.h"
 #include "preload/side/own_doorbell.h"
@@ -179,17 +180,33 @@ int Translate(EpollSet* set, epoll_event* events, int first, int count, uint64_t
 }
 
 int KernelWait(int epfd, epoll_event* events, int max_events, const timespec* timeout,
-               const sigset_t* mask) {
+               const sigset_t* mask, EpollCall call) {
   return FromLibc([=] {
-    return Cancellable([=] { return real::epoll_pwait2(epfd, events, max_events, timeout, mask); });
+    return Cancellable([=] {
+      switch (call) {
+        case EpollCall::kWait:
+          return real::epoll_wait(epfd, events, max_events, Milliseconds(timeout));
+        case EpollCall::kPwait:
+          return real::epoll_pwait(epfd, events, max_events, Milliseconds(timeout), mask);
+        case EpollCall::kPwait2:
+          break;
+      }
+      return real::epoll_pwait2(epfd, events, max_events, timeout, mask);
+    });
   });
 }
 
 // The same without waiting, and without libc: a cancellation point must not be met with a lock
 // held.
-int KernelLook(int epfd, epoll_event* events, int max_events) {
-  return static_cast<int>(
-      sys::Call(SYS_epoll_pwait, epfd, reinterpret_cast<long>(events), max_events, 0, 0, 8));
+int KernelLook(int epfd, epoll_event* events, int max_events, EpollCall call) {
+  constexpr timespec kNow{0, 0};
+  long number = SYS_epoll_pwait;
+#ifdef SYS_epoll_wait
+  if (call == EpollCall::kWait) number = SYS_epoll_wait;
+#endif
+  if (call == EpollCall::kPwait2) number = SYS_epoll_pwait2;
+  const long now = call == EpollCall::kPwait2 ? sys::Word(&kNow) : 0;
+  return static_cast<int>(sys::Call(number, epfd, sys::Word(events), max_events, now, 0, 8));
 }
 
 // Counts this thread as one that sleeps in a set without an eye on FIFOs.
@@ -223,7 +240,8 @@ bool Remaining(const timespec* timeout, uint64_t deadline_ns, timespec* left) {
 // answer, as the kernel would give it; each goes first in turn so that neither starves the other
 // when the program takes few at a time. Under the set's lock from beginning to end, so that no
 // registration is converted or given back in between and told twice.
-int Look(EpollSet* set, int epfd, epoll_event* events, int max_events, bool ask_kernel, Self self) {
+int Look(EpollSet* set, int epfd, epoll_event* events, int max_events, bool ask_kernel,
+         EpollCall call, Self self) {
   constexpr int kMostQuestions = 3;
   const LockScope scope(set->lock, self.tid);
   const bool alone = scope.result() != LockResult::kReentered;  // else in a signal handler
@@ -232,7 +250,7 @@ int Look(EpollSet* set, int epfd, epoll_event* events, int max_events, bool ask_
   int count = 0;
   if (!kernel_first && alone) count = Collect(set, events, 0, max_events, token, self);
   for (int i = 0; ask_kernel && i < kMostQuestions && count < max_events; ++i) {
-    const int more = KernelLook(epfd, events + count, max_events - count);
+    const int more = KernelLook(epfd, events + count, max_events - count, call);
     if (more < 0 && count == 0) return more;
     if (more <= 0) break;
     const int before = count;
@@ -257,13 +275,13 @@ int Digest(EpollSet* set, epoll_event* events, int woken, int max_events, uint32
   return Collect(set, events, count, max_events, token, self);
 }
 
-int Spin(EpollSet* set, int epfd, epoll_event* events, int max_events, Self self) {
+int Spin(EpollSet* set, int epfd, epoll_event* events, int max_events, EpollCall call, Self self) {
   const uint32_t budget = SharedSpinBudgetUs();
   uint64_t start = 0;
   uint32_t turns = 0;
   int count = 0;
   while (count == 0 && budget != 0 && SpinTurn(&start, budget, &turns, SharedSpinYields()))
-    count = Look(set, epfd, events, max_events, /*ask_kernel=*/(turns & 31) == 0, self);
+    count = Look(set, epfd, events, max_events, /*ask_kernel=*/(turns & 31) == 0, call, self);
   SharedSpinEnded(count > 0);
   return count;
 }
@@ -271,9 +289,9 @@ int Spin(EpollSet* set, int epfd, epoll_event* events, int max_events, Self self
 }  // namespace
 
 int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, const timespec* timeout,
-              const sigset_t* mask) {
+              const sigset_t* mask, EpollCall call) {
   pthread_testcancel();  // these calls are cancellation points even when they need not wait
-  if (max_events <= 0) return KernelWait(epfd, events, max_events, timeout, mask);
+  if (max_events <= 0) return KernelWait(epfd, events, max_events, timeout, mask, call);
   if (set->owner_pid != process_state.pid) EpollSetIsShared(set);
   const Self self = CurrentSelf();
   const uint64_t deadline = timeout == nullptr ? 0 : sys::MonotonicNs() + ToNs(*timeout);
@@ -290,7 +308,7 @@ int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
       {
         const PlainSleeper sleeper(set);
         if (set->converted.load(std::memory_order_seq_cst) != 0) continue;
-        woken = KernelWait(epfd, events, max_events, wait, mask);
+        woken = KernelWait(epfd, events, max_events, wait, mask, call);
       }
       if (woken <= 0) return woken;
       const int count = Digest(set, events, woken, max_events, conversions, self);
@@ -298,18 +316,18 @@ int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
       if (timeout != nullptr && !can_wait) return 0;  // however often a peer rings
       continue;
     }
-    int count = Look(set, epfd, events, max_events, /*ask_kernel=*/true, self);
+    int count = Look(set, epfd, events, max_events, /*ask_kernel=*/true, call, self);
     if (count == 0 && can_wait && may_spin) {
       may_spin = false;
-      count = Spin(set, epfd, events, max_events, self);
+      count = Spin(set, epfd, events, max_events, call, self);
     }
     if (count != 0) return count;
     int woken = 0;
     {
       const SleeperCount sleeper;
-      count = Look(set, epfd, events, max_events, /*ask_kernel=*/false, self);
+      count = Look(set, epfd, events, max_events, /*ask_kernel=*/false, call, self);
       if (count != 0) return count;
-      woken = KernelWait(epfd, events, max_events, wait, mask);
+      woken = KernelWait(epfd, events, max_events, wait, mask, call);
     }
     if (woken < 0) return woken;
     count = Digest(set, events, woken, max_events, conversions, self);

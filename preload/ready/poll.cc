@@ -13,6 +13,7 @@
 #include "preload/libc/real.h"
 #include "preload/ready/epoll.h"
 #include "preload/ready/lent_bell.h"
+#include "preload/ready/milliseconds.h"
 #include "preload/ready/readiness.h"
 #include "preload/ready/scratch.h"
 #include "preload/settings/config.h"
@@ -27,9 +28,14 @@ constexpr short kRead = POLLIN | POLLRDNORM;
 constexpr short kWrite = POLLOUT | POLLWRNORM;
 constexpr timespec kNow{0, 0};
 
-int KernelPoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask) {
-  return FromLibc(
-      [=] { return Cancellable([=] { return real::ppoll(fds, count, timeout, mask); }); });
+int KernelPoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask,
+               PollCall call) {
+  return FromLibc([=] {
+    return Cancellable([=] {
+      return call == PollCall::kPoll ? real::poll(fds, count, Milliseconds(timeout))
+                                     : real::ppoll(fds, count, timeout, mask);
+    });
+  });
 }
 
 // One call's view of its descriptors.
@@ -130,8 +136,10 @@ int Spin(Waited& waited, Self self) {
   return ready;
 }
 
-// `left` null: for ever.
-int SleepWithBell(Waited& waited, const timespec* left, const sigset_t* mask, Self self) {
+// `left` null: for ever. `slept_out`: the kernel says that this time is over; the program's clock
+// may stand still.
+int SleepWithBell(Waited& waited, const timespec* left, const sigset_t* mask, PollCall call,
+                  bool* slept_out, Self self) {
   const LentBell bell;
   const SleeperCount sleeper;
   // Once more, now that the doorbell rings for us.
@@ -142,7 +150,8 @@ int SleepWithBell(Waited& waited, const timespec* left, const sigset_t* mask, Se
   const timespec nap{0, 1000000};
   const bool whole =
       bell.fd() >= 0 || (left != nullptr && left->tv_sec == 0 && left->tv_nsec < nap.tv_nsec);
-  const int answer = KernelPoll(waited.kernel, waited.count + 1, whole ? left : &nap, mask);
+  const int answer = KernelPoll(waited.kernel, waited.count + 1, whole ? left : &nap, mask, call);
+  *slept_out = answer == 0 && whole && left != nullptr;
   if (for_bell.revents != 0) bell.Swallow();
   return answer < 0 ? answer : waited.Evaluate(self);
 }
@@ -159,11 +168,12 @@ bool PollConcernsUs(const pollfd* fds, nfds_t count) {
   return concerns;
 }
 
-int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask) {
+int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask, PollCall call,
+         SelectCall* select) {
   pthread_testcancel();  // these calls are cancellation points even when they need not wait
   if (timeout != nullptr &&
       (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999)) {
-    return KernelPoll(fds, count, timeout, mask);
+    return KernelPoll(fds, count, timeout, mask, call);
   }
   pollfd stack_fds[kOnStack + 2];
   Side* stack_sides[kOnStack + 1];
@@ -176,24 +186,26 @@ int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mas
   bool may_spin = true;
   for (bool woken = false;; woken = true) {
     waited.EnterKernel(self);
+    const timespec left = limit.Left();
+    const timespec* const wait = limit.for_ever ? nullptr : &left;
     if (!waited.accelerated) {
-      const int ready = KernelPoll(fds, count, timeout, mask);
-      if (woken && ready > 0) waited.Complete();
+      const int ready =
+          select != nullptr ? select->make(select, wait) : KernelPoll(fds, count, wait, mask, call);
+      if (woken && ready > 0 && select == nullptr) waited.Complete();
       waited.LeaveKernel(self);
       return ready;
     }
-    const timespec left = limit.Left();
     const bool can_wait = limit.for_ever || left.tv_sec != 0 || left.tv_nsec != 0;
-    const int answer = KernelPoll(waited.kernel, count, &kNow, nullptr);
+    const int answer = KernelPoll(waited.kernel, count, &kNow, nullptr, call);
     int ready = answer < 0 ? answer : waited.Evaluate(self);
     if (ready == 0 && can_wait && may_spin && GetConfig().spin_us != 0) {
       may_spin = false;
       ready = Spin(waited, self);
     }
-    if (ready == 0 && can_wait)
-      ready = SleepWithBell(waited, limit.for_ever ? nullptr : &left, mask, self);
+    bool slept_out = false;
+    if (ready == 0 && can_wait) ready = SleepWithBell(waited, wait, mask, call, &slept_out, self);
     waited.LeaveKernel(self);
-    if (ready != 0 || !can_wait) return ready;
+    if (ready != 0 || !can_wait || slept_out) return ready;
   }
 }
 

@@ -6,11 +6,14 @@
 #include <string.h>
 
 #include "channel/base/time.h"
+#include "preload/libc/errno.h"
+#include "preload/libc/real.h"
 #include "preload/ready/epoll.h"
 #include "preload/ready/poll.h"
 #include "preload/ready/scratch.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/self.h"
+#include "preload/side/wait.h"
 
 namespace xenloop {
 
@@ -29,6 +32,32 @@ void Put(fd_set* set, int fd) {
 void Wipe(fd_set* set, int count) {
   if (set != nullptr) memset(set, 0, static_cast<size_t>((count + 63) / 64) * 8);
 }
+// The program's own call, on its own sets.
+struct BySelect : SelectCall {
+  int count;
+  fd_set* read;
+  fd_set* write;
+  fd_set* except;
+  const sigset_t* mask;
+  SelectName name;
+
+  static int Make(SelectCall* base, const timespec* left) {
+    auto* const self = static_cast<BySelect*>(base);
+    const int ready = FromLibc([=] { return Cancellable([=] { return self->Ask(left); }); });
+    self->answered = ready >= 0;
+    return ready;
+  }
+
+ private:
+  int Ask(const timespec* left) const {
+    if (name == SelectName::kPselect) return real::pselect(count, read, write, except, left, mask);
+    if (left == nullptr) return real::select(count, read, write, except, nullptr);
+    timeval time{left->tv_sec, (left->tv_nsec + 999) / 1000};
+    if (time.tv_usec > 999999) time = {time.tv_sec + 1, 0};
+    return real::select(count, read, write, except, &time);
+  }
+};
+
 }  // namespace
 
 bool SelectConcernsUs(int count, const fd_set* read, const fd_set* write, const fd_set* except) {
@@ -42,8 +71,8 @@ bool SelectConcernsUs(int count, const fd_set* read, const fd_set* write, const 
   return concerns;
 }
 
-int Select(int count, fd_set* read, fd_set* write, fd_set* except, const timespec* timeout,
-           timespec* remaining, const sigset_t* mask) {
+int Select(SelectName name, int count, fd_set* read, fd_set* write, fd_set* except,
+           const timespec* timeout, timespec* remaining, const sigset_t* mask) {
   const uint64_t start = sys::MonotonicNs();
   nfds_t n = 0;
   for (int fd = 0; fd < count; ++fd)
@@ -59,14 +88,15 @@ int Select(int count, fd_set* read, fd_set* write, fd_set* except, const timespe
                            (Has(except, fd) ? POLLPRI : 0));
     if (events != 0) fds[n++] = pollfd{fd, events, 0};
   }
-  int result = Poll(fds, n, timeout, mask);
+  BySelect own{{&BySelect::Make}, count, read, write, except, mask, name};
+  int result = Poll(fds, n, timeout, mask, PollCall::kSelect, &own);
   for (nfds_t i = 0; result > 0 && i < n; ++i) {
     if ((fds[i].revents & POLLNVAL) != 0) result = -EBADF;
   }
   if (remaining != nullptr && timeout != nullptr) {
     *remaining = ToTimespec(NsUntil(start + ToNs(*timeout)));
   }
-  if (result < 0) return result;
+  if (result < 0 || own.answered) return result;
   Wipe(read, count);
   Wipe(write, count);
   Wipe(except, count);

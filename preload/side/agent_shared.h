@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "channel/transport.h"
+#include "discovery/protocol/reasons.h"
 #include "preload/side/side.h"
 
 namespace xenloop {
@@ -24,6 +25,8 @@ struct AgentShared {
   std::atomic<uint32_t> tid{0};                      // of the agent's thread
   std::atomic<int> started{0};                       // 0 no, 1 being started, 2 runs, kAgentFailed
   std::atomic<Reason> start_failure{Reason::kNone};  // why there is none
+  // Why the agent is to end, or must not be started; kNone: it may run.
+  std::atomic<Reason> ending{Reason::kNone};
   std::atomic<Switch> refused_for_now{};
   std::atomic<int> poke_fd{0};
   std::atomic<int> parent_poke_fd{0};  // of the process that forked us

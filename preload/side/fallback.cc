@@ -1,6 +1,7 @@
 // See fallback.h.
 #include "preload/side/fallback.h"
 
+#include <errno.h>
 #include <sys/socket.h>
 
 #include "channel/base/time.h"
@@ -17,18 +18,16 @@ namespace xenloop {
 namespace {
 
 constexpr uint64_t kLongestFlushMs = 5000;
+constexpr int kMostTurns = 2000;  // for a clock that stands still
 
 // After a fallback of ours: bytes that were readable in the FIFO come back by TCP. The program may
 // be told EAGAIN or an empty socket where it saw bytes before, so wait until they are here; not for
 // ever, the peer may be stopped.
 void AwaitResidue(int fd, uint64_t owed, int64_t received_before) {
-  constexpr uint64_t kPatienceMs = 100;
-  const uint64_t end = InMs(kPatienceMs);
+  Naps naps(100 * kNsPerMs, 50 * kNsPerUs);
   tcp_info info;
   while (TcpInfoOf(fd, &info) == 0 && info.tcpi_state == SocketShadow::kTcpEstablished &&
-         info.tcpi_bytes_received < static_cast<uint64_t>(received_before) + owed &&
-         sys::MonotonicNs() < end) {
-    Nap(50 * kNsPerUs);
+         info.tcpi_bytes_received < static_cast<uint64_t>(received_before) + owed && naps.Take()) {
   }
 }
 
@@ -107,9 +106,9 @@ void FallBackToTcp(int fd, Reason reason, bool pin) {
   side->reason.store(reason, std::memory_order_relaxed);
   // Whoever writes next does not pass through us: all that the FIFO owed must be in TCP before.
   const uint64_t end = InMs(kLongestFlushMs);
-  while (SendStream::IsOwing(side->send.route.load(std::memory_order_acquire)) &&
-         sys::MonotonicNs() < end) {
-    SleepUntilSettled(fd, side, end);
+  for (int turns = 0; SendStream::IsOwing(side->send.route.load(std::memory_order_acquire)) &&
+                      turns < kMostTurns && SleepUntilSettled(fd, side, end) != -EAGAIN;
+       ++turns) {
     FallBack(fd, side, reason);
   }
   StopAsking(side);

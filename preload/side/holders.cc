@@ -10,7 +10,7 @@
 
 namespace xenloop {
 
-bool InBorrowedMemory() { return process_state.pid != 0 && sys::GetPid() != process_state.pid; }
+bool InBorrowedMemory() { return process_state.lends && sys::GetPid() != process_state.pid; }
 
 bool IsStandardStream(const Side* side) {
   for (int fd = 0; fd < 3; ++fd) {

@@ -1,6 +1,8 @@
 // Who is executing: the thread, its processor, its process. Cheap enough for every call.
 #pragma once
 
+#include <pthread.h>
+
 #include <cstdint>
 
 #include "channel/base/sys.h"
@@ -11,6 +13,9 @@ namespace xenloop {
 struct ProcessState {
   bool ready = false;       // the constructor has run and acceleration is on
   bool sandboxed = false;   // seccomp: no system call but those the program itself makes
+  bool in_doubt = false;    // a filter may have come unseen: likewise (see confinement.h)
+  bool lends = false;       // a child may run in our memory: vfork, or clone with CLONE_VM
+  bool forks = false;       // this process has forked, or is a fork
   bool switches = false;    // tests let the routes flip every so many operations
   bool bypassed = false;    // the program has ways to its sockets that we cannot see: TCP for all
   int32_t pid = 0;          // whose memory this is: not getpid() in a vfork child, else the same
@@ -21,8 +26,21 @@ extern ProcessState process_state;
 
 extern __thread uint32_t cached_tid;
 
+// The thread's id as libc knows it: a lock notes who holds it. No system call, which a program in a
+// sandbox may not be allowed to make. 0: this libc does not tell.
+inline uint32_t TidOfLibc() {
+  pthread_mutex_t lock = PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP;
+  if (pthread_mutex_lock(&lock) != 0) return 0;
+  const int owner = lock.__data.__owner;
+  pthread_mutex_unlock(&lock);
+  return owner > 0 ? static_cast<uint32_t>(owner) : 0;
+}
+
 inline uint32_t CurrentTid() {
-  if (__builtin_expect(cached_tid == 0, 0)) cached_tid = static_cast<uint32_t>(sys::GetTid());
+  if (__builtin_expect(cached_tid == 0, 0)) {
+    const uint32_t tid = TidOfLibc();
+    cached_tid = tid != 0 ? tid : static_cast<uint32_t>(sys::GetTid());
+  }
   return cached_tid;
 }
 

@@ -183,7 +183,9 @@ bool SpinTurn(uint64_t* start_ns, uint32_t budget_us, uint32_t* turns, bool yiel
   if (*start_ns == 0)
     *start_ns = now_ns;  // not before: a wait that ends at once need not read the clock
   const uint64_t spent_ns = now_ns - *start_ns;
-  if (spent_ns > budget_us * 1000u) return false;
+  // The clock may be the program's plaything, and stand still; no turn is shorter than this.
+  constexpr uint32_t kTurnsPerUs = 100;
+  if (spent_ns > budget_us * 1000u || *turns / kTurnsPerUs > budget_us) return false;
   return !yields || spent_ns <= kPureSpinUs * 1000u || YieldBriefly();
 }
 

@@ -7,6 +7,7 @@
 #include "preload/agent/agent.h"
 #include "preload/ready/epoll.h"
 #include "preload/settings/config.h"
+#include "preload/side/confinement.h"
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/holders.h"
@@ -22,6 +23,7 @@ namespace xenloop {
 namespace {
 
 constexpr uint64_t kLongestFlushMs = 5000;
+constexpr int kMostTurns = 2000;  // for a clock that stands still
 
 // Another number of the socket, out of the program's way, or -errno.
 int DuplicateForUs(int fd) {
@@ -85,7 +87,8 @@ void CloseAttached(int fd, Side* side) {
       FdTable::SetPrivate(lingering);
     } else {  // no descriptor left for the agent to go on with: this close waits
       const uint64_t end = InMs(kLongestFlushMs);
-      while (pending && SleepUntilSettled(fd, side, end) == 0) {
+      for (int turns = 0; pending && turns < kMostTurns && SleepUntilSettled(fd, side, end) == 0;
+           ++turns) {
         LockScope scope(side->send.lock, tid);
         pending = side->send.PumpResidue(shadow) != 0;
       }
@@ -102,10 +105,9 @@ void CloseAttached(int fd, Side* side) {
 }  // namespace
 
 void SocketCreated(int fd, int domain, int type, int protocol) {
-  if (!process_state.ready) return;
   if (domain != AF_INET && domain != AF_INET6) return;
   if ((type & 0xf) != SOCK_STREAM || (protocol != 0 && protocol != IPPROTO_TCP)) return;
-  Follow(fd);
+  if (MayFollow()) Follow(fd);
 }
 
 void SocketConnected(int fd) {
@@ -131,18 +133,10 @@ void SocketAdopted(int fd) {
   if (GetConfig().test_points) side->next_attempt.store(0, std::memory_order_relaxed);
 }
 
-void SocketAccepted(int listener, int fd) {
-  if (!process_state.ready) return;
-  if (FindSide(listener) == nullptr) {
-    int protocol = 0;
-    socklen_t length = sizeof protocol;
-    if (sys::Call(SYS_getsockopt, fd, SOL_SOCKET, SO_PROTOCOL, reinterpret_cast<long>(&protocol),
-                  reinterpret_cast<long>(&length)) != 0 ||
-        protocol != IPPROTO_TCP) {
-      return;
-    }
-  }
-  Follow(fd);
+void SocketAccepted(int fd, sa_family_t family) {
+  if (family != AF_INET && family != AF_INET6) return;
+  // Of a listener that we do not know the agent asks the protocol, before it offers anything.
+  if (MayFollow()) Follow(fd);
   Side* side = FindSide(fd);
   if (side == nullptr) return;
   side->connected.store(1, std::memory_order_relaxed);
@@ -150,7 +144,9 @@ void SocketAccepted(int listener, int fd) {
   if (GetConfig().test_points || GetConfig().upgrade_after == 0) WantUpgrade(side);
 }
 
-bool CloseConcernsUs(int fd) { return process_state.ready && !FdTable::IsEmpty(fd); }
+bool CloseConcernsUs(int fd) {
+  return (process_state.ready || process_state.in_doubt) && !FdTable::IsEmpty(fd);
+}
 
 int BeforeClose(int fd) {
   if (FdTable::IsPrivate(fd)) return -EBADF;
@@ -161,7 +157,6 @@ int BeforeClose(int fd) {
   }
   Side* side = FindSide(fd);
   if (side == nullptr) return 0;
-  sys::SignalsBlocked blocked;  // a handler that jumps out would leave our tables half changed
   if (side->references.load(std::memory_order_acquire) > 1) {
     const int other = OtherDescriptor(side, fd);
     // Other processes go on with it? Ours will not look after it any longer.
@@ -198,7 +193,8 @@ int BeforeClose(int fd) {
 }
 
 int CloseRange(unsigned first, unsigned last, int flags) {
-  if (flags != 0 || first > last || InBorrowedMemory() || !process_state.ready) {
+  if (flags != 0 || first > last || InBorrowedMemory() ||
+      !(process_state.ready || process_state.in_doubt)) {
     return static_cast<int>(sys::Call(SYS_close_range, first, last, flags));
   }
   const unsigned end = static_cast<unsigned>(FdTable::End());

@@ -8,6 +8,7 @@
 #include "channel/base/time.h"
 #include "discovery/protocol/control.h"
 #include "preload/settings/config.h"
+#include "preload/side/agent_shared.h"
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/mailbox.h"
@@ -99,6 +100,8 @@ ssize_t BeforeSetOption(int fd, Side* side, int level, int name, const void* val
 }
 
 void AfterSetOption(int fd, Side* side, int level, int name, const void*, socklen_t) {
+  // The agent reads all of these when it first looks at a socket.
+  if (agent_shared.started.load(std::memory_order_acquire) == 0) return;
   if (level == IPPROTO_TCP && name == TCP_INQ) {
     int tells = 0;
     socklen_t length = sizeof tells;

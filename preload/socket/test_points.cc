@@ -35,6 +35,7 @@ ssize_t UpgradeNow(int fd, Side* side) {
   const uint64_t start = sys::MonotonicNs();
   const uint64_t end = start + kLongestNs;
   uint64_t attached_since = 0;
+  Naps naps(kLongestNs, 100 * kNsPerUs);
   side->forced.store(1, std::memory_order_relaxed);
   for (uint32_t turn = 0; RoutesOf(side) != 3; ++turn) {
     if (side->pinned.load(std::memory_order_relaxed) != 0 || sys::MonotonicNs() > end)
@@ -57,7 +58,7 @@ ssize_t UpgradeNow(int fd, Side* side) {
     } else if (sys::MonotonicNs() - attached_since > 5 * kNsPerMs) {
       return 0;
     }
-    Nap(100 * kNsPerUs);
+    if (!naps.Take()) return -ETIMEDOUT;
   }
   return 0;
 }

@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sched.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <ucontext.h>
@@ -208,6 +209,15 @@ static void TestPrctl(void) {
   EXPECT(call_prctl(-1, 0, 0, 0, 0), -EINVAL);
 }
 
+static void TestThreadChanges(void) {
+  ENTRY(unshare);
+  ENTRY(setns);
+  __typeof__(int(void*, const void*))* const call_capset = Entry("capset");
+  EXPECT(call_unshare(1 << 3), -EINVAL);
+  EXPECT(call_setns(-1, 0), -EBADF);
+  EXPECT(call_capset(NULL, NULL), -EFAULT);
+}
+
 void TestProcesses(void) {
   shared = MakePair(kTcp);
   TestForks();
@@ -215,6 +225,7 @@ void TestProcesses(void) {
   TestJumps();
   TestSetContext();
   TestPrctl();
+  TestThreadChanges();
   TestClones();
   TestSpawns();
   ClosePair(&shared);

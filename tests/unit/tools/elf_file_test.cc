@@ -29,6 +29,31 @@ TEST(ElfFile, StaticGoAndMuslProgramsAreRecognised) {
   EXPECT_FALSE(ReadElf(TEST_MUSL_PROBE)->UsesGlibc());
 }
 
+TEST(ElfFile, AddressSanitizerIsSeenInTheNamesThatAreAskedFor) {
+  EXPECT_FALSE(ReadElf(TEST_PROBE)->has_address_sanitizer);
+  std::string image(sizeof(Elf64_Ehdr) + 2 * sizeof(Elf64_Shdr), '\0');
+  const std::string strings("\0.dynstr\0libasan.so.8", 22);
+  Elf64_Ehdr header = {};
+  std::memcpy(header.e_ident, ELFMAG, SELFMAG);
+  header.e_ident[EI_CLASS] = ELFCLASS64;
+  header.e_ident[EI_DATA] = ELFDATA2LSB;
+  header.e_shoff = sizeof header;
+  header.e_shnum = 2;
+  header.e_shstrndx = 0;
+  Elf64_Shdr sections[2] = {};
+  for (Elf64_Shdr& section : sections) {
+    section.sh_offset = image.size();
+    section.sh_size = strings.size();
+    section.sh_name = 1;
+  }
+  std::memcpy(image.data(), &header, sizeof header);
+  std::memcpy(image.data() + sizeof header, sections, sizeof sections);
+  const auto elf = ParseElf(image + strings);
+  ASSERT_TRUE(elf.ok());
+  EXPECT_TRUE(elf->has_address_sanitizer);
+  EXPECT_FALSE(ParseElf(image + std::string("\0.dynstr\0libc.so.6", 19))->has_address_sanitizer);
+}
+
 TEST(ElfFile, ThirtyTwoBitProgram) {
   Elf32_Ehdr header = {};
   std::memcpy(header.e_ident, ELFMAG, SELFMAG);

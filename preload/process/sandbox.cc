@@ -1,0 +1,76 @@
+// See sandbox.h.
+#include "preload/process/sandbox.h"
+
+#include "preload/agent/agent.h"
+#include "preload/ready/epoll.h"
+#include "preload/side/agent_shared.h"
+#include "preload/side/confinement.h"
+#include "preload/side/each_side.h"
+#include "preload/side/fallback.h"
+#include "preload/side/holders.h"
+#include "preload/side/mailbox.h"
+#include "preload/side/self.h"
+#include "preload/side/stats.h"
+
+namespace xenloop {
+namespace {
+
+// A parent's stream, which a child that is about to exec has inherited with everything else.
+bool IsAnothers(const Side* side) {
+  return side->attached.load(std::memory_order_acquire) != 0 && !IsOurs(side);
+}
+
+// The descriptors are ordinary ones from now on. Who else has the socket finds it shared, and does
+// not upgrade it.
+void ForgetSides(bool for_good) {
+  EachDescriptor([for_good](int fd, Side* side) {
+    if (!for_good && IsAnothers(side)) return;
+    if (!FdTable::Take(fd, side) || side->holders.load(std::memory_order_acquire) > 1) return;
+    if (side->references.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+    side->holders.store(0, std::memory_order_release);
+    if (side->attached.load(std::memory_order_acquire) == 0) FreeSide(side);
+  });
+}
+
+void Withdraw(Reason reason, bool for_good) {
+  EachSide([=](int fd, Side* side) {
+    if (for_good || !IsAnothers(side)) FallBackToTcp(fd, reason, for_good);
+  });
+  EndAgent(reason);
+  WriteStats();
+  ForgetSides(for_good);
+  EpollWithoutAgent(/*for_good=*/true);
+  process_state.ready = false;
+}
+
+}  // namespace
+
+void BeforeSandbox() {
+  if (InBorrowedMemory()) return;
+  if (process_state.ready || process_state.in_doubt) Withdraw(Reason::kSandbox, /*for_good=*/true);
+  if (process_state.in_doubt) DropLooks();
+  process_state.in_doubt = false;
+  process_state.sandboxed = true;
+}
+
+void BeforeNoNewPrivileges() {
+  if (!process_state.ready || InBorrowedMemory()) return;
+  Withdraw(Reason::kPrivilegesGivenUp, /*for_good=*/false);
+  PrepareLooks();
+  process_state.in_doubt = true;
+}
+
+void BeforeThreadChange() {
+  if (!process_state.ready || InBorrowedMemory()) return;
+  if (agent_shared.started.load(std::memory_order_acquire) == 0) return;
+  EachSide([](int fd, Side* side) {
+    if (IsOurs(side)) FallBackToTcp(fd, Reason::kThreadChanged, false);
+  });
+  EndAgent(Reason::kThreadChanged);
+}
+
+void AfterThreadChange() {
+  if (process_state.ready && !InBorrowedMemory()) MayStartAgent();
+}
+
+}  // namespace xenloop

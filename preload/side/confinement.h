@@ -1,0 +1,24 @@
+// Does a system call filter stand over this process? Asked with calls that no filter can forbid
+// that came with the program: the loader has made them under it.
+#pragma once
+
+#include <cstdint>
+
+namespace xenloop {
+
+enum class Filter : uint8_t { kNone, kStands, kUnknown };
+
+Filter LookForFilter();
+
+// A filter may come unseen: keeps two looks ready that take one read(2) each, which the strictest
+// of filters allows.
+void PrepareLooks();
+// With one of them; kUnknown when there is none left.
+Filter TakePreparedLook();
+bool HasPreparedLook();
+void DropLooks();
+
+// May a new connection be followed? Ends a doubt (PR_SET_NO_NEW_PRIVS), by one of the looks.
+bool MayFollow();
+
+}  // namespace xenloop

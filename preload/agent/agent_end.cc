@@ -8,6 +8,7 @@
 #include "preload/ready/epoll.h"
 #include "preload/ready/lent_bell.h"
 #include "preload/side/agent_shared.h"
+#include "preload/side/each_side.h"
 #include "preload/side/mailbox.h"
 #include "preload/side/private_fd.h"
 #include "preload/side/self.h"
@@ -17,17 +18,12 @@ namespace {
 
 constexpr int kMostTurns = 40;  // of 5 ms each: for what a peer still owes us by TCP
 constexpr uint64_t kLongestEndNs = 10 * kNsPerSecond;
-int turns = 0;  // of LetGoOfAll
 
 template <typename Visit>
 void EachAttached(Visit visit) {
-  for (uint32_t slot = 0; slot < kMaxSides; ++slot) {
-    if (slot % 64 == 0 && Arena()->used.words[slot / 64].load(std::memory_order_relaxed) == 0) {
-      slot += 63;
-      continue;
-    }
+  EachSlot([&](uint32_t slot) {
     if (agent.sides[slot].stage == Stage::kAttached && IsOurs(SideAt(slot))) visit(slot);
-  }
+  });
 }
 
 bool IsRunning(uint32_t tid) { return tid != 0 && sys::Call(SYS_tkill, tid, 0) != -ESRCH; }
@@ -35,15 +31,15 @@ bool IsRunning(uint32_t tid) { return tid != 0 && sys::Call(SYS_tkill, tid, 0) !
 }  // namespace
 
 bool LetGoOfAll(Reason reason) {
-  if (turns++ == 0) LeaveAllPeers(reason);
+  if (agent.ending_turns++ == 0) LeaveAllPeers(reason);
   bool any = false;
   EachAttached([&](uint32_t slot) {
     ServiceSide(slot);
     any = any || agent.sides[slot].stage == Stage::kAttached;
   });
-  if (any && turns < kMostTurns) return false;
+  if (any && agent.ending_turns < kMostTurns) return false;
   EachAttached(EndSide);
-  turns = 0;
+  agent.ending_turns = 0;
   return true;
 }
 

@@ -100,6 +100,7 @@ struct AgentState {
   uint64_t ask_at_ns = 0;  // where peers stand; 0: nothing is asked
   PeerTable table;         // whose address is it? By our xenloopd
   uint64_t table_look_at_ns = 0;
+  int ending_turns = 0;  // agent_end.cc: of letting go of all, so far
 
   // In a forked child: as before an agent was started, but for memory, which is used again.
   void Renew();

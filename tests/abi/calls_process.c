@@ -4,7 +4,6 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <spawn.h>
-#include <sched.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <ucontext.h>

@@ -17,6 +17,7 @@
 #include "preload/ready/scratch.h"
 #include "preload/settings/config.h"
 #include "preload/side/fd_table.h"
+#include "preload/side/mailbox.h"
 #include "preload/side/self.h"
 #include "preload/side/wait.h"
 
@@ -68,6 +69,14 @@ struct Waited : Abandonable {
       if (side != nullptr) side->receive.LeaveKernel(self);
     }
     Leave();
+  }
+  // One of them is on FIFOs that another process has attached, and rings that one's doorbell.
+  bool HearsNoDoorbell() const {
+    for (nfds_t i = 0; i < count; ++i) {
+      const Side* const side = counted[i] == nullptr ? FindSide(fds[i].fd) : nullptr;
+      if (side != nullptr && !IsOurs(side) && IsOnFifo(side)) return true;
+    }
+    return false;
   }
   // The kernel's answer in fds[].revents came at a moment that a doorbell has chosen.
   void Complete() {
@@ -175,20 +184,27 @@ int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mas
   const TimeLimit limit(timeout);
   bool may_spin = true;
   for (bool woken = false;; woken = true) {
+    const timespec left = limit.Left();
     waited.EnterKernel(self);
     if (!waited.accelerated) {
-      const int ready = KernelPoll(fds, count, timeout, mask);
+      const int ready = KernelPoll(fds, count, woken && !limit.for_ever ? &left : timeout, mask);
       if (woken && ready > 0) waited.Complete();
       waited.LeaveKernel(self);
       return ready;
     }
-    const timespec left = limit.Left();
     const bool can_wait = limit.for_ever || left.tv_sec != 0 || left.tv_nsec != 0;
     const int answer = KernelPoll(waited.kernel, count, &kNow, nullptr);
     int ready = answer < 0 ? answer : waited.Evaluate(self);
     if (ready == 0 && can_wait && may_spin && GetConfig().spin_us != 0) {
       may_spin = false;
       ready = Spin(waited, self);
+    }
+    if (ready == 0 && can_wait && waited.HearsNoDoorbell()) {
+      waited.LeaveKernel(self);
+      for (nfds_t i = 0; i < count; ++i) {
+        if (Side* const side = FindSide(fds[i].fd)) FallBackUnlessOurs(fds[i].fd, side);
+      }
+      continue;
     }
     if (ready == 0 && can_wait)
       ready = SleepWithBell(waited, limit.for_ever ? nullptr : &left, mask, self);

@@ -27,6 +27,10 @@ inline constexpr uint64_t kMaxFifoBytes = 64ull << 20;
 // Bits of a waiting word.
 inline constexpr uint32_t kFutexSleeper = 1;      // a thread sleeps on this very word
 inline constexpr uint32_t kDoorbellInterest = 2;  // ring the doorbell while its owner has sleepers
+inline constexpr uint32_t kRequests = kFutexSleeper | kDoorbellInterest;
+// From here on the wake-ups are counted: the word has changed for whoever asked before and does not
+// sleep yet, also if another has asked since.
+inline constexpr uint32_t kOneWakeUp = 4;
 
 struct FifoHeader {
   // Line 0: written by the producer.
@@ -277,13 +281,17 @@ inline void RequestDoorbell(std::atomic<uint32_t>& waiting) {
 // (`once`) ends when it is served. Under another kernel only the doorbell wakes (`foreign`).
 inline uint32_t WakeSleepers(std::atomic<uint32_t>& waiting, bool once = false,
                              bool foreign = false) {
-  uint32_t bits = waiting.load(std::memory_order_seq_cst);
+  uint32_t bits = waiting.load(std::memory_order_seq_cst) & kRequests;
   if (bits == 0) return 0;
   if ((bits & kFutexSleeper) != 0 || once) {
     // A request that came since the load is taken away here as well, so it is served as well.
-    bits |= waiting.fetch_and(once ? 0 : ~kFutexSleeper, std::memory_order_seq_cst);
-    if (foreign) return bits & (kFutexSleeper | kDoorbellInterest);
-    if ((bits & kFutexSleeper) != 0) sys::FutexWakeAll(&waiting);
+    bits |= waiting.fetch_and(once ? ~kRequests : ~kFutexSleeper, std::memory_order_seq_cst) &
+            kRequests;
+    if (foreign) return bits;
+    if ((bits & kFutexSleeper) != 0) {
+      waiting.fetch_add(kOneWakeUp, std::memory_order_seq_cst);
+      sys::FutexWakeAll(&waiting);
+    }
   }
   return bits & kDoorbellInterest;
 }
@@ -296,19 +304,17 @@ inline bool ProducerIsMeant(const Fifo& mine) {
   return (mine.header->producer_waiting.load(std::memory_order_seq_cst) & kFutexSleeper) == 0 ||
          mine.FreeBytes() >= mine.WakeThresholdBytes() || mine.Sealed();
 }
-// Wakes threads of our own that sleep on a word of this FIFO. The kernel knows no shared futex in
-// memory of another one; there the sleepers are all of this process.
+// Wakes threads of our own that sleep on a word of this FIFO, also if the word asks for nobody: a
+// peer that was killed may have taken the request away and not come to the wake. The kernel knows
+// no shared futex in memory of another one; there the sleepers are all of this process.
 inline void WakeOwnSleepers(const Fifo& fifo, std::atomic<uint32_t>& waiting) {
-  if (!fifo.foreign) {
-    const bool asleep = (waiting.load(std::memory_order_seq_cst) & kFutexSleeper) != 0;
-    WakeSleepers(waiting);
-    // Also one who went to sleep as if the FIFO were foreign still: it has been kept privately
-    // since.
-    if (asleep) sys::FutexWakeAll(&waiting, /*of_this_process=*/true);
-    return;
-  }
-  waiting.fetch_and(~kFutexSleeper, std::memory_order_seq_cst);
-  sys::FutexWakeAll(&waiting, /*of_this_process=*/true);
+  const bool asked =
+      (waiting.fetch_and(~kFutexSleeper, std::memory_order_seq_cst) & kFutexSleeper) != 0;
+  waiting.fetch_add(kOneWakeUp, std::memory_order_seq_cst);
+  if (!fifo.foreign) sys::FutexWakeAll(&waiting);
+  // Under our own kernel also one who went to sleep as if the FIFO were foreign still: it has been
+  // kept privately since.
+  if (fifo.foreign || asked) sys::FutexWakeAll(&waiting, /*of_this_process=*/true);
 }
 
 }  // namespace xenloop

@@ -174,7 +174,7 @@ struct ReceiveStream {
   }
   // Under the lock, after bytes were taken from the FIFO.
   bool ProducerWaits() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
-    return fifo.header->producer_waiting.load(std::memory_order_seq_cst) != 0;
+    return (fifo.header->producer_waiting.load(std::memory_order_seq_cst) & kRequests) != 0;
   }
   // The same. A producer that waits for room is woken when there is enough of it to be worth the
   // trip.

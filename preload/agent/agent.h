@@ -28,7 +28,7 @@ void AgentAfterFork();
 void EndAgent(Reason reason);
 void MayStartAgent();
 // fork: the child drops the parent's agent; it starts its own when it first needs one.
-void AgentForkedChild();
+void AgentForkedChild(int32_t parent);
 // Before the process ends or execs: finishes flushes that are under way, for at most
 // `milliseconds`. A connection that could not be settled by then is reset.
 void AgentDrain(int milliseconds);

@@ -63,10 +63,11 @@ uint32_t FreeChannel() {
   for (uint32_t i = 0; i < kMaxChannels; ++i) {
     if (!agent.channels[i].in_use) return i;
   }
+  ReleaseKeptChannels();
   // Make room: a talk that serves no stream can be had again at any time.
   for (uint32_t i = 0; i < kMaxChannels; ++i) {
-    if (agent.channels[i].sides == 0) {
-      ChannelGone(i);
+    if (agent.channels[i].sides == 0 && !agent.channels[i].kept) {
+      if (agent.channels[i].in_use) ChannelGone(i);
       return i;
     }
   }

@@ -6,6 +6,7 @@
 #include "preload/agent/agent.h"
 #include "preload/agent/agent_state.h"
 #include "preload/side/agent_shared.h"
+#include "preload/side/confinement.h"
 #include "preload/side/each_side.h"
 #include "preload/side/fallback.h"
 #include "preload/side/mailbox.h"
@@ -26,7 +27,60 @@ void AgentSettle() {
   }
 }
 
-void AgentForkedChild() {
+namespace {
+
+// Rung by a side that another process has attached: the index that it knows is that of the parent's
+// table, of which ours is a copy.
+bool IsRungByInherited(uint32_t index) {
+  bool rung = false;
+  EachDescriptor([&](int, const Side* side) {
+    rung = rung || (side->attached.load(std::memory_order_acquire) != 0 && !IsOurs(side) &&
+                    side->channel.load(std::memory_order_relaxed) == index);
+  });
+  return rung;
+}
+
+// A copy of what the parent's agent has open would keep connections and talks alive that the parent
+// has ended. Doorbells are kept for the sides that the parent has attached.
+void CloseWhatIsTheParents() {
+  int kept[kMaxChannels + kMostAncestors];
+  size_t count = 0;
+  for (const auto& ancestor : agent_shared.ancestors) {
+    const int fd = ancestor.poke_fd.load(std::memory_order_relaxed);
+    if (fd > 0) kept[count++] = fd;
+  }
+  for (Channel& channel : agent.channels) {
+    if (channel.kept) kept[count++] = DoorbellOf(channel).fd;
+  }
+  for (size_t i = 0; i < count; ++i) FdTable::Clear(kept[i]);
+  for (int fd = 0; fd < FdTable::End(); ++fd) {
+    if (FdTable::IsPrivate(fd) && !IsPreparedLook(fd)) ClosePrivate(fd);
+  }
+  for (size_t i = 0; i < count; ++i) FdTable::SetPrivate(kept[i]);
+}
+
+void RememberAncestor(int32_t pid, int poke_fd) {
+  auto& ancestors = agent_shared.ancestors;
+  for (size_t i = kMostAncestors - 1; i > 0; --i) {
+    ancestors[i].pid.store(ancestors[i - 1].pid.load());
+    ancestors[i].poke_fd.store(ancestors[i - 1].poke_fd.load());
+  }
+  ancestors[0].pid.store(pid);
+  ancestors[0].poke_fd.store(poke_fd);
+}
+
+}  // namespace
+
+void ReleaseKeptChannels() {
+  for (Channel& channel : agent.channels) {
+    const auto index = static_cast<uint32_t>(&channel - agent.channels.first);
+    if (!channel.kept || IsRungByInherited(index)) continue;
+    channel.kept = false;
+    ReleaseChannelIfUnused(index);
+  }
+}
+
+void AgentForkedChild(int32_t parent) {
   // Counted by the parent before the fork, and the child's too: also if no agent ran (a server that
   // forks its workers before the first connection).
   agent_shared.forking.store(0, std::memory_order_relaxed);
@@ -35,10 +89,17 @@ void AgentForkedChild() {
   // First what is closed, then one reset. The parent's doorbell page and the peers' mappings stay
   // mapped: a thread of ours may still look at them through sides that the parent attached. Our own
   // agent starts with fresh ones.
-  const int old_parent_poke = agent_shared.parent_poke_fd.exchange(
-      agent_shared.poke_fd.exchange(-1), std::memory_order_relaxed);
-  if (old_parent_poke > 0) ClosePrivate(old_parent_poke);
-  DropAgent();
+  RememberAncestor(parent, agent_shared.poke_fd.exchange(-1, std::memory_order_relaxed));
+  ForgetBridges();
+  for (Channel& channel : agent.channels) {
+    const bool in_use = channel.in_use;
+    channel = Channel{};
+    channel.in_use = channel.kept = in_use && DoorbellOf(channel).fd >= 0;
+  }
+  CloseRegistry();
+  CloseWhatIsTheParents();
+  ReleaseKeptChannels();
+  agent.Renew();
   agent_shared.Renew();
 }
 
@@ -49,10 +110,7 @@ void DropAgent() {
   }
   for (Channel& channel : agent.channels) {
     if (channel.fd >= 0) ClosePrivate(channel.fd);
-    channel.fd = -1;
-    channel.in_use = false;
-    channel.ready = false;
-    channel.sides = 0;
+    channel = Channel{};
   }
   CloseRegistry();
   ForgetBridges();

@@ -13,6 +13,7 @@
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/mailbox.h"
+#include "preload/side/own_doorbell.h"
 #include "preload/side/private_fd.h"
 #include "preload/side/self.h"
 #include "preload/side/shadow.h"
@@ -34,6 +35,18 @@ void AwaitFin(int fd, Naps* patience) {
   while (TcpInfoOf(fd, &info) == 0 && info.tcpi_state == SocketShadow::kTcpEstablished &&
          patience->Take()) {
   }
+}
+
+// Whoever of ours sleeps on the side's FIFOs looks again.
+void WakeOwnSleepersOf(Side* side, const AgentSide& note) {
+  const uint32_t tid = CurrentTid();
+  {
+    LockScope scope(side->receive.lock, tid);
+    if (note.theirs.fifo)
+      WakeOwnSleepers(note.theirs.fifo, note.theirs.fifo.header->consumer_waiting);
+  }
+  LockScope scope(side->send.lock, tid);
+  if (note.mine.fifo) WakeOwnSleepers(note.mine.fifo, note.mine.fifo.header->producer_waiting);
 }
 
 // Lets go of a side whose both directions are on TCP again.
@@ -219,17 +232,11 @@ void ShadowEvent(uint32_t slot, uint32_t generation, uint32_t events) {
   AgentSide& note = agent.sides[slot];
   Side* side = SideAt(slot);
   if (note.stage != Stage::kAttached || note.generation != generation) return;
-  const uint32_t tid = CurrentTid();
-  {
-    LockScope scope(side->receive.lock, tid);
-    if (note.theirs.fifo)
-      WakeOwnSleepers(note.theirs.fifo, note.theirs.fifo.header->consumer_waiting);
-  }
+  WakeOwnSleepersOf(side, note);
   bool peer_died = false;
   {
-    LockScope scope(side->send.lock, tid);
+    LockScope scope(side->send.lock, CurrentTid());
     if (note.mine.fifo) {
-      WakeOwnSleepers(note.mine.fifo, note.mine.fifo.header->producer_waiting);
       // A peer that ends its direction seals its FIFO first. An end without a seal is a death: what
       // we still hold for it goes to TCP, whose answer (a reset) is then the kernel's own.
       peer_died = (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0 && !note.theirs.fifo.Sealed();
@@ -280,8 +287,12 @@ void ChannelGone(uint32_t index) {
       }
     }
     note.mine.fifo.Seal();
+    // A killed peer may have taken a sleeper's request and not come to the wake; where another
+    // process still holds its end of the connection, nothing else will tell.
+    WakeOwnSleepersOf(side, note);
     ServiceSide(slot);
   }
+  RingOwnDoorbell();
   --channel.sides;
   ReleaseChannelIfUnused(index);
 }

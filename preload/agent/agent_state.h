@@ -25,6 +25,8 @@ struct Channel {
   bool in_use = false;
   bool ready = false;    // HELLO received
   bool leaving = false;  // told to; closed as soon as nothing of it is left
+  bool kept = false;     // the parent's, before the fork: only its doorbell is used, by sides that
+                         // the parent has attached
   bool asks = false;     // to our xenloopd, for questions of agent_position.cc
   uint64_t agent_id = 0;
   uint64_t netns_cookie = 0;
@@ -162,6 +164,10 @@ void ChannelEvent(uint32_t index, uint32_t events);
 uint32_t ChannelTo(uint64_t agent_id, uint32_t uid);
 int SendControl(Channel& channel, const ControlMessage& message, const int* fds, size_t fd_count);
 void ReleaseChannelIfUnused(uint32_t index);
+
+// agent_fork.cc
+// A doorbell of the parent's time that no side of ours rings any more.
+void ReleaseKeptChannels();
 
 // agent_publish.cc
 void Unlist(uint32_t slot);

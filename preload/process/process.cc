@@ -15,6 +15,7 @@
 #include "preload/side/holders.h"
 #include "preload/side/self.h"
 #include "preload/side/stats.h"
+#include "preload/socket/socket.h"
 
 namespace xenloop {
 namespace {
@@ -25,7 +26,22 @@ constexpr int kLongestDrainMs = 3000;
 // the last one.
 void ShareSides() {
   EachDescriptor([](int, Side* side) { side->references.fetch_add(1, std::memory_order_acq_rel); });
-  EachSide([](int, Side* side) { side->holders.fetch_add(1, std::memory_order_acq_rel); });
+  EachSide([](int, Side* side) {
+    // Under a lock that the agent holds while it attaches a side: what is not attached yet stays on
+    // TCP, or the child would wait for it in the kernel for ever.
+    LockScope scope(side->send.lock, CurrentTid());
+    side->holders.fetch_add(1, std::memory_order_acq_rel);
+  });
+}
+
+// A socket that the parent has closed while a thread of it slept in a call: the child has no such
+// thread, and its program never knew the number.
+void DropOrphans() {
+  EachDescriptor([](int fd, Side* side) {
+    if (side->orphaned.load(std::memory_order_acquire) == 0) return;
+    BeforeClose(fd);
+    sys::Close(fd);
+  });
 }
 
 void BeforeFork() {
@@ -35,13 +51,15 @@ void BeforeFork() {
 }
 
 void BecomeChild(uint32_t tid) {
+  const int32_t parent = process_state.pid;
   cached_tid = tid;  // 0: libc knows it
   process_state.pid = static_cast<int32_t>(CurrentTid());
   process_state.lends = false;
-  AgentForkedChild();
+  AgentForkedChild(parent);
   EpollForkedChild();
   PollForkedChild();
   ForgetStats();
+  DropOrphans();
   if (!GetConfig().test_points) return;
   EachDescriptor([](int, Side* side) { side->next_attempt.store(0, std::memory_order_relaxed); });
 }
@@ -63,6 +81,7 @@ void BeforeRawFork() {
 void AfterRawFork(pid_t child) {
   if (child != 0 && process_state.ready && !InBorrowedMemory()) AgentAfterFork();
   if (child != 0 || !process_state.ready || !InBorrowedMemory()) return;
+  cached_tid = 0;  // first: locks are shared with the parent
   ShareSides();
   BecomeChild(static_cast<uint32_t>(sys::GetTid()));  // its libc believes in the parent's number
 }

@@ -5,6 +5,7 @@
 
 #include "preload/libc/real.h"
 #include "preload/ready/epoll_registrations.h"
+#include "preload/ready/readiness.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
@@ -19,7 +20,7 @@ EpollSet* sets;
 // Adds what the program adds to a set. The kernel's answer.
 int Add(EpollSet* set, int fd, Side* side, epoll_event* event)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock, set->lock) {
-  const bool converted = Of(side).converted;
+  const bool converted = ConvertsNewOnes(side);
   Registration draft{};
   draft.fd = fd;
   draft.events = event->events;
@@ -27,7 +28,6 @@ int Add(EpollSet* set, int fd, Side* side, epoll_event* event)
   draft.side = side;
   draft.set = set;
   draft.reported = ~0ull;
-  draft.converted = converted && MayConvert(set, &draft);
   if (Registration* old = Find(set, fd, side); old != nullptr) {
     // Left from a descriptor that was closed unseen, or the kernel says EEXIST.
     const int result = KernelControl(set->epfd, EPOLL_CTL_ADD, fd, event->events, event->data.u64);
@@ -41,6 +41,7 @@ int Add(EpollSet* set, int fd, Side* side, epoll_event* event)
     return KernelControl(set->epfd, EPOLL_CTL_ADD, fd, event->events, event->data.u64);
   }
   const uint32_t index = IndexOfRegistration(registration);
+  draft.converted = converted && MayConvert(set, &draft) && AddDoorbell(set);
   draft.in_use = true;
   *registration = draft;
   in_doubt = index + 1;
@@ -76,7 +77,7 @@ int ControlSide(EpollSet* set, int operation, int fd, Side* side, epoll_event* e
     if (result == 0 && registration != nullptr) RemoveLocked(set, registration);
     return result;
   }
-  if (registration == nullptr || !registration->converted || !Of(side).converted) {
+  if (registration == nullptr || !registration->converted || !ConvertsNewOnes(side)) {
     if (registration != nullptr && registration->converted &&
         (event->events & EPOLLEXCLUSIVE) != 0) {
       return -EINVAL;
@@ -147,6 +148,7 @@ int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* ev
       operation < EPOLL_CTL_ADD || operation > EPOLL_CTL_MOD) {
     return kernel();
   }
+  if (operation != EPOLL_CTL_DEL) FallBackUnlessOurs(fd, side);
   Reason obstacle = Reason::kNone;
   int result;
   {
@@ -208,7 +210,7 @@ void EpollSetIsWatched(EpollSet* set) {
       for (uint32_t link = set->first_converted; link != 0 && count < 64;
            link = RegistrationAt(link - 1)->next_in_set) {
         fds[count++] = RegistrationAt(link - 1)->fd;
-        Of(RegistrationAt(link - 1)->side).converted = false;
+        Of(RegistrationAt(link - 1)->side).converted_by = 0;
       }
       for (uint32_t link = set->first_converted; link != 0;) {
         Registration& registration = *RegistrationAt(link - 1);
@@ -222,12 +224,6 @@ void EpollSetIsWatched(EpollSet* set) {
 }
 
 void EpollSetIsShared(EpollSet* set) {
-  const auto on_fifo = [](const Side* side) {
-    const SendRoute send = side->send.route.load(std::memory_order_acquire);
-    const ReceiveRoute receive = side->receive.route.load(std::memory_order_acquire);
-    return (send != SendRoute::kTcp && !SendStream::IsOwing(send)) ||
-           (receive != ReceiveRoute::kTcp && receive != ReceiveRoute::kInherited);
-  };
   // Collected first, as above.
   int fds[64];
   size_t count;
@@ -238,7 +234,7 @@ void EpollSetIsShared(EpollSet* set) {
       for (uint32_t link = set->first_converted; link != 0 && count < 64;
            link = RegistrationAt(link - 1)->next_in_set) {
         const Registration& registration = *RegistrationAt(link - 1);
-        if (FindSide(registration.fd) == registration.side && on_fifo(registration.side))
+        if (FindSide(registration.fd) == registration.side && IsOnFifo(registration.side))
           fds[count++] = registration.fd;
       }
     }

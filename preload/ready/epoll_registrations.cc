@@ -92,10 +92,12 @@ SideRegistrations& Of(const Side* side) {
   const uint32_t generation = side->generation.load(std::memory_order_relaxed);
   if (list.generation != generation) {
     while (list.first != 0) Remove(&registrations[list.first - 1]);
-    list = SideRegistrations{generation, 0, false};
+    list = SideRegistrations{generation, 0, 0};
   }
   return list;
 }
+
+bool ConvertsNewOnes(const Side* side) { return Of(side).converted_by == process_state.pid; }
 
 Registration* Find(EpollSet* set, int fd, const Side* side) {
   for (uint32_t link = Of(side).first; link != 0; link = registrations[link - 1].next_of_side) {
@@ -132,16 +134,14 @@ void UnlinkConverted(EpollSet* set, Registration* registration) {
   set->converted.fetch_sub(1, std::memory_order_relaxed);
 }
 
-namespace {
-void AddDoorbell(EpollSet* set) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock) {
+bool AddDoorbell(EpollSet* set) {
   const int bell = OwnDoorbellFd();
-  if (bell < 0) return;
-  if (!set->has_doorbell) {
+  if (bell >= 0 && !set->has_doorbell) {
     set->has_doorbell = KernelControl(set->epfd, EPOLL_CTL_ADD, bell, EPOLLIN | EPOLLET,
                                       TagOf(kDoorbellIndex)) == 0;
   }
+  return set->has_doorbell;
 }
-}  // namespace
 
 void WakeSleepersOf(EpollSet* set) {
   // seq_cst: pairs with the sleeper, who counts itself and then looks at `converted` (Dekker).
@@ -154,10 +154,7 @@ bool MayConvert(const EpollSet* set, const Registration* registration) {
          set->owner_pid == process_state.pid;
 }
 
-void EnterConverted(EpollSet* set, Registration* registration) {
-  AddDoorbell(set);
-  LinkConverted(set, registration);
-}
+void EnterConverted(EpollSet* set, Registration* registration) { LinkConverted(set, registration); }
 
 int TellKernel(EpollSet* set, int operation, uint32_t index, const Registration* registration) {
   const uint32_t events =
@@ -210,12 +207,13 @@ Shot ShotOf(const EpollSet* set, const Registration* registration) {
 
 bool Convert(EpollSet* set, Registration* registration)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock, set->lock) {
+  // Also of one that is converted already: a forked child has it from its parent.
+  if (!MayConvert(set, registration) || !AddDoorbell(set)) return false;
   if (registration->converted) {
     registration->reported = ~0ull;  // a new FIFO counts from zero
     AddDoorbell(set);                // the agent may be another one by now
     return true;
   }
-  if (!MayConvert(set, registration)) return false;
   if ((registration->events & EPOLLONESHOT) != 0 && !registration->disabled) {
     const Shot shot = ShotOf(set, registration);
     if (shot == Shot::kUnknown) return false;
@@ -297,7 +295,7 @@ bool IsTag(uint64_t data, uint32_t* index) {
 bool PrepareRegistrations(Side* side) {
   LockScope scope(registrations_lock, CurrentTid());
   bool all = true;
-  Of(side).converted = true;
+  Of(side).converted_by = process_state.pid;
   for (uint32_t link = Of(side).first; link != 0 && all;
        link = registrations[link - 1].next_of_side) {
     Registration& registration = registrations[link - 1];
@@ -310,7 +308,7 @@ bool PrepareRegistrations(Side* side) {
 
 void RestoreRegistrations(Side* side) {
   LockScope scope(registrations_lock, CurrentTid());
-  Of(side).converted = false;
+  Of(side).converted_by = 0;
   for (uint32_t link = Of(side).first; link != 0; link = registrations[link - 1].next_of_side) {
     Registration& registration = registrations[link - 1];
     LockScope inner(registration.set->lock, CurrentTid());
@@ -347,7 +345,7 @@ Side* Repair() ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock) {
           KernelControl(half.set->epfd, EPOLL_CTL_MOD, half.fd, half.events, half.data) == 0;
       half.converted = false;
       half.disabled = false;
-      if (half.in_use && of_side[SlotOf(half.side)].converted) given_up = half.side;
+      if (half.in_use && ConvertsNewOnes(half.side)) given_up = half.side;
     }
   }
   first_free = 0;

@@ -13,8 +13,9 @@ extern uint32_t in_doubt ABSL_GUARDED_BY(
 // these are not.
 struct SideRegistrations {
   uint32_t generation;
-  uint32_t first;  // index + 1
-  bool converted;  // new ones are to be converted as well
+  uint32_t first;        // index + 1
+  int32_t converted_by;  // the process whose agent has attached the side; 0: none. A forked child
+                         // finds its parent here, whose doorbell does not ring for it
 };
 
 void* MapZeroed(size_t bytes);  // nullptr: no memory
@@ -23,6 +24,8 @@ int KernelControl(int epfd, int operation, int fd, uint32_t events, uint64_t dat
 // The list of a side. What a former life of the slot has left (a close that we did not see) is
 // dropped.
 SideRegistrations& Of(const Side* side) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
+// New registrations of the side are to be converted as well.
+bool ConvertsNewOnes(const Side* side) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
 Registration* Find(EpollSet* set, int fd, const Side* side)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
 Registration* NewRegistration()
@@ -40,6 +43,8 @@ void RemoveAllOf(const EpollSet* set) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registration
 bool MayConvert(const EpollSet* set, const Registration* registration);
 // Tells the kernel what the registration wants as a converted one.
 int TellKernel(EpollSet* set, int operation, uint32_t index, const Registration* registration);
+// False: it cannot be put into the set.
+bool AddDoorbell(EpollSet* set) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
 // The kernel's set has the registration as converted: so has ours.
 void EnterConverted(EpollSet* set, Registration* registration)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock, set->lock);

@@ -18,6 +18,7 @@
 #include "preload/ready/scratch.h"
 #include "preload/settings/config.h"
 #include "preload/side/fd_table.h"
+#include "preload/side/mailbox.h"
 #include "preload/side/self.h"
 #include "preload/side/wait.h"
 
@@ -74,6 +75,14 @@ struct Waited : Abandonable {
       if (side != nullptr) side->receive.LeaveKernel(self);
     }
     Leave();
+  }
+  // One of them is on FIFOs that another process has attached, and rings that one's doorbell.
+  bool HearsNoDoorbell() const {
+    for (nfds_t i = 0; i < count; ++i) {
+      const Side* const side = counted[i] == nullptr ? FindSide(fds[i].fd) : nullptr;
+      if (side != nullptr && !IsOurs(side) && IsOnFifo(side)) return true;
+    }
+    return false;
   }
   // The kernel's answer in fds[].revents came at a moment that a doorbell has chosen.
   void Complete() {
@@ -185,8 +194,8 @@ int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mas
   const TimeLimit limit(timeout);
   bool may_spin = true;
   for (bool woken = false;; woken = true) {
-    waited.EnterKernel(self);
     const timespec left = limit.Left();
+    waited.EnterKernel(self);
     const timespec* const wait = limit.for_ever ? nullptr : &left;
     if (!waited.accelerated) {
       const int ready =
@@ -201,6 +210,13 @@ int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mas
     if (ready == 0 && can_wait && may_spin && GetConfig().spin_us != 0) {
       may_spin = false;
       ready = Spin(waited, self);
+    }
+    if (ready == 0 && can_wait && waited.HearsNoDoorbell()) {
+      waited.LeaveKernel(self);
+      for (nfds_t i = 0; i < count; ++i) {
+        if (Side* const side = FindSide(fds[i].fd)) FallBackUnlessOurs(fds[i].fd, side);
+      }
+      continue;
     }
     bool slept_out = false;
     if (ready == 0 && can_wait) ready = SleepWithBell(waited, wait, mask, call, &slept_out, self);

@@ -3,7 +3,9 @@
 
 #include <poll.h>
 
+#include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
+#include "preload/side/mailbox.h"
 #include "preload/side/self.h"
 #include "preload/side/shadow.h"
 
@@ -71,6 +73,19 @@ short KernelEvents(int fd, Side* side, short events) {
   if ((found & (POLLHUP | POLLERR)) == POLLHUP) LockScope(side->send.lock, CurrentTid());
   const bool met = side->send.pending_error.load(std::memory_order_relaxed) != 0;
   return static_cast<short>(found | (met ? POLLERR : 0));
+}
+
+bool IsOnFifo(const Side* side) {
+  const SendRoute send = side->send.route.load(std::memory_order_acquire);
+  const ReceiveRoute receive = side->receive.route.load(std::memory_order_acquire);
+  return (send != SendRoute::kTcp && !SendStream::IsOwing(send)) ||
+         (receive != ReceiveRoute::kTcp && receive != ReceiveRoute::kInherited);
+}
+
+bool FallBackUnlessOurs(int fd, Side* side) {
+  if (IsOurs(side) || !IsOnFifo(side)) return false;
+  FallBackToTcp(fd, Reason::kUsedByChild, false);
+  return true;
 }
 
 bool KernelWritable(int fd) { return (PollNow(fd, POLLOUT) & POLLOUT) != 0; }

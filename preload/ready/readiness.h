@@ -18,6 +18,13 @@ struct FifoReadiness {
 // `want_room`: evaluate out (and ask for the doorbell if there is none).
 FifoReadiness ReadinessOf(int fd, Side* side, bool want_room, Self self);
 
+// Bytes of the side go by FIFOs now, or may from one moment to the next.
+bool IsOnFifo(const Side* side);
+// Before this process waits for the side in poll or epoll. The FIFOs of a side that another process
+// of the family has attached (our parent, before the fork) ring that one's doorbell and not ours:
+// such a side goes by TCP. True: it was one.
+bool FallBackUnlessOurs(int fd, Side* side);
+
 // Room in the shadow socket's send buffer now?
 bool KernelWritable(int fd);
 

@@ -20,6 +20,7 @@ enum class Switch : uint32_t { kOn, kToldOff, kFoundOff, kLeft };
 inline constexpr const char* kSwitchedOffFile = "/run/xenloop/off";
 
 inline constexpr int kAgentFailed = 3;
+inline constexpr size_t kMostAncestors = 4;  // with an agent; of the oldest we let go
 
 struct AgentShared {
   std::atomic<uint32_t> tid{0};                      // of the agent's thread
@@ -29,8 +30,13 @@ struct AgentShared {
   std::atomic<Reason> ending{Reason::kNone};
   std::atomic<Switch> refused_for_now{};
   std::atomic<int> poke_fd{0};
-  std::atomic<int> parent_poke_fd{0};  // of the process that forked us
-  Doorbell doorbell;                   // ours; constant once started
+  // Of the processes that we come from, the youngest first: sides that one of them has attached are
+  // looked after by its agent.
+  struct Ancestor {
+    std::atomic<int32_t> pid{0};
+    std::atomic<int> poke_fd{0};
+  } ancestors[kMostAncestors];
+  Doorbell doorbell;  // ours; constant once started
   // Those of the other processes, kMaxChannels of them once the agent has been started. One is read
   // by any thread that holds a stream's lock while the stream is attached to this channel; it is
   // released only when no side uses the channel.
@@ -43,9 +49,9 @@ struct AgentShared {
   SideSet postponed = {};
   std::atomic<uint32_t> newly_postponed{0};
 
-  // In a forked child that has had an agent: as if there had never been one. What stays: whether
-  // upgrades are refused, and the parent's poke and peers, since a thread of ours may still ring
-  // them through sides that the parent attached.
+  // In a forked child that has had an agent: as if there had never been one. What stays: the pokes
+  // of those we come from and the peers, since a thread of ours may still ring them through sides
+  // that the parent attached.
   void Renew();
 };
 extern AgentShared agent_shared;

@@ -56,6 +56,7 @@ void PrepareLooks() {
   }
 }
 
+bool IsPreparedLook(int fd) { return fd >= 0 && (fd == looks[0] || fd == looks[1]); }
 bool HasPreparedLook() { return looks[0] >= 0 || looks[1] >= 0; }
 
 Filter TakePreparedLook() {

@@ -16,6 +16,7 @@ void PrepareLooks();
 // With one of them; kUnknown when there is none left.
 Filter TakePreparedLook();
 bool HasPreparedLook();
+bool IsPreparedLook(int fd);  // one of its descriptors
 void DropLooks();
 
 // May a new connection be followed? Ends a doubt (PR_SET_NO_NEW_PRIVS), by one of the looks.

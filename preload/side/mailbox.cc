@@ -8,9 +8,12 @@ namespace xenloop {
 
 void Poke(int32_t owner_pid) {
   const uint64_t one = 1;
-  const int fd = owner_pid == process_state.pid
-                     ? agent_shared.poke_fd.load(std::memory_order_acquire)
-                     : agent_shared.parent_poke_fd.load(std::memory_order_acquire);
+  int fd = 0;
+  if (owner_pid == process_state.pid) fd = agent_shared.poke_fd.load(std::memory_order_acquire);
+  for (const auto& ancestor : agent_shared.ancestors) {
+    if (fd == 0 && ancestor.pid.load(std::memory_order_acquire) == owner_pid)
+      fd = ancestor.poke_fd.load(std::memory_order_acquire);
+  }
   if (fd > 0) sys::Write(fd, &one, sizeof one);
 }
 

@@ -8,7 +8,7 @@
 
 namespace xenloop {
 
-// Wakes the agent of that process: ours, or the one that we were forked from.
+// Wakes the agent of that process: ours, or that of one we were forked from.
 void Poke(int32_t owner_pid);
 
 // Something of this side was sealed, or its flush is not finished: the agent tells the peer and

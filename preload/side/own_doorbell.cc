@@ -2,6 +2,7 @@
 #include "preload/side/own_doorbell.h"
 
 #include "preload/side/agent_shared.h"
+#include "preload/side/self.h"
 
 namespace xenloop {
 
@@ -10,6 +11,8 @@ AgentShared agent_shared;
 void AgentShared::Renew() {
   tid.store(0, std::memory_order_relaxed);
   start_failure.store(Reason::kNone, std::memory_order_relaxed);
+  // What the parent's agent was told (`xenloop off`, `leave`) nobody could take back here.
+  refused_for_now.store(Switch::kOn, std::memory_order_relaxed);
   doorbell = Doorbell{};
   own_page_count.store(0, std::memory_order_relaxed);
   for (std::atomic<uint64_t>& word : postponed.words) {
@@ -32,21 +35,23 @@ int OwnDoorbellFd() {
 
 bool MeetsGuests() { return agent_shared.own_page_count.load(std::memory_order_relaxed) != 0; }
 
-uint32_t AddSleeper() {
+SleeperPages AddSleeper() {
+  SleeperPages counted;
+  counted.pid = process_state.pid;
+  counted.own = agent_shared.doorbell.page;
   // seq_cst: our presence before our last look at the FIFOs; pairs with RingDoorbell.
-  if (agent_shared.doorbell.page != nullptr)
-    agent_shared.doorbell.page->sleepers.fetch_add(1, std::memory_order_seq_cst);
+  if (counted.own != nullptr) counted.own->sleepers.fetch_add(1, std::memory_order_seq_cst);
   // A page that is added after this look is for FIFOs that are attached later still. Attaching one
   // rings our own doorbell: a sleeper wakes then, and counts itself anew in all pages.
-  const uint32_t pages = agent_shared.own_page_count.load(std::memory_order_acquire);
-  for (uint32_t i = 0; i < pages; ++i)
+  counted.guests = agent_shared.own_page_count.load(std::memory_order_acquire);
+  for (uint32_t i = 0; i < counted.guests; ++i)
     agent_shared.own_pages[i]->sleepers.fetch_add(1, std::memory_order_seq_cst);
-  return pages;
+  return counted;
 }
-void RemoveSleeper(uint32_t counted) {
-  if (agent_shared.doorbell.page != nullptr)
-    agent_shared.doorbell.page->sleepers.fetch_sub(1, std::memory_order_seq_cst);
-  for (uint32_t i = 0; i < counted; ++i)
+void RemoveSleeper(const SleeperPages& counted) {
+  if (counted.pid != process_state.pid) return;  // forked in a handler: the parent's count
+  if (counted.own != nullptr) counted.own->sleepers.fetch_sub(1, std::memory_order_seq_cst);
+  for (uint32_t i = 0; i < counted.guests; ++i)
     agent_shared.own_pages[i]->sleepers.fetch_sub(1, std::memory_order_seq_cst);
 }
 

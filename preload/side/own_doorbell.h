@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "channel/transport.h"
 #include "preload/side/side.h"
 
 namespace xenloop {
@@ -18,8 +19,15 @@ void RingOwnDoorbell();
 void RingOwnDoorbellAnyway();  // for sleepers that have not counted themselves
 // Whether any peer has been in another guest, which has processors of its own.
 bool MeetsGuests();
+// Where a sleeper has been counted: another thread may start the agent meanwhile, or a fork end the
+// parent's, and a count is to be taken back where it was made.
+struct SleeperPages {
+  int32_t pid = 0;
+  DoorbellPage* own = nullptr;
+  uint32_t guests = 0;
+};
 // Before the last look at the FIFOs; what it returns is for RemoveSleeper.
-uint32_t AddSleeper();
-void RemoveSleeper(uint32_t counted);
+SleeperPages AddSleeper();
+void RemoveSleeper(const SleeperPages& counted);
 
 }  // namespace xenloop

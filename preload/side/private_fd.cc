@@ -15,6 +15,7 @@ int MakePrivate(int fd, int above) {
 }
 
 void ClosePrivate(int fd) {
+  if (FdTable::InRange(fd) && !FdTable::IsPrivate(fd)) return;  // the program has the number now
   FdTable::Clear(fd);
   sys::Close(fd);
 }

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "channel/base/abandon.h"
+#include "preload/side/own_doorbell.h"
 #include "preload/side/side.h"
 
 namespace xenloop {
@@ -41,7 +42,7 @@ class SleeperCount : public Abandonable {
 
  private:
   static void GiveBack(Abandonable* scope);
-  uint32_t counted_ = 0;
+  SleeperPages counted_;
 };
 
 // This thread counts in a direction as one that is inside the kernel.

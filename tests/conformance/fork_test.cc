@@ -12,8 +12,10 @@
 #include <unistd.h>
 
 #include <cstddef>
+#include <functional>
 #include <vector>
 
+#include "tests/conformance/epoll_set.h"
 #include "tests/conformance/pair.h"
 
 namespace conformance {
@@ -147,6 +149,77 @@ TEST_P(ForkTest, ChildIsTheOnlyUser) {
   EXPECT_EQ(pair().Close(), 0);
   peer().ExpectMoved(100000);
   EXPECT_TRUE(child.Succeeded());
+}
+
+// Handed over while it was on FIFOs: what the parent's library knew of it is not true in the child.
+class HandoverTest : public ForkTest {
+ protected:
+  // The child prepares its wait while we still have the socket, and waits when we have it no more.
+  void HandOver(const std::function<bool()>& prepare, const std::function<bool()>& wait) {
+    constexpr int kRounds = 5;
+    int turns[2];
+    ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, turns), 0);
+    const FileDescriptor parent_turn(turns[0]), child_turn(turns[1]);
+    ChildProcess child([&] {
+      char token;
+      CHILD_CHECK(prepare());
+      CHILD_CHECK(write(child_turn.get(), "t", 1) == 1);
+      CHILD_CHECK(read(child_turn.get(), &token, 1) == 1);
+      CHILD_CHECK(UpgradeIfWanted(fd()));
+      CHILD_CHECK(write(child_turn.get(), "t", 1) == 1);
+      for (int i = 0; i < kRounds; ++i) {
+        CHILD_CHECK(wait());
+        CHILD_CHECK(ReceiveBytes(fd(), &pair().received, 10).bytes == 10);
+      }
+      return true;
+    });
+    char token;
+    ASSERT_EQ(read(parent_turn.get(), &token, 1), 1);
+    EXPECT_EQ(pair().Close(), 0);
+    ASSERT_EQ(write(parent_turn.get(), "t", 1), 1);
+    ASSERT_EQ(read(parent_turn.get(), &token, 1), 1);
+    for (int i = 0; i < kRounds; ++i) {
+      WaitUntilAsleep(child.pid());
+      peer().Send(10);
+    }
+    EXPECT_TRUE(child.Succeeded());
+  }
+};
+INSTANTIATE_TEST_SUITE_P(, HandoverTest, ProcessVariants(), VariantName);
+
+TEST_P(HandoverTest, ChildHearsItInAnEpollSetOfItsOwn) {
+  EpollSet set;
+  HandOver(
+      [&] {
+        set = EpollSet();
+        return set.Add(fd(), EPOLLIN) == Done(0);
+      },
+      [&] { return set.Next() == EPOLLIN; });
+}
+
+TEST_P(HandoverTest, ChildHearsItInPoll) {
+  HandOver([&] { return Revents(fd(), POLLIN, 0) == 0; }, [&] { return BecomesReadable(fd()); });
+}
+
+// Not handed over: both processes have it, and the child has a connection of its own as well, so
+// that its library is at work.
+TEST_P(ForkTest, ChildPollsWhatItsParentStillHas) {
+  ChildProcess child([this] {
+    const auto own = ConnectedPair::Make(kVariants[0]);
+    CHILD_CHECK(own != nullptr);
+    for (int i = 0; i < 3; ++i) {
+      CHILD_CHECK(BecomesReadable(fd()));
+      CHILD_CHECK(ReceiveBytes(fd(), &pair().received, 10).bytes == 10);
+    }
+    return true;
+  });
+  for (int i = 0; i < 3; ++i) {
+    WaitUntilAsleep(child.pid());
+    peer().Send(10);
+  }
+  EXPECT_TRUE(child.Succeeded());
+  pair().received.Advance(30);
+  pair().ExpectBothWaysWork();
 }
 
 TEST_P(ForkTest, EndOfTheOnlyUserEndsTheConnection) {

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Checks switch.pml with spin: `run.sh small` (about a minute), `run.sh wrong` (every wrong variant must be rejected),
+# Checks switch.pml and wake.pml with spin: `run.sh small` (about a minute), `run.sh wrong` (every wrong variant must be rejected),
 # `run.sh large` (33 to 67 million states and some minutes each). Prints the states visited.
 set -euo pipefail
 
-model=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/switch.pml
+models=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+model=$models/switch.pml
 command -v spin >/dev/null || { echo "spin is not installed"; exit 77; }
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -45,6 +46,10 @@ case ${1:-small} in
     right "two readers, going over only" -DREADERS=2 -DBYTES=2 -DEPISODES=1 -DSEALS=0
     right "two writers, going over only" -DREADERS=1 -DWRITERS=2 -DBYTES=2 -DEPISODES=1 -DSEALS=0
     right "the sender is killed" -DREADERS=1 -DBYTES=2 -DEPISODES=1 -DDEATH
+    model=$models/wake.pml
+    right "whoever wakes is killed, one sleeper" -DSLEEPERS=1
+    right "whoever wakes is killed, two sleepers"
+    right "nobody is killed" -DNO_DEATH
     ;;
   wrong)
     wrong "flush does not seal the consumer's word" -DREADERS=1 -DWRONG_NO_CONSUMER_SEAL
@@ -56,6 +61,11 @@ case ${1:-small} in
     wrong "switch beneath a reader in the kernel" -DREADERS=2 -DWRONG_NO_READY
     wrong "FIFO of a dead sender is let go" -DREADERS=1 -DBYTES=3 -DEPISODES=1 -DDEATH -DWRONG_FORGET_RESIDUE
     wrong "dead sender's residue read from its start" -DREADERS=1 -DBYTES=3 -DEPISODES=1 -DDEATH -DWRONG_INHERIT
+    model=$models/wake.pml
+    wrong "a death wakes only those who ask" -DWRONG_ONLY_WHO_ASKS
+    wrong "no second look before the sleep" -DWRONG_NO_SECOND_LOOK
+    wrong "wake-ups are not counted" -DWRONG_NO_COUNT
+    wrong "the request is taken before the bytes are there" -DNO_DEATH -DWRONG_TAKE_FIRST
     ;;
   large)
     right "two readers, one FIFO" -DREADERS=2 -DBYTES=2 -DEPISODES=1

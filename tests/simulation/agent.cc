@@ -23,6 +23,7 @@ void World::Attach(int e, SharedFifo mine, SharedFifo theirs) {
   end.theirs = std::move(theirs);
   end.attached = true;
   end.cut_off = false;
+  end.seen_edge = 0;
   LockScope send(end.send.lock, AgentTid(e));
   LockScope receive(end.receive.lock, AgentTid(e));
   end.receive.BecomeAware(end.theirs->fifo);
@@ -117,6 +118,7 @@ void World::Service(int e) {
 void World::ShadowEvent(int e) {
   End& end = At(e);
   if (!end.attached || end.crashed || end.send_lock_held || end.receive_lock_held) return;
+  WakeOwnSleepersOf(e);
   if ((In(e).FinDelivered() || In(e).reset()) && !end.theirs->fifo.Sealed()) {
     Record("peer died", e);
     end.mine->fifo.Seal();

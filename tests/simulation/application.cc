@@ -56,6 +56,7 @@ void World::AppSend(int e, size_t thread) {
     return;
   }
   if (!end.Alive() || end.closing_write || end.send_lock_held) return;
+  if (thread == 1 && end.writer.asleep != nullptr) return;
   for (int i = 0; i < kAttempts; ++i) {
     if (end.send.EnterKernel()) {
       end.writer_in_kernel[thread] = true;
@@ -69,7 +70,17 @@ void World::AppSend(int e, size_t thread) {
     end.in_flight = length;
     end.send_lock_held = true;
     const bool by_fifo = end.send.route.load() == SendRoute::kFifo;
-    const ssize_t sent = end.send.TrySend(shadow, source, SelfOf(e, thread));
+    const SharedFifo fifo = end.mine;
+    const uint64_t before = fifo == nullptr ? 0 : IndexOf(fifo->fifo.header->producer.load());
+    ssize_t sent = 0;
+    try {
+      killable_ = end.receive_lock_held ? -1 : e;
+      sent = end.send.TrySend(shadow, source, SelfOf(e, thread));
+      killable_ = -1;
+    } catch (const EndDied&) {
+      const uint64_t now = fifo == nullptr ? 0 : IndexOf(fifo->fifo.header->producer.load());
+      return DieInCall(e, now - before);
+    }
     if (!by_fifo && end.send.route.load() == SendRoute::kFifo) ++coverage_->upgrades;
     if (sent == -EAGAIN && by_fifo && end.send.route.load() == SendRoute::kFifo)
       ++coverage_->full_fifos;
@@ -84,7 +95,11 @@ void World::AppSend(int e, size_t thread) {
       return;
     }
     if (source.remaining() != length) Fail("a send of nothing moved the source cursor");
-    if (sent == -EAGAIN) return;
+    if (sent == -EAGAIN) {
+      if (thread == 1 && end.send.route.load() == SendRoute::kFifo)
+        MaySleep(e, &end.writer, end.send.fifo.header->producer_waiting);
+      return;
+    }
     if (sent != 0 && sent != kStreamUsesTcp) {
       if (!reset_) Fail("send fails with " + std::to_string(sent) + " on a sound connection");
       return;
@@ -202,6 +217,7 @@ void World::AppReceive(int e, size_t thread) {
     return;
   }
   if (!end.Alive() || end.receive_lock_held) return;
+  if (thread == 1 && end.reader.asleep != nullptr) return;
   for (int i = 0; i < kAttempts; ++i) {
     if (end.receive.EnterKernel(SelfOf(e, thread))) {
       end.reader_in_kernel[thread] = true;
@@ -216,8 +232,14 @@ void World::AppReceive(int e, size_t thread) {
     IovCursor* to = discard && !peek ? nullptr : &destination;
     const bool look = random_.OneIn(2);
     end.receive_lock_held = true;
-    const ssize_t received =
-        end.receive.TryReceive(shadow, to, buffer.size(), flags, look, SelfOf(e, thread));
+    ssize_t received = 0;
+    try {
+      killable_ = end.send_lock_held ? -1 : e;
+      received = end.receive.TryReceive(shadow, to, buffer.size(), flags, look, SelfOf(e, thread));
+      killable_ = -1;
+    } catch (const EndDied&) {
+      return DieInCall(e, 0);
+    }
     end.receive_lock_held = false;
     if (end.receive.route.load() == ReceiveRoute::kDraining) ++coverage_->drains;
     Record(look ? "stream receive, looking" : "stream receive", e, received);
@@ -229,7 +251,12 @@ void World::AppReceive(int e, size_t thread) {
       }
       return;
     }
-    if (received == -EAGAIN) return;
+    if (received == -EAGAIN) {
+      const ReceiveRoute route = end.receive.route.load();
+      if (thread == 1 && look && route != ReceiveRoute::kTcp && route != ReceiveRoute::kInherited)
+        MaySleep(e, &end.reader, end.receive.fifo.header->consumer_waiting);
+      return;
+    }
     if (received != kStreamUsesTcp) return EndOfStream(e, received);
   }
   Fail("receive finds no route");

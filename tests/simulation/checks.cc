@@ -87,7 +87,8 @@ void World::Settle() {
         LockScope scope(end.send.lock, 302);
         end.send.PumpResidue(shadow);
       }
-      for (int i = 0; i < 4; ++i) AppReceive(e, 0);
+      // Whoever sleeps must be woken by somebody else.
+      for (int i = 0; i < 4 && end.reader.asleep == nullptr; ++i) AppReceive(e, 0);
     }
     Check();
     uint64_t now = 0;
@@ -99,6 +100,7 @@ void World::Settle() {
     idle = now == last ? idle + 1 : 0;
     last = now;
   }
+  CheckSleepers();
   for (int e = 0; e < 2; ++e) {
     const End& end = At(e);
     const End& peer = At(1 - e);

@@ -74,6 +74,8 @@ bool Print(const Coverage& coverage, uint64_t steps) {
               {"of these, of a connection closed at both ends", coverage.inherited_after_close},
               {"residues given up in doubt", coverage.residues_in_doubt},
               {"threads that died in a flush", coverage.dead_threads},
+              {"sleeps on a word of a FIFO", coverage.sleeps},
+              {"ends killed in a wake-up", coverage.killed_wakers},
               {"resets", coverage.resets},
               {"planned moves", coverage.planned_moves},
               {"FIFOs kept privately in a move", coverage.kept},

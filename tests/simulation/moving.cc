@@ -60,6 +60,7 @@ void World::KeepOwed(int e) {
 
 void World::PointTo(int e, SharedFifo mine, SharedFifo theirs) {
   End& end = At(e);
+  end.reader = end.writer = Sleeper{};  // the new memory lies where they sleep, and they are woken
   end.mine = std::move(mine);
   end.theirs = std::move(theirs);
   if (end.send.fifo) {

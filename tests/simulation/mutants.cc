@@ -42,6 +42,8 @@ const char* NameOf(Mutant mutant) {
       return "answer-unsealed";
     case Mutant::kTrustOldIndex:
       return "trust-old-index";
+    case Mutant::kWakeOnlyWhoAsks:
+      return "wake-only-who-asks";
     case Mutant::kCount:
       break;
   }
@@ -110,6 +112,7 @@ void World::Misbehave(int e) {
     case Mutant::kKeepUnsealed:
     case Mutant::kAnswerUnsealed:
     case Mutant::kTrustOldIndex:
+    case Mutant::kWakeOnlyWhoAsks:
     case Mutant::kForgetResidue:
     case Mutant::kCountPeeks:
     case Mutant::kReadinessWithoutAdvance:

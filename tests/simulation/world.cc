@@ -46,7 +46,9 @@ World::World(uint64_t seed, Mutant mutant, bool trace, Coverage* coverage)
       pipes_{TcpPipe(RoomFor(&random_), RoomFor(&random_)),
              TcpPipe(RoomFor(&random_), RoomFor(&random_))},
       size_bits_(2 + random_.Below(9)),
-      violence_(random_.OneIn(4) ? 200 : 2000) {}
+      violence_(random_.OneIn(4) ? 200 : 2000) {
+  HearFutexes();
+}
 
 size_t World::RandomSize() {
   const uint32_t bits = random_.OneIn(32) ? 15 : random_.Below(size_bits_ + 1);
@@ -126,6 +128,7 @@ void World::StepOf(int e) {
 void World::Interrupt(int e, bool) {
   if (depth_ > 0 || quiet_ || !random_.OneIn(3)) return;
   ++depth_;
+  const int killable = std::exchange(killable_, -1);
   do {
     ++coverage_->interruptions;
     const SendRoute route = At(e).send.route.load();
@@ -145,6 +148,7 @@ void World::Interrupt(int e, bool) {
       StepOf(1 - e);
     }
   } while (!random_.OneIn(3));
+  killable_ = killable;
   --depth_;
 }
 

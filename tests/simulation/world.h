@@ -10,9 +10,10 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "channel/stream.h"
+#include "tests/simulation/futex.h"
 #include "tests/simulation/tcp_pipe.h"
 
 namespace xenloop::simulation {
@@ -33,12 +34,13 @@ enum class Mutant {
   kReadinessWithoutAdvance,  // readiness that does not notice the peer's switch
   kCountPeeks,               // what a receive from TCP has only looked at counts as taken
   kForgetResidue,            // a sealed FIFO is let go before TCP has what it held
-  kRecoverNothing,  // a lock taken over from a dead thread is used as if nothing had happened
-  kReadyTooEarly,   // a guest freezes although not everybody has let go
-  kKeepUnsealed,    // a FIFO is copied while it can still be used
-  kAnswerUnsealed,  // who is asked where it stands reads on
-  kTrustOldIndex,   // a guest that has moved unannounced believes the consumer's index that it
-                    // brought along
+  kRecoverNothing,   // a lock taken over from a dead thread is used as if nothing had happened
+  kReadyTooEarly,    // a guest freezes although not everybody has let go
+  kKeepUnsealed,     // a FIFO is copied while it can still be used
+  kAnswerUnsealed,   // who is asked where it stands reads on
+  kTrustOldIndex,    // a guest that has moved unannounced believes the consumer's index that it
+                     // brought along
+  kWakeOnlyWhoAsks,  // a death wakes only those whose request still stands
   kCount
 };
 const char* NameOf(Mutant mutant);
@@ -61,6 +63,8 @@ struct Coverage {
   uint64_t inherited_after_close = 0;  // of these: the kernel's count left a doubt, ours did not
   uint64_t residues_in_doubt = 0;      // neither count was certain
   uint64_t dead_threads = 0;
+  uint64_t sleeps = 0;         // of threads on a word of a FIFO
+  uint64_t killed_wakers = 0;  // ends killed while they woke one
   uint64_t resets = 0;
   uint64_t planned_moves = 0;
   uint64_t kept = 0;  // ends that kept privately what they owed or were owed
@@ -75,6 +79,7 @@ class Failure : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 struct ThreadDied {};  // thrown out of the middle of a flush
+struct EndDied {};     // thrown out of the middle of a wake-up
 
 class Random {
  public:
@@ -107,6 +112,13 @@ struct FifoMemory {
 };
 using SharedFifo = std::shared_ptr<FifoMemory>;
 
+// A thread that waits on a word of a FIFO.
+struct Sleeper {
+  const volatile void* armed = nullptr;  // it has asked to be woken, and looks once more
+  uint32_t value = 0;
+  const volatile void* asleep = nullptr;
+};
+
 struct End {
   SendStream send;
   ReceiveStream receive;
@@ -125,6 +137,9 @@ struct End {
   std::array<bool, 2> reader_in_kernel{};
   bool send_lock_held = false;  // by an operation that a step may interrupt
   bool receive_lock_held = false;
+  Sleeper reader;  // the second thread of each kind may sleep
+  Sleeper writer;
+  uint64_t seen_edge = 0;  // of the shadow socket, by the agent
   uint64_t sent = 0;
   uint64_t in_flight = 0;  // bytes of an interrupted send, perhaps published
   uint64_t received = 0;
@@ -167,6 +182,7 @@ class World {
   void Settle();  // nothing new: whatever is owed must arrive
   bool Over() const { return steps_since_end_ > kStepsAfterEnd; }  // nothing new will come
   std::string LastSteps() const;
+  void Wake(const volatile void* word);  // a futex wake
 
  private:
   static constexpr uint32_t kStepsAfterEnd = 200;
@@ -229,6 +245,13 @@ class World {
   bool HasLetGo(int e) const;
   bool MayMissBytes(int e) const;
 
+  // sleeping.cc
+  void HearFutexes();
+  void MaySleep(int e, Sleeper* sleeper, std::atomic<uint32_t>& word);
+  void DieInCall(int e, uint64_t published);
+  void WakeOwnSleepersOf(int e);
+  void CheckSleepers();
+
   // checks.cc
   void Check();
   void CheckFifo(const SharedFifo& memory);
@@ -253,7 +276,8 @@ class World {
   int frozen_ = -1;  // the end that nothing happens at
   int depth_ = 0;    // of steps inside steps
   bool quiet_ = false;
-  int dying_ = -1;  // the end whose thread dies at its next piece of residue
+  int killable_ = -1;  // the end whose wake-up may be its last step
+  int dying_ = -1;     // the end whose thread dies at its next piece of residue
   // Only then may bytes be missing: what an end that is killed has published stays readable,
   // whoever seals its FIFO.
   bool reset_ = false;

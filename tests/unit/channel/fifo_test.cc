@@ -1,6 +1,13 @@
 // The FIFO between two honest ends: order, room, wrap-around, peeking, discarding, sealing.
 #include "channel/fifo.h"
 
+#include <sched.h>
+
+#include <atomic>
+#include <fstream>
+#include <string>
+#include <thread>
+
 #include "gtest/gtest.h"
 #include "tests/unit/channel/fifo_fixture.h"
 
@@ -171,6 +178,54 @@ TEST(FifoSeal, PublicationThatRacesWithASealFails) {
   EXPECT_EQ(result.bytes, 0u);
   EXPECT_EQ(source.remaining(), sizeof sealed);
   EXPECT_EQ(IndexOf(end.header()->producer.load()), 0u);
+}
+
+// Two threads in recv on one socket: the first has asked and looked, and does not sleep yet when
+// bytes come and wake whoever asks; the second takes a part of them, and asks for more.
+TEST(WakeTest, RequestOfAnotherThreadDoesNotPutTheFirstToSleep) {
+  PlainFifo end(kMinFifoBytes);
+  std::atomic<uint32_t>& word = end.header()->consumer_waiting;
+  const uint32_t armed = ArmFutex(word);
+  WakeSleepers(word);
+  ArmFutex(word);
+  const timespec soon{1, 0};
+  EXPECT_EQ(sys::FutexWait(&word, armed, &soon), -EAGAIN);
+}
+
+TEST(WakeTest, OnlyRequestsAskForAWakeUp) {
+  PlainFifo end(kMinFifoBytes);
+  std::atomic<uint32_t>& word = end.header()->producer_waiting;
+  ArmFutex(word);
+  WakeSleepers(word, /*once=*/true);
+  EXPECT_NE(word.load(), 0u) << "wake-ups are counted";
+  EXPECT_EQ(word.load() & kRequests, 0u);
+  RequestDoorbell(word);
+  EXPECT_EQ(WakeSleepers(word, /*once=*/true), kDoorbellInterest);
+  EXPECT_EQ(WakeSleepers(word, /*once=*/true), 0u);
+}
+
+// A peer has taken the request away and was killed before it came to the wake.
+TEST(WakeTest, SleeperWhoseRequestWasTakenAwayIsWokenByHisOwnSide) {
+  PlainFifo end(kMinFifoBytes);
+  std::atomic<uint32_t>& word = end.header()->consumer_waiting;
+  std::atomic<int> tid{0};
+  std::thread sleeper([&] {
+    const uint32_t armed = ArmFutex(word);
+    tid = sys::GetTid();
+    const timespec long_time{5, 0};
+    EXPECT_EQ(sys::FutexWait(&word, armed, &long_time), 0);
+  });
+  while (tid == 0) sched_yield();
+  char state = '?';
+  while (state != 'S') {
+    std::ifstream stat("/proc/self/task/" + std::to_string(tid) + "/stat");
+    std::string text;
+    std::getline(stat, text);
+    state = text[text.rfind(')') + 2];
+  }
+  word.fetch_and(~kFutexSleeper);
+  WakeOwnSleepers(end.fifo, word);
+  sleeper.join();
 }
 
 }  // namespace

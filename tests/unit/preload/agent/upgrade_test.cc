@@ -17,10 +17,12 @@ class FailedAgentTest : public ::testing::Test {
   }
   ~FailedAgentTest() override {
     agent_shared.start_failure.store(Reason::kNone);
-    agent_shared.started.store(0);
-    process_state.ready = false;
+    agent_shared.started.store(started_);
+    process_state.ready = ready_;
     FreeSide(side_);
   }
+  const int started_ = agent_shared.started.load();
+  const bool ready_ = process_state.ready;
   Side* const side_;
 };
 

@@ -1,0 +1,281 @@
+// Registrations in epoll sets: how they are converted and given back, one-shots, repair after a
+// call that was left half done, and what of it is true in the child of a fork.
+#include "preload/ready/epoll.h"
+
+#include <gtest/gtest.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <thread>
+
+#include "preload/ready/epoll_registrations.h"
+#include "preload/ready/readiness.h"
+#include "preload/side/agent_shared.h"
+#include "preload/side/fallback.h"
+#include "preload/side/fd_table.h"
+#include "preload/side/own_doorbell.h"
+#include "preload/side/self.h"
+#include "preload/socket/socket.h"
+#include "tests/unit/preload/followed_socket.h"
+
+namespace xenloop {
+namespace {
+
+class Set {
+ public:
+  Set() : fd_(epoll_create1(EPOLL_CLOEXEC)) {
+    EpollCreated(fd_);
+    set_ = FindEpollSet(fd_);
+  }
+  ~Set() {
+    BeforeClose(fd_);
+    close(fd_);
+  }
+  Set(const Set&) = delete;
+  Set& operator=(const Set&) = delete;
+
+  int fd() const { return fd_; }
+  EpollSet* set() const { return set_; }
+  int Control(int operation, int fd, uint32_t events, uint64_t data = 7) {
+    epoll_event event{};
+    event.events = events;
+    event.data.u64 = data;
+    return EpollControl(fd_, set_, operation, fd, &event);
+  }
+  // The only event there is, or none (data 0); -errno in `events`.
+  epoll_event Wait(int timeout_ms) {
+    epoll_event event{};
+    const timespec timeout{timeout_ms / 1000, timeout_ms % 1000 * 1000000};
+    const int count = EpollWait(fd_, set_, &event, 1, timeout_ms < 0 ? nullptr : &timeout, nullptr);
+    if (count == 1) return event;
+    event.data.u64 = 0;
+    event.events = static_cast<uint32_t>(count);
+    return event;
+  }
+  uint32_t Converted() const { return set_->converted.load(); }
+
+ private:
+  int fd_;
+  EpollSet* set_;
+};
+
+TEST(EpollTest, RegistrationIsConvertedWithItsSocketAndGivenBack) {
+  FollowedSocket socket;
+  Set set;
+  ASSERT_EQ(set.Control(EPOLL_CTL_ADD, socket.fd(), EPOLLIN), 0);
+  EXPECT_EQ(set.Converted(), 0u);
+  ASSERT_TRUE(socket.Attach());
+  EXPECT_EQ(set.Converted(), 1u);
+  EXPECT_TRUE(SetHolds(set.fd(), OwnDoorbellFd()));
+  EXPECT_EQ(set.Wait(0).events, 0u);
+  socket.PeerSends("x");
+  EXPECT_EQ(set.Wait(0).data.u64, 7u);
+  socket.Detach();
+  EXPECT_EQ(set.Converted(), 0u);
+  socket.PeerSendsByTcp("y");
+  EXPECT_EQ(set.Wait(5000).data.u64, 7u);
+}
+
+TEST(EpollTest, RegistrationOfASocketThatIsOnFifosIsConvertedAtOnce) {
+  FollowedSocket socket;
+  Set set;
+  ASSERT_TRUE(socket.Attach());
+  ASSERT_EQ(set.Control(EPOLL_CTL_ADD, socket.fd(), EPOLLIN), 0);
+  EXPECT_EQ(set.Converted(), 1u);
+  EXPECT_TRUE(SetHolds(set.fd(), OwnDoorbellFd()));
+  EXPECT_TRUE(socket.OnFifos());
+}
+
+TEST(EpollTest, SleeperIsWokenByTheDoorbell) {
+  FollowedSocket socket;
+  Set set;
+  ASSERT_EQ(set.Control(EPOLL_CTL_ADD, socket.fd(), EPOLLIN), 0);
+  ASSERT_TRUE(socket.Attach());
+  std::atomic<int> tid{0};
+  epoll_event event{};
+  std::thread sleeper([&] {
+    tid = gettid();
+    event = set.Wait(5000);
+  });
+  while (tid == 0) std::this_thread::yield();
+  AwaitSleeper(tid);
+  socket.PeerSends("x");
+  sleeper.join();
+  EXPECT_EQ(event.data.u64, 7u);
+}
+
+TEST(EpollTest, OneShotFiresOnceUntilItIsArmedAgain) {
+  FollowedSocket socket;
+  Set set;
+  ASSERT_EQ(set.Control(EPOLL_CTL_ADD, socket.fd(), EPOLLIN | EPOLLONESHOT), 0);
+  ASSERT_TRUE(socket.Attach());
+  socket.PeerSends("x");
+  EXPECT_EQ(set.Wait(0).data.u64, 7u);
+  EXPECT_EQ(set.Wait(0).data.u64, 0u);
+  ASSERT_EQ(set.Control(EPOLL_CTL_MOD, socket.fd(), EPOLLIN | EPOLLONESHOT, 8), 0);
+  EXPECT_EQ(set.Wait(0).data.u64, 8u);
+}
+
+TEST(EpollTest, OneShotThatHasFiredOnTcpStaysSilentWhenItIsConverted) {
+  FollowedSocket socket;
+  Set set;
+  ASSERT_EQ(set.Control(EPOLL_CTL_ADD, socket.fd(), EPOLLIN | EPOLLONESHOT), 0);
+  socket.PeerSendsByTcp("x");
+  EXPECT_EQ(set.Wait(5000).data.u64, 7u);
+  char byte;
+  ASSERT_EQ(read(socket.fd(), &byte, 1), 1);
+  ASSERT_TRUE(socket.Attach());
+  socket.PeerSends("y");
+  EXPECT_EQ(set.Wait(0).data.u64, 0u);
+  ASSERT_EQ(set.Control(EPOLL_CTL_MOD, socket.fd(), EPOLLIN | EPOLLONESHOT), 0);
+  EXPECT_EQ(set.Wait(0).data.u64, 7u);
+}
+
+TEST(EpollTest, ExclusiveRegistrationKeepsItsSocketOnTcp) {
+  FollowedSocket socket;
+  Set set;
+  ASSERT_EQ(set.Control(EPOLL_CTL_ADD, socket.fd(), EPOLLIN | EPOLLEXCLUSIVE), 0);
+  EXPECT_FALSE(socket.Attach());
+  EXPECT_EQ(set.Converted(), 0u);
+}
+
+TEST(EpollTest, SocketThatGoesToFifosTwiceIsReportedTwice) {
+  FollowedSocket socket;
+  Set set;
+  ASSERT_EQ(set.Control(EPOLL_CTL_ADD, socket.fd(), EPOLLIN | EPOLLET), 0);
+  for (const char* text : {"x", "y"}) {
+    ASSERT_TRUE(socket.Attach());
+    socket.PeerSends(text);
+    EXPECT_EQ(set.Wait(0).data.u64, 7u);
+    EXPECT_EQ(set.Wait(0).data.u64, 0u) << "an edge is told once";
+    socket.Detach();
+  }
+}
+
+TEST(EpollTest, ClosedSetLeavesNoRegistration) {
+  FollowedSocket socket;
+  ASSERT_TRUE(socket.Attach());
+  {
+    Set set;
+    ASSERT_EQ(set.Control(EPOLL_CTL_ADD, socket.fd(), EPOLLIN), 0);
+    EXPECT_NE(Of(socket.side()).first, 0u);
+  }
+  EXPECT_EQ(Of(socket.side()).first, 0u);
+}
+
+TEST(EpollTest, RepairMakesAHalfDoneRegistrationPlainAndKeepsTheOthers) {
+  FollowedSocket first;
+  FollowedSocket second;
+  Set set;
+  ASSERT_EQ(set.Control(EPOLL_CTL_ADD, first.fd(), EPOLLIN, 1), 0);
+  ASSERT_EQ(set.Control(EPOLL_CTL_ADD, second.fd(), EPOLLIN, 2), 0);
+  ASSERT_TRUE(first.Attach());
+  ASSERT_TRUE(second.Attach());
+  in_doubt = IndexOfRegistration(Find(set.set(), first.fd(), first.side())) + 1;
+  RepairRegistrations();
+  EXPECT_EQ(set.Converted(), 1u);
+  EXPECT_FALSE(first.OnFifos()) << "nobody would look at its FIFO";
+  EXPECT_TRUE(second.OnFifos());
+  second.PeerSends("x");
+  EXPECT_EQ(set.Wait(0).data.u64, 2u);
+}
+
+// ---- the child of a fork ----
+
+// The parent has upgraded the socket and hands it over; the child registers it in a set of its own
+// while the parent still has it, then attaches it itself.
+TEST(EpollForkTest, SetOfTheChildGetsTheChildsDoorbell) {
+  FollowedSocket socket;
+  ASSERT_TRUE(socket.Attach());
+  EXPECT_EQ(InForkedChild([&] {
+              Set set;
+              if (set.Control(EPOLL_CTL_ADD, socket.fd(), EPOLLIN) != 0) return 1;
+              if (socket.OnFifos()) return 2;  // they ring the parent's doorbell
+              if (set.Converted() != 0) return 3;
+              socket.Detach();
+              if (!socket.Attach()) return 4;
+              if (set.Converted() != 1) return 5;
+              if (!SetHolds(set.fd(), OwnDoorbellFd())) return 6;
+              std::atomic<int> tid{0};
+              epoll_event event{};
+              std::thread sleeper([&] {
+                tid = gettid();
+                event = set.Wait(5000);
+              });
+              while (tid == 0) std::this_thread::yield();
+              AwaitSleeper(tid);
+              socket.PeerSends("x");
+              sleeper.join();
+              socket.Detach();
+              return event.data.u64 == 7 ? 0 : 7;
+            }),
+            0);
+}
+
+TEST(EpollForkTest, SetOfTheParentKeepsTheSocketOnTcpInTheChild) {
+  FollowedSocket socket;
+  Set set;
+  ASSERT_EQ(set.Control(EPOLL_CTL_ADD, socket.fd(), EPOLLIN), 0);
+  ASSERT_TRUE(socket.Attach());
+  EXPECT_EQ(InForkedChild([&] {
+              socket.Detach();
+              // The kernel's set is the parent's too, and rings for it.
+              return socket.Attach() ? 1 : 0;
+            }),
+            0);
+}
+
+TEST(EpollForkTest, WaitInTheParentsSetSendsItsSocketsToTcp) {
+  FollowedSocket socket;
+  Set set;
+  ASSERT_EQ(set.Control(EPOLL_CTL_ADD, socket.fd(), EPOLLIN), 0);
+  ASSERT_TRUE(socket.Attach());
+  EXPECT_EQ(InForkedChild([&] {
+              if (set.Wait(0).events != 0) return 1;
+              return socket.OnFifos() ? 2 : 0;
+            }),
+            0);
+}
+
+TEST(EpollForkTest, ChangeInTheParentsSetSendsTheSocketToTcp) {
+  FollowedSocket socket;
+  Set set;
+  ASSERT_EQ(set.Control(EPOLL_CTL_ADD, socket.fd(), EPOLLIN), 0);
+  ASSERT_TRUE(socket.Attach());
+  EXPECT_EQ(InForkedChild([&] {
+              if (set.Control(EPOLL_CTL_MOD, socket.fd(), EPOLLIN, 9) != 0) return 1;
+              if (socket.OnFifos()) return 2;
+              socket.PeerSendsByTcp("x");
+              return set.Wait(5000).data.u64 == 9 ? 0 : 3;
+            }),
+            0);
+}
+
+TEST(EpollForkTest, LocksOfOtherThreadsAreFree) {
+  Set set;
+  constexpr uint32_t kAnotherThread = 0x3fffffff;
+  ASSERT_EQ(registrations_lock.Acquire(kAnotherThread), LockResult::kAcquired);
+  ASSERT_EQ(set.set()->lock.Acquire(kAnotherThread), LockResult::kAcquired);
+  EXPECT_EQ(
+      InForkedChild([&] { return registrations_lock.Held() || set.set()->lock.Held() ? 1 : 0; }),
+      0);
+  set.set()->lock.Release();
+  registrations_lock.Release();
+}
+
+TEST(EpollForkTest, SocketsMadeInTheChildAreItsOwn) {
+  StartDoorbell();
+  EXPECT_EQ(InForkedChild([] {
+              FollowedSocket socket;
+              Set set;
+              if (set.Control(EPOLL_CTL_ADD, socket.fd(), EPOLLIN) != 0) return 1;
+              if (!socket.Attach() || set.Converted() != 1) return 2;
+              socket.PeerSends("x");
+              return set.Wait(0).data.u64 == 7 ? 0 : 3;
+            }),
+            0);
+}
+
+}  // namespace
+}  // namespace xenloop

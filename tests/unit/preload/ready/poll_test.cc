@@ -1,0 +1,149 @@
+// poll and select on a followed socket: asleep with a bell of their own; what a forked child hears.
+#include "preload/ready/poll.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <thread>
+
+#include "preload/ready/lent_bell.h"
+#include "preload/ready/select.h"
+#include "preload/side/agent_shared.h"
+#include "preload/side/fd_table.h"
+#include "preload/side/own_doorbell.h"
+#include "preload/side/wait.h"
+#include "tests/unit/preload/followed_socket.h"
+
+namespace xenloop {
+namespace {
+
+short PollFor(int fd, int timeout_ms) {
+  pollfd entry{fd, POLLIN, 0};
+  const timespec timeout{timeout_ms / 1000, timeout_ms % 1000 * 1000000};
+  return Poll(&entry, 1, &timeout, nullptr) == 1 ? entry.revents : static_cast<short>(0);
+}
+
+TEST(PollTest, SeesWhatTheFifoHolds) {
+  FollowedSocket socket;
+  ASSERT_TRUE(socket.Attach());
+  EXPECT_EQ(PollFor(socket.fd(), 0), 0);
+  socket.PeerSends("x");
+  EXPECT_EQ(PollFor(socket.fd(), 0), POLLIN);
+  fd_set readable;
+  FD_ZERO(&readable);
+  FD_SET(socket.fd(), &readable);
+  const timespec now{0, 0};
+  EXPECT_EQ(Select(socket.fd() + 1, &readable, nullptr, nullptr, &now, nullptr, nullptr), 1);
+}
+
+TEST(PollTest, SleeperIsWokenByTheDoorbell) {
+  FollowedSocket socket;
+  ASSERT_TRUE(socket.Attach());
+  std::atomic<int> tid{0};
+  std::atomic<int> found{0};
+  std::thread sleeper([&] {
+    tid = gettid();
+    found = PollFor(socket.fd(), 5000);
+  });
+  while (tid == 0) std::this_thread::yield();
+  AwaitSleeper(tid);
+  socket.PeerSends("x");
+  sleeper.join();
+  EXPECT_EQ(found, POLLIN);
+}
+
+TEST(PollTest, TimeOutEndsAndIsNotBegunAnew) {
+  FollowedSocket socket;
+  ASSERT_TRUE(socket.Attach());
+  EXPECT_EQ(PollFor(socket.fd(), 20), 0);
+}
+
+// The FIFO rings the parent's doorbell: a child that has one of its own must not wait for it.
+TEST(PollForkTest, ChildWithADoorbellOfItsOwnWaitsByTcp) {
+  FollowedSocket socket;
+  ASSERT_TRUE(socket.Attach());
+  EXPECT_EQ(InForkedChild([&] {
+              StartDoorbell();
+              if (PollFor(socket.fd(), 20) != 0) return 1;
+              if (socket.OnFifos()) return 2;
+              socket.PeerSendsByTcp("x");
+              return PollFor(socket.fd(), 5000) == POLLIN ? 0 : 3;
+            }),
+            0);
+}
+
+TEST(LentBellTest, EachSleeperHasItsOwnUntilItIsGivenBack) {
+  StartDoorbell();
+  int first_fd;
+  {
+    const LentBell first;
+    const LentBell second;
+    first_fd = first.fd();
+    ASSERT_GE(first.fd(), 0);
+    ASSERT_GE(second.fd(), 0);
+    EXPECT_NE(first.fd(), second.fd());
+    EXPECT_TRUE(FdTable::IsPrivate(first.fd()));
+  }
+  const LentBell again;
+  EXPECT_EQ(again.fd(), first_fd);
+}
+
+TEST(LentBellTest, RingIsHeardOnceByEachSleeper) {
+  StartDoorbell();
+  const LentBell first;
+  const LentBell second;
+  const auto rung = [](const LentBell& bell) {
+    pollfd entry{bell.fd(), POLLIN, 0};
+    return poll(&entry, 1, 0) == 1;
+  };
+  for (const LentBell* bell : {&first, &second}) bell->Swallow();  // the state at the beginning
+  RingOwnDoorbellAnyway();
+  EXPECT_TRUE(rung(first));
+  first.Swallow();
+  EXPECT_FALSE(rung(first));
+  EXPECT_TRUE(rung(second));
+}
+
+TEST(LentBellTest, ChildHasNoneOfItsParents) {
+  StartDoorbell();
+  const LentBell parents;
+  EXPECT_EQ(InForkedChild([&] {
+              if (fcntl(parents.fd() < 0 ? -1 : parents.fd(), F_GETFD) >= 0) return 1;
+              StartDoorbell();
+              const LentBell own;
+              return own.fd() >= 0 ? 0 : 2;
+            }),
+            0);
+}
+
+// A count is taken back where it was made, or it would end below zero, and nobody would ring.
+TEST(SleeperCountTest, DoorbellThatIsMadeDuringASleepIsNotCountedDown) {
+  StartDoorbell();
+  EXPECT_EQ(InForkedChild([] {
+              {
+                const SleeperCount sleeper;  // in a child without an agent
+                StartDoorbell();             // started by another thread
+              }
+              return agent_shared.doorbell.page->sleepers.load() == 0 ? 0 : 1;
+            }),
+            0);
+}
+
+TEST(SleeperCountTest, ChildForkedInASleepLeavesItsParentsCountAlone) {
+  StartDoorbell();
+  auto* const sleeper = new SleeperCount;
+  const uint32_t before = agent_shared.doorbell.page->sleepers.load();
+  EXPECT_EQ(InForkedChild([&] {
+              delete sleeper;
+              return 0;
+            }),
+            0);
+  EXPECT_EQ(agent_shared.doorbell.page->sleepers.load(), before);
+  delete sleeper;
+  EXPECT_EQ(agent_shared.doorbell.page->sleepers.load(), before - 1);
+}
+
+}  // namespace
+}  // namespace xenloop

@@ -1,0 +1,65 @@
+// How long a wait on several descriptors spins, learnt from what became of those before.
+#include "preload/side/wait.h"
+
+#include <gtest/gtest.h>
+
+#include "preload/settings/config.h"
+#include "preload/side/self.h"
+
+namespace xenloop {
+namespace {
+
+class SpinTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    process_state.processors = 2;
+    // On a busy machine a yield of an earlier wait has told that processors are wanted: for so many
+    // waits nobody spins.
+    for (int i = 0; i < 200; ++i) SharedSpinBudgetUs();
+    for (int i = 0; i < 40; ++i) SharedSpinEnded(/*paid=*/true);
+  }
+  void TearDown() override { process_state.processors = processors_; }
+  const uint32_t most_ = GetConfig().spin_us;
+
+ private:
+  const uint32_t processors_ = process_state.processors;
+};
+
+TEST_F(SpinTest, WaitsThatPayMaySpinForAsLongAsIsAllowed) {
+  EXPECT_EQ(SharedSpinBudgetUs(), most_);
+}
+
+TEST_F(SpinTest, WaitsThatDoNotPaySpinLessAndLess) {
+  uint32_t before = SharedSpinBudgetUs();
+  for (int i = 0; i < 10; ++i) {
+    SharedSpinEnded(/*paid=*/false);
+    EXPECT_LE(SharedSpinBudgetUs(), before);
+    before = SharedSpinBudgetUs();
+  }
+  EXPECT_LT(before, most_ / 4);
+  EXPECT_GT(before, 0u);
+}
+
+TEST_F(SpinTest, NowAndThenAWaitProbesForAsLongAsIsAllowed) {
+  int probes = 0;
+  for (int i = 0; i < 100; ++i) {
+    SharedSpinEnded(/*paid=*/false);
+    if (SharedSpinBudgetUs() == most_) ++probes;
+  }
+  EXPECT_EQ(probes, 3) << "after 16, 32 and 64 that did not pay";
+}
+
+TEST_F(SpinTest, ProbeThatPaysBringsTheWholeBudgetBack) {
+  for (int i = 0; i < 16; ++i) SharedSpinEnded(/*paid=*/false);
+  ASSERT_EQ(SharedSpinBudgetUs(), most_);
+  SharedSpinEnded(/*paid=*/true);
+  EXPECT_EQ(SharedSpinBudgetUs(), most_);
+}
+
+TEST_F(SpinTest, OnOneProcessorNobodySpins) {
+  process_state.processors = 1;
+  EXPECT_EQ(SharedSpinBudgetUs(), 0u);
+}
+
+}  // namespace
+}  // namespace xenloop

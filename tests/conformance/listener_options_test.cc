@@ -44,7 +44,7 @@ class ListenerOptionsTest : public testing::TestWithParam<int> {
   FileDescriptor listener_{-1}, client_{-1}, server_{-1};
 };
 INSTANTIATE_TEST_SUITE_P(, ListenerOptionsTest, testing::Values(AF_INET, AF_INET6),
-                         [](const auto& info) { return info.param == AF_INET ? "Ipv4" : "Ipv6"; });
+                         [](const auto& of) { return of.param == AF_INET ? "Ipv4" : "Ipv6"; });
 
 TEST_P(ListenerOptionsTest, PeekOffsetMovesOn) {
   if (!SetOnListener(SOL_SOCKET, SO_PEEK_OFF, 0)) {

@@ -78,7 +78,7 @@ class ListenerTest : public testing::TestWithParam<int> {
   }
 };
 INSTANTIATE_TEST_SUITE_P(, ListenerTest, testing::Values(AF_INET, AF_INET6),
-                         [](const auto& info) { return info.param == AF_INET ? "Ipv4" : "Ipv6"; });
+                         [](const auto& of) { return of.param == AF_INET ? "Ipv4" : "Ipv6"; });
 
 TEST_P(ListenerTest, WorkersShareAListener) {
   const FileDescriptor listener = ListenOn(Loopback(GetParam()));

@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <fstream>
 
+#include "channel/local/local_transport.h"
 #include "preload/ready/epoll.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/fallback.h"

@@ -47,7 +47,8 @@ class Set {
   epoll_event Wait(int timeout_ms) {
     epoll_event event{};
     const timespec timeout{timeout_ms / 1000, timeout_ms % 1000 * 1000000};
-    const int count = EpollWait(fd_, set_, &event, 1, timeout_ms < 0 ? nullptr : &timeout, nullptr);
+    const int count = EpollWait(fd_, set_, &event, 1, timeout_ms < 0 ? nullptr : &timeout, nullptr,
+                                EpollCall::kPwait2);
     if (count == 1) return event;
     event.data.u64 = 0;
     event.events = static_cast<uint32_t>(count);

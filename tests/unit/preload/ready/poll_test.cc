@@ -22,7 +22,8 @@ namespace {
 short PollFor(int fd, int timeout_ms) {
   pollfd entry{fd, POLLIN, 0};
   const timespec timeout{timeout_ms / 1000, timeout_ms % 1000 * 1000000};
-  return Poll(&entry, 1, &timeout, nullptr) == 1 ? entry.revents : static_cast<short>(0);
+  return Poll(&entry, 1, &timeout, nullptr, PollCall::kPpoll) == 1 ? entry.revents
+                                                                   : static_cast<short>(0);
 }
 
 TEST(PollTest, SeesWhatTheFifoHolds) {
@@ -35,7 +36,9 @@ TEST(PollTest, SeesWhatTheFifoHolds) {
   FD_ZERO(&readable);
   FD_SET(socket.fd(), &readable);
   const timespec now{0, 0};
-  EXPECT_EQ(Select(socket.fd() + 1, &readable, nullptr, nullptr, &now, nullptr, nullptr), 1);
+  EXPECT_EQ(Select(SelectName::kSelect, socket.fd() + 1, &readable, nullptr, nullptr, &now, nullptr,
+                   nullptr),
+            1);
 }
 
 TEST(PollTest, SleeperIsWokenByTheDoorbell) {

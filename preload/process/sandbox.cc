@@ -2,6 +2,7 @@
 #include "preload/process/sandbox.h"
 
 #include "preload/agent/agent.h"
+#include "preload/libc/program_memory.h"
 #include "preload/ready/epoll.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/confinement.h"
@@ -41,6 +42,7 @@ void Withdraw(Reason reason, bool for_good) {
   ForgetSides(for_good);
   EpollWithoutAgent(/*for_good=*/true);
   process_state.ready = false;
+  BelieveProgramMemory(true);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "preload/libc/program_memory.h"
 #include "preload/libc/real.h"
 #include "preload/ready/epoll_registrations.h"
 #include "preload/side/agent_shared.h"
@@ -143,7 +144,7 @@ int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* ev
   };
   if (EpollSet* inner = FindEpollSet(fd); inner != nullptr && operation == EPOLL_CTL_ADD)
     EpollSetIsWatched(inner);
-  if (side == nullptr || (event == nullptr && operation != EPOLL_CTL_DEL) ||
+  if (side == nullptr || (operation != EPOLL_CTL_DEL && !MayRead(event, sizeof *event)) ||
       operation < EPOLL_CTL_ADD || operation > EPOLL_CTL_MOD) {
     return kernel();
   }

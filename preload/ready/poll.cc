@@ -4,12 +4,14 @@
 #include "preload/ready/poll.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
 
 #include "preload/libc/errno.h"
+#include "preload/libc/program_memory.h"
 #include "preload/libc/real.h"
 #include "preload/ready/epoll.h"
 #include "preload/ready/lent_bell.h"
@@ -159,7 +161,10 @@ int SleepWithBell(Waited& waited, const timespec* left, const sigset_t* mask, Po
 }  // namespace
 
 bool PollConcernsUs(const pollfd* fds, nfds_t count) {
-  if (!process_state.ready || fds == nullptr || count > 1 << 20) return false;
+  // The kernel refuses more than RLIMIT_NOFILE.
+  if (!process_state.ready || FdTable::End() == 0 || count > INT_MAX ||
+      !MayRead(fds, count * sizeof *fds))
+    return false;
   bool concerns = false;
   for (nfds_t i = 0; i < count; ++i) {
     concerns = concerns || FindSide(fds[i].fd) != nullptr;
@@ -175,6 +180,7 @@ int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mas
       (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999)) {
     return KernelPoll(fds, count, timeout, mask, call);
   }
+  if (!MayWrite(fds, count * sizeof *fds)) return -EFAULT;
   pollfd stack_fds[kOnStack + 2];
   Side* stack_sides[kOnStack + 1];
   const Scratch<pollfd> kernel(stack_fds, count + 1);

@@ -101,13 +101,13 @@ void LeaveKernelSend(Side* side, ssize_t result) {
 ssize_t Send(int fd, Side* side, const iovec* iov, size_t iov_count, int flags) {
   pthread_testcancel();  // these calls are cancellation points even when they need not wait
   if (!MayUseFifo(fd, side, flags)) return kUseKernel;
-  if (!IsMappable(iov, iov_count)) return -EFAULT;
+  if (HasBadBuffer(iov, iov_count)) return -EFAULT;
   if (side->shutdown_pending.load(std::memory_order_acquire) != 0) {
     if ((flags & MSG_NOSIGNAL) == 0) sys::Call(SYS_tkill, static_cast<long>(CurrentTid()), SIGPIPE);
     return -EPIPE;
   }
   SocketShadow shadow(fd, side);
-  IovCursor cursor(iov, iov_count);
+  IovCursor cursor(iov, iov_count, kMostBytesACall);
   const size_t length = cursor.remaining();
   if (length == 0) return 0;
   const bool blocking =
@@ -150,6 +150,8 @@ ssize_t SendFile(int out_fd, Side* side, int in_fd, off_t* offset, size_t count)
   // the send lock.
   static constexpr size_t kPieceBytes = 32768;
   uint8_t piece[kPieceBytes];
+  if (offset != nullptr && !MayWrite(offset, sizeof *offset)) return -EFAULT;
+  if (count > kMostBytesACall) count = kMostBytesACall;
   size_t total = 0;
   off_t position = offset != nullptr ? *offset : 0;
   while (total < count) {

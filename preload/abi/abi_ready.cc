@@ -111,7 +111,12 @@ XENLOOP_EXPORT int epoll_create1(int flags) { return Created(real::epoll_create1
 
 XENLOOP_EXPORT int epoll_ctl(int epfd, int operation, int fd, epoll_event* event) {
   EpollSet* const set = FindEpollSet(epfd);
-  if (set == nullptr) return real::epoll_ctl(epfd, operation, fd, event);
+  if (set == nullptr) {
+    const int result = real::epoll_ctl(epfd, operation, fd, event);
+    const KeepErrno keep_errno;
+    if (result == 0 && operation != EPOLL_CTL_DEL) EpollUnfollowed(fd);
+    return result;
+  }
   return ReturnToLibc(EpollControl(epfd, set, operation, fd, event));
 }
 

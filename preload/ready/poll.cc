@@ -19,6 +19,7 @@
 #include "preload/ready/readiness.h"
 #include "preload/ready/scratch.h"
 #include "preload/settings/config.h"
+#include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/self.h"
 #include "preload/side/wait.h"
@@ -76,6 +77,15 @@ struct Waited : Abandonable {
       if (side != nullptr) side->receive.LeaveKernel(self);
     }
     Leave();
+  }
+  // For good: who sleeps here in such a crowd comes again.
+  void LeaveFifos() {
+    for (nfds_t i = 0; i < count; ++i) {
+      Side* const side = FindSide(fds[i].fd);
+      if (side == nullptr) continue;
+      side->pinned.store(1, std::memory_order_relaxed);
+      FallBack(fds[i].fd, side, Reason::kAgentNoDescriptors);
+    }
   }
   // The kernel's answer in fds[].revents came at a moment that a doorbell has chosen.
   void Complete() {
@@ -148,7 +158,9 @@ int SleepWithBell(Waited& waited, const timespec* left, const sigset_t* mask, Po
   if (const int ready = waited.Evaluate(self); ready != 0) return ready;
   pollfd& for_bell = waited.kernel[waited.count];
   for_bell = pollfd{bell.fd(), POLLIN, 0};
-  // Without a bell (no descriptor left) look at the FIFOs every millisecond: slow, but it ends.
+  // Without a bell (more threads sleep than may have one) the kernel must wake us: the FIFOs end.
+  // Until what they owe has gone to TCP, look every millisecond.
+  if (bell.fd() < 0) waited.LeaveFifos();
   const timespec nap{0, 1000000};
   const bool whole =
       bell.fd() >= 0 || (left != nullptr && left->tv_sec == 0 && left->tv_nsec < nap.tv_nsec);

@@ -7,6 +7,7 @@
 #include "preload/libc/real.h"
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
+#include "preload/side/lent_memory.h"
 #include "preload/side/mailbox.h"
 #include "preload/side/self.h"
 #include "preload/side/shadow.h"
@@ -148,14 +149,17 @@ ssize_t Send(int fd, Side* side, const iovec* iov, size_t iov_count, int flags) 
 ssize_t SendFile(int out_fd, Side* side, int in_fd, off_t* offset, size_t count) {
   // Through a buffer and not straight into the ring: a file that is truncated or slow must not hold
   // the send lock.
-  static constexpr size_t kPieceBytes = 32768;
-  uint8_t piece[kPieceBytes];
+  LentMemory lent;
+  uint8_t few[512];
+  uint8_t* const much = lent.Get();
+  uint8_t* const piece = much != nullptr ? much : few;
+  const size_t piece_bytes = much != nullptr ? LentMemory::kBytes : sizeof few;
   if (offset != nullptr && !MayWrite(offset, sizeof *offset)) return -EFAULT;
   if (count > kMostBytesACall) count = kMostBytesACall;
   size_t total = 0;
   off_t position = offset != nullptr ? *offset : 0;
   while (total < count) {
-    const size_t want = count - total < kPieceBytes ? count - total : kPieceBytes;
+    const size_t want = count - total < piece_bytes ? count - total : piece_bytes;
     // Bytes that the socket does not take must stay in the file. So a
     // descriptor without an offset argument is read at its own position and moved by what was sent.
     off_t at = position;

@@ -114,7 +114,11 @@ XENLOOP_EXPORT int close_range(unsigned first, unsigned last, int flags) {
   if (first > last || (flags & ~kKnownFlags) != 0 || InBorrowedMemory()) {
     return real::close_range(first, last, flags);
   }
-  return ReturnToLibc(CloseRange(first, last, flags));
+  if ((flags & CLOSE_RANGE_UNSHARE) == 0) return ReturnToLibc(CloseRange(first, last, flags));
+  return OneThreadBy([=] {
+    if (BeforeOwnDescriptors()) return real::close_range(first, last, flags);
+    return static_cast<int>(ReturnToLibc(CloseRange(first, last, flags & ~CLOSE_RANGE_UNSHARE)));
+  });
 }
 
 XENLOOP_EXPORT void closefrom(int first) {

@@ -62,6 +62,7 @@ constexpr long kLandlockRestrictSelf = 446;
 template <typename Kernel>
 long ForkBy(const Kernel& kernel, unsigned long flags) {
   if ((flags & CLONE_VM) != 0) {
+    if ((flags & (CLONE_FILES | CLONE_VFORK)) == 0) BeforeOtherDescriptors();
     if ((flags & CLONE_THREAD) == 0) MemoryIsLent();
     return kernel();
   }
@@ -223,10 +224,11 @@ XENLOOP_EXPORT long syscall(long number, ...) {
     case SYS_setresgid:
     case SYS_setgroups:
     case SYS_capset:
-    case SYS_unshare:
     case SYS_setns:
     case kLandlockRestrictSelf:
       return OneThreadBy(kernel);
+    case SYS_unshare:
+      return unshare(a);
     case SYS_exit_group:
       SayFarewell();
       return kernel();

@@ -289,7 +289,7 @@ void EpollWithoutAgent(bool for_good) {
     while (ours && set->first_converted != 0)
       GiveBack(set, RegistrationAt(set->first_converted - 1));
     RemoveAllOf(set);
-    set->in_use = false;
+    GiveBackPlace(set);
   }
   for (int fd = 0; for_good && fd < FdTable::End(); ++fd) {
     if (FindEpollSet(fd) != nullptr) FdTable::Clear(fd);

@@ -11,8 +11,12 @@ namespace xenloop {
 
 class IovCursor {
  public:
-  IovCursor(const iovec* iov, size_t count) : iov_(iov), count_(count) {
-    for (size_t i = 0; i < count; ++i) remaining_ += iov[i].iov_len;
+  // Ends after `limit` bytes, whatever the vectors hold.
+  IovCursor(const iovec* iov, size_t count, size_t limit = SIZE_MAX) : iov_(iov), count_(count) {
+    for (size_t i = 0; i < count && remaining_ < limit; ++i) {
+      const size_t room = limit - remaining_;
+      remaining_ += iov[i].iov_len < room ? iov[i].iov_len : room;
+    }
   }
   size_t remaining() const { return remaining_; }
 

@@ -88,11 +88,15 @@ inline int FutexWakeAll(const volatile void* word, bool of_this_process = false)
 
 // Where descriptors of ours begin: out of the way of small numbers, on which programs rely
 // (close(0), then open()), and not so high that the kernel's table grows.
-inline long DescriptorBase() {
+inline uint64_t DescriptorLimit() {
   uint64_t limit[2] = {1024, 1024};
   constexpr long kDescriptors = 7;  // RLIMIT_NOFILE
   Call(SYS_prlimit64, 0, kDescriptors, 0, reinterpret_cast<long>(limit));
-  return limit[0] >= 4096 ? 1024 : static_cast<long>(limit[0]) * 3 / 4;
+  return limit[0];
+}
+inline long DescriptorBase() {
+  const uint64_t limit = DescriptorLimit();
+  return limit >= 4096 ? 1024 : static_cast<long>(limit) * 3 / 4;
 }
 // The descriptor's new number, at `base` or above, or -errno (then it is closed).
 inline long MoveUp(long fd, long base) {

@@ -26,7 +26,9 @@ inline timespec ToTimespec(uint64_t ns) {
   return {static_cast<time_t>(ns / kNsPerSecond), static_cast<long>(ns % kNsPerSecond)};
 }
 inline int64_t ToUs(const timeval& span) {
-  return static_cast<int64_t>(span.tv_sec) * 1000000 + span.tv_usec;
+  constexpr int64_t kLongestSeconds = (1ll << 62) / static_cast<int64_t>(kNsPerSecond);
+  const int64_t seconds = span.tv_sec;
+  return (seconds < kLongestSeconds ? seconds : kLongestSeconds) * 1000000 + span.tv_usec;
 }
 
 // From now (CLOCK_MONOTONIC) until then; 0 when that is over.

@@ -8,6 +8,7 @@
 
 #include "preload/libc/errno.h"
 #include "preload/libc/export.h"
+#include "preload/libc/program_memory.h"
 #include "preload/libc/real.h"
 #include "preload/process/process.h"
 #include "preload/process/sandbox.h"
@@ -21,8 +22,8 @@ static_assert(sizeof(off_t) == 8, "the 64 forms are aliases of the plain ones");
 
 // False: the kernel shall say what is wrong with the time.
 inline bool IsUsable(const timespec* timeout) {
-  return timeout == nullptr ||
-         (timeout->tv_sec >= 0 && timeout->tv_nsec >= 0 && timeout->tv_nsec < 1000000000);
+  return timeout == nullptr || (MayRead(timeout, sizeof *timeout) && timeout->tv_sec >= 0 &&
+                                timeout->tv_nsec >= 0 && timeout->tv_nsec < 1000000000);
 }
 
 // A child in borrowed memory (vfork) has descriptors of its own, but our tables are its parent's.

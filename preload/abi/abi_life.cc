@@ -77,8 +77,8 @@ XENLOOP_EXPORT int socket(int domain, int type, int protocol) {
 }
 
 XENLOOP_EXPORT int connect(int fd, const sockaddr* address, socklen_t length) {
-  const bool dissolves = address != nullptr && length >= sizeof(sa_family_t) &&
-                         FindSide(fd) != nullptr && address->sa_family == AF_UNSPEC;
+  const bool dissolves = FindSide(fd) != nullptr && length >= sizeof(sa_family_t) &&
+                         MayRead(address, sizeof(sa_family_t)) && address->sa_family == AF_UNSPEC;
   if (dissolves) FallBackToTcp(fd, Reason::kDisconnected, true);
   const int result = real::connect(fd, address, length);
   if (!dissolves && (result == 0 || errno == EINPROGRESS)) {
@@ -114,7 +114,11 @@ XENLOOP_EXPORT int close_range(unsigned first, unsigned last, int flags) {
   if (first > last || (flags & ~kKnownFlags) != 0 || InBorrowedMemory()) {
     return real::close_range(first, last, flags);
   }
-  return ReturnToLibc(CloseRange(first, last, flags));
+  if ((flags & CLOSE_RANGE_UNSHARE) == 0) return ReturnToLibc(CloseRange(first, last, flags));
+  return OneThreadBy([=] {
+    if (BeforeOwnDescriptors()) return real::close_range(first, last, flags);
+    return static_cast<int>(ReturnToLibc(CloseRange(first, last, flags & ~CLOSE_RANGE_UNSHARE)));
+  });
 }
 
 XENLOOP_EXPORT void closefrom(int first) {

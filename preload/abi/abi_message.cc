@@ -19,13 +19,12 @@ XENLOOP_EXPORT ssize_t sendmsg(int fd, const msghdr* message, int flags) {
 XENLOOP_EXPORT int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags,
                             timespec* timeout) {
   Side* const side = FindSide(fd);
-  if (side == nullptr || messages == nullptr || !IsUsable(timeout)) {
+  if (side == nullptr || !IsUsable(timeout)) {
     return real::recvmmsg(fd, messages, count, flags, timeout);
   }
   return ReceiveMessages(fd, side, messages, count, flags, timeout);
 }
 
 XENLOOP_EXPORT int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
-  if (messages == nullptr) return real::sendmmsg(fd, messages, count, flags);
   return SendMessages(fd, FindSide(fd), messages, count, flags);
 }

@@ -69,6 +69,7 @@ XENLOOP_EXPORT int clone(int (*function)(void*), void* stack, int flags, void* a
     AfterRawFork(child);
     return child;
   }
+  if ((flags & (CLONE_FILES | CLONE_VFORK)) == 0) BeforeOtherDescriptors();
   if ((flags & CLONE_VM) != 0 && (flags & CLONE_THREAD) == 0) MemoryIsLent();
   return real::clone(function, stack, flags, argument, parent_tid, tls, child_tid);
 }
@@ -214,7 +215,10 @@ XENLOOP_EXPORT int prctl(int option, ...) {
 }
 
 XENLOOP_EXPORT int unshare(int flags) noexcept {
-  return OneThreadBy([=] { return real::unshare(flags); });
+  return OneThreadBy([=] {
+    if ((flags & CLONE_FILES) != 0) BeforeOwnDescriptors();
+    return real::unshare(flags);
+  });
 }
 
 XENLOOP_EXPORT int capset(void* header, const void* data) noexcept {

@@ -4,6 +4,8 @@
 // libc's headers say that poll only writes `fds`, which is not so.
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 
+#include <limits>
+
 #include "preload/abi/abi.h"
 #include "preload/libc/errno.h"
 #include "preload/ready/epoll.h"
@@ -28,9 +30,7 @@ class Timeout {
   const timespec value_;
 };
 
-bool IsOurs(const pollfd* fds, nfds_t count) {
-  return fds != nullptr && count <= INT_MAX && PollConcernsUs(fds, count);
-}
+bool IsOurs(const pollfd* fds, nfds_t count) { return PollConcernsUs(fds, count); }
 
 EpollSet* Waitable(int epfd, const epoll_event* events, int max_events) {
   return events != nullptr && max_events > 0 ? FindEpollSet(epfd) : nullptr;
@@ -73,16 +73,21 @@ XENLOOP_EXPORT int __ppoll_chk(pollfd* fds, nfds_t count, const timespec* timeou
 // As on Linux, `timeout` becomes the time that was left.
 XENLOOP_EXPORT int select(int count, fd_set* read, fd_set* write, fd_set* except,
                           timeval* timeout) {
-  const bool valid = timeout == nullptr || (timeout->tv_sec >= 0 && timeout->tv_usec >= 0);
-  if (!valid || !SelectConcernsUs(count, read, write, except)) {
+  const auto valid = [timeout] {
+    return timeout == nullptr ||
+           (MayWrite(timeout, sizeof *timeout) && timeout->tv_sec >= 0 && timeout->tv_usec >= 0);
+  };
+  if (!SelectConcernsUs(count, read, write, except) || !valid()) {
     return real::select(count, read, write, except, timeout);
   }
   if (timeout == nullptr) {
     return ReturnToLibc(
         Select(SelectName::kSelect, count, read, write, except, nullptr, nullptr, nullptr));
   }
-  const timespec allowed{timeout->tv_sec + timeout->tv_usec / 1000000,
-                         timeout->tv_usec % 1000000 * 1000};
+  timespec allowed{0, timeout->tv_usec % 1000000 * 1000};
+  // As libc: the longest there is, where the sum is more.
+  if (__builtin_add_overflow(timeout->tv_sec, timeout->tv_usec / 1000000, &allowed.tv_sec))
+    allowed = {std::numeric_limits<time_t>::max(), 999999999};
   timespec remaining = allowed;
   const int ready =
       Select(SelectName::kSelect, count, read, write, except, &allowed, &remaining, nullptr);
@@ -106,7 +111,12 @@ XENLOOP_EXPORT int epoll_create1(int flags) { return Created(real::epoll_create1
 
 XENLOOP_EXPORT int epoll_ctl(int epfd, int operation, int fd, epoll_event* event) {
   EpollSet* const set = FindEpollSet(epfd);
-  if (set == nullptr) return real::epoll_ctl(epfd, operation, fd, event);
+  if (set == nullptr) {
+    const int result = real::epoll_ctl(epfd, operation, fd, event);
+    const KeepErrno keep_errno;
+    if (result == 0 && operation != EPOLL_CTL_DEL) EpollUnfollowed(fd);
+    return result;
+  }
   return ReturnToLibc(EpollControl(epfd, set, operation, fd, event));
 }
 

@@ -43,15 +43,17 @@ bool IsSide(int fd) { return FindSide(fd) != nullptr; }
 // The kernel's signal sets are shorter than libc's.
 class SignalMask {
  public:
-  SignalMask(const void* kernel_mask, size_t size) : given_(kernel_mask != nullptr) {
+  SignalMask(const void* kernel_mask, size_t size)
+      : given_(kernel_mask != nullptr), readable_(MayRead(kernel_mask, given_ ? size : 0)) {
     sigemptyset(&mask_);
-    if (kernel_mask != nullptr)
-      memcpy(&mask_, kernel_mask, size < sizeof mask_ ? size : sizeof mask_);
+    if (given_ && readable_) memcpy(&mask_, kernel_mask, size < sizeof mask_ ? size : sizeof mask_);
   }
   const sigset_t* get() const { return given_ ? &mask_ : nullptr; }
+  bool is_bad() const { return given_ && !readable_; }
 
  private:
   const bool given_;
+  const bool readable_;
   sigset_t mask_;
 };
 constexpr size_t kKernelMaskSize = 8;
@@ -60,6 +62,7 @@ constexpr long kLandlockRestrictSelf = 446;
 template <typename Kernel>
 long ForkBy(const Kernel& kernel, unsigned long flags) {
   if ((flags & CLONE_VM) != 0) {
+    if ((flags & (CLONE_FILES | CLONE_VFORK)) == 0) BeforeOtherDescriptors();
     if ((flags & CLONE_THREAD) == 0) MemoryIsLent();
     return kernel();
   }
@@ -158,11 +161,10 @@ XENLOOP_EXPORT long syscall(long number, ...) {
     // Readiness.
     case SYS_ppoll: {
       pollfd* const fds = a;
-      const bool ours = fds != nullptr && (d.value == 0 || e.value == kKernelMaskSize) &&
-                        IsUsable(static_cast<const timespec*>(c)) && PollConcernsUs(fds, b);
-      return ours ? ReturnToLibc(
-                        Poll(fds, b, c, SignalMask(d, kKernelMaskSize).get(), PollCall::kPpoll))
-                  : kernel();
+      if ((d.value != 0 && e.value != kKernelMaskSize) || !PollConcernsUs(fds, b)) return kernel();
+      const SignalMask mask(d, kKernelMaskSize);
+      if (mask.is_bad() || !IsUsable(static_cast<const timespec*>(c))) return kernel();
+      return ReturnToLibc(Poll(fds, b, c, mask.get(), PollCall::kPpoll));
     }
     case SYS_pselect6: {
       struct MaskAndSize {
@@ -170,9 +172,11 @@ XENLOOP_EXPORT long syscall(long number, ...) {
         size_t size;
       };
       const MaskAndSize* const given = f;
-      const bool ours = IsUsable(static_cast<const timespec*>(e)) && SelectConcernsUs(a, b, c, d);
-      if (!ours) return kernel();
+      if (!SelectConcernsUs(a, b, c, d) || !IsUsable(static_cast<const timespec*>(e)) ||
+          (given != nullptr && !MayRead(given, sizeof *given)))
+        return kernel();
       const SignalMask mask(given != nullptr ? given->mask : nullptr, kKernelMaskSize);
+      if (mask.is_bad()) return kernel();
       timespec* const timeout = e;
       const timespec allowed = timeout != nullptr ? *timeout : timespec{};
       return ReturnToLibc(Select(SelectName::kPselect, a, b, c, d,
@@ -183,18 +187,22 @@ XENLOOP_EXPORT long syscall(long number, ...) {
     case SYS_epoll_ctl:
       return epoll_ctl(a, b, c, d);
     case SYS_epoll_pwait:
+    case SYS_epoll_pwait2: {
       if (FindEpollSet(a) == nullptr) return kernel();
-      return epoll_pwait(a, b, c, d, SignalMask(e, kKernelMaskSize).get());
-    case SYS_epoll_pwait2:
-      if (FindEpollSet(a) == nullptr) return kernel();
-      return epoll_pwait2(a, b, c, d, SignalMask(e, kKernelMaskSize).get());
+      const SignalMask mask(e, kKernelMaskSize);
+      if (mask.is_bad()) return kernel();
+      return number == SYS_epoll_pwait ? epoll_pwait(a, b, c, d, mask.get())
+                                       : epoll_pwait2(a, b, c, d, mask.get());
+    }
 
     // Processes.
     case SYS_clone:
       return ForkBy(kernel, a);
     case SYS_clone3: {
       const clone_args* const request = a;
-      return ForkBy(kernel, request != nullptr ? request->flags : 0);
+      return request != nullptr && MayRead(request, sizeof request->flags)
+                 ? ForkBy(kernel, request->flags)
+                 : kernel();
     }
     case SYS_execve:
       return ExecBy(ProgramAt(AT_FDCWD, a, 0), kernel);
@@ -216,10 +224,11 @@ XENLOOP_EXPORT long syscall(long number, ...) {
     case SYS_setresgid:
     case SYS_setgroups:
     case SYS_capset:
-    case SYS_unshare:
     case SYS_setns:
     case kLandlockRestrictSelf:
       return OneThreadBy(kernel);
+    case SYS_unshare:
+      return unshare(a);
     case SYS_exit_group:
       SayFarewell();
       return kernel();
@@ -243,7 +252,7 @@ XENLOOP_EXPORT long syscall(long number, ...) {
 #ifdef SYS_poll
     case SYS_poll: {
       pollfd* const fds = a;
-      return fds != nullptr && PollConcernsUs(fds, b) ? poll(fds, b, c) : kernel();
+      return PollConcernsUs(fds, b) ? poll(fds, b, c) : kernel();
     }
 #endif
 #ifdef SYS_select

@@ -11,6 +11,13 @@ using namespace xenloop;
 
 namespace {
 
+// What read and write refuse: they look at the whole length, and not at what one call can move.
+bool IsRefused(const void* buffer, size_t length) {
+  return length == 0 || length > SSIZE_MAX || IsBeyondMemory(buffer, length);
+}
+// recv, send and their like ask for so much at the most.
+size_t Most(size_t length) { return length < kMostBytesACall ? length : kMostBytesACall; }
+
 bool IsTransfer(const iovec* iov, int iov_count) {
   return iov_count > 0 && IsUsable(iov, static_cast<size_t>(iov_count)) &&
          !IsEmpty(iov, static_cast<size_t>(iov_count));
@@ -21,7 +28,7 @@ bool IsTransfer(const iovec* iov, int iov_count) {
 XENLOOP_EXPORT ssize_t read(int fd, void* buffer, size_t length) {
   const auto kernel = [=] { return real::read(fd, buffer, length); };
   Side* const side = FindSide(fd);
-  if (side == nullptr || length == 0 || !IsUsable(length)) return kernel();
+  if (side == nullptr || IsRefused(buffer, length)) return kernel();
   const iovec destination{buffer, length};
   return ReceiveOr(fd, side, &destination, 1, 0, nullptr, kernel);
 }
@@ -51,8 +58,8 @@ XENLOOP_ALIAS(preadv64v2, preadv2);
 XENLOOP_EXPORT ssize_t recv(int fd, void* buffer, size_t length, int flags) {
   const auto kernel = [=] { return real::recv(fd, buffer, length, flags); };
   Side* const side = FindSide(fd);
-  if (side == nullptr || !IsUsable(length)) return kernel();
-  const iovec destination{buffer, length};
+  if (side == nullptr) return kernel();
+  const iovec destination{buffer, Most(length)};
   return ReceiveOr(fd, side, &destination, 1, flags, nullptr, kernel);
 }
 
@@ -70,11 +77,12 @@ XENLOOP_EXPORT ssize_t recvfrom(int fd, void* buffer, size_t length, int flags, 
     return real::recvfrom(fd, buffer, length, flags, address, address_length);
   };
   Side* const side = FindSide(fd);
-  if (side == nullptr || !IsUsable(length)) return kernel();
-  const iovec destination{buffer, length};
+  if (side == nullptr) return kernel();
+  const iovec destination{buffer, Most(length)};
   const ssize_t received = ReceiveOr(fd, side, &destination, 1, flags, nullptr, kernel);
-  // TCP names no sender.
-  if (!by_kernel && received >= 0 && address != nullptr && address_length != nullptr) {
+  // TCP names no sender. As in the kernel, the bytes are gone when this turns out wrong.
+  if (!by_kernel && received >= 0 && address != nullptr) {
+    if (!MayWrite(address_length, sizeof *address_length)) return ReturnToLibc(-EFAULT);
     *address_length = 0;
   }
   return received;
@@ -91,7 +99,7 @@ XENLOOP_EXPORT ssize_t __recvfrom_chk(int fd, void* buffer, size_t length, size_
 XENLOOP_EXPORT ssize_t write(int fd, const void* buffer, size_t length) {
   const auto kernel = [=] { return real::write(fd, buffer, length); };
   Side* const side = FindSide(fd);
-  if (side == nullptr || length == 0 || !IsUsable(length)) return kernel();
+  if (side == nullptr || IsRefused(buffer, length)) return kernel();
   const iovec source{const_cast<void*>(buffer), length};
   return SendOr(fd, side, &source, 1, 0, kernel);
 }
@@ -115,8 +123,8 @@ XENLOOP_ALIAS(pwritev64v2, pwritev2);
 XENLOOP_EXPORT ssize_t send(int fd, const void* buffer, size_t length, int flags) {
   const auto kernel = [=] { return real::send(fd, buffer, length, flags); };
   Side* const side = FindSide(fd);
-  if (side == nullptr || length == 0 || !IsUsable(length)) return kernel();
-  const iovec source{const_cast<void*>(buffer), length};
+  if (side == nullptr || length == 0) return kernel();
+  const iovec source{const_cast<void*>(buffer), Most(length)};
   return SendOr(fd, side, &source, 1, flags, kernel);
 }
 XENLOOP_ALIAS(__send, send);
@@ -128,7 +136,7 @@ XENLOOP_EXPORT ssize_t sendto(int fd, const void* buffer, size_t length, int fla
     return real::sendto(fd, buffer, length, flags, address, address_length);
   };
   Side* const side = FindSide(fd);
-  if (side == nullptr || length == 0 || !IsUsable(length)) return kernel();
-  const iovec source{const_cast<void*>(buffer), length};
+  if (side == nullptr || length == 0) return kernel();
+  const iovec source{const_cast<void*>(buffer), Most(length)};
   return SendOr(fd, side, &source, 1, flags, kernel);
 }

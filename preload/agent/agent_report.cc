@@ -118,7 +118,7 @@ bool ReportSide(Channel& channel, int fd, Side* side) {
 
 bool Report(Channel& channel) {
   uint32_t streams = 0;
-  for (int fd = 0; fd < FdTable::End(); ++fd) {
+  for (int fd = 0; fd < FdTable::End(); fd = FdTable::Next(fd)) {
     const Side* side = FdTable::FindSide(fd);
     if (side != nullptr && side->connected.load() != 0 && side->fd.load() == fd) ++streams;
   }
@@ -135,7 +135,7 @@ bool Report(Channel& channel) {
                process_state.pid, ProgramName(), kVersion, streams, totals.connections,
                totals.upgraded, fallbacks, devices);
   if (!SendText(channel, text, static_cast<size_t>(n))) return false;
-  for (int fd = 0; fd < FdTable::End(); ++fd) {
+  for (int fd = 0; fd < FdTable::End(); fd = FdTable::Next(fd)) {
     Side* side = FdTable::FindSide(fd);
     if (side == nullptr || side->connected.load() == 0 || side->fd.load() != fd) continue;
     if (!ReportSide(channel, fd, side)) return false;

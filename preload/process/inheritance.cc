@@ -54,7 +54,7 @@ uint64_t CookieOf(int fd) {
 
 // An epoll set that survives is unknown to the next program, and so is what it watches.
 bool AnEpollSetSurvives() {
-  for (int fd = 0; fd < FdTable::End(); ++fd) {
+  for (int fd = 0; fd < FdTable::End(); fd = FdTable::Next(fd)) {
     if (FdTable::FindEpollSet(fd) != nullptr && SurvivesExec(fd)) return true;
   }
   return false;

@@ -4,6 +4,7 @@
 // it has run, and where acceleration is off, every call passes through.
 #include <sys/auxv.h>
 
+#include "preload/libc/program_memory.h"
 #include "preload/process/inheritance.h"
 #include "preload/process/process.h"
 #include "preload/settings/config.h"
@@ -31,6 +32,7 @@ __attribute__((constructor)) void Start(int, char**, char** environment) {
   process_state.switches = GetConfig().switch_every != 0;
   InstallForkHandlers();
   process_state.ready = true;
+  BelieveProgramMemory(false);
   if (getauxval(AT_SECURE) == 0) AdoptFromFormerProgram();
 }
 

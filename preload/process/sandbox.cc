@@ -1,7 +1,10 @@
 // See sandbox.h.
 #include "preload/process/sandbox.h"
 
+#include <sched.h>
+
 #include "preload/agent/agent.h"
+#include "preload/libc/program_memory.h"
 #include "preload/ready/epoll.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/confinement.h"
@@ -41,6 +44,7 @@ void Withdraw(Reason reason, bool for_good) {
   ForgetSides(for_good);
   EpollWithoutAgent(/*for_good=*/true);
   process_state.ready = false;
+  BelieveProgramMemory(true);
 }
 
 }  // namespace
@@ -67,6 +71,19 @@ void BeforeThreadChange() {
     if (IsOurs(side)) FallBackToTcp(fd, Reason::kThreadChanged, false);
   });
   EndAgent(Reason::kThreadChanged);
+}
+
+void BeforeOtherDescriptors() {
+  if (process_state.ready && !InBorrowedMemory())
+    Withdraw(Reason::kOwnDescriptors, /*for_good=*/true);
+}
+
+bool BeforeOwnDescriptors() {
+  if (!process_state.ready || InBorrowedMemory()) return true;
+  // Allowed to a single thread, for which it changes nothing.
+  if (sys::Call(SYS_unshare, CLONE_THREAD) == 0) return false;
+  BeforeOtherDescriptors();
+  return true;
 }
 
 void AfterThreadChange() {

@@ -20,4 +20,11 @@ void BeforeNoNewPrivileges();
 void BeforeThreadChange();
 void AfterThreadChange();
 
+// unshare(CLONE_FILES), clone without CLONE_FILES: a thread is about to have numbers of its own for
+// descriptors, and there is one table of ours. The whole process stays on TCP, as in a sandbox.
+void BeforeOtherDescriptors();
+// The same, unless the calling thread is the only one: it keeps its descriptors then. Between the
+// two calls above. True: this process is on TCP for good.
+bool BeforeOwnDescriptors();
+
 }  // namespace xenloop

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "preload/libc/program_memory.h"
 #include "preload/libc/real.h"
 #include "preload/ready/epoll_registrations.h"
 #include "preload/ready/readiness.h"
@@ -15,7 +16,11 @@
 namespace xenloop {
 namespace {
 
-EpollSet* sets;
+// In blocks, which come when they are needed and stay; their numbers have no holes.
+constexpr uint32_t kBlock = 1024;
+constexpr uint32_t kMostSets = 1024 * kBlock;
+EpollSet* blocks[kMostSets / kBlock];
+uint32_t lowest_free;  // no lower place is free
 
 // Adds what the program adds to a set. The kernel's answer.
 int Add(EpollSet* set, int fd, Side* side, epoll_event* event)
@@ -109,31 +114,56 @@ int ControlSide(EpollSet* set, int operation, int fd, Side* side, epoll_event* e
 }  // namespace
 
 EpollSet* EpollSetAt(uint32_t number) {
-  const bool made = sets != nullptr && number < kMaxEpollSets && sets[number].epfd != 0;
-  return made ? &sets[number] : nullptr;
+  EpollSet* const block = number < kMostSets ? blocks[number / kBlock] : nullptr;
+  return block != nullptr && block[number % kBlock].epfd != 0 ? &block[number % kBlock] : nullptr;
 }
 
-void EpollCreated(int epfd) {
-  if (!process_state.ready || !FdTable::InRange(epfd)) return;
-  LockScope scope(registrations_lock, CurrentTid());
-  if (sets == nullptr) sets = static_cast<EpollSet*>(MapZeroed(sizeof(EpollSet) * kMaxEpollSets));
-  if (sets == nullptr) return;
-  for (uint32_t i = 0; i < kMaxEpollSets; ++i) {
-    if (sets[i].in_use) continue;
-    const LockScope inner(sets[i].lock, CurrentTid());
-    sets[i].next_look = 0;
-    sets[i].in_use = true;
-    sets[i].has_doorbell = false;
-    sets[i].watched = false;
-    sets[i].owner_pid = process_state.pid;
-    sets[i].references = 1;
-    sets[i].epfd = epfd;
-    sets[i].converted.store(0, std::memory_order_relaxed);
-    sets[i].first_converted = 0;
-    sets[i].plain_sleepers.store(0, std::memory_order_relaxed);
-    FdTable::SetEpollSet(epfd, &sets[i]);
+namespace {
+// A place for a set, or nullptr: none is left, or no memory. Under the lock.
+EpollSet* FreePlace() {
+  for (; lowest_free < kMostSets; ++lowest_free) {
+    EpollSet*& block = blocks[lowest_free / kBlock];
+    if (block == nullptr) block = static_cast<EpollSet*>(MapZeroed(sizeof(EpollSet) * kBlock));
+    if (block == nullptr) return nullptr;
+    if (!block[lowest_free % kBlock].in_use) return &block[lowest_free++ % kBlock];
+  }
+  return nullptr;
+}
+
+void GiveBackPlace(EpollSet* set) {
+  set->in_use = false;
+  for (uint32_t i = 0; i * kBlock < lowest_free; ++i) {
+    const auto number = static_cast<uint32_t>(set - blocks[i]);
+    if (set < blocks[i] || number >= kBlock) continue;
+    if (i * kBlock + number < lowest_free) lowest_free = i * kBlock + number;
     return;
   }
+}
+}  // namespace
+
+void EpollCreated(int epfd) {
+  if (!process_state.ready || process_state.bypassed || !FdTable::InRange(epfd)) return;
+  LockScope scope(registrations_lock, CurrentTid());
+  EpollSet* const set = FreePlace();
+  if (set == nullptr) return;  // what is registered there stays on TCP
+  const LockScope inner(set->lock, CurrentTid());
+  set->in_use = true;
+  set->has_doorbell = false;
+  set->watched = false;
+  set->owner_pid = process_state.pid;
+  set->references = 1;
+  set->epfd = epfd;
+  set->converted.store(0, std::memory_order_relaxed);
+  set->first_converted = 0;
+  set->next_look = 0;
+  set->plain_sleepers.store(0, std::memory_order_relaxed);
+  FdTable::SetEpollSet(epfd, set);
+}
+
+void EpollUnfollowed(int fd) {
+  Side* const side = FindSide(fd);
+  if (side != nullptr && side->pinned.load(std::memory_order_relaxed) == 0)
+    FallBackToTcp(fd, Reason::kEpollUnfollowed, true);
 }
 
 int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* event) {
@@ -144,7 +174,7 @@ int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* ev
   };
   if (EpollSet* inner = FindEpollSet(fd); inner != nullptr && operation == EPOLL_CTL_ADD)
     EpollSetIsWatched(inner);
-  if (side == nullptr || (event == nullptr && operation != EPOLL_CTL_DEL) ||
+  if (side == nullptr || (operation != EPOLL_CTL_DEL && !MayRead(event, sizeof *event)) ||
       operation < EPOLL_CTL_ADD || operation > EPOLL_CTL_MOD) {
     return kernel();
   }
@@ -185,13 +215,13 @@ void EpollSetClosed(int epfd, EpollSet* set) {
   LockScope scope(registrations_lock, CurrentTid());
   if (--set->references > 0) {
     // The number we use is going away; another one of the same set is left.
-    for (int fd = 0; set->epfd == epfd && fd < FdTable::End(); ++fd) {
+    for (int fd = 0; set->epfd == epfd && fd < FdTable::End(); fd = FdTable::Next(fd)) {
       if (fd != epfd && FdTable::FindEpollSet(fd) == set) set->epfd = fd;
     }
     return;
   }
   RemoveAllOf(set);
-  set->in_use = false;
+  GiveBackPlace(set);
 }
 
 void EpollSetIsWatched(EpollSet* set) {
@@ -255,7 +285,7 @@ void EpollWithoutAgent(bool for_good) {
     while (ours && set->first_converted != 0)
       GiveBack(set, RegistrationAt(set->first_converted - 1));
     RemoveAllOf(set);
-    set->in_use = false;
+    GiveBackPlace(set);
   }
   for (int fd = 0; for_good && fd < FdTable::End(); ++fd) {
     if (FindEpollSet(fd) != nullptr) FdTable::Clear(fd);

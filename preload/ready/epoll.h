@@ -23,7 +23,6 @@
 namespace xenloop {
 
 inline constexpr uint32_t kMaxRegistrations = 1 << 16;
-inline constexpr uint32_t kMaxEpollSets = 4096;
 
 struct EpollSet;
 
@@ -70,6 +69,8 @@ struct alignas(64) EpollSet {  // aligned: the descriptor table keeps a tag in a
 
 // Called after a successful epoll_create*.
 void EpollCreated(int epfd);
+// After `fd` was put into a set that we do not know: nobody would look at its FIFOs there.
+void EpollUnfollowed(int fd);
 // As epoll_ctl, makes the real call itself if need be. -errno.
 int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* event);
 // The call that the program made. The kernel is asked by no other: older kernels, containers and

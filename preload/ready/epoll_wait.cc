@@ -5,6 +5,7 @@
 
 #include "channel/base/time.h"
 #include "preload/libc/errno.h"
+#include "preload/libc/program_memory.h"
 #include "preload/libc/real.h"
 #include "preload/ready/epoll.h"
 #include "preload/ready/milliseconds.h"
@@ -316,6 +317,8 @@ int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
       if (timeout != nullptr && !can_wait) return 0;  // however often a peer rings
       continue;
     }
+    // The kernel would say so only when there is something to tell.
+    if (!MayWrite(events, sizeof *events)) return -EFAULT;
     int count = Look(set, epfd, events, max_events, /*ask_kernel=*/true, call, self);
     if (count == 0 && can_wait && may_spin) {
       may_spin = false;

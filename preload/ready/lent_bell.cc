@@ -2,6 +2,7 @@
 #include "preload/ready/lent_bell.h"
 
 #include <sys/epoll.h>
+#include <sys/mman.h>
 
 #include <atomic>
 
@@ -19,31 +20,62 @@ struct SleeperBell {
 };
 
 namespace {
-SleeperBell bells[64];
+
+// In blocks: the first is there, the others come when so many threads sleep at once, and stay. Each
+// bell that was used once keeps its descriptor; all together take no more than a share of those
+// that the program may have.
+constexpr uint32_t kBlock = 64;
+constexpr uint32_t kMostBlocks = 64;
+constexpr uint32_t kShare = 8;
+SleeperBell first_bells[kBlock];
+std::atomic<SleeperBell*> blocks[kMostBlocks] = {first_bells};
+
+// nullptr: there is none, and none may be added.
+SleeperBell* Block(uint32_t number) {
+  SleeperBell* block = blocks[number].load(std::memory_order_acquire);
+  if (block != nullptr || (number + 1) * kBlock > sys::DescriptorLimit() / kShare) return block;
+  constexpr size_t kBytes = sizeof(SleeperBell) * kBlock;
+  const long memory =
+      sys::Call(SYS_mmap, 0, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory < 0 && memory > -4096) return nullptr;
+  auto* const made = reinterpret_cast<SleeperBell*>(memory);
+  if (blocks[number].compare_exchange_strong(block, made, std::memory_order_acq_rel)) return made;
+  sys::Call(SYS_munmap, memory, kBytes);
+  return block;
+}
+
+SleeperBell* Borrow() {
+  for (uint32_t number = 0; number < kMostBlocks; ++number) {
+    SleeperBell* const block = Block(number);
+    for (uint32_t i = 0; block != nullptr && i < kBlock; ++i) {
+      uint32_t free = 0;
+      if (block[i].lent.load(std::memory_order_relaxed) == 0 &&
+          block[i].lent.compare_exchange_strong(free, 1, std::memory_order_acquire)) {
+        return &block[i];
+      }
+    }
+    if (block == nullptr) break;
+  }
+  return nullptr;
+}
+
 }  // namespace
 
 LentBell::LentBell() {
   const int doorbell = OwnDoorbellFd();
   if (doorbell < 0) return;
-  for (SleeperBell& bell : bells) {
-    uint32_t expected = 0;
-    if (bell.lent.load(std::memory_order_relaxed) != 0 ||
-        !bell.lent.compare_exchange_strong(expected, 1, std::memory_order_acquire)) {
-      continue;
-    }
-    bell_ = &bell;
-    Enter(&GiveBack);
-    if (bell.epfd > 0 && bell.bell_fd == doorbell && FdTable::IsPrivate(bell.epfd)) return;
-    const int fd =
-        MakePrivate(static_cast<int>(sys::MakeDescriptor(SYS_epoll_create1, EPOLL_CLOEXEC)));
-    epoll_event event{};
-    event.events = EPOLLIN | EPOLLET;
-    if (fd >= 0)
-      sys::Call(SYS_epoll_ctl, fd, EPOLL_CTL_ADD, doorbell, reinterpret_cast<long>(&event));
-    bell.epfd = fd;
-    bell.bell_fd = doorbell;
-    return;
-  }
+  bell_ = Borrow();
+  if (bell_ == nullptr) return;
+  Enter(&GiveBack);
+  if (bell_->epfd > 0 && bell_->bell_fd == doorbell && FdTable::IsPrivate(bell_->epfd)) return;
+  const int fd =
+      MakePrivate(static_cast<int>(sys::MakeDescriptor(SYS_epoll_create1, EPOLL_CLOEXEC)));
+  epoll_event event{};
+  event.events = EPOLLIN | EPOLLET;
+  if (fd >= 0)
+    sys::Call(SYS_epoll_ctl, fd, EPOLL_CTL_ADD, doorbell, reinterpret_cast<long>(&event));
+  bell_->epfd = fd;
+  bell_->bell_fd = doorbell;
 }
 
 LentBell::~LentBell() {
@@ -64,10 +96,13 @@ void LentBell::GiveBack(Abandonable* scope) {
 }
 
 void PollForkedChild() {
-  for (SleeperBell& bell : bells) {
-    if (bell.epfd > 0) ClosePrivate(bell.epfd);
-    bell.epfd = 0;
-    bell.lent.store(0, std::memory_order_relaxed);
+  for (const std::atomic<SleeperBell*>& place : blocks) {
+    SleeperBell* const block = place.load(std::memory_order_relaxed);
+    for (uint32_t i = 0; block != nullptr && i < kBlock; ++i) {
+      if (block[i].epfd > 0) ClosePrivate(block[i].epfd);
+      block[i].epfd = 0;
+      block[i].lent.store(0, std::memory_order_relaxed);
+    }
   }
 }
 

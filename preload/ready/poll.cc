@@ -4,12 +4,14 @@
 #include "preload/ready/poll.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
 
 #include "preload/libc/errno.h"
+#include "preload/libc/program_memory.h"
 #include "preload/libc/real.h"
 #include "preload/ready/epoll.h"
 #include "preload/ready/lent_bell.h"
@@ -17,6 +19,7 @@
 #include "preload/ready/readiness.h"
 #include "preload/ready/scratch.h"
 #include "preload/settings/config.h"
+#include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/mailbox.h"
 #include "preload/side/self.h"
@@ -83,6 +86,15 @@ struct Waited : Abandonable {
       if (side != nullptr && !IsOurs(side) && IsOnFifo(side)) return true;
     }
     return false;
+  }
+  // For good: who sleeps here in such a crowd comes again.
+  void LeaveFifos() {
+    for (nfds_t i = 0; i < count; ++i) {
+      Side* const side = FindSide(fds[i].fd);
+      if (side == nullptr) continue;
+      side->pinned.store(1, std::memory_order_relaxed);
+      FallBack(fds[i].fd, side, Reason::kAgentNoDescriptors);
+    }
   }
   // The kernel's answer in fds[].revents came at a moment that a doorbell has chosen.
   void Complete() {
@@ -155,7 +167,9 @@ int SleepWithBell(Waited& waited, const timespec* left, const sigset_t* mask, Po
   if (const int ready = waited.Evaluate(self); ready != 0) return ready;
   pollfd& for_bell = waited.kernel[waited.count];
   for_bell = pollfd{bell.fd(), POLLIN, 0};
-  // Without a bell (no descriptor left) look at the FIFOs every millisecond: slow, but it ends.
+  // Without a bell (more threads sleep than may have one) the kernel must wake us: the FIFOs end.
+  // Until what they owe has gone to TCP, look every millisecond.
+  if (bell.fd() < 0) waited.LeaveFifos();
   const timespec nap{0, 1000000};
   const bool whole =
       bell.fd() >= 0 || (left != nullptr && left->tv_sec == 0 && left->tv_nsec < nap.tv_nsec);
@@ -168,7 +182,10 @@ int SleepWithBell(Waited& waited, const timespec* left, const sigset_t* mask, Po
 }  // namespace
 
 bool PollConcernsUs(const pollfd* fds, nfds_t count) {
-  if (!process_state.ready || fds == nullptr || count > 1 << 20) return false;
+  // The kernel refuses more than RLIMIT_NOFILE.
+  if (!process_state.ready || FdTable::End() == 0 || count > INT_MAX ||
+      !MayRead(fds, count * sizeof *fds))
+    return false;
   bool concerns = false;
   for (nfds_t i = 0; i < count; ++i) {
     concerns = concerns || FindSide(fds[i].fd) != nullptr;
@@ -184,6 +201,7 @@ int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mas
       (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999)) {
     return KernelPoll(fds, count, timeout, mask, call);
   }
+  if (!MayWrite(fds, count * sizeof *fds)) return -EFAULT;
   pollfd stack_fds[kOnStack + 2];
   Side* stack_sides[kOnStack + 1];
   const Scratch<pollfd> kernel(stack_fds, count + 1);

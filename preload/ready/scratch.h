@@ -1,20 +1,26 @@
-// Memory for one call of poll or select: on the stack for ordinary sets, mapped for giants.
+// Memory for one call of poll or select: on the stack for small sets, lent for ordinary ones,
+// mapped for giants.
 #pragma once
 
 #include <poll.h>
 #include <sys/mman.h>
 
 #include "channel/base/sys.h"
+#include "preload/side/lent_memory.h"
 
 namespace xenloop {
 
-inline constexpr nfds_t kOnStack = 256;
+inline constexpr nfds_t kOnStack = 64;
 
 template <typename T>
 class Scratch {
  public:
   Scratch(T* stack, nfds_t count) : memory_(stack) {
     if (count <= kOnStack + 1) return;
+    if (count * sizeof(T) <= LentMemory::kBytes) {
+      memory_ = reinterpret_cast<T*>(lent_.Get());
+      return;
+    }
     bytes_ = count * sizeof(T);
     const long mapped = sys::Call(SYS_mmap, 0, static_cast<long>(bytes_), PROT_READ | PROT_WRITE,
                                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -30,6 +36,7 @@ class Scratch {
 
  private:
   T* memory_;
+  LentMemory lent_;
   size_t bytes_ = 0;
   bool mapped_ = false;
 };

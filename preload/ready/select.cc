@@ -7,6 +7,7 @@
 
 #include "channel/base/time.h"
 #include "preload/libc/errno.h"
+#include "preload/libc/program_memory.h"
 #include "preload/libc/real.h"
 #include "preload/ready/epoll.h"
 #include "preload/ready/poll.h"
@@ -29,8 +30,23 @@ bool Has(const fd_set* set, int fd) {
 void Put(fd_set* set, int fd) {
   reinterpret_cast<unsigned long*>(set)[fd / 64] |= 1ul << (fd % 64);
 }
+size_t BytesOf(int count) { return (static_cast<size_t>(count) + 63) / 64 * 8; }
+bool IsThere(const fd_set* set, int count) {
+  return set == nullptr || MayRead(set, BytesOf(count));
+}
+bool IsWritable(fd_set* set, int count) { return set == nullptr || MayWrite(set, BytesOf(count)); }
 void Wipe(fd_set* set, int count) {
-  if (set != nullptr) memset(set, 0, static_cast<size_t>((count + 63) / 64) * 8);
+  if (set != nullptr) memset(set, 0, BytesOf(count));
+}
+// As the kernel tells it, also of centuries: what is left of `allowed`.
+timespec Remaining(const timespec& allowed, uint64_t spent_ns) {
+  const timespec spent = ToTimespec(spent_ns);
+  timespec left{allowed.tv_sec - spent.tv_sec, allowed.tv_nsec - spent.tv_nsec};
+  if (left.tv_nsec < 0) {
+    left.tv_nsec += static_cast<long>(kNsPerSecond);
+    --left.tv_sec;
+  }
+  return left.tv_sec < 0 ? timespec{0, 0} : left;
 }
 // The program's own call, on its own sets.
 struct BySelect : SelectCall {
@@ -61,9 +77,12 @@ struct BySelect : SelectCall {
 }  // namespace
 
 bool SelectConcernsUs(int count, const fd_set* read, const fd_set* write, const fd_set* except) {
-  if (!process_state.ready || count < 0 || count > FdTable::kMaxFds) return false;
+  if (!process_state.ready || count < 0) return false;
+  // What is numbered above all that we know is the kernel's.
+  const int end = FdTable::End() < count ? FdTable::End() : count;
+  if (!IsThere(read, end) || !IsThere(write, end) || !IsThere(except, end)) return false;
   bool concerns = false;
-  for (int fd = 0; fd < count; ++fd) {
+  for (int fd = 0; fd < end; ++fd) {
     if (!Has(read, fd) && !Has(write, fd) && !Has(except, fd)) continue;
     concerns = concerns || FindSide(fd) != nullptr;
     if (EpollSet* set = FindEpollSet(fd)) EpollSetIsWatched(set);
@@ -73,6 +92,8 @@ bool SelectConcernsUs(int count, const fd_set* read, const fd_set* write, const 
 
 int Select(SelectName name, int count, fd_set* read, fd_set* write, fd_set* except,
            const timespec* timeout, timespec* remaining, const sigset_t* mask) {
+  if (!IsWritable(read, count) || !IsWritable(write, count) || !IsWritable(except, count))
+    return -EFAULT;
   const uint64_t start = sys::MonotonicNs();
   nfds_t n = 0;
   for (int fd = 0; fd < count; ++fd)
@@ -94,7 +115,7 @@ int Select(SelectName name, int count, fd_set* read, fd_set* write, fd_set* exce
     if ((fds[i].revents & POLLNVAL) != 0) result = -EBADF;
   }
   if (remaining != nullptr && timeout != nullptr) {
-    *remaining = ToTimespec(NsUntil(start + ToNs(*timeout)));
+    *remaining = Remaining(*timeout, sys::MonotonicNs() - start);
   }
   if (result < 0 || own.answered) return result;
   Wipe(read, count);

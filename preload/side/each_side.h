@@ -8,19 +8,21 @@ namespace xenloop {
 
 template <typename Visit>
 void EachDescriptor(Visit visit) {
-  for (int fd = 0; fd < FdTable::End(); ++fd) {
+  for (int fd = 0; fd < FdTable::End(); fd = FdTable::Next(fd)) {
     if (Side* side = FdTable::FindSide(fd)) visit(fd, side);
   }
 }
-// Calls `visit` once for each side, with the lowest of its descriptors here.
+// Calls `visit` once for each side, with the lowest of its descriptors here. Keeps no list of those
+// it has visited: it runs on small stacks, too.
 template <typename Visit>
 void EachSide(Visit visit) {
-  uint64_t seen[kSideWords] = {};
   EachDescriptor([&](int fd, Side* side) {
-    const uint32_t slot = SlotOf(side);
-    const uint64_t bit = 1ull << (slot % 64);
-    if ((seen[slot / 64] & bit) != 0) return;
-    seen[slot / 64] |= bit;
+    // Mostly it is the only one.
+    if (side->references.load(std::memory_order_acquire) > 1) {
+      for (int lower = 0; lower < fd; lower = FdTable::Next(lower)) {
+        if (FdTable::FindSide(lower) == side) return;
+      }
+    }
     visit(fd, side);
   });
 }

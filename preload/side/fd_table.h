@@ -1,6 +1,7 @@
 // What this process knows about each descriptor number: one word a number, in untouched zero pages
 // until used. The word of a descriptor that we do not follow is 0, so the cost for files, pipes and
-// the like is one load.
+// the like is one load. Every number that the kernel may give has its place: the low ones at once,
+// each further stretch of numbers when the first of them is stored.
 #pragma once
 
 #include <atomic>
@@ -13,8 +14,6 @@ struct EpollSet;
 
 class FdTable {
  public:
-  static constexpr int kMaxFds = 1 << 18;  // descriptors above stay on TCP
-
   static Side* FindSide(int fd) {
     const uintptr_t word = Load(fd);
     return (word & kTagMask) == kSideTag ? reinterpret_cast<Side*>(word & ~kTagMask) : nullptr;
@@ -37,9 +36,12 @@ class FdTable {
   // Clears the entry if it is still `side`; false if somebody else was faster.
   static bool Take(int fd, Side* side);
 
-  static bool InRange(int fd) { return static_cast<unsigned>(fd) < static_cast<unsigned>(kMaxFds); }
+  // Whether something can be stored for `fd`; makes room for it. False: no memory.
+  static bool InRange(int fd);
   // One past the highest number that was ever stored.
   static int End() { return end_.load(std::memory_order_acquire); }
+  // For walks: the number after `fd`, but for stretches where nothing was ever stored.
+  static int Next(int fd);
 
  private:
   static constexpr uintptr_t kTagMask = 7;
@@ -47,12 +49,24 @@ class FdTable {
   static constexpr uintptr_t kEpollTag = 2;
   static constexpr uintptr_t kPrivate = 4;
 
+  using Word = std::atomic<uintptr_t>;
+  static constexpr int kStretch = 1 << 16;
+  static constexpr int kStretches = 1 << 15;  // of them there are as many as there are numbers
+
+  static Word* Find(int fd) {
+    if (__builtin_expect(static_cast<unsigned>(fd) < static_cast<unsigned>(kStretch), 1))
+      return &low_[fd];
+    return FindFar(fd);
+  }
+  static Word* FindFar(int fd);
   static uintptr_t Load(int fd) {
-    return InRange(fd) ? words_[fd].load(std::memory_order_acquire) : 0;
+    const Word* const word = Find(fd);
+    return word != nullptr ? word->load(std::memory_order_acquire) : 0;
   }
   static void Store(int fd, uintptr_t word);
 
-  static std::atomic<uintptr_t> words_[kMaxFds];
+  static Word low_[kStretch];
+  static std::atomic<Word*> far_[kStretches];  // the first one is low_
   static std::atomic<int> end_;
 };
 

@@ -1,6 +1,8 @@
 // See private_fd.h.
 #include "preload/side/private_fd.h"
 
+#include <errno.h>
+
 #include "channel/base/sys.h"
 #include "preload/side/fd_table.h"
 
@@ -10,6 +12,10 @@ int MakePrivate(int fd, int above) {
   if (fd < 0) return fd;
   const long base = sys::DescriptorBase();
   const long moved = sys::MoveUp(fd, above < base ? base : above + 1L);
+  if (moved >= 0 && !FdTable::InRange(static_cast<int>(moved))) {
+    sys::Close(static_cast<int>(moved));
+    return -ENOMEM;
+  }
   if (moved >= 0) FdTable::SetPrivate(static_cast<int>(moved));
   return static_cast<int>(moved);
 }

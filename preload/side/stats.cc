@@ -85,7 +85,7 @@ void WriteStats() {
   if (config.stats_file[0] == '\0' || !process_state.ready || process_state.sandboxed ||
       written.exchange(1) != 0)
     return;
-  for (int fd = 0; fd < FdTable::End(); ++fd) {
+  for (int fd = 0; fd < FdTable::End(); fd = FdTable::Next(fd)) {
     Side* side = FdTable::FindSide(fd);
     if (side != nullptr && side->fd.load(std::memory_order_relaxed) == fd) {
       LockScope send(side->send.lock, CurrentTid());

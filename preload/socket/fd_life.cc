@@ -31,11 +31,11 @@ int DuplicateForUs(int fd) {
 }
 
 void Follow(int fd) {
-  if (!FdTable::InRange(fd)) return;
+  if (!FdTable::InRange(fd)) return CountFallback(Reason::kAgentNoMemory);
   if (!FdTable::IsEmpty(fd)) BeforeClose(fd);  // closed behind our back: what we knew is void
   if (process_state.bypassed) return;
   Side* side = AllocateSide();
-  if (side == nullptr) return;
+  if (side == nullptr) return CountFallback(Reason::kAgentNoMemory);
   side->fd.store(fd, std::memory_order_release);
   side->next_attempt.store(GetConfig().upgrade_after, std::memory_order_relaxed);
   FdTable::SetSide(fd, side);
@@ -199,7 +199,8 @@ int CloseRange(unsigned first, unsigned last, int flags) {
   }
   const unsigned end = static_cast<unsigned>(FdTable::End());
   unsigned start = first;
-  for (unsigned fd = first; fd < end && fd <= last; ++fd) {
+  for (unsigned fd = first; fd < end && fd <= last;
+       fd = static_cast<unsigned>(FdTable::Next(static_cast<int>(fd)))) {
     if (FdTable::IsEmpty(static_cast<int>(fd))) continue;
     if (BeforeClose(static_cast<int>(fd)) == 0) continue;
     if (start < fd) sys::Call(SYS_close_range, start, fd - 1, 0);
@@ -209,7 +210,13 @@ int CloseRange(unsigned first, unsigned last, int flags) {
 }
 
 void Duplicated(int from, int to) {
-  if (!process_state.ready || from == to || InBorrowedMemory() || !FdTable::InRange(to)) return;
+  if (!process_state.ready || from == to || InBorrowedMemory()) return;
+  if (!FdTable::IsEmpty(from) && !FdTable::InRange(to)) {
+    // Nobody would see what is done by that number.
+    FallBackToTcp(from, Reason::kAgentNoMemory, true);
+    if (EpollSet* set = FindEpollSet(from)) EpollSetIsWatched(set);
+    return;
+  }
   if (Side* side = FindSide(from)) {
     side->references.fetch_add(1, std::memory_order_acq_rel);
     FdTable::SetSide(to, side);

@@ -15,7 +15,9 @@ namespace {
 
 // Whoever receives the descriptor may not have the library.
 void GiveUpPassedSockets(const msghdr* message) {
-  if (message == nullptr || message->msg_control == nullptr) return;
+  if (FdTable::End() == 0 || !MayRead(message, sizeof *message) ||
+      !MayRead(message->msg_control, message->msg_controllen) || message->msg_control == nullptr)
+    return;
   auto* const all = const_cast<msghdr*>(message);
   for (cmsghdr* part = CMSG_FIRSTHDR(all); part != nullptr; part = CMSG_NXTHDR(all, part)) {
     if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
@@ -34,7 +36,8 @@ void GiveUpPassedSockets(const msghdr* message) {
 // As the kernel does: what there is no room for is cut off. `room`: of the control buffer.
 void TellBytesLeft(msghdr* message, size_t room, int left) {
   size_t length = CMSG_LEN(sizeof left);
-  if (message->msg_control == nullptr || room < sizeof(cmsghdr)) {
+  if (message->msg_control == nullptr || room < sizeof(cmsghdr) ||
+      !MayWrite(message->msg_control, room < length ? room : length)) {
     message->msg_flags |= MSG_CTRUNC;
     return;
   }
@@ -53,8 +56,13 @@ void TellBytesLeft(msghdr* message, size_t room, int left) {
 }
 
 bool HasBytes(const msghdr* message) {
-  return message != nullptr && IsUsable(message->msg_iov, message->msg_iovlen) &&
+  return MayRead(message, sizeof *message) && IsUsable(message->msg_iov, message->msg_iovlen) &&
          !IsEmpty(message->msg_iov, message->msg_iovlen);
+}
+
+// What a plural form returns that cannot go on: an error only if it has done nothing yet.
+int Ended(unsigned done, ssize_t error) {
+  return static_cast<int>(done != 0 ? static_cast<ssize_t>(done) : ReturnToLibc(error));
 }
 
 void SetToNow(timespec* time) { clock_gettime(CLOCK_MONOTONIC, time); }
@@ -92,7 +100,8 @@ ssize_t ReceiveMessage(int fd, Side* side, msghdr* message, int flags) {
     message_flags = kByKernel;
     return real::recvmsg(fd, message, flags);
   };
-  if (message == nullptr || !IsUsable(message->msg_iov, message->msg_iovlen)) return kernel();
+  if (!MayWrite(message, sizeof *message)) return ReturnToLibc(-EFAULT);
+  if (!IsUsable(message->msg_iov, message->msg_iovlen)) return kernel();
   const size_t room = message->msg_controllen;
   const ssize_t received =
       ReceiveOr(fd, side, message->msg_iov, message->msg_iovlen, flags, &message_flags, kernel);
@@ -128,6 +137,7 @@ int ReceiveMessages(int fd, Side* side, mmsghdr* messages, unsigned count, int f
   unsigned done = 0;
   int message_flags = flags & ~MSG_WAITFORONE;
   for (; done < count; side = FindSide(fd)) {
+    if (!MayWrite(&messages[done], sizeof *messages)) return Ended(done, -EFAULT);
     const ssize_t received = ReceiveMessage(fd, side, &messages[done].msg_hdr, message_flags);
     if (received < 0) return done != 0 ? static_cast<int>(done) : -1;
     messages[done].msg_len = static_cast<unsigned>(received);
@@ -144,11 +154,13 @@ int ReceiveMessages(int fd, Side* side, mmsghdr* messages, unsigned count, int f
 int SendMessages(int fd, Side* side, mmsghdr* messages, unsigned count, int flags) {
   if (count > IOV_MAX) count = IOV_MAX;
   if (side == nullptr) {
-    for (unsigned i = 0; i < count; ++i) GiveUpPassedSockets(&messages[i].msg_hdr);
+    for (unsigned i = 0; i < count && FdTable::End() != 0; ++i)
+      GiveUpPassedSockets(&messages[i].msg_hdr);
     return real::sendmmsg(fd, messages, count, flags);
   }
   unsigned done = 0;
   for (; done < count; side = FindSide(fd)) {
+    if (!MayWrite(&messages[done], sizeof *messages)) return Ended(done, -EFAULT);
     const msghdr& message = messages[done].msg_hdr;
     const ssize_t sent = SendMessage(fd, side, &message, flags);
     if (sent < 0) return done != 0 ? static_cast<int>(done) : -1;

@@ -7,6 +7,7 @@
 
 #include "channel/base/time.h"
 #include "discovery/protocol/control.h"
+#include "preload/libc/program_memory.h"
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/fallback.h"
@@ -171,7 +172,8 @@ void AfterGetOption(int, Side* side, int level, int name, void* value, socklen_t
 }
 
 void BeforeBpf(int command, const void* attributes, size_t size) {
-  if (command != BPF_MAP_UPDATE_ELEM || attributes == nullptr || size < offsetof(bpf_attr, flags))
+  if (command != BPF_MAP_UPDATE_ELEM || FdTable::End() == 0 || size < offsetof(bpf_attr, flags) ||
+      !MayRead(attributes, size))
     return;
   const auto* const update = static_cast<const bpf_attr*>(attributes);
   bpf_map_info map{};
@@ -184,7 +186,7 @@ void BeforeBpf(int command, const void* attributes, size_t size) {
     return;
   }
   const auto* const value = reinterpret_cast<const void*>(static_cast<uintptr_t>(update->value));
-  if (value == nullptr) return;
+  if (!MayRead(value, map.value_size)) return;
   uint64_t wide = 0;
   uint32_t narrow = 0;
   if (map.value_size == sizeof wide) memcpy(&wide, value, sizeof wide);
@@ -194,7 +196,7 @@ void BeforeBpf(int command, const void* attributes, size_t size) {
 
 ssize_t BeforeIoctl(int fd, Side* side, unsigned long request, void* argument) {
   if (request == FIOASYNC) FallBackToTcp(fd, Reason::kAsynchronousSignals, true);
-  if (request == TIOCOUTQ && argument != nullptr) {
+  if (request == TIOCOUTQ && MayWrite(argument, sizeof(int))) {
     LockScope scope(side->send.lock, CurrentTid());
     if (side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo) return kUseKernel;
     // As with TCP, what fits into the peer's buffer counts as delivered: half the FIFO stands for
@@ -209,7 +211,7 @@ ssize_t BeforeIoctl(int fd, Side* side, unsigned long request, void* argument) {
   if (request != FIONREAD) return kUseKernel;
   const int answer = ReadableBytes(fd, side);
   if (answer < 0) return kUseKernel;
-  if (argument == nullptr) return -EFAULT;
+  if (!MayWrite(argument, sizeof answer)) return -EFAULT;
   memcpy(argument, &answer, sizeof answer);
   return 0;
 }

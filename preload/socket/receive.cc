@@ -75,7 +75,7 @@ class Reception {
     if (n >= target_ || !blocking_ || (look_ && n == seen_ && shadow_.Readable()))
       return static_cast<ssize_t>(n);
     seen_ = n;
-    cursor_ = IovCursor(iov_, iov_count_);
+    cursor_ = IovCursor(iov_, iov_count_, kMostBytesACall);
     return kWait;
   }
 
@@ -186,7 +186,7 @@ ssize_t ReceiveAtLeast(int& fd, Side* side, const iovec* iov, size_t iov_count, 
       int error = 0;
       const ssize_t taken = InKernel(&side->receive, [&] {
         error = SleepUntilReadable(fd, deadline);
-        const IovCursor cursor(iov, iov_count);
+        const IovCursor cursor(iov, iov_count, kMostBytesACall);
         return ReceiveRestFromKernel(fd, cursor, 0, cursor.remaining(), flags);
       });
       CountTaken(side, flags, taken);
@@ -212,8 +212,8 @@ ssize_t ReceiveOn(int& fd, Side* side, const iovec* iov, size_t iov_count, int f
       return kUseKernel;
     }
   }
-  if ((flags & MSG_TRUNC) == 0 && !IsMappable(iov, iov_count)) return -EFAULT;
-  const size_t length = IovCursor(iov, iov_count).remaining();
+  if ((flags & MSG_TRUNC) == 0 && HasBadBuffer(iov, iov_count)) return -EFAULT;
+  const size_t length = IovCursor(iov, iov_count, kMostBytesACall).remaining();
   if (length == 0) {  // waits for data or the end all the same, as TCP does
     uint8_t byte;
     const iovec probe{&byte, 1};
@@ -243,7 +243,7 @@ ssize_t Receive(int fd, Side* side, const iovec* iov, size_t iov_count, int flag
   // connection.
   ssize_t result = received;
   if (result == kUseKernel) {
-    const IovCursor cursor(iov, iov_count);
+    const IovCursor cursor(iov, iov_count, kMostBytesACall);
     const size_t most = cursor.remaining();
     result =
         ReceiveRestFromKernel(number, cursor, (flags & MSG_WAITALL) != 0 ? most : 1, most, flags);

@@ -7,6 +7,7 @@
 #include "preload/libc/real.h"
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
+#include "preload/side/lent_memory.h"
 #include "preload/side/mailbox.h"
 #include "preload/side/self.h"
 #include "preload/side/shadow.h"
@@ -101,13 +102,13 @@ void LeaveKernelSend(Side* side, ssize_t result) {
 ssize_t Send(int fd, Side* side, const iovec* iov, size_t iov_count, int flags) {
   pthread_testcancel();  // these calls are cancellation points even when they need not wait
   if (!MayUseFifo(fd, side, flags)) return kUseKernel;
-  if (!IsMappable(iov, iov_count)) return -EFAULT;
+  if (HasBadBuffer(iov, iov_count)) return -EFAULT;
   if (side->shutdown_pending.load(std::memory_order_acquire) != 0) {
     if ((flags & MSG_NOSIGNAL) == 0) sys::Call(SYS_tkill, static_cast<long>(CurrentTid()), SIGPIPE);
     return -EPIPE;
   }
   SocketShadow shadow(fd, side);
-  IovCursor cursor(iov, iov_count);
+  IovCursor cursor(iov, iov_count, kMostBytesACall);
   const size_t length = cursor.remaining();
   if (length == 0) return 0;
   const bool blocking =
@@ -148,12 +149,17 @@ ssize_t Send(int fd, Side* side, const iovec* iov, size_t iov_count, int flags) 
 ssize_t SendFile(int out_fd, Side* side, int in_fd, off_t* offset, size_t count) {
   // Through a buffer and not straight into the ring: a file that is truncated or slow must not hold
   // the send lock.
-  static constexpr size_t kPieceBytes = 32768;
-  uint8_t piece[kPieceBytes];
+  LentMemory lent;
+  uint8_t few[512];
+  uint8_t* const much = lent.Get();
+  uint8_t* const piece = much != nullptr ? much : few;
+  const size_t piece_bytes = much != nullptr ? LentMemory::kBytes : sizeof few;
+  if (offset != nullptr && !MayWrite(offset, sizeof *offset)) return -EFAULT;
+  if (count > kMostBytesACall) count = kMostBytesACall;
   size_t total = 0;
   off_t position = offset != nullptr ? *offset : 0;
   while (total < count) {
-    const size_t want = count - total < kPieceBytes ? count - total : kPieceBytes;
+    const size_t want = count - total < piece_bytes ? count - total : piece_bytes;
     // Bytes that the socket does not take must stay in the file. So a
     // descriptor without an offset argument is read at its own position and moved by what was sent.
     off_t at = position;

@@ -10,6 +10,7 @@
 
 #include "preload/agent/agent.h"
 #include "preload/libc/errno.h"
+#include "preload/libc/program_memory.h"
 #include "preload/settings/config.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/self.h"
@@ -19,27 +20,16 @@
 namespace xenloop {
 
 // False: the kernel shall say what is wrong with these arguments.
-inline bool IsUsable(size_t length) { return length <= SSIZE_MAX; }
 inline bool IsUsable(const iovec* iov, size_t iov_count) {
-  if (iov_count > IOV_MAX || (iov == nullptr && iov_count != 0)) return false;
+  if (iov_count > IOV_MAX || !MayRead(iov, iov_count * sizeof *iov)) return false;
   for (size_t i = 0; i < iov_count; ++i) {
-    if (!IsUsable(iov[i].iov_len)) return false;
+    if (iov[i].iov_len > SSIZE_MAX) return false;
   }
   return true;
 }
 inline bool IsEmpty(const iovec* iov, size_t iov_count) {
   for (size_t i = 0; i < iov_count; ++i) {
     if (iov[i].iov_len != 0) return false;
-  }
-  return true;
-}
-
-// False: there is nothing in the first page (D-1).
-inline bool IsMappable(const iovec* iov, size_t iov_count) {
-  constexpr uintptr_t kFirstMappableAddress = 4096;
-  for (size_t i = 0; i < iov_count; ++i) {
-    if (iov[i].iov_len > 0 && reinterpret_cast<uintptr_t>(iov[i].iov_base) < kFirstMappableAddress)
-      return false;
   }
   return true;
 }
@@ -91,11 +81,11 @@ inline ssize_t TakeFromFifo(int fd, Side* side, const iovec* iov, size_t iov_cou
   constexpr int kPlainFlags = MSG_DONTWAIT | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC;
   if (side->receive.route.load(std::memory_order_relaxed) != ReceiveRoute::kFifo ||
       (flags & ~kPlainFlags) != 0 || !IsOurs(side) || process_state.switches ||
-      side->receive_low_water.load(std::memory_order_relaxed) > 1 || !IsMappable(iov, iov_count)) {
+      side->receive_low_water.load(std::memory_order_relaxed) > 1 || HasBadBuffer(iov, iov_count)) {
     return 0;
   }
   pthread_testcancel();  // these calls are cancellation points even when they need not wait
-  IovCursor cursor(iov, iov_count);
+  IovCursor cursor(iov, iov_count, kMostBytesACall);
   size_t taken = 0;
   {
     LockScope scope(side->receive.lock, CurrentTid());

@@ -69,8 +69,10 @@ XENLOOP_EXPORT int clone(int (*function)(void*), void* stack, int flags, void* a
     AfterRawFork(child);
     return child;
   }
-  if ((flags & (CLONE_FILES | CLONE_VFORK)) == 0) BeforeOtherDescriptors();
-  if ((flags & CLONE_VM) != 0 && (flags & CLONE_THREAD) == 0) MemoryIsLent();
+  if (function != nullptr && (flags & CLONE_VM) != 0) {
+    if ((flags & (CLONE_FILES | CLONE_VFORK)) == 0) BeforeOtherDescriptors();
+    if ((flags & CLONE_THREAD) == 0) MemoryIsLent();
+  }
   return real::clone(function, stack, flags, argument, parent_tid, tls, child_tid);
 }
 XENLOOP_ALIAS(__clone, clone);

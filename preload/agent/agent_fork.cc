@@ -92,9 +92,11 @@ void AgentForkedChild(int32_t parent) {
   RememberAncestor(parent, agent_shared.poke_fd.exchange(-1, std::memory_order_relaxed));
   ForgetBridges();
   for (Channel& channel : agent.channels) {
-    const bool in_use = channel.in_use;
+    const bool kept = channel.in_use && DoorbellOf(channel).fd >= 0;
+    const Transport* const transport = channel.transport;
     channel = Channel{};
-    channel.in_use = channel.kept = in_use && DoorbellOf(channel).fd >= 0;
+    channel.in_use = channel.kept = kept;
+    channel.transport = transport;  // of the doorbell
   }
   CloseRegistry();
   CloseWhatIsTheParents();

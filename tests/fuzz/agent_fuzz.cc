@@ -127,7 +127,7 @@ void Run::Connect() {
     sockets_[1] = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
   } while (sockets_[1] < 0 && errno == EINTR);
   XENLOOP_REQUIRE(sockets_[1] >= 0);
-  SocketAccepted(listener, sockets_[1]);
+  SocketAccepted(sockets_[1], AF_INET);
   close(listener);
   // No port is kept after the close: there are only so many.
   const linger at_once{1, 0};

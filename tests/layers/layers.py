@@ -87,6 +87,7 @@ ONLY = [
     #   readiness.cc, lent_bell.cc, shadow.h   look, with a time-out of zero
     #   fallback.cc, receive_kernel.cc  wait a bounded time for bytes that are on their way to TCP (D-7)
     #   agent/                   a thread of our own
+    #   program_memory.cc        wakes nobody, to see whether a page can be written
     #   test_points.cc           tests only
     Only("blocking-call",
          r"\bSYS_(futex|nanosleep|clock_nanosleep|ppoll|poll|select|pselect6|epoll_p?wait2?)\b"
@@ -94,7 +95,7 @@ ONLY = [
          r"|\b(Nap|usleep|nanosleep|pthread_mutex_lock|pthread_cond_wait|sem_wait)\s*\(",
          ["preload/side/wait.cc", "preload/side/self.h", "preload/ready/poll.cc", "preload/ready/select.cc",
           "preload/ready/epoll_wait.cc",
-          "preload/abi/", "preload/libc/real.cc", "channel/base/sys.h", "channel/base/time.h", "channel/base/lock.h",
+          "preload/abi/", "preload/libc/real.cc", "preload/libc/program_memory.cc", "channel/base/sys.h", "channel/base/time.h", "channel/base/lock.h",
           "channel/xen/xen_calls.cc", "preload/ready/readiness.cc", "preload/ready/lent_bell.cc",
           "preload/side/shadow.h", "preload/side/fallback.cc", "preload/socket/receive_kernel.cc",
           "preload/agent/", "preload/socket/test_points.cc", DAEMON, "tools/"],
@@ -105,7 +106,7 @@ ONLY = [
     # of the peer table.
     Only("memory-order", r"\bmemory_order_|\b__ATOMIC_",
          ["channel/", "preload/process/", "preload/socket/", "preload/agent/", "preload/ready/",
-          "preload/side/", "preload/libc/real.cc", "preload/libc/real.h",
+          "preload/side/", "preload/libc/real.cc", "preload/libc/real.h", "preload/libc/program_memory.cc",
           "discovery/peer_table.cc", "discovery/daemon/peer_table_writer.cc"],
          ("preload/abi/abi_file.cc",
           "int Planted(std::atomic<int>& word) { return word.load(std::memory_order_relaxed); }"),
@@ -145,18 +146,20 @@ GLOBALS = {
     "preload/agent/agent.cc": "agent",
     "preload/agent/agent_xen.cc": "xen",
     "preload/agent/upgrade.cc": "found",  # a child is behind the same filter
+    "preload/libc/program_memory.cc": "known_pages believing nobody_waits",
     "preload/libc/real.cc": "table resolving",
     "preload/process/inheritance.cc": "at_exec",
     "preload/process/init.cc": "process_state cached_tid",
-    "preload/ready/epoll.cc": "sets",
+    "preload/ready/epoll.cc": "blocks lowest_free",
     "preload/ready/epoll_registrations.cc": "registrations_lock in_doubt of_side registrations"
                                             " used_registrations first_free tag_base text",
     "preload/ready/epoll_wait.cc": "next_token",
-    "preload/ready/lent_bell.cc": "bells",
+    "preload/ready/lent_bell.cc": "first_bells blocks",
     "preload/settings/config.cc": "current",
     "preload/side/confinement.cc": "looks",  # prepared for the child that is about to be
-    "preload/side/fd_table.cc": "words_ end_",
-    "preload/side/fd_table.h": "words_ end_",
+    "preload/side/fd_table.cc": "low_ far_ end_",
+    "preload/side/fd_table.h": "low_ far_ end_",
+    "preload/side/lent_memory.cc": "pieces lent",
     "preload/side/log.cc": "program",
     "preload/side/own_doorbell.cc": "agent_shared",
     "preload/side/side.cc": "arena",

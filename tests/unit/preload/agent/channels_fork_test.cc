@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/epoll.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -19,16 +18,6 @@
 namespace xenloop {
 namespace {
 
-// Memory of an agent, as Prepare has it.
-void MakeTables() {
-  if (agent.sides != nullptr) return;
-  agent.sides =
-      static_cast<AgentSide*>(mmap(nullptr, sizeof(AgentSide) * kMaxSides, PROT_READ | PROT_WRITE,
-                                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
-  agent.channels.first = new Channel[kMaxChannels];
-  agent_shared.peers = new Doorbell[kMaxChannels];
-}
-
 // A talk whose peer has a doorbell; the peer's view of it.
 Doorbell TalkAt(uint32_t index) {
   Doorbell peers;
@@ -38,6 +27,7 @@ Doorbell TalkAt(uint32_t index) {
   EXPECT_EQ(LocalTransport().map_doorbell(&ticket, &agent_shared.peers[index]), 0);
   agent_shared.peers[index].fd = MakePrivate(agent_shared.peers[index].fd);
   agent.channels[index].in_use = true;
+  agent.channels[index].transport = &LocalTransport();
   return peers;
 }
 
@@ -48,7 +38,7 @@ bool IsRung(int epfd) {
 
 TEST(ChannelsForkTest, DoorbellOfAnInheritedSideIsKeptAndOthersAreReleased) {
   StartDoorbell();
-  MakeTables();
+  ASSERT_TRUE(MapAgentMemory());
   constexpr uint32_t kUsed = 0;
   constexpr uint32_t kUnused = 1;
   FollowedSocket socket;
@@ -86,7 +76,7 @@ TEST(ChannelsForkTest, DoorbellOfAnInheritedSideIsKeptAndOthersAreReleased) {
 
 TEST(ChannelsForkTest, KeptPlaceIsGivenAwayWhenItsSideIsOnTcpAgain) {
   StartDoorbell();
-  MakeTables();
+  ASSERT_TRUE(MapAgentMemory());
   FollowedSocket socket;
   ASSERT_TRUE(socket.Attach());
   TalkAt(0);

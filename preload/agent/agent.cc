@@ -212,10 +212,6 @@ int OpenListener() {
 // Everything the agent needs but its thread. kNone, or why not.
 Reason Prepare() {
   Reason reason = Reason::kNone;
-  // Under a tight limit the program may count on every number, and even a descriptor that is moved
-  // out of the way at once has had the smallest free one for a moment.
-  constexpr uint64_t kFewestDescriptors = 256;
-  if (sys::DescriptorLimit() < kFewestDescriptors) return Reason::kAgentNoDescriptors;
   agent.uid = static_cast<uint32_t>(sys::Call(SYS_geteuid));
   agent.id = RandomNumber();
   const Reason rule = RuleAgainstUser(GetConfig().rules, agent.uid);

@@ -64,14 +64,22 @@ bool SwitchedOff(Side* side) {
 }  // namespace
 
 namespace {
-// Before anything else that asks the kernel.
-bool FilterForbids(Side* side) {
+// Under a tight limit the program may count on every number, and even a descriptor that is moved
+// out of the way at once, or closed, has had the smallest free one for a moment.
+constexpr uint64_t kFewestDescriptors = 256;
+
+// Before anything else that asks the kernel, but for its limit, for which the loader has asked.
+bool IsForbidden(Side* side) {
   static std::atomic<Reason> found{Reason::kFilterUntried};
   if (agent_shared.started.load(std::memory_order_relaxed) != 0) return false;
   // Once is enough, but where a filter was not tried, as a child may try it, or may have come
   // since.
   Reason obstacle = found.load(std::memory_order_relaxed);
-  if (obstacle == Reason::kFilterUntried || HasPreparedLook()) obstacle = FilterInTheWay();
+  if (sys::DescriptorLimit() < kFewestDescriptors) {
+    obstacle = Reason::kAgentNoDescriptors;
+  } else if (obstacle == Reason::kFilterUntried || HasPreparedLook()) {
+    obstacle = FilterInTheWay();
+  }
   found.store(obstacle, std::memory_order_relaxed);
   if (obstacle == Reason::kNone) return false;
   agent_shared.start_failure.store(obstacle, std::memory_order_relaxed);
@@ -82,7 +90,7 @@ bool FilterForbids(Side* side) {
 }  // namespace
 
 void WantUpgrade(Side* side) {
-  if (FilterForbids(side) || SwitchedOff(side) || !EnsureAgent()) return;
+  if (IsForbidden(side) || SwitchedOff(side) || !EnsureAgent()) return;
   if (side->attached.load(std::memory_order_acquire) != 0) {
     if (!IsOurs(side)) {  // by the process that we were forked from; it lets go soon
       Postpone(SlotOf(side));

@@ -150,6 +150,9 @@ struct Fifo {
   // buffer.
   uint64_t WakeThresholdBytes() const { return window_bytes / 4; }
 
+  // A producer that waits for room need wait no longer.
+  bool HasRoom() const { return FreeBytes() >= WakeThresholdBytes() || Sealed(); }
+
   // ---- producer (one at a time: under the send lock) ----
 
   // Copies as much of `source` (at most `limit`) as there is room for and publishes it, in slices
@@ -302,7 +305,7 @@ inline uint32_t WakeSleepers(std::atomic<uint32_t>& waiting, bool once = false,
 inline bool ProducerIsMeant(const Fifo& mine) {
   // seq_cst: pairs with the fetch_and in WakeSleepers.
   return (mine.header->producer_waiting.load(std::memory_order_seq_cst) & kFutexSleeper) == 0 ||
-         mine.FreeBytes() >= mine.WakeThresholdBytes() || mine.Sealed();
+         mine.HasRoom();
 }
 // Wakes threads of our own that sleep on a word of this FIFO, also if the word asks for nobody: a
 // peer that was killed may have taken the request away and not come to the wake. The kernel knows

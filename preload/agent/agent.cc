@@ -154,15 +154,18 @@ void* AgentMain(void*) {
           break;
       }
     }
+    const int watch_ms = WatchReaders();
     TakeOurs(Arena()->service, ServiceSide);
-    TakeOurs(Arena()->wanted, [](uint32_t slot) { ConsiderSide(slot); });
+    // Whose reader stood still is the one to know that it goes on: it makes the offer.
+    TakeOurs(Arena()->wanted,
+             [](uint32_t slot) { ConsiderSide(slot, agent.sides[slot].bypasses != 0); });
     const Reason ending = agent_shared.ending.load(std::memory_order_acquire);
     if (ending != Reason::kNone) {
       if (LetGoOfAll(ending)) break;
       timeout_ms = 5;
       continue;
     }
-    timeout_ms = Sooner(Sooner(ReclaimIdleMemory(), RetryPostponed()),
+    timeout_ms = Sooner(Sooner(Sooner(ReclaimIdleMemory(), RetryPostponed()), watch_ms),
                         Sooner(Sooner(AcceptPostponed(), DevicesDue()), AskAgain()));
   }
   agent_shared.tid.store(0, std::memory_order_release);

@@ -60,6 +60,13 @@ struct AgentSide {
   uint64_t ask_until_ns = 0;
   uint64_t seen_index = 0;  // of our FIFO's producer, at the last look for idle memory
   bool discarded = true;    // no page of our FIFO's data has been used since it was given back
+  // A reader that is watched (agent_watch.cc): how far it was when it was last seen to move, and
+  // when; the next look. `bypassed`: it stood still, and our direction goes by TCP meanwhile.
+  bool bypassed = false;
+  uint32_t bypasses = 0;
+  uint64_t watched_position = 0;
+  uint64_t watched_since_ns = 0;
+  uint64_t watch_at_ns = 0;
   Tuple tuple;
   FifoMapping mine;
   FifoMapping theirs;
@@ -233,6 +240,10 @@ int ReclaimIdleMemory();
 void Postpone(uint32_t slot);
 // Considers again what was postponed. Milliseconds until the next time; -1: nothing.
 int RetryPostponed();
+
+// agent_watch.cc
+// Looks at the readers of full FIFOs. Milliseconds until the next look is due; -1: none is full.
+int WatchReaders();
 
 // agent_service.cc: attached sides, and letting go
 void TellSealed(AgentSide& note, uint32_t slot);

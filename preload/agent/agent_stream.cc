@@ -149,6 +149,9 @@ bool Attach(uint32_t slot) {
       note.told_send = note.told_receive = false;
       note.seen_index = 0;
       note.discarded = true;
+      note.bypassed = false;
+      Arena()->watched.Remove(slot);  // of a former life, or owner, whom nobody woke for it
+      note.watched_since_ns = note.watch_at_ns = 0;
       note.stage = Stage::kAttached;
       ReclaimLater();
       side->reason.store(Reason::kNone, std::memory_order_relaxed);

@@ -46,19 +46,19 @@ FifoReadiness ReadinessOf(int fd, Side* side, bool want_room, Self self) {
     }
   }
   if (!want_room) return ready;
-  LockScope scope(side->send.lock, self.tid);
-  const SendRoute route = side->send.route.load(std::memory_order_relaxed);
-  ready.out_from_kernel = !SendStream::HoldsRoom(route);
-  if (route != SendRoute::kFifo) return ready;
-  const Fifo fifo = side->send.fifo;
-  const auto has_room = [&fifo] {
-    return fifo.FreeBytes() >= fifo.WakeThresholdBytes() || fifo.Sealed();
-  };
-  ready.out = has_room();
-  if (!ready.out) {
-    RequestDoorbell(fifo.header->producer_waiting);
-    ready.out = has_room();  // once more, now that the consumer will ring
+  {
+    LockScope scope(side->send.lock, self.tid);
+    const SendRoute route = side->send.route.load(std::memory_order_relaxed);
+    ready.out_from_kernel = !SendStream::HoldsRoom(route);
+    if (route != SendRoute::kFifo) return ready;
+    const Fifo fifo = side->send.fifo;
+    ready.out = fifo.HasRoom();
+    if (!ready.out) {
+      RequestDoorbell(fifo.header->producer_waiting);
+      ready.out = fifo.HasRoom();  // once more, now that the consumer will ring
+    }
   }
+  if (!ready.out) RequestWatch(side);
   return ready;
 }
 

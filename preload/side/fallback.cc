@@ -43,48 +43,74 @@ void ResetConnection(int fd, Side* side) {
   CountFallback(Reason::kSuspended);
 }
 
-void FallBack(int fd, Side* side, Reason reason) {
-  SocketShadow shadow(fd, side);
-  uint64_t owed = 0;
+namespace {
+
+// What of a direction of this side has ended by now, and is still to be done.
+struct Ended {
+  bool now = false;      // it was on a FIFO until this call
+  bool pending = false;  // TCP has not taken all of the residue
+  uint64_t owed = 0;     // bytes that were readable in the FIFO
   int64_t received_before = 0;
-  const uint32_t tid = CurrentTid();
-  bool ended = false;
-  bool pending = false;
-  {
-    sys::SignalsBlocked blocked;
-    {
-      LockScope scope(side->send.lock, tid);
-      const SendRoute route = side->send.route.load(std::memory_order_relaxed);
-      if (route != SendRoute::kTcp && FindSide(fd) == side) {
-        ended = !SendStream::IsOwing(route);
-        side->send.BeginFlush(shadow);
-        pending = side->send.PumpResidue(shadow) != 0;
-      }
-    }
-    {
-      LockScope scope(side->receive.lock, tid);
-      if (side->receive.route.load(std::memory_order_relaxed) != ReceiveRoute::kTcp &&
-          FindSide(fd) == side) {
-        ended = true;
-        if (side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kFifo) {
-          tcp_info info;
-          received_before =
-              TcpInfoOf(fd, &info) == 0 ? static_cast<int64_t>(info.tcpi_bytes_received) : 0;
-          owed = side->receive.fifo.AvailableBytes();
-        }
-        side->receive.EndFifo(shadow);
-      }
-    }
+};
+
+Ended EndSending(int fd, Side* side) {
+  SocketShadow shadow(fd, side);
+  Ended found;
+  const sys::SignalsBlocked blocked;
+  const LockScope scope(side->send.lock, CurrentTid());
+  const SendRoute route = side->send.route.load(std::memory_order_relaxed);
+  if (route == SendRoute::kTcp || FindSide(fd) != side) return found;
+  found.now = !SendStream::IsOwing(route);
+  side->send.BeginFlush(shadow);
+  found.pending = side->send.PumpResidue(shadow) != 0;
+  return found;
+}
+
+Ended EndReceiving(int fd, Side* side) {
+  SocketShadow shadow(fd, side);
+  Ended found;
+  const sys::SignalsBlocked blocked;
+  const LockScope scope(side->receive.lock, CurrentTid());
+  const ReceiveRoute route = side->receive.route.load(std::memory_order_relaxed);
+  if (route == ReceiveRoute::kTcp || FindSide(fd) != side) return found;
+  found.now = true;
+  if (route == ReceiveRoute::kFifo) {
+    tcp_info info;
+    found.received_before =
+        TcpInfoOf(fd, &info) == 0 ? static_cast<int64_t>(info.tcpi_bytes_received) : 0;
+    found.owed = side->receive.fifo.AvailableBytes();
   }
-  if (ended) {
-    Log("fall back fd %d: %s", fd, ReasonText(reason));
-    side->fallbacks.fetch_add(1, std::memory_order_relaxed);
-    side->reason.store(reason, std::memory_order_relaxed);
-    CountFallback(reason);
-  }
-  if (ended || pending) RequestService(side);
-  if (owed > 0 && tid != agent_shared.tid.load(std::memory_order_relaxed))
-    AwaitResidue(fd, owed, received_before);
+  side->receive.EndFifo(shadow);
+  return found;
+}
+
+void CountEnd(int fd, Side* side, Reason reason) {
+  Log("fall back fd %d: %s", fd, ReasonText(reason));
+  side->fallbacks.fetch_add(1, std::memory_order_relaxed);
+  side->reason.store(reason, std::memory_order_relaxed);
+  CountFallback(reason);
+}
+
+}  // namespace
+
+void FallBack(int fd, Side* side, Reason reason) {
+  const Ended sending = EndSending(fd, side);
+  const Ended receiving = EndReceiving(fd, side);
+  const bool ended = sending.now || receiving.now;
+  if (ended) CountEnd(fd, side, reason);
+  if (ended || sending.pending) RequestService(side);
+  if (receiving.owed > 0 && CurrentTid() != agent_shared.tid.load(std::memory_order_relaxed))
+    AwaitResidue(fd, receiving.owed, receiving.received_before);
+}
+
+void FallBackSending(int fd, Side* side, Reason reason) {
+  const Ended sending = EndSending(fd, side);
+  if (sending.now) CountEnd(fd, side, reason);
+  if (sending.now || sending.pending) RequestService(side);
+}
+
+void FallBackReceiving(int fd, Side* side) {
+  if (EndReceiving(fd, side).now) RequestService(side);
 }
 
 void StopAsking(Side* side) {

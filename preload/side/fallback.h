@@ -9,6 +9,10 @@ namespace xenloop {
 // Ends the FIFOs of a side at once, from any thread: seals, sends the residue as far as TCP takes
 // it, leaves the rest to the agent. Harmless on a side that is on TCP.
 void FallBack(int fd, Side* side, Reason reason);
+// The same for one direction. A reader that does not read must not keep us from what it has sent.
+// Receiving: no fallback of its own, the rest of one.
+void FallBackSending(int fd, Side* side, Reason reason);
+void FallBackReceiving(int fd, Side* side);
 // fdopen, aio, SCM_RIGHTS, splice, kTLS ...: this connection goes by TCP from now on (for good if
 // `pin`).
 void FallBackToTcp(int fd, Reason reason, bool pin);

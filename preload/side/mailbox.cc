@@ -22,6 +22,16 @@ void RequestService(Side* side) {
   Poke(side->owner_pid.load(std::memory_order_acquire));
 }
 
+void RequestWatch(Side* side) {
+  if (side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo) return;
+  const uint32_t slot = SlotOf(side);
+  // seq_cst: behind the look that found no room. The agent takes the bit away before it looks
+  // itself: either it sees the full FIFO, or we find the bit gone.
+  if (Arena()->watched.Contains(slot)) return;
+  Arena()->watched.Add(slot);
+  Poke(side->owner_pid.load(std::memory_order_acquire));
+}
+
 void AgentRelease(Side* side, int lingering_fd) {
   if (lingering_fd >= 0) side->lingering_fd.store(lingering_fd, std::memory_order_release);
   side->holders.store(0, std::memory_order_release);

@@ -15,6 +15,10 @@ void Poke(int32_t owner_pid);
 // does the rest.
 void RequestService(Side* side);
 
+// The sender has found its FIFO full and goes to wait, or away: the agent looks whether the reader
+// moves (agent/agent_watch.cc). Asked for after the look that found no room.
+void RequestWatch(Side* side);
+
 // A side with FIFO memory is closed for good: the agent releases the memory, then the slot.
 // `lingering_fd`: a duplicate that still owes a residue and is then closed (shut down first), or
 // -1.

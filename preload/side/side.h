@@ -79,12 +79,19 @@ struct SideSet {
   void Add(uint32_t slot) {
     words[slot / 64].fetch_or(1ull << (slot % 64), std::memory_order_acq_rel);
   }
+  void Remove(uint32_t slot) {
+    words[slot / 64].fetch_and(~(1ull << (slot % 64)), std::memory_order_seq_cst);
+  }
+  bool Contains(uint32_t slot) const {
+    return (words[slot / 64].load(std::memory_order_seq_cst) & (1ull << (slot % 64))) != 0;
+  }
 };
 
 struct SideArena {
   SideSet used;
   SideSet wanted;   // consider an upgrade
   SideSet service;  // something is sealed or owed: flush, tell the peer, let go
+  SideSet watched;  // its sender has found no room: does the reader move?
   std::atomic<uint32_t> first_free_word;
   Side sides[kMaxSides];
 };

@@ -102,8 +102,7 @@ bool WorthATry(Side* side, Wanted wanted, Self self) {
   }
   LockScope scope(side->send.lock, self.tid);
   if (side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo) return true;
-  return side->send.fifo.FreeBytes() >= side->send.fifo.WakeThresholdBytes() ||
-         side->send.fifo.Sealed();
+  return side->send.fifo.HasRoom();
 }
 
 // Whether the other end can answer while we spin: not on our processor, where it was last seen, nor

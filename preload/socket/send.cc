@@ -60,6 +60,7 @@ int WaitForRoom(int fd, Side* side, SendWait* wait, bool partial, Self self) {
     wait->request = RequestWake(fd, side, Wanted::kRoom, self);
     return 0;  // look once more, now that a wake-up is requested
   }
+  RequestWatch(side);
   side->blocked_sends.fetch_add(1, std::memory_order_acq_rel);
   const int error = Sleep(wait->request, wait->deadline, partial);
   side->blocked_sends.fetch_sub(1, std::memory_order_acq_rel);
@@ -139,7 +140,10 @@ ssize_t Send(int fd, Side* side, const iovec* iov, size_t iov_count, int flags) 
         return kUseKernel;  // the kernel raises SIGPIPE
       return sent;
     }
-    if (!blocking) return total > 0 ? static_cast<ssize_t>(total) : -EAGAIN;
+    if (!blocking) {
+      RequestWatch(side);
+      return total > 0 ? static_cast<ssize_t>(total) : -EAGAIN;
+    }
     const int error = WaitForRoom(fd, side, &wait, total > 0, self);
     if (error != 0) return total > 0 ? static_cast<ssize_t>(total) : error;
     if (FindSide(fd) != side) return total > 0 ? static_cast<ssize_t>(total) : kUseKernel;

@@ -146,6 +146,26 @@ void World::FallBack(int e) {
   end.receive_lock_held = false;
 }
 
+// The reader of a full FIFO does not move: the sender's end goes back to TCP with that direction
+// alone (preload/agent/agent_watch.cc). The other one follows some time or other, by a fallback.
+void World::ReaderStandsStill(int e) {
+  End& end = At(e);
+  if (!end.Alive() || end.send_lock_held || end.send.route.load() != SendRoute::kFifo ||
+      end.mine->fifo.HasRoom()) {
+    return;
+  }
+  Record("the reader stands still", e);
+  ++coverage_->bypasses;
+  VectorShadow shadow(*this, e);
+  end.send_lock_held = true;
+  {
+    LockScope scope(end.send.lock, AgentTid(e) + 10);
+    end.send.BeginFlush(shadow);
+    end.send.PumpResidue(shadow);
+  }
+  end.send_lock_held = false;
+}
+
 // Whoever maps a header may end the FIFO, even half-way.
 void World::SealOneWord(int e) {
   End& end = At(e);

@@ -102,7 +102,11 @@ void World::StepOf(int e) {
   } else if (choice < 98) {
     Complete();
   } else if (choice < 99) {
-    if (random_.OneIn(4)) FallBack(e);
+    if (random_.OneIn(4)) {
+      FallBack(e);
+    } else {
+      ReaderStandsStill(e);
+    }
   } else if (random_.OneIn(4)) {
     SealOneWord(e);
   } else if (depth_ == 0 && random_.OneIn(100)) {

@@ -1,0 +1,126 @@
+// Readers that stand still. A FIFO holds less than TCP's buffers would, so a program that sends a
+// lot before it looks for answers could wait for ever for room that TCP has. A direction whose FIFO
+// is full while its reader does not move therefore goes by TCP for that while. It is the sender's
+// side that does it, alone: the reader may be stopped, or all its threads busy sending. The other
+// direction stays where it is: what the reader has sent must not wait for it. When the reader goes
+// on, that one ends too, and the connection is offered anew.
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+
+#include "channel/base/time.h"
+#include "preload/agent/agent_state.h"
+#include "preload/settings/config.h"
+#include "preload/side/fallback.h"
+#include "preload/side/mailbox.h"
+#include "preload/side/self.h"
+#include "preload/side/shadow.h"
+
+namespace xenloop {
+namespace {
+
+// Longer than a reader that is running, or waits for a processor, keeps us waiting. Tests at marked
+// points fill FIFOs and look at them full.
+constexpr uint64_t kPatienceNs = 40 * kNsPerMs;
+constexpr uint64_t kPatienceOfTestsNs = 400 * kNsPerMs;
+constexpr uint64_t kLongestPauseNs = 1000 * kNsPerMs;  // between two looks at one that stands still
+
+// A reader that has had so much by TCP takes bytes: its kernel does not keep as much for it.
+constexpr uint64_t kMovedBytes = 8 << 20;
+// Operations until the next attempt, doubled each time that this reader stands still.
+constexpr uint64_t kLeastOperations = 16;
+constexpr uint32_t kMostDoublings = 10;
+
+uint64_t PatienceNs() { return GetConfig().test_points ? kPatienceOfTestsNs : kPatienceNs; }
+
+// When to look again; 0: there is nothing to look for any more.
+uint64_t LookAtFifo(AgentSide& note, Side* side, uint64_t now) {
+  {
+    const LockScope scope(side->send.lock, CurrentTid());
+    if (side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo) return 0;
+    const Fifo fifo = side->send.fifo;
+    const uint64_t position = IndexOf(fifo.header->consumer.load(std::memory_order_acquire));
+    // Not at the first look: a fast stream fills its FIFO often, and is to ask for this seldom.
+    const bool first = note.watched_since_ns == 0;
+    if (!first && fifo.HasRoom()) return 0;
+    if (first || position != note.watched_position) {
+      note.watched_since_ns = now;
+      note.watched_position = position;
+    }
+  }
+  if (now - note.watched_since_ns < PatienceNs()) return note.watched_since_ns + PatienceNs();
+  const int fd = side->fd.load(std::memory_order_acquire);
+  FallBackSending(fd, side, Reason::kReaderStandsStill);
+  tcp_info info;
+  if (side->send.route.load(std::memory_order_acquire) == SendRoute::kFifo ||
+      TcpInfoOf(fd, &info) != 0) {
+    return now + PatienceNs();  // the number was closed just now: by another of the side, soon
+  }
+  note.bypassed = true;
+  if (note.bypasses < kMostDoublings) ++note.bypasses;
+  note.watched_position = info.tcpi_bytes_acked;
+  note.watched_since_ns = now;
+  return now + PatienceNs();
+}
+
+uint64_t LookAtTcp(AgentSide& note, Side* side, uint64_t now) {
+  const int fd = side->fd.load(std::memory_order_acquire);
+  tcp_info info;
+  int queued = 0;
+  if (TcpInfoOf(fd, &info) != 0 || info.tcpi_state != SocketShadow::kTcpEstablished ||
+      sys::Call(SYS_ioctl, fd, SIOCOUTQ, sys::Word(&queued)) != 0) {
+    return 0;
+  }
+  const bool flushed = side->send.route.load(std::memory_order_acquire) == SendRoute::kTcp;
+  if (flushed && (queued == 0 || info.tcpi_bytes_acked - note.watched_position >= kMovedBytes)) {
+    const uint64_t after = GetConfig().upgrade_after;
+    side->next_attempt.store(
+        side->operations.load(std::memory_order_relaxed) +
+            ((after > kLeastOperations ? after : kLeastOperations) << note.bypasses),
+        std::memory_order_relaxed);
+    note.bypassed = false;
+    FallBackReceiving(fd, side);
+    return 0;
+  }
+  const uint64_t pause = now - note.watched_since_ns;  // as long as it stands still already
+  return now + (pause < kLongestPauseNs ? pause : kLongestPauseNs);
+}
+
+uint64_t LookAt(uint32_t slot, uint64_t now) {
+  AgentSide& note = agent.sides[slot];
+  Side* side = SideAt(slot);
+  if (note.stage != Stage::kAttached || side->references.load(std::memory_order_acquire) == 0 ||
+      note.generation != side->generation.load(std::memory_order_acquire)) {
+    return 0;
+  }
+  return note.bypassed ? LookAtTcp(note, side, now) : LookAtFifo(note, side, now);
+}
+
+}  // namespace
+
+int WatchReaders() {
+  uint64_t now = 0;
+  uint64_t next = ~0ull;
+  for (uint32_t w = 0; w < kSideWords; ++w) {
+    uint64_t bits = Arena()->watched.words[w].load(std::memory_order_acquire);
+    for (; bits != 0; bits &= bits - 1) {
+      const uint32_t slot = w * 64 + static_cast<uint32_t>(__builtin_ctzll(bits));
+      if (!IsOurs(SideAt(slot))) continue;
+      AgentSide& note = agent.sides[slot];
+      if (now == 0) now = sys::MonotonicNs();
+      if (note.watch_at_ns <= now) {
+        // seq_cst: taken before the look; pairs with RequestWatch.
+        Arena()->watched.Remove(slot);
+        note.watch_at_ns = LookAt(slot, now);
+        if (note.watch_at_ns == 0) {
+          note.watched_since_ns = 0;
+          continue;
+        }
+        Arena()->watched.Add(slot);
+      }
+      if (note.watch_at_ns < next) next = note.watch_at_ns;
+    }
+  }
+  return next == ~0ull ? -1 : static_cast<int>((next - now) / kNsPerMs) + 1;
+}
+
+}  // namespace xenloop

@@ -15,11 +15,12 @@
 
 #include "channel/base/iov_cursor.h"
 #include "channel/base/sys.h"
+#include "channel/pairing.h"
 
 namespace xenloop {
 
 inline constexpr uint32_t kFifoMagic = 0x584c4649;  // "XLFI"
-inline constexpr uint32_t kFifoVersion = 1;
+inline constexpr uint32_t kFifoVersion = 2;
 inline constexpr size_t kFifoDataOffset = 512;
 inline constexpr uint64_t kMinFifoBytes = 4096;
 inline constexpr uint64_t kMaxFifoBytes = 64ull << 20;
@@ -50,12 +51,16 @@ struct FifoHeader {
   uint32_t version;
   uint64_t capacity_bytes;
   uint64_t identity;  // xen: proves that a ticket and this page belong together; else 0
+  // Lines 5 to 7: written by the producer, before the FIFO is used.
+  alignas(64) PairingBoard pairing;
 };
 static_assert(sizeof(std::atomic<uint64_t>) == 8 && std::atomic<uint64_t>::is_always_lock_free);
 static_assert(offsetof(FifoHeader, consumer) == 64);
 static_assert(offsetof(FifoHeader, consumer_waiting) == 128);
 static_assert(offsetof(FifoHeader, producer_waiting) == 192);
 static_assert(offsetof(FifoHeader, magic) == 256);
+static_assert(offsetof(FifoHeader, pairing) == 320);
+static_assert(sizeof(PairingBoard) == 144);
 static_assert(sizeof(FifoHeader) <= kFifoDataOffset);
 
 inline constexpr size_t FifoMemoryBytes(uint64_t capacity_bytes) {

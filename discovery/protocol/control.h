@@ -63,9 +63,10 @@ enum class RefusalReason : uint32_t {
   kNotAllowed,
   kBusy,
   kNoResources,
-  kNotFound,   // no agent of that guest has published the connection
-  kMoving,     // this guest or that one is about to be moved, saved or suspended
-  kSuspended,  // this guest has been, without notice
+  kNotFound,     // no agent of that guest has published the connection
+  kMoving,       // this guest or that one is about to be moved, saved or suspended
+  kSuspended,    // this guest has been, without notice
+  kNotProvable,  // addresses may be translated, and another user proves nothing
   kCount
 };
 
@@ -105,6 +106,8 @@ inline Reason ReasonOfRefusal(uint32_t refusal) {
       return Reason::kGuestMoves;
     case RefusalReason::kSuspended:
       return Reason::kSuspended;
+    case RefusalReason::kNotProvable:
+      return Reason::kNotProvable;
     case RefusalReason::kNoResources:
       return Reason::kPeerOutOfResources;
     default:

@@ -165,8 +165,9 @@ void* AgentMain(void*) {
       timeout_ms = 5;
       continue;
     }
-    timeout_ms = Sooner(Sooner(Sooner(ReclaimIdleMemory(), RetryPostponed()), watch_ms),
-                        Sooner(Sooner(AcceptPostponed(), DevicesDue()), AskAgain()));
+    timeout_ms = Sooner(
+        Sooner(Sooner(ReclaimIdleMemory(), RetryPostponed()), watch_ms),
+        Sooner(Sooner(AcceptPostponed(), DevicesDue()), Sooner(AskAgain(), LookAtPairings())));
   }
   agent_shared.tid.store(0, std::memory_order_release);
   return nullptr;

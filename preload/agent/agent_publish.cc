@@ -17,6 +17,7 @@
 #include "preload/side/self.h"
 #include "preload/side/shadow.h"
 #include "preload/side/socket_options.h"
+#include "preload/side/stats.h"
 
 namespace xenloop {
 namespace {
@@ -174,18 +175,27 @@ void ConsiderSide(uint32_t slot, bool seek) {
     note = AgentSide{};
     note.generation = generation;
   }
+  if (note.stage == Stage::kProving) return ServicePairing(slot);
   if (note.stage > Stage::kPublished || side->attached.load(std::memory_order_relaxed) != 0) return;
   const int fd = DescriptorOf(side);
   if (side->pinned.load(std::memory_order_relaxed) != 0 || fd < 0) return;
   Tuple tuple;
   UpdateInherited(side);
-  const Reason obstacle = side->holders.load(std::memory_order_relaxed) == 1
-                              ? Probe(fd, side, &tuple)
-                              : Reason::kShared;
+  Reason obstacle = side->holders.load(std::memory_order_relaxed) == 1 ? Probe(fd, side, &tuple)
+                                                                       : Reason::kShared;
   // The number may have been closed and used again meanwhile; then what we read is not about this
   // side.
+  const Tracking tracking = obstacle == Reason::kNone ? TrackingOf(fd, tuple) : Tracking::kNone;
   if (FindSide(fd) != side || side->generation.load(std::memory_order_acquire) != generation)
     return;
+  if (tracking == Tracking::kTranslated) {
+    // For good: nobody can be found by a name that means nothing at the other end.
+    obstacle = Reason::kTranslated;
+    side->pinned.store(1, std::memory_order_relaxed);
+    CountFallback(obstacle);
+    Unlist(slot);
+  }
+  note.tracked = tracking != Tracking::kNone;
   if (obstacle != Reason::kNone) {
     side->reason.store(obstacle, std::memory_order_relaxed);
     if (obstacle == Reason::kShared) Postpone(slot);

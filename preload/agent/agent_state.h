@@ -42,7 +42,11 @@ struct Channel {
   uint32_t life = 0;                 // of our guest, when the talk began
 };
 
-enum class Stage : uint8_t { kNone, kPublished, kWaiting, kOffered, kAttached };
+// kProving: joined, and nobody knows yet whether to the right one (agent_pairing.cc).
+enum class Stage : uint8_t { kNone, kPublished, kWaiting, kOffered, kProving, kAttached };
+
+// What the kernel says of the addresses of a connection.
+enum class Tracking : uint8_t { kNone, kTracked, kTranslated };
 
 // The agent's own notes on a side, by slot.
 struct AgentSide {
@@ -50,11 +54,13 @@ struct AgentSide {
   bool told_send = false;     // the peer knows that our FIFO is sealed
   bool told_receive = false;  // the peer knows that its FIFO is sealed
   bool in_map = false;
+  bool tracked = false;  // by the kernel: its addresses may be translated
   uint32_t generation = 0;
   uint32_t next_in_bucket = 0;  // slot + 1
   uint32_t channel = kNoChannel;
   uint32_t peer_slot = 0;
   uint32_t peer_generation = 0;
+  uint64_t proving_since_ns = 0;
   uint64_t ask_identity = 0;    // of the FIFO of ours that the peer is asked about; 0: none
   uint64_t asked_identity = 0;  // the last one; each is asked about once, until there is an answer
   uint64_t ask_until_ns = 0;
@@ -104,10 +110,12 @@ struct AgentState {
 
   bool accept_again = false;  // connections wait that could not be accepted
   uint64_t accept_at_ns = 0;
-  Timer reclaim;           // of idle memory
-  Timer retry;             // of what is postponed
-  uint64_t ask_at_ns = 0;  // where peers stand; 0: nothing is asked
-  PeerTable table;         // whose address is it? By our xenloopd
+  Timer reclaim;                      // of idle memory
+  Timer retry;                        // of what is postponed
+  Timer pairing;                      // of what is being proved:
+  uint64_t proving[kSideWords] = {};  // a bit a side
+  uint64_t ask_at_ns = 0;             // where peers stand; 0: nothing is asked
+  PeerTable table;                    // whose address is it? By our xenloopd
   uint64_t table_look_at_ns = 0;
   int ending_turns = 0;  // agent_end.cc: of letting go of all, so far
 
@@ -189,6 +197,8 @@ void LookAround();
 
 // agent_stream.cc: from offering to attaching
 bool SendOffer(uint32_t slot);
+// Joins both FIFOs to the side. False: the side has changed under us; nothing is attached.
+bool Attach(uint32_t slot);
 void DropFifos(AgentSide& note);
 void LeaveChannel(AgentSide& note);
 // An attempt that is not attached: back to "published". The reason so far stays with kNone.
@@ -201,6 +211,20 @@ void OnJoin(uint32_t channel, const ControlMessage& message, Ticket* ticket);
 void OnRefuse(uint32_t channel, const ControlMessage& message);
 void OnSealed(uint32_t channel, const ControlMessage& message);
 void FallBackEverything(Reason reason);
+
+// agent_pairing.cc: whose end it is, where names do not prove it
+Tracking TrackingOf(int fd, const Tuple& tuple);
+// This end wants a proof, as far as it can know; once joined: either does.
+bool WantsProof(const AgentSide& note, const Channel& channel);
+bool NeedsProof(const AgentSide& note);
+// Would a proof with this peer be one?
+bool MayProve(const Channel& channel);
+void BeginPairing(uint32_t slot);
+void StopPairing(uint32_t slot);  // before the FIFOs are let go
+// Something has changed: attaches, gives up, or goes on.
+void ServicePairing(uint32_t slot);
+// Milliseconds until the next look is due; -1: no proof is being made.
+int LookAtPairings();
 
 // agent_position.cc: after a suspension without notice
 // Our FIFO was cut off from its reader: asks where that stands, and thereby tells it to let go.

@@ -38,6 +38,7 @@ void LeaveChannel(AgentSide& note) {
 void Abandon(uint32_t slot, Reason reason) {
   AgentSide& note = agent.sides[slot];
   if (note.stage == Stage::kAttached || note.stage == Stage::kNone) return;
+  StopPairing(slot);
   DropFifos(note);
   LeaveChannel(note);
   note.stage = Stage::kPublished;
@@ -96,9 +97,15 @@ bool SendOffer(uint32_t slot) {
     Abandon(slot, Reason::kOtherUser);
     return false;
   }
+  const bool wants_proof = WantsProof(note, channel);
+  if (wants_proof && !MayProve(channel)) {
+    Abandon(slot, Reason::kNotProvable);
+    return false;
+  }
   Ticket ticket;
   int error = CreateFifo(channel, &note.mine, &ticket);
   if (error == 0) {
+    note.mine.fifo.header->pairing.wanted.store(wants_proof, std::memory_order_relaxed);
     ControlMessage offer;
     offer.type = ControlType::kOffer;
     offer.sender_slot = slot;
@@ -116,9 +123,6 @@ bool SendOffer(uint32_t slot) {
   return true;
 }
 
-namespace {
-
-// Joins both FIFOs to the side. False: the side has changed under us; nothing is attached.
 bool Attach(uint32_t slot) {
   AgentSide& note = agent.sides[slot];
   Side* side = SideAt(slot);
@@ -171,6 +175,8 @@ bool Attach(uint32_t slot) {
   return attached;
 }
 
+namespace {
+
 void Refuse(uint32_t channel, const ControlMessage& offer, RefusalReason reason) {
   ControlMessage answer;
   answer.type = ControlType::kRefuse;
@@ -208,6 +214,19 @@ RefusalReason ObjectionTo(uint32_t channel, const ControlMessage& offer) {
   return RefusalReason::kCount;
 }
 
+namespace {
+
+// Both FIFOs are there. False: nothing has come of it.
+bool AttachOrProve(uint32_t slot) {
+  const AgentSide& note = agent.sides[slot];
+  if (!NeedsProof(note)) return Attach(slot);
+  if (!MayProve(agent.channels[note.channel])) return false;
+  BeginPairing(slot);
+  return true;
+}
+
+}  // namespace
+
 void OnOffer(uint32_t channel, const ControlMessage& message, Ticket* ticket) {
   const RefusalReason objection = ObjectionTo(channel, message);
   const uint32_t slot = FindPublished(message.tuple);
@@ -232,11 +251,15 @@ void OnOffer(uint32_t channel, const ControlMessage& message, Ticket* ticket) {
   ++agent.channels[channel].sides;
   note.peer_slot = message.sender_slot;
   note.peer_generation = message.sender_generation;
-  if (!Attach(slot)) {
+  PairingBoard& board = note.mine.fifo.header->pairing;
+  board.wanted.store(WantsProof(note, agent.channels[channel]), std::memory_order_release);
+  const bool prove = NeedsProof(note);
+  if (!AttachOrProve(slot)) {
     if (mine.fds[0] >= 0) sys::Close(mine.fds[0]);
     DropFifos(note);
     LeaveChannel(note);
-    return Refuse(channel, message, RefusalReason::kBusy);
+    if (prove) side->reason.store(Reason::kNotProvable, std::memory_order_relaxed);
+    return Refuse(channel, message, prove ? RefusalReason::kNotProvable : RefusalReason::kBusy);
   }
   ControlMessage join;
   join.type = ControlType::kJoin;
@@ -245,7 +268,10 @@ void OnOffer(uint32_t channel, const ControlMessage& message, Ticket* ticket) {
   join.receiver_slot = message.sender_slot;
   join.receiver_generation = message.sender_generation;
   error = SendTicket(agent.channels[channel], join, &mine);
-  if (error != 0) FallBack(side->fd.load(), side, Reason::kPeerDeaf);
+  if (error != 0) {
+    Abandon(slot, Reason::kPeerDeaf);
+    FallBack(side->fd.load(), side, Reason::kPeerDeaf);
+  }
 }
 
 void OnJoin(uint32_t channel, const ControlMessage& message, Ticket* ticket) {
@@ -261,7 +287,7 @@ void OnJoin(uint32_t channel, const ControlMessage& message, Ticket* ticket) {
   if (agent.channels[channel].transport->map_fifo(ticket, &note.theirs) == 0 &&
       Probe(SideAt(slot)->fd.load(std::memory_order_acquire), SideAt(slot), &now) ==
           Reason::kNone &&
-      Attach(slot)) {
+      AttachOrProve(slot)) {
     return;
   }
   // The peer counts on us: seal what it has, so that it goes back to TCP.
@@ -285,10 +311,10 @@ void OnSealed(uint32_t channel, const ControlMessage& message) {
   const uint32_t slot = message.receiver_slot;
   if (slot >= kMaxSides) return;
   const AgentSide& note = agent.sides[slot];
-  if (note.stage != Stage::kAttached || note.channel != channel ||
-      note.generation != message.receiver_generation)
+  if ((note.stage != Stage::kAttached && note.stage != Stage::kProving) ||
+      note.channel != channel || note.generation != message.receiver_generation)
     return;
-  ServiceSide(slot);
+  note.stage == Stage::kProving ? ServicePairing(slot) : ServiceSide(slot);
 }
 
 }  // namespace xenloop

@@ -25,7 +25,7 @@ bool AddressSpaceIsAmple() {
 // A late comer will end its count; one that was left by a jump in the wrong instant never will.
 bool IsHaunted(const Side& side) {
   return side.send.kernel_users.Any() || side.receive.kernel_users.Any() || side.send.lock.Held() ||
-         side.receive.lock.Held();
+         side.receive.lock.Held() || side.pairing_lock.Held();
 }
 
 SideArena* MakeArena() {
@@ -70,6 +70,7 @@ void Begin(Side* side) {
   side->fallbacks.store(0, std::memory_order_relaxed);
   side->channel.store(0, std::memory_order_relaxed);
   side->spin_history.store(0, std::memory_order_relaxed);
+  side->pairing.running.store(0, std::memory_order_relaxed);
   side->outside.store(0, std::memory_order_relaxed);
   side->handed_pid.store(0, std::memory_order_relaxed);
   side->inherited.store(0, std::memory_order_relaxed);

@@ -62,6 +62,14 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
   std::atomic<uint32_t> channel;  // index in the owner's table of channels, valid while attached
   std::atomic<uint32_t> spin_history;
 
+  // Who the other end is, where names do not prove it (channel/pairing.h): begun and ended by the
+  // agent of `pairing_pid`, whose mappings it uses, and fed by that process's calls.
+  RecoverableLock pairing_lock;
+  Pairing pairing;
+  std::atomic<int32_t> pairing_pid;
+  uint32_t coins;  // random bits, so many of them left
+  uint32_t coins_left;
+
   // Exec (inheritance.cc). `handed_pid` has taken the socket along, or is our own pid where it is
   // we who have it from a former program; `inherited`: others of that program's family hold it.
   std::atomic<int32_t> handed_pid;

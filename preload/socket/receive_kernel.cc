@@ -9,6 +9,7 @@
 #include "preload/side/mailbox.h"
 #include "preload/side/self.h"
 #include "preload/side/shadow.h"
+#include "preload/socket/pairing.h"
 #include "preload/socket/transfer.h"
 
 namespace xenloop {
@@ -115,7 +116,10 @@ bool EnterKernelReceive(Side* side) {
 }
 
 bool LeaveKernelReceive(int fd, Side* side, int flags, ssize_t* result) {
-  if (*result > 0) CountTaken(side, flags, *result);
+  if (*result > 0) {
+    CountTaken(side, flags, *result);
+    if ((flags & (MSG_PEEK | MSG_ERRQUEUE)) == 0) PairingReceived(fd, side);
+  }
   side->receive.LeaveKernel(CurrentSelf());
   if (*result > 0) return true;
   if (*result < 0 && errno == EAGAIN && side->receive.owed.load(std::memory_order_relaxed) > 0) {

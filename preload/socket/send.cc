@@ -12,6 +12,7 @@
 #include "preload/side/self.h"
 #include "preload/side/shadow.h"
 #include "preload/side/wait.h"
+#include "preload/socket/pairing.h"
 #include "preload/socket/socket.h"
 #include "preload/socket/transfer.h"
 
@@ -94,6 +95,7 @@ bool EnterKernelSend(Side* side) {
   return side->send.EnterKernel();
 }
 void LeaveKernelSend(Side* side, ssize_t result) {
+  if (result > 0) PairingSent(side);
   side->send.LeaveKernel();
   // A send with MSG_FASTOPEN connects without connect().
   if (result >= 0 && side->connected.load(std::memory_order_relaxed) == 0)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks switch.pml and wake.pml with spin: `run.sh small` (about a minute), `run.sh wrong` (every wrong variant must be rejected),
+# Checks switch.pml, wake.pml and pairing.pml with spin: `run.sh small` (about a minute), `run.sh wrong` (every wrong variant must be rejected),
 # `run.sh large` (33 to 67 million states and some minutes each). Prints the states visited.
 set -euo pipefail
 
@@ -50,6 +50,9 @@ case ${1:-small} in
     right "whoever wakes is killed, one sleeper" -DSLEEPERS=1
     right "whoever wakes is killed, two sleepers"
     right "nobody is killed" -DNO_DEATH
+    model=$models/pairing.pml
+    right "pairing: one connection"
+    right "pairing: two that carry the same" -DSTRANGERS
     ;;
   wrong)
     wrong "flush does not seal the consumer's word" -DREADERS=1 -DWRONG_NO_CONSUMER_SEAL
@@ -66,6 +69,11 @@ case ${1:-small} in
     wrong "no second look before the sleep" -DWRONG_NO_SECOND_LOOK
     wrong "wake-ups are not counted" -DWRONG_NO_COUNT
     wrong "the request is taken before the bytes are there" -DNO_DEATH -DWRONG_TAKE_FIRST
+    model=$models/pairing.pml
+    wrong "pairing: the first sample may contradict" -DWRONG_FIRST_SAMPLE
+    wrong "pairing: samples overtake each other" -DWRONG_UNLOCKED
+    wrong "pairing: tosses that decide nothing count" -DWRONG_EVERY_TOSS
+    wrong "pairing: segments are not compared" -DSTRANGERS -DWRONG_NO_COMPARE
     ;;
   large)
     right "two readers, one FIFO" -DREADERS=2 -DBYTES=2 -DEPISODES=1

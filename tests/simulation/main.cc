@@ -41,6 +41,7 @@ bool Run(uint64_t seed, uint64_t steps, Mutant mutant, bool trace, Coverage* cov
   World world(seed, mutant, trace, coverage);
   uint64_t step = 0;
   try {
+    MeetStrangers(seed, mutant, coverage);
     for (; step < steps && !world.Over(); ++step) world.Step();
     *taken += step;
     world.Settle();
@@ -82,7 +83,9 @@ bool Print(const Coverage& coverage, uint64_t steps) {
               {"FIFOs kept privately in a move", coverage.kept},
               {"unplanned moves", coverage.unplanned_moves},
               {"unplanned moves settled by a question", coverage.moves_settled},
-              {"unplanned moves that reset it", coverage.moves_that_reset}};
+              {"unplanned moves that reset it", coverage.moves_that_reset},
+              {"ends whose peer was proved", coverage.proved},
+              {"ends that met a stranger", coverage.strangers}};
   // Too rare to be demanded.
   printf("%12lu ends of killed peers' streams that came too early after an unplanned move\n",
          static_cast<unsigned long>(coverage.unnoticed_losses));

@@ -44,6 +44,10 @@ const char* NameOf(Mutant mutant) {
       return "trust-old-index";
     case Mutant::kWakeOnlyWhoAsks:
       return "wake-only-who-asks";
+    case Mutant::kTrustNames:
+      return "trust-names";
+    case Mutant::kNoCoins:
+      return "no-coins";
     case Mutant::kCount:
       break;
   }
@@ -108,6 +112,8 @@ void World::Misbehave(int e) {
     case Mutant::kRecoverNothing:
       DieInFlush(e);
       break;
+    case Mutant::kTrustNames:
+    case Mutant::kNoCoins:
     case Mutant::kReadyTooEarly:
     case Mutant::kKeepUnsealed:
     case Mutant::kAnswerUnsealed:

@@ -41,6 +41,8 @@ enum class Mutant {
   kTrustOldIndex,    // a guest that has moved unannounced believes the consumer's index that it
                      // brought along
   kWakeOnlyWhoAsks,  // a death wakes only those whose request still stands
+  kTrustNames,       // who has the name of the other end is the other end
+  kNoCoins,          // and who has an equal history as well
   kCount
 };
 const char* NameOf(Mutant mutant);
@@ -73,6 +75,8 @@ struct Coverage {
   uint64_t moves_settled = 0;     // of these: ends that were told how far the peer had read
   uint64_t moves_that_reset = 0;  // and ends that nobody told
   uint64_t unnoticed_losses = 0;
+  uint64_t proved = 0;     // ends that know their peer by proof
+  uint64_t strangers = 0;  // ends that know who has their peer's name for a stranger
 };
 
 class Failure : public std::runtime_error {
@@ -291,6 +295,9 @@ class World {
 };
 
 inline constexpr uint32_t kDeadThread = 0x3fffffff;  // above any pid that Linux gives out
+
+// Two connections whose ends are known by each other's names (strangers.cc). Throws Failure.
+void MeetStrangers(uint64_t seed, Mutant mutant, Coverage* coverage);
 
 // Bytes of the stream of end `e`, from `position` on.
 const uint8_t* StreamBytes(int e, uint64_t position);

@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sched.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -21,6 +20,7 @@
 #include "preload/side/fd_table.h"
 #include "preload/side/log.h"
 #include "preload/side/private_fd.h"
+#include "preload/side/processors.h"
 #include "preload/side/self.h"
 #include "preload/side/shadow.h"
 #include "preload/side/stats.h"
@@ -173,13 +173,6 @@ void* AgentMain(void*) {
   return nullptr;
 }
 
-void CountProcessors() {
-  cpu_set_t processors;
-  CPU_ZERO(&processors);
-  if (sys::Call(SYS_sched_getaffinity, 0, sizeof processors, sys::Word(&processors)) > 0)
-    process_state.processors = static_cast<uint32_t>(CPU_COUNT(&processors));
-}
-
 uint64_t RandomNumber() {
   uint64_t number = 0;
   if (sys::Call(SYS_getrandom, reinterpret_cast<long>(&number), sizeof number, 0) !=
@@ -265,7 +258,7 @@ bool EnsureAgent() {
   if (!agent_shared.started.compare_exchange_strong(state, 1, std::memory_order_acq_rel))
     return state == 1 || state == 2;
   sys::SignalsBlocked blocked;  // the thread inherits this mask for good
-  CountProcessors();
+  process_state.processors = CountProcessors();
   Reason failure = Prepare();
   if (failure == Reason::kNone) {
     pthread_attr_t attributes;

@@ -20,7 +20,7 @@ struct ProcessState {
   bool bypassed = false;    // the program has ways to its sockets that we cannot see: TCP for all
   int32_t pid = 0;          // whose memory this is: not getpid() in a vfork child, else the same
   long rseq_offset = 0;     // from the thread pointer to glibc's rseq area; 0: none
-  uint32_t processors = 1;  // that this process may use
+  uint32_t processors = 1;  // of this machine; known once there is an agent
 };
 extern ProcessState process_state;
 

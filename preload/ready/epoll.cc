@@ -119,8 +119,8 @@ EpollSet* EpollSetAt(uint32_t number) {
 }
 
 namespace {
-// A place for a set, or nullptr: none is left, or no memory. Under the lock.
-EpollSet* FreePlace() {
+// A place for a set, or nullptr: none is left, or no memory.
+EpollSet* FreePlace() ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock) {
   for (; lowest_free < kMostSets; ++lowest_free) {
     EpollSet*& block = blocks[lowest_free / kBlock];
     if (block == nullptr) block = static_cast<EpollSet*>(MapZeroed(sizeof(EpollSet) * kBlock));
@@ -130,7 +130,7 @@ EpollSet* FreePlace() {
   return nullptr;
 }
 
-void GiveBackPlace(EpollSet* set) {
+void GiveBackPlace(EpollSet* set) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock) {
   set->in_use = false;
   for (uint32_t i = 0; i * kBlock < lowest_free; ++i) {
     const auto number = static_cast<uint32_t>(set - blocks[i]);

@@ -51,8 +51,8 @@ case ${1:-small} in
     right "whoever wakes is killed, two sleepers"
     right "nobody is killed" -DNO_DEATH
     model=$models/pairing.pml
-    right "pairing: one connection"
-    right "pairing: two that carry the same" -DSTRANGERS
+    right "pairing: one connection" -DMESSAGES=2
+    right "pairing: two that carry the same" -DMESSAGES=2 -DSTRANGERS
     ;;
   wrong)
     wrong "flush does not seal the consumer's word" -DREADERS=1 -DWRONG_NO_CONSUMER_SEAL
@@ -76,6 +76,10 @@ case ${1:-small} in
     wrong "pairing: segments are not compared" -DSTRANGERS -DWRONG_NO_COMPARE
     ;;
   large)
+    model=$models/pairing.pml
+    right "pairing: one connection"
+    right "pairing: two that carry the same" -DSTRANGERS
+    model=$models/switch.pml
     right "two readers, one FIFO" -DREADERS=2 -DBYTES=2 -DEPISODES=1
     right "two writers, one FIFO" -DREADERS=1 -DWRITERS=2 -DBYTES=2 -DEPISODES=1
     right "two readers, two FIFOs" -DREADERS=2 -DBYTES=2

@@ -15,6 +15,7 @@
 
 #include "channel/local/local_transport.h"
 #include "preload/agent/agent_state.h"
+#include "preload/libc/program_memory.h"
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/fd_table.h"
@@ -272,7 +273,10 @@ bool EnsureAgent() {
       failure = Reason::kAgentNoThread;
     pthread_attr_destroy(&attributes);
   }
-  if (failure == Reason::kNone) return true;
+  if (failure == Reason::kNone) {
+    BelieveProgramMemory(false);  // there is no filter: calls of ours were tried
+    return true;
+  }
   Unprepare();
   agent_shared.start_failure.store(failure, std::memory_order_relaxed);
   agent_shared.started.store(kAgentFailed, std::memory_order_release);

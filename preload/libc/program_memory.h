@@ -17,8 +17,8 @@ inline constexpr size_t kMostBytesACall = 0x7ffff000;
 // program that takes it away later and then passes it once more meets a fault.
 bool MayRead(const void* first, size_t bytes);
 bool MayWrite(void* first, size_t bytes);
-// Where no system call may be made to find out (before the library is ready, and in sandboxes)
-// every pointer is believed.
+// Where no system call may be made to find out (before an agent has been started, when nobody has
+// tried whether a filter stands, and in sandboxes) every pointer is believed.
 void BelieveProgramMemory(bool believe);
 
 // True for what lies, or ends, where no program's memory is: told without asking, and what the

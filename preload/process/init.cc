@@ -4,7 +4,6 @@
 // it has run, and where acceleration is off, every call passes through.
 #include <sys/auxv.h>
 
-#include "preload/libc/program_memory.h"
 #include "preload/process/inheritance.h"
 #include "preload/process/process.h"
 #include "preload/settings/config.h"
@@ -32,7 +31,6 @@ __attribute__((constructor)) void Start(int, char**, char** environment) {
   process_state.switches = GetConfig().switch_every != 0;
   InstallForkHandlers();
   process_state.ready = true;
-  BelieveProgramMemory(false);
   if (getauxval(AT_SECURE) == 0) AdoptFromFormerProgram();
 }
 

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "channel/base/sys.h"
-#include "preload/libc/program_memory.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/private_fd.h"
 #include "preload/side/self.h"
@@ -90,7 +89,6 @@ bool MayFollow() {
   ForgetStats();  // they have been written
   agent_shared.ending.store(Reason::kNone, std::memory_order_release);
   process_state.ready = true;
-  BelieveProgramMemory(false);
   return true;
 }
 

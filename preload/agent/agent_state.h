@@ -215,7 +215,7 @@ void FallBackEverything(Reason reason);
 // agent_pairing.cc: whose end it is, where names do not prove it
 Tracking TrackingOf(int fd, const Tuple& tuple);
 // This end wants a proof, as far as it can know; once joined: either does.
-bool WantsProof(const AgentSide& note, const Channel& channel);
+bool WantsProof(const AgentSide& note);
 bool NeedsProof(const AgentSide& note);
 // Would a proof with this peer be one?
 bool MayProve(const Channel& channel);

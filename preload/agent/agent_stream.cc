@@ -97,7 +97,7 @@ bool SendOffer(uint32_t slot) {
     Abandon(slot, Reason::kOtherUser);
     return false;
   }
-  const bool wants_proof = WantsProof(note, channel);
+  const bool wants_proof = WantsProof(note);
   if (wants_proof && !MayProve(channel)) {
     Abandon(slot, Reason::kNotProvable);
     return false;
@@ -252,7 +252,7 @@ void OnOffer(uint32_t channel, const ControlMessage& message, Ticket* ticket) {
   note.peer_slot = message.sender_slot;
   note.peer_generation = message.sender_generation;
   PairingBoard& board = note.mine.fifo.header->pairing;
-  board.wanted.store(WantsProof(note, agent.channels[channel]), std::memory_order_release);
+  board.wanted.store(WantsProof(note), std::memory_order_release);
   const bool prove = NeedsProof(note);
   if (!AttachOrProve(slot)) {
     if (mine.fds[0] >= 0) sys::Close(mine.fds[0]);

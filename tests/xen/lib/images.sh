@@ -168,7 +168,7 @@ payload() {
   local probe
   for probe in pair_probe hostile_probe; do
     g++ -std=gnu++17 -O2 -Wall -I"$source_dir" -o "$root/usr/bin/$probe" "probe/$probe.cc" \
-      "$source_dir"/channel/{xen/xen_transport,xen/xen_calls,local/local_transport}.cc \
+      "$source_dir"/channel/{transport,xen/xen_transport,xen/xen_calls,local/local_transport}.cc \
       -lxengnttab -lxenevtchn || die "cannot build $probe"
   done
   gcc -O2 -Wall -o "$root/usr/bin/stream_fork" probe/stream_fork.c || die "cannot build stream_fork"

@@ -71,6 +71,8 @@ void World::PointTo(int e, SharedFifo mine, SharedFifo theirs) {
     end.receive.fifo.header = end.theirs->fifo.header;
     end.receive.fifo.data = end.theirs->fifo.data;
   }
+  if (end.send.witness)
+    end.send.witness = end.theirs->fifo;  // a private copy lies at the same address
 }
 
 void World::MoveOn(int e) {

@@ -4,6 +4,7 @@
 #include <netinet/tcp.h>
 #include <string.h>
 
+#include "preload/libc/program_memory.h"
 #include "preload/libc/real.h"
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"

@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <pthread.h>
 
+#include "channel/base/iov_cursor.h"
 #include "preload/agent/agent.h"
 #include "preload/libc/errno.h"
 #include "preload/libc/program_memory.h"

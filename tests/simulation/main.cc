@@ -78,6 +78,7 @@ bool Print(const Coverage& coverage, uint64_t steps) {
               {"threads that died in a flush", coverage.dead_threads},
               {"sleeps on a word of a FIFO", coverage.sleeps},
               {"ends killed in a wake-up", coverage.killed_wakers},
+              {"of these, with somebody asleep", coverage.robbed_sleepers},
               {"resets", coverage.resets},
               {"planned moves", coverage.planned_moves},
               {"FIFOs kept privately in a move", coverage.kept},

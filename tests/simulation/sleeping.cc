@@ -14,12 +14,16 @@ void World::HearFutexes() { world = this; }
 
 void World::Wake(const volatile void* word) {
   if (killable_ >= 0) Interrupt(killable_, true);
-  if (killable_ >= 0 && !quiet_ && random_.OneIn(60)) {
+  bool robs = false;
+  for (const End& end : ends_)
+    robs = robs || end.reader.asleep == word || end.writer.asleep == word;
+  if (killable_ >= 0 && !quiet_ && random_.OneIn(robs ? 6 : 60)) {
     auto* const request = static_cast<std::atomic<uint32_t>*>(
         const_cast<void*>(static_cast<const volatile void*>(word)));
     if (random_.OneIn(4)) request->fetch_or(kFutexSleeper);  // a step earlier: it still stands
     Record("is killed in a wake-up", killable_);
     ++coverage_->killed_wakers;
+    if (robs) ++coverage_->robbed_sleepers;
     throw EndDied();
   }
   for (End& end : ends_) {

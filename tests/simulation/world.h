@@ -66,8 +66,9 @@ struct Coverage {
   uint64_t inherited_after_close = 0;  // of these: the kernel's count left a doubt, ours did not
   uint64_t residues_in_doubt = 0;      // neither count was certain
   uint64_t dead_threads = 0;
-  uint64_t sleeps = 0;         // of threads on a word of a FIFO
-  uint64_t killed_wakers = 0;  // ends killed while they woke one
+  uint64_t sleeps = 0;           // of threads on a word of a FIFO
+  uint64_t killed_wakers = 0;    // ends killed while they woke one
+  uint64_t robbed_sleepers = 0;  // of these: somebody was asleep, and is not woken by them
   uint64_t resets = 0;
   uint64_t planned_moves = 0;
   uint64_t kept = 0;  // ends that kept privately what they owed or were owed

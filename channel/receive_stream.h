@@ -11,11 +11,11 @@ enum class ReceiveRoute : uint32_t {
   kAware,     // a FIFO is offered; the peer may go over to it
   kDraining,  // the switch offset is known and not reached yet
   kFifo,
-  kInherited,  // the peer died before TCP had the residue of its FIFO: it is read from there
+  kResidue,  // the peer died before TCP had the residue of its FIFO: it is read from there
 };
 
 // What a dead peer's FIFO still holds of a residue that TCP never got.
-enum class Inheritance : uint8_t {
+enum class DeadResidue : uint8_t {
   kNone,  // nothing is missing: the end of the stream is the end
   kRead,  // try again: the rest is read from the FIFO now
   kLost,  // something is missing, and nobody knows where it begins: the connection is broken
@@ -94,7 +94,7 @@ struct ReceiveStream {
   template <typename Shadow>
   void EndFifo(Shadow& shadow) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
     const ReceiveRoute was = route.load(std::memory_order_relaxed);
-    if (was == ReceiveRoute::kTcp || was == ReceiveRoute::kInherited) return;
+    if (was == ReceiveRoute::kTcp || was == ReceiveRoute::kResidue) return;
     fifo.Seal();
     WakeEverybody(fifo, shadow);
     const uint64_t consumed = IndexOf(fifo.header->consumer.load(std::memory_order_relaxed));
@@ -125,7 +125,7 @@ struct ReceiveStream {
   // Under the lock. All that the last FIFO owed has come by TCP: it may be let go.
   template <typename Shadow>
   bool ResidueHasCome(Shadow& shadow) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
-    if (route.load(std::memory_order_relaxed) == ReceiveRoute::kInherited) return false;
+    if (route.load(std::memory_order_relaxed) == ReceiveRoute::kResidue) return false;
     if (residue_due.load(std::memory_order_relaxed) == 0) return true;
     const int64_t received = shadow.ReceivedAtLeast();
     // By TCP came `switch_offset` bytes before the FIFO, and behind them the residue.
@@ -137,12 +137,11 @@ struct ReceiveStream {
 
   // Under the lock, after a receive from TCP that found the end of the stream (or its reset).
   template <typename Shadow>
-  Inheritance InheritResidue(Shadow& shadow) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
-    if (route.load(std::memory_order_relaxed) == ReceiveRoute::kInherited)
-      return Inheritance::kRead;
+  DeadResidue FindDeadResidue(Shadow& shadow) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
+    if (route.load(std::memory_order_relaxed) == ReceiveRoute::kResidue) return DeadResidue::kRead;
     if (route.load(std::memory_order_relaxed) != ReceiveRoute::kTcp || ResidueHasCome(shadow) ||
         !fifo || !shadow.Ended()) {
-      return Inheritance::kNone;
+      return DeadResidue::kNone;
     }
     residue_due.store(0, std::memory_order_relaxed);
     const uint64_t most = static_cast<uint64_t>(shadow.ReceivedAtMost()) - switch_offset;
@@ -150,19 +149,19 @@ struct ReceiveStream {
     uint64_t come = most;
     if (most != 0 && most != least) {  // with a FIN or without: the program's own count decides
       come = tcp_position.load(std::memory_order_relaxed) - switch_offset;
-      if (kernel_users.Any() || (come != least && come != most)) return Inheritance::kLost;
+      if (kernel_users.Any() || (come != least && come != most)) return DeadResidue::kLost;
     }
-    if (come > kNever) return Inheritance::kLost;
-    if (come >= residue_end - residue_begin) return Inheritance::kNone;  // the rest has come since
-    if (fifo.CutOff()) return Inheritance::kLost;
+    if (come > kNever) return DeadResidue::kLost;
+    if (come >= residue_end - residue_begin) return DeadResidue::kNone;  // the rest has come since
+    if (fifo.CutOff()) return DeadResidue::kLost;
     residue_begin += come;
-    route.store(ReceiveRoute::kInherited, std::memory_order_seq_cst);
-    return Inheritance::kRead;
+    route.store(ReceiveRoute::kResidue, std::memory_order_seq_cst);
+    return DeadResidue::kRead;
   }
-  // Under the lock. Nobody will read what was inherited, or wait for what is due.
+  // Under the lock. Nobody will read what a dead peer left, or wait for what is due.
   void DropResidue() ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
     residue_due.store(0, std::memory_order_relaxed);
-    if (route.load(std::memory_order_relaxed) == ReceiveRoute::kInherited)
+    if (route.load(std::memory_order_relaxed) == ReceiveRoute::kResidue)
       route.store(ReceiveRoute::kTcp, std::memory_order_seq_cst);
   }
 
@@ -198,8 +197,8 @@ struct ReceiveStream {
       switch (route.load(std::memory_order_relaxed)) {
         case ReceiveRoute::kTcp:
           return kStreamUsesTcp;
-        case ReceiveRoute::kInherited:
-          return TakeInherited(destination, limit, flags);
+        case ReceiveRoute::kResidue:
+          return TakeResidue(destination, limit, flags);
         case ReceiveRoute::kFifo: {
           const FifoResult result = fifo.Consume(destination, limit, (flags & MSG_PEEK) != 0);
           if (result.bytes > 0) {
@@ -248,7 +247,7 @@ struct ReceiveStream {
 
   uint64_t FifoBytes() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
     const ReceiveRoute now = route.load(std::memory_order_relaxed);
-    if (now == ReceiveRoute::kTcp || now == ReceiveRoute::kInherited) return finished_bytes;
+    if (now == ReceiveRoute::kTcp || now == ReceiveRoute::kResidue) return finished_bytes;
     return finished_bytes + IndexOf(fifo.header->consumer.load(std::memory_order_relaxed));
   }
   // Bytes that a receive could take without waiting; `tcp_bytes` is what the shadow socket holds
@@ -262,7 +261,7 @@ struct ReceiveStream {
         return tcp_bytes < tcp_remaining ? tcp_bytes : tcp_remaining + fifo.AvailableBytes();
       case ReceiveRoute::kFifo:
         return fifo.AvailableBytes();
-      case ReceiveRoute::kInherited:
+      case ReceiveRoute::kResidue:
         return residue_end - residue_begin;
     }
     return tcp_bytes;
@@ -272,7 +271,7 @@ struct ReceiveStream {
   static constexpr uint64_t kNever = 1ull << 48;  // more bytes than any connection carries
 
   // From a FIFO whose producer is dead. Behind it comes what TCP has to say.
-  ssize_t TakeInherited(IovCursor* destination, size_t limit, int flags)
+  ssize_t TakeResidue(IovCursor* destination, size_t limit, int flags)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
     const uint64_t left = residue_end - residue_begin;
     const size_t n = limit < left ? limit : left;

@@ -95,7 +95,7 @@ bool ReportSide(Channel& channel, int fd, Side* side) {
     if (side->receive.route.load() == ReceiveRoute::kDraining)
       draining = side->receive.tcp_remaining;
     if (side->receive.route.load() == ReceiveRoute::kFifo ||
-        side->receive.route.load() == ReceiveRoute::kInherited)
+        side->receive.route.load() == ReceiveRoute::kResidue)
       receive_route = by->name;
   }
   const int32_t peer_pid = note.channel != kNoChannel && note.stage == Stage::kAttached &&

@@ -79,7 +79,7 @@ bool IsOnFifo(const Side* side) {
   const SendRoute send = side->send.route.load(std::memory_order_acquire);
   const ReceiveRoute receive = side->receive.route.load(std::memory_order_acquire);
   return (send != SendRoute::kTcp && !SendStream::IsOwing(send)) ||
-         (receive != ReceiveRoute::kTcp && receive != ReceiveRoute::kInherited);
+         (receive != ReceiveRoute::kTcp && receive != ReceiveRoute::kResidue);
 }
 
 bool FallBackUnlessOurs(int fd, Side* side) {

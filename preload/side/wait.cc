@@ -87,7 +87,7 @@ bool WorthATry(Side* side, Wanted wanted, Self self) {
     LockScope scope(side->receive.lock, self.tid);
     switch (side->receive.route.load(std::memory_order_relaxed)) {
       case ReceiveRoute::kTcp:
-      case ReceiveRoute::kInherited:
+      case ReceiveRoute::kResidue:
         return true;
       case ReceiveRoute::kAware:
         return side->receive.fifo.header->up.load(std::memory_order_acquire) != 0 ||

@@ -142,7 +142,7 @@ class Reception {
   const size_t length_;
   const Self self_ = CurrentSelf();
   const bool inherited_ =
-      side_->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kInherited;
+      side_->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kResidue;
   uint64_t deadline_ = kNoDeadline;
   bool deadline_known_ = false;
   WakeRequest request_{nullptr, 0, false};
@@ -206,7 +206,7 @@ ssize_t ReceiveOn(int& fd, Side* side, const iovec* iov, size_t iov_count, int f
                   int* message_flags) {
   pthread_testcancel();  // these calls are cancellation points even when they need not wait
   if (message_flags != nullptr) *message_flags = 0;
-  if (side->receive.route.load(std::memory_order_relaxed) != ReceiveRoute::kInherited) {
+  if (side->receive.route.load(std::memory_order_relaxed) != ReceiveRoute::kResidue) {
     if (const Reason obstacle = ObstacleTo(side, flags); obstacle != Reason::kNone) {
       FallBack(fd, side, obstacle);
       return kUseKernel;

@@ -97,14 +97,14 @@ bool InheritsResidue(int fd, Side* side, bool ended, int error) {
   sys::SignalsBlocked blocked;
   LockScope scope(side->receive.lock, CurrentTid());
   SocketShadow shadow(fd, side);
-  const Inheritance found =
-      shadow.StillOurs() ? side->receive.InheritResidue(shadow) : Inheritance::kNone;
-  if (found == Inheritance::kRead) {
+  const DeadResidue found =
+      shadow.StillOurs() ? side->receive.FindDeadResidue(shadow) : DeadResidue::kNone;
+  if (found == DeadResidue::kRead) {
     // The error comes behind the bytes, as it does from the kernel's own queue.
     if (!ended) pending.store(-error, std::memory_order_relaxed);
     return true;
   }
-  if (found == Inheritance::kLost && ended) pending.store(-ECONNRESET, std::memory_order_relaxed);
+  if (found == DeadResidue::kLost && ended) pending.store(-ECONNRESET, std::memory_order_relaxed);
   return false;
 }
 
@@ -127,7 +127,7 @@ bool LeaveKernelReceive(int fd, Side* side, int flags, ssize_t* result) {
     return false;
   }
   if (side->receive.residue_due.load(std::memory_order_relaxed) != 0 ||
-      side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kInherited) {
+      side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kResidue) {
     const KeepErrno keep_errno;
     const int error = errno;
     if (*result == 0 || (error != EAGAIN && error != EINTR)) {

@@ -206,7 +206,7 @@ void World::LookForResidue(ssize_t result) {
   if (result == -EAGAIN && !input_.OneIn(4)) return;
   LockScope scope(receive_.lock, kReceiver.tid);
   Shadow shadow{*this};
-  if (receive_.InheritResidue(shadow) != Inheritance::kLost) return;
+  if (receive_.FindDeadResidue(shadow) != DeadResidue::kLost) return;
   XENLOOP_REQUIRE(!honest_ || receive_.tcp_position.load() >= uint64_t{1} << 48);
   honest_ = false;
 }
@@ -325,7 +325,7 @@ void World::Step() {
       send_.FifoBytes();
       receive_.FifoBytes();
   }
-  XENLOOP_REQUIRE(receive_.route.load() != ReceiveRoute::kInherited ||
+  XENLOOP_REQUIRE(receive_.route.load() != ReceiveRoute::kResidue ||
                   receive_.residue_end - receive_.residue_begin <= kCapacity);
   XENLOOP_REQUIRE(memory_.PatternsIntact());
   XENLOOP_REQUIRE(!send_.lock.HeldBy(kSender.tid) && !receive_.lock.HeldBy(kReceiver.tid));

@@ -8,7 +8,7 @@
    waits for what its wake-up would tell it), peeking. A state in which nobody can go on although bytes are owed is an
    error, too.
    Rules, as numbered in stream.h: (1) BeginFlush and PumpResidue, (2) Produce and Consume, (3) Offer, (4) EnterDraining,
-   (5) InheritResidue.
+   (5) FindDeadResidue.
 
    Wrong variants that pan must reject (run.sh): -DWRONG_NO_CONSUMER_SEAL, -DWRONG_NEWER_FIRST, -DWRONG_NO_USERS,
    -DWRONG_NO_SECOND_LOOK, -DWRONG_NO_READY, -DWRONG_NO_DRAIN, -DWRONG_RESIDUE; with -DDEATH -DWRONG_FORGET_RESIDUE, -DWRONG_INHERIT. */

@@ -160,9 +160,9 @@ ssize_t World::KernelReceive(int e, size_t thread, size_t length, int flags) {
     return -EAGAIN;  // LeaveKernelReceive would wait for the lock
   } else if (received != -EAGAIN) {
     leave();
-    const Inheritance found = Inherits(e);
-    if (found == Inheritance::kNone) EndOfStream(e, received);
-    if (found == Inheritance::kLost) BreakInDoubt(e);
+    const DeadResidue found = FindsDeadResidue(e);
+    if (found == DeadResidue::kNone) EndOfStream(e, received);
+    if (found == DeadResidue::kLost) BreakInDoubt(e);
   }
   return received;
 }
@@ -181,21 +181,21 @@ void World::BreakInDoubt(int e) {
 }
 
 // As LeaveKernelReceive does it.
-Inheritance World::Inherits(int e) {
+DeadResidue World::FindsDeadResidue(int e) {
   End& end = At(e);
   VectorShadow shadow(*this, e);
   const bool was_held = end.receive_lock_held;
   end.receive_lock_held = true;
-  Inheritance found = Inheritance::kNone;
+  DeadResidue found = DeadResidue::kNone;
   if (end.Alive()) {
     LockScope scope(end.receive.lock, SelfOf(e, 2).tid);
-    const bool before = end.receive.route.load() == ReceiveRoute::kInherited;
+    const bool before = end.receive.route.load() == ReceiveRoute::kResidue;
     const bool doubtful = shadow.IsClosed();
-    found = end.receive.InheritResidue(shadow);
-    if (found == Inheritance::kRead && !before) {
-      if (doubtful) ++coverage_->inherited_after_close;
-      Record("inherits a residue", e);
-      ++coverage_->inherited_residues;
+    found = end.receive.FindDeadResidue(shadow);
+    if (found == DeadResidue::kRead && !before) {
+      if (doubtful) ++coverage_->dead_residues_after_close;
+      Record("reads a dead end's residue", e);
+      ++coverage_->dead_residues;
     }
   }
   end.receive_lock_held = was_held;
@@ -253,7 +253,7 @@ void World::AppReceive(int e, size_t thread) {
     }
     if (received == -EAGAIN) {
       const ReceiveRoute route = end.receive.route.load();
-      if (thread == 1 && look && route != ReceiveRoute::kTcp && route != ReceiveRoute::kInherited)
+      if (thread == 1 && look && route != ReceiveRoute::kTcp && route != ReceiveRoute::kResidue)
         MaySleep(e, &end.reader, end.receive.fifo.header->consumer_waiting);
       return;
     }

@@ -35,9 +35,9 @@ void World::CheckReadiness(int e) {
   if (found == kStreamUsesTcp) {
     found = shadow.TryReceive(&iov, 1, MSG_PEEK);
     const bool ended = found <= 0 && found != -EAGAIN;
-    const Inheritance residue = ended ? Inherits(e) : Inheritance::kNone;
-    if (residue == Inheritance::kLost) return BreakInDoubt(e);
-    if (residue == Inheritance::kRead) {
+    const DeadResidue residue = ended ? FindsDeadResidue(e) : DeadResidue::kNone;
+    if (residue == DeadResidue::kLost) return BreakInDoubt(e);
+    if (residue == DeadResidue::kRead) {
       found =
           end.receive.TryReceive(shadow, &destination, 1, MSG_PEEK, /*look=*/true, Self{301, 0});
     }

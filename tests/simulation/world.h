@@ -61,10 +61,10 @@ struct Coverage {
   uint64_t closes = 0;
   uint64_t crashes = 0;
   uint64_t crashes_with_fifo = 0;  // the dead end left published bytes behind
-  uint64_t inherited_residues =
-      0;  // read from the FIFO of an end that died before it had sent them
-  uint64_t inherited_after_close = 0;  // of these: the kernel's count left a doubt, ours did not
-  uint64_t residues_in_doubt = 0;      // neither count was certain
+  uint64_t dead_residues = 0;      // read from the FIFO of an end that died before it had sent them
+  uint64_t dead_residues_after_close =
+      0;                           // of these: the kernel's count left a doubt, ours did not
+  uint64_t residues_in_doubt = 0;  // neither count was certain
   uint64_t dead_threads = 0;
   uint64_t sleeps = 0;           // of threads on a word of a FIFO
   uint64_t killed_wakers = 0;    // ends killed while they woke one
@@ -218,7 +218,7 @@ class World {
   void LeaveKernel(int e);
   void Arrived(int e, const std::vector<uint8_t>& bytes, size_t n, bool peek, bool discard);
   void EndOfStream(int e, ssize_t result);
-  Inheritance Inherits(int e);
+  DeadResidue FindsDeadResidue(int e);
   void BreakInDoubt(int e);
   void Shutdown(int e);
   void Close(int e);

@@ -307,7 +307,7 @@ TEST_F(StreamTest, PeekSeesTheRestOfTcpAndTheFifo) {
 // A reader whose FIFO held "residue" when it was sealed; the peer dies when TCP has `by_tcp` of it.
 class DeadPeerTest : public StreamTest {
  protected:
-  Inheritance DieAfter(const std::string& by_tcp) {
+  DeadResidue DieAfter(const std::string& by_tcp) {
     receive_.BecomeAware(memory_.fifo);
     shadow_.read_so_far = 100;
     memory_.Put("taken,residue");
@@ -318,12 +318,12 @@ class DeadPeerTest : public StreamTest {
     EXPECT_EQ(ReceiveText(receive_, shadow_, 99, &result_), "");
     EXPECT_EQ(result_, kStreamUsesTcp);
     EXPECT_FALSE(receive_.ResidueHasCome(shadow_));
-    EXPECT_EQ(receive_.InheritResidue(shadow_), Inheritance::kNone);  // it may still come
+    EXPECT_EQ(receive_.FindDeadResidue(shadow_), DeadResidue::kNone);  // it may still come
     if (counted_) receive_.CountTaken(by_tcp.size());
     shadow_.read_so_far += static_cast<int64_t>(by_tcp.size());  // and the program has read it
     shadow_.ended = true;
     if (fin_counts_) ++shadow_.read_so_far;
-    return receive_.InheritResidue(shadow_);
+    return receive_.FindDeadResidue(shadow_);
   }
   ssize_t result_ = 0;
   bool counted_ = true;  // the program's reading was ours to count
@@ -331,51 +331,51 @@ class DeadPeerTest : public StreamTest {
 };
 
 TEST_F(DeadPeerTest, BytesThatTcpNeverGotAreReadFromTheFifo) {
-  ASSERT_EQ(DieAfter("res"), Inheritance::kRead);
+  ASSERT_EQ(DieAfter("res"), DeadResidue::kRead);
   EXPECT_FALSE(receive_.EnterKernel(kSelf));
   EXPECT_EQ(receive_.ReadableBytes(0), 4u);
   EXPECT_EQ(ReceiveText(receive_, shadow_, 1), "i");
   EXPECT_EQ(ReceiveText(receive_, shadow_, 99), "due");
   EXPECT_EQ(ReceiveText(receive_, shadow_, 99, &result_), "");
   EXPECT_EQ(result_, kStreamUsesTcp);  // where the end is
-  EXPECT_EQ(receive_.InheritResidue(shadow_), Inheritance::kNone);
+  EXPECT_EQ(receive_.FindDeadResidue(shadow_), DeadResidue::kNone);
   EXPECT_EQ(receive_.FifoBytes(), 10u);
 }
 
 TEST_F(DeadPeerTest, NothingIsMissing) {
-  EXPECT_EQ(DieAfter("residue"), Inheritance::kNone);
+  EXPECT_EQ(DieAfter("residue"), DeadResidue::kNone);
   EXPECT_TRUE(receive_.ResidueHasCome(shadow_));
 }
 
 TEST_F(DeadPeerTest, ResetBeforeAnythingCameIsCertain) {
   shadow_.fin_is_doubtful = true;
-  EXPECT_EQ(DieAfter(""), Inheritance::kRead);
+  EXPECT_EQ(DieAfter(""), DeadResidue::kRead);
   EXPECT_EQ(ReceiveText(receive_, shadow_, 99), "residue");
 }
 
 TEST_F(DeadPeerTest, DoubtIsAnErrorAndNotAGuess) {
   shadow_.fin_is_doubtful = true;
   counted_ = false;
-  EXPECT_EQ(DieAfter("res"), Inheritance::kLost);
+  EXPECT_EQ(DieAfter("res"), DeadResidue::kLost);
   EXPECT_TRUE(receive_.EnterKernel(kSelf));
 }
 
 TEST_F(DeadPeerTest, AReaderStillInTheKernelIsADoubt) {
   shadow_.fin_is_doubtful = true;
   ASSERT_TRUE(receive_.EnterKernel(kSelf));
-  EXPECT_EQ(DieAfter("res"), Inheritance::kLost);
+  EXPECT_EQ(DieAfter("res"), DeadResidue::kLost);
 }
 
 TEST_F(DeadPeerTest, OurOwnCountSettlesTheDoubtAfterAReset) {
   shadow_.fin_is_doubtful = true;
-  ASSERT_EQ(DieAfter("res"), Inheritance::kRead);
+  ASSERT_EQ(DieAfter("res"), DeadResidue::kRead);
   EXPECT_EQ(ReceiveText(receive_, shadow_, 99), "idue");
 }
 
 TEST_F(DeadPeerTest, OurOwnCountSettlesTheDoubtAfterAFin) {
   shadow_.fin_is_doubtful = true;
   fin_counts_ = true;
-  ASSERT_EQ(DieAfter("res"), Inheritance::kRead);
+  ASSERT_EQ(DieAfter("res"), DeadResidue::kRead);
   EXPECT_EQ(ReceiveText(receive_, shadow_, 99), "idue");
 }
 

@@ -34,7 +34,7 @@ TEST(SideTest, NextLifeOfASlotKnowsNothingOfTheLast) {
   side->lingering_fd.store(7);
   side->receive_low_water.store(100);
   side->send.route.store(SendRoute::kFlushing);
-  side->receive.route.store(ReceiveRoute::kInherited);
+  side->receive.route.store(ReceiveRoute::kResidue);
   side->send.pending_error.store(-1);
   side->reason.store(Reason::kSplice);
   FreeSide(side);

@@ -42,7 +42,7 @@ struct ReceiveStream {
   uint64_t last_identity ABSL_GUARDED_BY(lock) = 0;
   // TCP bytes that the program has taken, counted by us while residue_due: the kernel's own count
   // does not say in the end whether a FIN is among them.
-  std::atomic<uint64_t> tcp_position{0};
+  std::atomic<uint64_t> tcp_taken{0};
 
   // A slot's next life: nobody else has it yet.
   void Renew() ABSL_NO_THREAD_SAFETY_ANALYSIS {
@@ -67,10 +67,10 @@ struct ReceiveStream {
   // Between EnterKernel and LeaveKernel: so many bytes were taken from TCP (none by a peek).
   void CountTaken(uint64_t bytes) {
     if (residue_due.load(std::memory_order_relaxed) != 0)
-      tcp_position.fetch_add(bytes, std::memory_order_relaxed);
+      tcp_taken.fetch_add(bytes, std::memory_order_relaxed);
   }
   // Bytes may be taken that nobody counts.
-  void ForgetPosition() { tcp_position.store(kNever << 1, std::memory_order_relaxed); }
+  void ForgetTaken() { tcp_taken.store(kNever << 1, std::memory_order_relaxed); }
 
   // Under the lock. From now on nobody enters the kernel unaware; those who are in there keep the
   // switch waiting.
@@ -112,10 +112,10 @@ struct ReceiveStream {
       residue_begin = consumed;
       residue_end = consumed + fifo.AvailableBytes();
       if (was == ReceiveRoute::kAware) {
-        ForgetPosition();  // a receive that began before may still be in the kernel
+        ForgetTaken();  // a receive that began before may still be in the kernel
       } else {
-        tcp_position.store(switch_offset - (was == ReceiveRoute::kDraining ? tcp_remaining : 0),
-                           std::memory_order_relaxed);
+        tcp_taken.store(switch_offset - (was == ReceiveRoute::kDraining ? tcp_remaining : 0),
+                        std::memory_order_relaxed);
       }
       residue_due.store(1, std::memory_order_relaxed);
     }
@@ -148,7 +148,7 @@ struct ReceiveStream {
     const uint64_t least = static_cast<uint64_t>(shadow.ReceivedAtLeast()) - switch_offset;
     uint64_t come = most;
     if (most != 0 && most != least) {  // with a FIN or without: the program's own count decides
-      come = tcp_position.load(std::memory_order_relaxed) - switch_offset;
+      come = tcp_taken.load(std::memory_order_relaxed) - switch_offset;
       if (kernel_users.Any() || (come != least && come != most)) return DeadResidue::kLost;
     }
     if (come > kNever) return DeadResidue::kLost;

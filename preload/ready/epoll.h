@@ -40,7 +40,7 @@ struct Registration {
   uint64_t data;
   uint64_t token;       // the look at the set that has evaluated it last
   uint32_t found_full;  // by the side's count, when room was told
-  int position;         // where that look put its event; -1: it had none
+  int told_at;          // where that look put its event; -1: it had none
   uint64_t reported;    // edge-triggered: the producer index at the last report
   Side* side;
   EpollSet* set;

@@ -127,7 +127,7 @@ int Collect(EpollSet* set, epoll_event* events, int count, int max_events, uint6
     const uint32_t found = done ? 0 : Evaluate(link - 1, 0, self);
     if (!done) {
       registration->token = token;
-      registration->position = found != 0 ? count : -1;
+      registration->told_at = found != 0 ? count : -1;
     }
     if (found != 0) {
       events[count].events = found;
@@ -159,8 +159,8 @@ int Translate(EpollSet* set, epoll_event* events, int first, int count, uint64_t
     if (index == kDoorbellIndex) continue;
     Registration* registration = RegistrationAt(index);
     if (registration == nullptr || !registration->in_use || registration->set != set) continue;
-    if (registration->token == token && registration->position >= 0) {
-      epoll_event& told = events[registration->position];
+    if (registration->token == token && registration->told_at >= 0) {
+      epoll_event& told = events[registration->told_at];
       told.events |= events[i].events & ((registration->events & ~kWrite) | kAlways);
       if ((told.events & kWrite) == 0 && (events[i].events & kWrite) != 0)
         registration->out_reported = false;  // the next look tells it
@@ -170,7 +170,7 @@ int Translate(EpollSet* set, epoll_event* events, int first, int count, uint64_t
       UpdateKernel(set, index, registration);  // whoever disabled it did not come to say so
     const uint32_t found = Evaluate(index, events[i].events, self);
     registration->token = token;
-    registration->position = found != 0 ? kept : -1;
+    registration->told_at = found != 0 ? kept : -1;
     if (found == 0) continue;
     events[kept].events = found;
     events[kept].data.u64 = registration->data;

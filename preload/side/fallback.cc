@@ -128,7 +128,7 @@ void FallBackToTcp(int fd, Reason reason, bool pin) {
   if (side == nullptr) return;
   if (pin) side->pinned.store(1, std::memory_order_relaxed);
   FallBack(fd, side, reason);
-  side->receive.ForgetPosition();  // who reads next does not pass through us
+  side->receive.ForgetTaken();  // who reads next does not pass through us
   side->reason.store(reason, std::memory_order_relaxed);
   // Whoever writes next does not pass through us: all that the FIFO owed must be in TCP before.
   const uint64_t end = InMs(kLongestFlushMs);

@@ -39,7 +39,7 @@ ssize_t ReceiveRestFromKernel(int fd, const IovCursor& cursor, size_t target, si
 void CountTaken(Side* side, int flags, ssize_t received) {
   if (received <= 0 || (flags & (MSG_PEEK | MSG_ERRQUEUE)) != 0) return;
   if ((flags & MSG_OOB) != 0) {
-    side->receive.ForgetPosition();
+    side->receive.ForgetTaken();
   } else {
     side->receive.CountTaken(static_cast<uint64_t>(received));
   }

@@ -207,7 +207,7 @@ void World::LookForResidue(ssize_t result) {
   LockScope scope(receive_.lock, kReceiver.tid);
   Shadow shadow{*this};
   if (receive_.FindDeadResidue(shadow) != DeadResidue::kLost) return;
-  XENLOOP_REQUIRE(!honest_ || receive_.tcp_position.load() >= uint64_t{1} << 48);
+  XENLOOP_REQUIRE(!honest_ || receive_.tcp_taken.load() >= uint64_t{1} << 48);
   honest_ = false;
 }
 

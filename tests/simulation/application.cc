@@ -171,8 +171,7 @@ ssize_t World::KernelReceive(int e, size_t thread, size_t length, int flags) {
 // leaves a doubt and ours does as well.
 void World::BreakInDoubt(int e) {
   const ReceiveStream& receive = At(e).receive;
-  const bool counted = !receive.kernel_users.Any() && receive.tcp_position.load() < uint64_t{1}
-                                                                                        << 48;
+  const bool counted = !receive.kernel_users.Any() && receive.tcp_taken.load() < uint64_t{1} << 48;
   if (!receive.fifo.CutOff() && (!VectorShadow(*this, e).IsClosed() || (counted && !reset_)))
     Fail("gives a residue up without a need");
   Record("a residue is given up", e);

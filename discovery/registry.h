@@ -1,6 +1,6 @@
 // The local directory of hints: which agent holds the connection {local, peer}? One file per user,
 // a hash table of {hash of tuple, agent id}. A hint may be stale, overwritten or forged; whoever
-// follows it verifies (see preload/agent/agent_channel.cc). Read and written with pread/pwrite,
+// follows it verifies (see preload/agent/agent_talk.cc). Read and written with pread/pwrite,
 // never mapped: a full, truncated or hostile file can give an error but no SIGBUS.
 //
 //   DIR/xenloop-UID/           owned by UID, not writable by others      DIR: /dev/shm, or the

@@ -33,23 +33,23 @@ AgentState agent;
 namespace {
 constexpr size_t kSidesBytes = sizeof(AgentSide) * kMaxSides;
 constexpr size_t kBucketsBytes = sizeof(uint32_t) * kBuckets;
-constexpr size_t kChannelsBytes = sizeof(Channel) * kMaxChannels;
-constexpr size_t kPeersBytes = sizeof(Doorbell) * kMaxChannels;
+constexpr size_t kTalksBytes = sizeof(Talk) * kMaxTalks;
+constexpr size_t kPeersBytes = sizeof(Doorbell) * kMaxTalks;
 static_assert(kSidesBytes % 4096 == 0 && kBucketsBytes % 4096 == 0);
 }  // namespace
 
 bool MapAgentMemory() {
   if (agent.sides != nullptr) return true;
   const long memory =
-      sys::Call(SYS_mmap, 0, kSidesBytes + kBucketsBytes + kChannelsBytes + kPeersBytes,
+      sys::Call(SYS_mmap, 0, kSidesBytes + kBucketsBytes + kTalksBytes + kPeersBytes,
                 PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory < 0 && memory > -4096) return false;
   long at = memory;
   agent.sides = reinterpret_cast<AgentSide*>(at);
   agent.buckets = reinterpret_cast<uint32_t*>(at += kSidesBytes);
-  agent.channels.first = reinterpret_cast<Channel*>(at += kBucketsBytes);
-  agent_shared.peers = reinterpret_cast<Doorbell*>(at += kChannelsBytes);
-  for (Channel& channel : agent.channels) Renew(channel);
+  agent.talks.first = reinterpret_cast<Talk*>(at += kBucketsBytes);
+  agent_shared.peers = reinterpret_cast<Doorbell*>(at += kTalksBytes);
+  for (Talk& talk : agent.talks) Renew(talk);
   return true;
 }
 
@@ -57,7 +57,7 @@ void AgentState::Renew() {
   AgentState fresh;
   fresh.sides = sides;
   fresh.buckets = buckets;
-  fresh.channels = channels;
+  fresh.talks = talks;
   fresh.table = table;  // a file's, and good for every process
   *this = fresh;
   if (sides != nullptr)
@@ -108,8 +108,8 @@ void GiveUpAgent(Reason reason) {
   agent.listen_fd = -1;
   CloseRegistry();
   EndSharing(reason);
-  for (uint32_t i = 0; i < kMaxChannels; ++i) {
-    if (agent.channels[i].in_use && agent.channels[i].fd >= 0) ChannelGone(i);
+  for (uint32_t i = 0; i < kMaxTalks; ++i) {
+    if (agent.talks[i].in_use && agent.talks[i].fd >= 0) TalkGone(i);
   }
 }
 
@@ -142,10 +142,10 @@ void* AgentMain(void*) {
           break;
         }
         case WatchKind::kListener:
-          AcceptChannels();
+          AcceptTalks();
           break;
-        case WatchKind::kChannel:
-          ChannelEvent(index, events[i].events);
+        case WatchKind::kTalk:
+          TalkEvent(index, events[i].events);
           break;
         case WatchKind::kShadow:
           ShadowEvent(index, generation, events[i].events);

@@ -2,7 +2,7 @@
 // peers' agents, carries offers and joins, answers fallbacks while the program is busy elsewhere,
 // and answers `xenloop stat`. Started on first need with all signals blocked; a process without hot
 // sockets has none. This header is what the rest of preload/ may ask of it; agent.cc is its loop,
-// agent_channel.cc the talk with other agents, agent_stream.cc what is done to a side.
+// agent_talk.cc the talk with other agents, agent_stream.cc what is done to a side.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
 // A peer behind a daemon: asking our guest's xenloopd for peers in other guests, and what it says
-// of them. To the rest of the agent such a peer is a channel like any other, behind a socket that
+// of them. To the rest of the agent such a peer is a talk like any other, behind a socket that
 // the daemons of both guests bridge; what carries its bytes is a transport with devices
 // (devices.h). What such a peer may do is in preload/README.md, "Security".
 #include <errno.h>
@@ -62,8 +62,8 @@ bool SeekBehindDaemon(uint32_t slot) {
       peer.domid == agent.table.own_domid())
     return false;
   const long fd = ConnectToDaemon();
-  const uint32_t channel = fd < 0 ? kNoChannel : AdoptChannel(static_cast<int>(fd));
-  if (channel == kNoChannel) {
+  const uint32_t talk = fd < 0 ? kNoTalk : AdoptTalk(static_cast<int>(fd));
+  if (talk == kNoTalk) {
     side->reason.store(fd == -EACCES ? Reason::kDaemonForbids : Reason::kDaemonSilent,
                        std::memory_order_relaxed);
     return true;
@@ -73,73 +73,72 @@ bool SeekBehindDaemon(uint32_t slot) {
   seek.sender_slot = slot;
   seek.sender_generation = note.generation;
   seek.tuple = Reversed(note.tuple);
-  if (agent.channels[channel].uid != 0 ||
-      SendControl(agent.channels[channel], seek, nullptr, 0) != 0) {
-    ChannelGone(channel);
+  if (agent.talks[talk].uid != 0 || SendControl(agent.talks[talk], seek, nullptr, 0) != 0) {
+    TalkGone(talk);
     side->reason.store(Reason::kDaemonSilent, std::memory_order_relaxed);
     return true;
   }
-  note.channel = channel;
-  ++agent.channels[channel].sides;
+  note.talk = talk;
+  ++agent.talks[talk].sides;
   note.stage = Stage::kWaiting;
   side->reason.store(Reason::kAskingGuest, std::memory_order_relaxed);
   return true;
 }
 
 bool OnBridge(uint32_t index, const ControlMessage& message, Ticket* ticket) {
-  Channel& channel = agent.channels[index];
+  Talk& talk = agent.talks[index];
   const Devices* const devices = DevicesOf(message.words[0]);
-  if (channel.uid != 0 || channel.ready || IsBridged(channel) || devices == nullptr ||
-      !HaveTable() || !devices->take(channel, ticket))
+  if (talk.uid != 0 || talk.ready || IsBridged(talk) || devices == nullptr || !HaveTable() ||
+      !devices->take(talk, ticket))
     return false;
-  channel.devices = devices;
-  channel.transport = &devices->transport();
-  channel.fifo_bytes = devices->fifo_bytes();
-  channel.guest = message.domid;
-  channel.life = devices->life();
+  talk.devices = devices;
+  talk.transport = &devices->transport();
+  talk.fifo_bytes = devices->fifo_bytes();
+  talk.guest = message.domid;
+  talk.life = devices->life();
   if (message.agent_id == 0) return true;  // we were sought: the other end speaks first
   // What we have sought may be held by an agent that we know.
-  for (uint32_t known = 0; known < kMaxChannels; ++known) {
-    const Channel& other = agent.channels[known];
+  for (uint32_t known = 0; known < kMaxTalks; ++known) {
+    const Talk& other = agent.talks[known];
     if (known == index || !other.in_use || other.fd < 0 || other.leaving ||
-        other.devices != devices || other.life != channel.life || other.guest != message.domid ||
+        other.devices != devices || other.life != talk.life || other.guest != message.domid ||
         other.agent_id != message.agent_id)
       continue;
     EachSideOf(index, [known](uint32_t slot) {
       AgentSide& note = agent.sides[slot];
-      LeaveChannel(note);
-      note.channel = known;
-      ++agent.channels[known].sides;
+      LeaveTalk(note);
+      note.talk = known;
+      ++agent.talks[known].sides;
     });
-    if (other.ready) ChannelReady(known);
+    if (other.ready) TalkReady(known);
     return false;
   }
-  channel.agent_id = message.agent_id;
-  const int error = SendHello(channel);
+  talk.agent_id = message.agent_id;
+  const int error = SendHello(talk);
   if (error == -ENOSPC) EachSideOf(index, [](uint32_t slot) { Abandon(slot, Reason::kNoGrants); });
   return error == 0;
 }
 
 bool OnLeave(uint32_t index, const ControlMessage& message) {
-  Channel& channel = agent.channels[index];
-  if (!IsBridged(channel) || channel.uid != 0) return false;  // our own xenloopd's word
+  Talk& talk = agent.talks[index];
+  if (!IsBridged(talk) || talk.uid != 0) return false;  // our own xenloopd's word
   if (message.refusal == static_cast<uint32_t>(RefusalReason::kSuspended)) {
-    channel.devices->suspended(channel);
+    talk.devices->suspended(talk);
     return true;
   }
   LeavePeer(index, ReasonOfRefusal(message.refusal));
   return true;
 }
 
-bool GuestMayHold(const Channel& channel, const Tuple& tuple) {
+bool GuestMayHold(const Talk& talk, const Tuple& tuple) {
   Peer peer;
-  return HaveTable() && agent.table.Find(tuple.peer.address, &peer) && peer.domid == channel.guest;
+  return HaveTable() && agent.table.Find(tuple.peer.address, &peer) && peer.domid == talk.guest;
 }
 
 // It has taken the sleepers' bit away; who is not counted yet will find that his word has changed,
 // and not sleep.
-void WakeSidesOf(uint32_t channel) {
-  EachSideOf(channel, [](uint32_t slot) {
+void WakeSidesOf(uint32_t talk) {
+  EachSideOf(talk, [](uint32_t slot) {
     const AgentSide& note = agent.sides[slot];
     const Side* side = SideAt(slot);
     if (note.stage != Stage::kAttached) return;
@@ -182,9 +181,9 @@ void AddOwnPage(DoorbellPage* page) {
 }
 
 void ForgetBridges() {
-  for (Channel& channel : agent.channels) {
+  for (Talk& talk : agent.talks) {
     // Nothing leads there any more (AgentBeforeFork), and it is not mapped in a child.
-    if (IsBridged(channel)) Renew(channel);
+    if (IsBridged(talk)) Renew(talk);
   }
   for (const auto devices : kBehindDaemons) devices().forget();
 }

@@ -35,7 +35,7 @@ bool IsRungByInherited(uint32_t index) {
   bool rung = false;
   EachDescriptor([&](int, const Side* side) {
     rung = rung || (side->attached.load(std::memory_order_acquire) != 0 && !IsOurs(side) &&
-                    side->channel.load(std::memory_order_relaxed) == index);
+                    side->talk.load(std::memory_order_relaxed) == index);
   });
   return rung;
 }
@@ -43,14 +43,14 @@ bool IsRungByInherited(uint32_t index) {
 // A copy of what the parent's agent has open would keep connections and talks alive that the parent
 // has ended. Doorbells are kept for the sides that the parent has attached.
 void CloseWhatIsTheParents() {
-  int kept[kMaxChannels + kMostAncestors];
+  int kept[kMaxTalks + kMostAncestors];
   size_t count = 0;
   for (const auto& ancestor : agent_shared.ancestors) {
     const int fd = ancestor.poke_fd.load(std::memory_order_relaxed);
     if (fd > 0) kept[count++] = fd;
   }
-  for (Channel& channel : agent.channels) {
-    if (channel.kept) kept[count++] = DoorbellOf(channel).fd;
+  for (Talk& talk : agent.talks) {
+    if (talk.kept) kept[count++] = DoorbellOf(talk).fd;
   }
   for (size_t i = 0; i < count; ++i) FdTable::Clear(kept[i]);
   for (int fd = 0; fd < FdTable::End(); ++fd) {
@@ -71,12 +71,12 @@ void RememberAncestor(int32_t pid, int poke_fd) {
 
 }  // namespace
 
-void ReleaseKeptChannels() {
-  for (Channel& channel : agent.channels) {
-    const auto index = static_cast<uint32_t>(&channel - agent.channels.first);
-    if (!channel.kept || IsRungByInherited(index)) continue;
-    channel.kept = false;
-    ReleaseChannelIfUnused(index);
+void ReleaseKeptTalks() {
+  for (Talk& talk : agent.talks) {
+    const auto index = static_cast<uint32_t>(&talk - agent.talks.first);
+    if (!talk.kept || IsRungByInherited(index)) continue;
+    talk.kept = false;
+    ReleaseTalkIfUnused(index);
   }
 }
 
@@ -91,16 +91,16 @@ void AgentForkedChild(int32_t parent) {
   // agent starts with fresh ones.
   RememberAncestor(parent, agent_shared.poke_fd.exchange(-1, std::memory_order_relaxed));
   ForgetBridges();
-  for (Channel& channel : agent.channels) {
-    const bool kept = channel.in_use && DoorbellOf(channel).fd >= 0;
-    const Transport* const transport = channel.transport;
-    channel = Channel{};
-    channel.in_use = channel.kept = kept;
-    channel.transport = transport;  // of the doorbell
+  for (Talk& talk : agent.talks) {
+    const bool kept = talk.in_use && DoorbellOf(talk).fd >= 0;
+    const Transport* const transport = talk.transport;
+    talk = Talk{};
+    talk.in_use = talk.kept = kept;
+    talk.transport = transport;  // of the doorbell
   }
   CloseRegistry();
   CloseWhatIsTheParents();
-  ReleaseKeptChannels();
+  ReleaseKeptTalks();
   agent.Renew();
   agent_shared.Renew();
 }
@@ -110,9 +110,9 @@ void DropAgent() {
     if (*fd >= 0) ClosePrivate(*fd);
     *fd = -1;
   }
-  for (Channel& channel : agent.channels) {
-    if (channel.fd >= 0) ClosePrivate(channel.fd);
-    channel = Channel{};
+  for (Talk& talk : agent.talks) {
+    if (talk.fd >= 0) ClosePrivate(talk.fd);
+    talk = Talk{};
   }
   CloseRegistry();
   ForgetBridges();

@@ -83,9 +83,9 @@ bool NeedsProof(const AgentSide& note) {
          theirs.wanted.load(std::memory_order_acquire) != 0;
 }
 
-bool MayProve(const Channel& channel) {
+bool MayProve(const Talk& talk) {
   // The kernel shows a socket's counts to everybody: another user could follow the tosses.
-  return IsBridged(channel) || IsTrusted(channel);
+  return IsBridged(talk) || IsTrusted(talk);
 }
 
 void BeginPairing(uint32_t slot) {

@@ -26,20 +26,20 @@ namespace {
 constexpr uint64_t kAskAgainNs = 2000000000;
 constexpr uint64_t kPatienceNs = 30000000000;
 
-Channel* ChannelForQuestions() {
-  for (uint32_t i = 0; i < kMaxChannels; ++i) {
-    if (agent.channels[i].in_use && agent.channels[i].asks && agent.channels[i].fd >= 0)
-      return &agent.channels[i];
+Talk* TalkForQuestions() {
+  for (uint32_t i = 0; i < kMaxTalks; ++i) {
+    if (agent.talks[i].in_use && agent.talks[i].asks && agent.talks[i].fd >= 0)
+      return &agent.talks[i];
   }
   const long fd = ConnectToDaemon();
-  const uint32_t index = fd < 0 ? kNoChannel : AdoptChannel(static_cast<int>(fd));
-  if (index == kNoChannel) return nullptr;
-  if (agent.channels[index].uid != 0) {
-    ChannelGone(index);
+  const uint32_t index = fd < 0 ? kNoTalk : AdoptTalk(static_cast<int>(fd));
+  if (index == kNoTalk) return nullptr;
+  if (agent.talks[index].uid != 0) {
+    TalkGone(index);
     return nullptr;
   }
-  agent.channels[index].asks = true;
-  return &agent.channels[index];
+  agent.talks[index].asks = true;
+  return &agent.talks[index];
 }
 
 bool IsAsking(uint32_t slot) {
@@ -50,15 +50,15 @@ bool IsAsking(uint32_t slot) {
 
 void Ask(uint32_t slot) {
   const AgentSide& note = agent.sides[slot];
-  Channel* const channel = ChannelForQuestions();
-  if (channel == nullptr) return;
+  Talk* const talk = TalkForQuestions();
+  if (talk == nullptr) return;
   ControlMessage question;
   question.type = ControlType::kWhere;
   question.sender_slot = slot;
   question.sender_generation = note.generation;
   question.tuple = Reversed(note.tuple);
   question.words[0] = note.ask_identity;
-  SendControl(*channel, question, nullptr, 0);  // else it is asked again
+  SendControl(*talk, question, nullptr, 0);  // else it is asked again
 }
 
 // The answer is in, or none will come: what waits for room may try now.
@@ -107,7 +107,7 @@ int AskAgain() {
 
 bool OnStands(uint32_t index, const ControlMessage& message) {
   const uint32_t slot = message.receiver_slot;
-  if (!agent.channels[index].asks) return false;
+  if (!agent.talks[index].asks) return false;
   if (slot >= kMaxSides || !IsAsking(slot) ||
       agent.sides[slot].generation != message.receiver_generation ||
       agent.sides[slot].ask_identity != message.words[0])
@@ -127,9 +127,9 @@ bool OnStands(uint32_t index, const ControlMessage& message) {
 }
 
 bool OnWhere(uint32_t index, const ControlMessage& message) {
-  Channel& channel = agent.channels[index];
+  Talk& talk = agent.talks[index];
   const uint64_t identity = message.words[0];
-  if (channel.uid != 0 || IsBridged(channel) || identity == 0) return false;
+  if (talk.uid != 0 || IsBridged(talk) || identity == 0) return false;
   const uint32_t slot = FindPublished(message.tuple);
   if (slot == kMaxSides) return true;
   const AgentSide& note = agent.sides[slot];
@@ -152,7 +152,7 @@ bool OnWhere(uint32_t index, const ControlMessage& message) {
       return true;
     answer.words[1] = side->receive.last_consumed;
   }
-  return SendControl(channel, answer, nullptr, 0) == 0;
+  return SendControl(talk, answer, nullptr, 0) == 0;
 }
 
 }  // namespace xenloop

@@ -145,12 +145,12 @@ void Seek(uint32_t slot) {
     }
   }
   for (size_t i = 0; i < found; ++i) {
-    const uint32_t channel = ChannelTo(ids[i], uid);
-    if (channel == kNoChannel) continue;
-    note.channel = channel;
-    ++agent.channels[channel].sides;
+    const uint32_t talk = TalkTo(ids[i], uid);
+    if (talk == kNoTalk) continue;
+    note.talk = talk;
+    ++agent.talks[talk].sides;
     note.stage = Stage::kWaiting;
-    if (agent.channels[channel].ready) SendOffer(slot);
+    if (agent.talks[talk].ready) SendOffer(slot);
     return;
   }
   side->reason.store(Reason::kNoPeer, std::memory_order_relaxed);

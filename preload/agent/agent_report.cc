@@ -21,9 +21,9 @@ constexpr int kPatienceMs = 200;
 constexpr char kOk[] = "{\"ok\":true}";
 
 // False: the tool does not read; give up rather than hold the agent.
-bool SendText(Channel& channel, const char* text, size_t length) {
+bool SendText(Talk& talk, const char* text, size_t length) {
   for (int i = 0; i < kPatienceMs; ++i) {
-    const long sent = sys::Call(SYS_sendto, channel.fd, reinterpret_cast<long>(text),
+    const long sent = sys::Call(SYS_sendto, talk.fd, reinterpret_cast<long>(text),
                                 static_cast<long>(length), MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0);
     if (sent >= 0) return true;
     if (sent != -EAGAIN) return false;
@@ -60,7 +60,7 @@ bool TupleOf(int fd, Tuple* tuple) {
          ToEndpoint(name, &tuple->peer);
 }
 
-bool ReportSide(Channel& channel, int fd, Side* side) {
+bool ReportSide(Talk& talk, int fd, Side* side) {
   Tuple tuple;
   if (!TupleOf(fd, &tuple)) return true;  // not connected, or a listener
   char local[64];
@@ -98,9 +98,9 @@ bool ReportSide(Channel& channel, int fd, Side* side) {
         side->receive.route.load() == ReceiveRoute::kResidue)
       receive_route = by->name;
   }
-  const int32_t peer_pid = note.channel != kNoChannel && note.stage == Stage::kAttached &&
+  const int32_t peer_pid = note.talk != kNoTalk && note.stage == Stage::kAttached &&
                                    note.generation == side->generation.load()
-                               ? agent.channels[note.channel].pid
+                               ? agent.talks[note.talk].pid
                                : 0;
   char text[1024];
   const int n = snprintf(
@@ -113,10 +113,10 @@ bool ReportSide(Channel& channel, int fd, Side* side) {
       process_state.pid, ProgramName(), fd, local, peer, peer_pid, send_route, receive_route,
       tcp_sent, tcp_received, fifo_sent, fifo_received, side->upgrades.load(),
       side->fallbacks.load(), ReasonText(side->reason.load()), states[0], states[1], draining);
-  return SendText(channel, text, static_cast<size_t>(n));
+  return SendText(talk, text, static_cast<size_t>(n));
 }
 
-bool Report(Channel& channel) {
+bool Report(Talk& talk) {
   uint32_t streams = 0;
   for (int fd = 0; fd < FdTable::End(); fd = FdTable::Next(fd)) {
     const Side* side = FdTable::FindSide(fd);
@@ -134,18 +134,18 @@ bool Report(Channel& channel) {
                "\"connections\":%lu,\"upgraded\":%lu,\"fallbacks\":%s%s}}",
                process_state.pid, ProgramName(), kVersion, streams, totals.connections,
                totals.upgraded, fallbacks, devices);
-  if (!SendText(channel, text, static_cast<size_t>(n))) return false;
+  if (!SendText(talk, text, static_cast<size_t>(n))) return false;
   for (int fd = 0; fd < FdTable::End(); fd = FdTable::Next(fd)) {
     Side* side = FdTable::FindSide(fd);
     if (side == nullptr || side->connected.load() == 0 || side->fd.load() != fd) continue;
-    if (!ReportSide(channel, fd, side)) return false;
+    if (!ReportSide(talk, fd, side)) return false;
   }
-  return SendText(channel, "{\"end\":true}", 12);
+  return SendText(talk, "{\"end\":true}", 12);
 }
 
 // `xenloop leave` and `arrive`, which move network namespaces about. It finds the agents of a whole
 // realm; the question is for those in its own namespace.
-bool AnswerMover(Channel& channel, const char* question) {
+bool AnswerMover(Talk& talk, const char* question) {
   const bool leave = question[0] == 'L';
   uint64_t cookie = 0;
   for (const char* c = strchr(question, ' ') + 1; *c != '\0'; ++c) {
@@ -162,43 +162,43 @@ bool AnswerMover(Channel& channel, const char* question) {
     if (problem != Reason::kNone) {
       char text[160];
       const int n = snprintf(text, sizeof text, "{\"error\":\"%s\"}", ReasonText(problem));
-      return SendText(channel, text, static_cast<size_t>(n));
+      return SendText(talk, text, static_cast<size_t>(n));
     }
     if (!leave) LookAround();
   }
-  return SendText(channel, kOk, sizeof kOk - 1);
+  return SendText(talk, kOk, sizeof kOk - 1);
 }
 
 }  // namespace
 
-bool AnswerTool(Channel& channel, const char* question) {
-  const bool may = channel.uid == agent.uid || channel.uid == 0;
+bool AnswerTool(Talk& talk, const char* question) {
+  const bool may = talk.uid == agent.uid || talk.uid == 0;
   if (!may) {
     static constexpr char kDenied[] =
         "{\"error\":\"not allowed: this process belongs to another user\"}";
-    sys::Call(SYS_sendto, channel.fd, reinterpret_cast<long>(kDenied), sizeof kDenied - 1,
+    sys::Call(SYS_sendto, talk.fd, reinterpret_cast<long>(kDenied), sizeof kDenied - 1,
               MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0);
     return false;
   }
   if (strcmp(question, "STAT") == 0) {
-    return Report(channel);
+    return Report(talk);
   }
   if (strcmp(question, "LOOK") == 0) {
     LookAround();
-    return SendText(channel, kOk, sizeof kOk - 1);
+    return SendText(talk, kOk, sizeof kOk - 1);
   }
   if (strncmp(question, "LEAVE ", 6) == 0 || strncmp(question, "ARRIVE ", 7) == 0)
-    return AnswerMover(channel, question);
+    return AnswerMover(talk, question);
   if (strcmp(question, "OFF") == 0 || strcmp(question, "ON") == 0) {
     const bool off = question[1] == 'F';
     agent_shared.refused_for_now.store(off ? Switch::kToldOff : Switch::kOn,
                                        std::memory_order_release);
     if (off) FallBackEverything(Reason::kSwitchedOff);
     if (!off) LookAround();
-    return SendText(channel, kOk, sizeof kOk - 1);
+    return SendText(talk, kOk, sizeof kOk - 1);
   }
   static constexpr char kUnknown[] = "{\"error\":\"unknown question\"}";
-  return SendText(channel, kUnknown, sizeof kUnknown - 1);
+  return SendText(talk, kUnknown, sizeof kUnknown - 1);
 }
 
 }  // namespace xenloop

@@ -65,7 +65,7 @@ void Detach(uint32_t slot) {
     side->receive.fifo = Fifo{};
     side->attached.store(0, std::memory_order_release);
   }
-  LeaveChannel(note);
+  LeaveTalk(note);
   note.stage = Stage::kPublished;
 }
 
@@ -85,20 +85,20 @@ void KeepOwed(AgentSide& note, Side* side) {
     if (KeepPrivately(mapping) != 0) return;  // no memory: the peer has to wait for TCP
   }
   side->send.fifo.foreign = side->receive.fifo.foreign = false;
-  LeaveChannel(note);
+  LeaveTalk(note);
 }
 
 }  // namespace
 
 void TellSealed(AgentSide& note, uint32_t slot) {
-  if (note.channel == kNoChannel || agent.channels[note.channel].fd < 0) return;
+  if (note.talk == kNoTalk || agent.talks[note.talk].fd < 0) return;
   ControlMessage message;
   message.type = ControlType::kSealed;
   message.sender_slot = slot;
   message.sender_generation = note.generation;
   message.receiver_slot = note.peer_slot;
   message.receiver_generation = note.peer_generation;
-  SendControl(agent.channels[note.channel], message, nullptr, 0);
+  SendControl(agent.talks[note.talk], message, nullptr, 0);
 }
 
 namespace {
@@ -174,9 +174,8 @@ void ServiceSide(uint32_t slot) {
     note.told_receive = note.told_receive || receive_sealed;
     TellSealed(note, slot);
   }
-  if ((!send_done || !receive_done) && note.channel != kNoChannel &&
-      agent.channels[note.channel].leaving && note.mine.fifo.Sealed() &&
-      (note.theirs.fifo.Sealed() || HasSeenFin(fd))) {
+  if ((!send_done || !receive_done) && note.talk != kNoTalk && agent.talks[note.talk].leaving &&
+      note.mine.fifo.Sealed() && (note.theirs.fifo.Sealed() || HasSeenFin(fd))) {
     KeepOwed(note, side);
   }
   tcp_info info;
@@ -254,23 +253,23 @@ void ShadowEvent(uint32_t slot, uint32_t generation, uint32_t events) {
   if (note.mine.fifo.Sealed()) ServiceSide(slot);
 }
 
-void ChannelGone(uint32_t index) {
-  Channel& channel = agent.channels[index];
-  if (channel.leaving) return;
-  if (IsBridged(channel)) {
+void TalkGone(uint32_t index) {
+  Talk& talk = agent.talks[index];
+  if (talk.leaving) return;
+  if (IsBridged(talk)) {
     // The daemon waits until nothing of the other guest is left.
-    channel.leaving = true;
-    sys::Call(SYS_epoll_ctl, agent.epoll_fd, EPOLL_CTL_DEL, channel.fd, 0);
+    talk.leaving = true;
+    sys::Call(SYS_epoll_ctl, agent.epoll_fd, EPOLL_CTL_DEL, talk.fd, 0);
   } else {
-    if (channel.fd >= 0) ClosePrivate(channel.fd);
-    channel.fd = -1;
+    if (talk.fd >= 0) ClosePrivate(talk.fd);
+    talk.fd = -1;
   }
-  ++channel.sides;  // not to be released under our hands
+  ++talk.sides;  // not to be released under our hands
   // For all its connections together: a peer that only ends the talk must not hold us.
   Naps patience(20 * kNsPerMs, 100 * kNsPerUs);
-  for (uint32_t slot = 0; slot < kMaxSides && channel.sides > 1; ++slot) {
+  for (uint32_t slot = 0; slot < kMaxSides && talk.sides > 1; ++slot) {
     AgentSide& note = agent.sides[slot];
-    if (note.stage == Stage::kNone || note.channel != index) continue;
+    if (note.stage == Stage::kNone || note.talk != index) continue;
     if (note.stage != Stage::kAttached) {
       Abandon(slot, Reason::kPeerSilent);
       continue;
@@ -293,19 +292,19 @@ void ChannelGone(uint32_t index) {
     ServiceSide(slot);
   }
   RingOwnDoorbell();
-  --channel.sides;
-  ReleaseChannelIfUnused(index);
+  --talk.sides;
+  ReleaseTalkIfUnused(index);
 }
 
 void LeavePeer(uint32_t index, Reason reason) {
-  Channel& channel = agent.channels[index];
-  if (channel.leaving || channel.fd < 0) return;
-  channel.leaving = true;
-  sys::Call(SYS_epoll_ctl, agent.epoll_fd, EPOLL_CTL_DEL, channel.fd, 0);
-  ++channel.sides;  // not to be released under our hands
-  for (uint32_t slot = 0; slot < kMaxSides && channel.sides > 1; ++slot) {
+  Talk& talk = agent.talks[index];
+  if (talk.leaving || talk.fd < 0) return;
+  talk.leaving = true;
+  sys::Call(SYS_epoll_ctl, agent.epoll_fd, EPOLL_CTL_DEL, talk.fd, 0);
+  ++talk.sides;  // not to be released under our hands
+  for (uint32_t slot = 0; slot < kMaxSides && talk.sides > 1; ++slot) {
     AgentSide& note = agent.sides[slot];
-    if (note.stage == Stage::kNone || note.channel != index) continue;
+    if (note.stage == Stage::kNone || note.talk != index) continue;
     if (note.stage != Stage::kAttached) {
       Abandon(slot, reason);
       continue;
@@ -317,14 +316,14 @@ void LeavePeer(uint32_t index, Reason reason) {
     note.theirs.fifo.Seal();
     ServiceSide(slot);
   }
-  --channel.sides;
-  ReleaseChannelIfUnused(index);
+  --talk.sides;
+  ReleaseTalkIfUnused(index);
 }
 
 void LeaveAllPeers(Reason reason) {
-  for (uint32_t i = 0; i < kMaxChannels; ++i) {
-    const Channel& channel = agent.channels[i];
-    if (channel.in_use && (channel.ready || channel.sides > 0)) LeavePeer(i, reason);
+  for (uint32_t i = 0; i < kMaxTalks; ++i) {
+    const Talk& talk = agent.talks[i];
+    if (talk.in_use && (talk.ready || talk.sides > 0)) LeavePeer(i, reason);
   }
 }
 

@@ -15,12 +15,12 @@
 
 namespace xenloop {
 
-inline constexpr uint32_t kNoChannel = ~0u;
+inline constexpr uint32_t kNoTalk = ~0u;
 
 struct Devices;
 
 // The talk with one other agent. Its doorbell stands in agent_shared.h.
-struct Channel {
+struct Talk {
   int fd = -1;
   bool in_use = false;
   bool ready = false;    // HELLO received
@@ -57,7 +57,7 @@ struct AgentSide {
   bool tracked = false;  // by the kernel: its addresses may be translated
   uint32_t generation = 0;
   uint32_t next_in_bucket = 0;  // slot + 1
-  uint32_t channel = kNoChannel;
+  uint32_t talk = kNoTalk;
   uint32_t peer_slot = 0;
   uint32_t peer_generation = 0;
   uint64_t proving_since_ns = 0;
@@ -78,13 +78,13 @@ struct AgentSide {
   FifoMapping theirs;
 };
 
-// kMaxChannels of them once the agent has been started, none before: a program that has no agent
+// kMaxTalks of them once the agent has been started, none before: a program that has no agent
 // pays no page for them.
-struct ChannelTable {
-  Channel* first = nullptr;
-  Channel& operator[](uint32_t index) const { return first[index]; }
-  Channel* begin() const { return first; }
-  Channel* end() const { return first == nullptr ? nullptr : first + kMaxChannels; }
+struct TalkTable {
+  Talk* first = nullptr;
+  Talk& operator[](uint32_t index) const { return first[index]; }
+  Talk* begin() const { return first; }
+  Talk* end() const { return first == nullptr ? nullptr : first + kMaxTalks; }
 };
 
 // When the agent looks again at something that no event tells.
@@ -104,7 +104,7 @@ struct AgentState {
   uint32_t uid = 0;
   Registry registry;
   AgentSide* sides = nullptr;  // kMaxSides of them
-  ChannelTable channels;
+  TalkTable talks;
   // kBuckets of them: first slot + 1 of the published sides whose tuple hashes there.
   uint32_t* buckets = nullptr;
 
@@ -123,25 +123,25 @@ struct AgentState {
   void Renew();
 };
 extern AgentState agent;
-// The memory behind `sides`, `channels`, `buckets` and the peers' doorbells. False: there is none.
+// The memory behind `sides`, `talks`, `buckets` and the peers' doorbells. False: there is none.
 bool MapAgentMemory();
 
-inline Doorbell& DoorbellOf(const Channel& channel) {
-  return agent_shared.peers[&channel - agent.channels.first];
+inline Doorbell& DoorbellOf(const Talk& talk) {
+  return agent_shared.peers[&talk - agent.talks.first];
 }
 // Is the process at the other end of the socket a daemon, and the peer a process of another guest?
-inline bool IsBridged(const Channel& channel) { return channel.devices != nullptr; }
+inline bool IsBridged(const Talk& talk) { return talk.devices != nullptr; }
 // A place in the table as if nobody had used it.
-inline void Renew(Channel& channel) {
-  channel = Channel{};
-  DoorbellOf(channel) = Doorbell{};
+inline void Renew(Talk& talk) {
+  talk = Talk{};
+  DoorbellOf(talk) = Doorbell{};
 }
 
 // agent.cc
 // Starts the agent if there is none. False: there is none, and agent_shared.start_failure says why.
 bool EnsureAgent();
 void CloseRegistry();
-enum class WatchKind : uint32_t { kPoke, kListener, kChannel, kShadow, kDevices };
+enum class WatchKind : uint32_t { kPoke, kListener, kTalk, kShadow, kDevices };
 uint64_t NetnsCookieOf(int fd);  // of a socket; 0: the kernel does not know
 int Watch(int fd, WatchKind kind, uint32_t index, uint32_t generation, uint32_t events,
           bool modify);
@@ -162,27 +162,27 @@ bool LetGoOfAll(Reason reason);
 // Whether a system call filter keeps us from having an agent: kNone, or why.
 Reason FilterInTheWay();
 
-// agent_channel.cc
-void AcceptChannels();
+// agent_talk.cc
+void AcceptTalks();
 // Accepts what could not be accepted yet. Milliseconds until the next look is due; -1: nothing
 // waits.
 int AcceptPostponed();
 // May this peer harm us? Everybody else of our user, and root, can do to us what it likes anyway.
-bool IsTrusted(const Channel& channel);
+bool IsTrusted(const Talk& talk);
 // By configuration; whose the other end of a connection is must be asked besides.
 bool SharesMemoryWith(uint32_t uid);
-// Takes the connected socket `fd`; kNoChannel (and closed) if it is not to be had.
-uint32_t AdoptChannel(int fd);
-int SendHello(Channel& channel);
-void ChannelEvent(uint32_t index, uint32_t events);
-// The channel to that agent, connecting if there is none; kNoChannel if it cannot be reached.
-uint32_t ChannelTo(uint64_t agent_id, uint32_t uid);
-int SendControl(Channel& channel, const ControlMessage& message, const int* fds, size_t fd_count);
-void ReleaseChannelIfUnused(uint32_t index);
+// Takes the connected socket `fd`; kNoTalk (and closed) if it is not to be had.
+uint32_t AdoptTalk(int fd);
+int SendHello(Talk& talk);
+void TalkEvent(uint32_t index, uint32_t events);
+// The talk to that agent, connecting if there is none; kNoTalk if it cannot be reached.
+uint32_t TalkTo(uint64_t agent_id, uint32_t uid);
+int SendControl(Talk& talk, const ControlMessage& message, const int* fds, size_t fd_count);
+void ReleaseTalkIfUnused(uint32_t index);
 
 // agent_fork.cc
 // A doorbell of the parent's time that no side of ours rings any more.
-void ReleaseKeptChannels();
+void ReleaseKeptTalks();
 
 // agent_publish.cc
 void Unlist(uint32_t slot);
@@ -200,16 +200,16 @@ bool SendOffer(uint32_t slot);
 // Joins both FIFOs to the side. False: the side has changed under us; nothing is attached.
 bool Attach(uint32_t slot);
 void DropFifos(AgentSide& note);
-void LeaveChannel(AgentSide& note);
+void LeaveTalk(AgentSide& note);
 // An attempt that is not attached: back to "published". The reason so far stays with kNone.
 void Abandon(uint32_t slot, Reason reason);
-void ChannelReady(uint32_t index);
+void TalkReady(uint32_t index);
 // Why this offer will be refused, whatever it brings; kCount: it may be accepted.
-RefusalReason ObjectionTo(uint32_t channel, const ControlMessage& offer);
-void OnOffer(uint32_t channel, const ControlMessage& message, Ticket* ticket);
-void OnJoin(uint32_t channel, const ControlMessage& message, Ticket* ticket);
-void OnRefuse(uint32_t channel, const ControlMessage& message);
-void OnSealed(uint32_t channel, const ControlMessage& message);
+RefusalReason ObjectionTo(uint32_t talk, const ControlMessage& offer);
+void OnOffer(uint32_t talk, const ControlMessage& message, Ticket* ticket);
+void OnJoin(uint32_t talk, const ControlMessage& message, Ticket* ticket);
+void OnRefuse(uint32_t talk, const ControlMessage& message);
+void OnSealed(uint32_t talk, const ControlMessage& message);
 void FallBackEverything(Reason reason);
 
 // agent_pairing.cc: whose end it is, where names do not prove it
@@ -218,7 +218,7 @@ Tracking TrackingOf(int fd, const Tuple& tuple);
 bool WantsProof(const AgentSide& note);
 bool NeedsProof(const AgentSide& note);
 // Would a proof with this peer be one?
-bool MayProve(const Channel& channel);
+bool MayProve(const Talk& talk);
 void BeginPairing(uint32_t slot);
 void StopPairing(uint32_t slot);  // before the FIFOs are let go
 // Something has changed: attaches, gives up, or goes on.
@@ -232,8 +232,8 @@ void AskPosition(uint32_t slot);
 // Milliseconds until something is to be asked again, or given up; -1: nothing is asked.
 int AskAgain();
 // Both from our xenloopd. False: it breaks the protocol.
-bool OnWhere(uint32_t channel, const ControlMessage& message);
-bool OnStands(uint32_t channel, const ControlMessage& message);
+bool OnWhere(uint32_t talk, const ControlMessage& message);
+bool OnStands(uint32_t talk, const ControlMessage& message);
 
 // agent_bridge.cc: peers behind our xenloopd, and what their transports need
 long ConnectToDaemon();  // -errno
@@ -241,12 +241,12 @@ long ConnectToDaemon();  // -errno
 // ends ask: the one that publishes first is told that nobody holds the other end, and to ask again
 // and again costs the daemons of both guests; the second finds it.
 bool SeekBehindDaemon(uint32_t slot);
-// Both from xenloopd. False: it breaks the protocol, the channel is to be closed.
-bool OnBridge(uint32_t channel, const ControlMessage& message, Ticket* ticket);
-bool OnLeave(uint32_t channel, const ControlMessage& message);
+// Both from xenloopd. False: it breaks the protocol, the talk is to be closed.
+bool OnBridge(uint32_t talk, const ControlMessage& message, Ticket* ticket);
+bool OnLeave(uint32_t talk, const ControlMessage& message);
 // May a process of that guest hold the other end of the connection? The daemons have checked the
 // processes.
-bool GuestMayHold(const Channel& channel, const Tuple& tuple);
+bool GuestMayHold(const Talk& talk, const Tuple& tuple);
 void DeviceEvents(uint32_t which);  // of the devices with this number
 // Milliseconds until devices want to be looked at; -1: never.
 int DevicesDue();
@@ -275,14 +275,14 @@ void ServiceSide(uint32_t slot);
 // Nobody is left to wait for what the side owes or is owed: a reset, if there is anything.
 void EndSide(uint32_t slot);
 void ShadowEvent(uint32_t slot, uint32_t generation, uint32_t events);
-void ChannelGone(uint32_t index);
+void TalkGone(uint32_t index);
 // In order: its sides go back to TCP, nothing stays mapped, shared or bound, and only then is the
 // socket closed, which the other end of it takes for an answer.
 void LeavePeer(uint32_t index, Reason reason);
 void LeaveAllPeers(Reason reason);
 
-// agent_report.cc: answers a tool's question on a channel. False: the talk is to end (it may not
+// agent_report.cc: answers a tool's question on a talk. False: the talk is to end (it may not
 // ask, or does not read).
-bool AnswerTool(Channel& channel, const char* question);
+bool AnswerTool(Talk& talk, const char* question);
 
 }  // namespace xenloop

@@ -26,12 +26,12 @@ void DropFifos(AgentSide& note) {
   ReleaseFifo(&note.theirs);
 }
 
-void LeaveChannel(AgentSide& note) {
-  if (note.channel == kNoChannel) return;
-  Channel& channel = agent.channels[note.channel];
-  if (channel.sides > 0) --channel.sides;
-  ReleaseChannelIfUnused(note.channel);
-  note.channel = kNoChannel;
+void LeaveTalk(AgentSide& note) {
+  if (note.talk == kNoTalk) return;
+  Talk& talk = agent.talks[note.talk];
+  if (talk.sides > 0) --talk.sides;
+  ReleaseTalkIfUnused(note.talk);
+  note.talk = kNoTalk;
 }
 
 // Back to "published": nothing of an attempt is left.
@@ -40,7 +40,7 @@ void Abandon(uint32_t slot, Reason reason) {
   if (note.stage == Stage::kAttached || note.stage == Stage::kNone) return;
   StopPairing(slot);
   DropFifos(note);
-  LeaveChannel(note);
+  LeaveTalk(note);
   note.stage = Stage::kPublished;
   if (reason != Reason::kNone) SideAt(slot)->reason.store(reason, std::memory_order_relaxed);
 }
@@ -52,37 +52,36 @@ bool IsLoopback(const Endpoint& end) {
   return end.IsV4() ? end.address[12] == 127 : memcmp(end.address, kV6, 16) == 0;
 }
 
-// May the process behind this channel hold the other end of our connection? See SECURITY in
+// May the process behind this talk hold the other end of our connection? See SECURITY in
 // preload/README.md.
-bool PeerMayHold(const Channel& channel, const Tuple& tuple) {
-  if (IsBridged(channel)) return GuestMayHold(channel, tuple);
+bool PeerMayHold(const Talk& talk, const Tuple& tuple) {
+  if (IsBridged(talk)) return GuestMayHold(talk, tuple);
   // An old kernel names no namespaces; only an abstract socket shows then that there is but one.
   const bool unknown = agent.netns_cookie == 0 && GetConfig().realm;
-  if (channel.netns_cookie != agent.netns_cookie || unknown) {
+  if (talk.netns_cookie != agent.netns_cookie || unknown) {
     // Another network namespace: only where an administrator has joined them, and never for
     // addresses that mean something else there.
     if (!GetConfig().realm || IsLoopback(tuple.local) || IsLoopback(tuple.peer) ||
         memcmp(tuple.local.address, tuple.peer.address, 16) == 0) {
       return false;
     }
-    return channel.uid == agent.uid || channel.uid == 0;
+    return talk.uid == agent.uid || talk.uid == 0;
   }
-  if (channel.uid == agent.uid || channel.uid == 0) return true;
+  if (talk.uid == agent.uid || talk.uid == 0) return true;
   uid_t owner = 0;
-  return SharesMemoryWith(channel.uid) && OwnerOf(Reversed(tuple), &owner) == 0 &&
-         owner == channel.uid;
+  return SharesMemoryWith(talk.uid) && OwnerOf(Reversed(tuple), &owner) == 0 && owner == talk.uid;
 }
 
-int CreateFifo(const Channel& channel, FifoMapping* mapping, Ticket* ticket) {
-  ticket->peer = channel.guest;
-  return channel.transport->create_fifo(channel.fifo_bytes, mapping, ticket);
+int CreateFifo(const Talk& talk, FifoMapping* mapping, Ticket* ticket) {
+  ticket->peer = talk.guest;
+  return talk.transport->create_fifo(talk.fifo_bytes, mapping, ticket);
 }
 
 // Sends a message with the ticket of a FIFO of ours, and closes the ticket.
-int SendTicket(Channel& channel, const ControlMessage& message, Ticket* ticket) {
+int SendTicket(Talk& talk, const ControlMessage& message, Ticket* ticket) {
   ControlMessage whole = message;
   memcpy(whole.words, ticket->words, sizeof whole.words);
-  const int error = SendControl(channel, whole, ticket->fds, ticket->fds[0] >= 0 ? 1 : 0);
+  const int error = SendControl(talk, whole, ticket->fds, ticket->fds[0] >= 0 ? 1 : 0);
   if (ticket->fds[0] >= 0) sys::Close(ticket->fds[0]);
   ticket->fds[0] = -1;
   return error;
@@ -92,18 +91,18 @@ int SendTicket(Channel& channel, const ControlMessage& message, Ticket* ticket) 
 
 bool SendOffer(uint32_t slot) {
   AgentSide& note = agent.sides[slot];
-  Channel& channel = agent.channels[note.channel];
-  if (!PeerMayHold(channel, note.tuple)) {
+  Talk& talk = agent.talks[note.talk];
+  if (!PeerMayHold(talk, note.tuple)) {
     Abandon(slot, Reason::kOtherUser);
     return false;
   }
   const bool wants_proof = WantsProof(note);
-  if (wants_proof && !MayProve(channel)) {
+  if (wants_proof && !MayProve(talk)) {
     Abandon(slot, Reason::kNotProvable);
     return false;
   }
   Ticket ticket;
-  int error = CreateFifo(channel, &note.mine, &ticket);
+  int error = CreateFifo(talk, &note.mine, &ticket);
   if (error == 0) {
     note.mine.fifo.header->pairing.wanted.store(wants_proof, std::memory_order_relaxed);
     ControlMessage offer;
@@ -111,7 +110,7 @@ bool SendOffer(uint32_t slot) {
     offer.sender_slot = slot;
     offer.sender_generation = note.generation;
     offer.tuple = Reversed(note.tuple);
-    error = SendTicket(channel, offer, &ticket);
+    error = SendTicket(talk, offer, &ticket);
   }
   if (error != 0) {
     Abandon(slot, error == -EMFILE || error == -ENFILE ? Reason::kNoDescriptors
@@ -148,7 +147,7 @@ bool Attach(uint32_t slot) {
         side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kTcp &&
         Watch(fd, WatchKind::kShadow, slot, note.generation,
               EPOLLIN | EPOLLRDHUP | EPOLLOUT | EPOLLET, false) == 0) {
-      side->channel.store(note.channel, std::memory_order_relaxed);
+      side->talk.store(note.talk, std::memory_order_relaxed);
       side->spin_history.store(0, std::memory_order_relaxed);
       note.told_send = note.told_receive = false;
       note.seen_index = 0;
@@ -177,32 +176,32 @@ bool Attach(uint32_t slot) {
 
 namespace {
 
-void Refuse(uint32_t channel, const ControlMessage& offer, RefusalReason reason) {
+void Refuse(uint32_t talk, const ControlMessage& offer, RefusalReason reason) {
   ControlMessage answer;
   answer.type = ControlType::kRefuse;
   answer.refusal = static_cast<uint32_t>(reason);
   answer.receiver_slot = offer.sender_slot;
   answer.receiver_generation = offer.sender_generation;
-  SendControl(agent.channels[channel], answer, nullptr, 0);
+  SendControl(agent.talks[talk], answer, nullptr, 0);
 }
 
 }  // namespace
 
-void ChannelReady(uint32_t index) {
+void TalkReady(uint32_t index) {
   EachSlot([index](uint32_t slot) {
-    if (agent.sides[slot].stage == Stage::kWaiting && agent.sides[slot].channel == index)
+    if (agent.sides[slot].stage == Stage::kWaiting && agent.sides[slot].talk == index)
       SendOffer(slot);
   });
 }
 
-RefusalReason ObjectionTo(uint32_t channel, const ControlMessage& offer) {
+RefusalReason ObjectionTo(uint32_t talk, const ControlMessage& offer) {
   if (!GetConfig().accept_offers ||
       agent_shared.refused_for_now.load(std::memory_order_relaxed) != Switch::kOn)
     return RefusalReason::kByConfiguration;
   const uint32_t slot = FindPublished(offer.tuple);
   if (slot == kMaxSides) return RefusalReason::kUnknownConnection;
   const AgentSide& note = agent.sides[slot];
-  if (!PeerMayHold(agent.channels[channel], note.tuple)) return RefusalReason::kNotAllowed;
+  if (!PeerMayHold(agent.talks[talk], note.tuple)) return RefusalReason::kNotAllowed;
   const Side* side = SideAt(slot);
   // Our copy may be closed; the process that goes on with the connection publishes it anew.
   if (FindSide(side->fd.load(std::memory_order_acquire)) != side)
@@ -220,35 +219,35 @@ namespace {
 bool AttachOrProve(uint32_t slot) {
   const AgentSide& note = agent.sides[slot];
   if (!NeedsProof(note)) return Attach(slot);
-  if (!MayProve(agent.channels[note.channel])) return false;
+  if (!MayProve(agent.talks[note.talk])) return false;
   BeginPairing(slot);
   return true;
 }
 
 }  // namespace
 
-void OnOffer(uint32_t channel, const ControlMessage& message, Ticket* ticket) {
-  const RefusalReason objection = ObjectionTo(channel, message);
+void OnOffer(uint32_t talk, const ControlMessage& message, Ticket* ticket) {
+  const RefusalReason objection = ObjectionTo(talk, message);
   const uint32_t slot = FindPublished(message.tuple);
   if (objection != RefusalReason::kCount) {
     if (objection == RefusalReason::kUnknownConnection && slot != kMaxSides) Unlist(slot);
-    return Refuse(channel, message, objection);
+    return Refuse(talk, message, objection);
   }
   AgentSide& note = agent.sides[slot];
   Side* side = SideAt(slot);
   if (note.stage != Stage::kPublished) Abandon(slot, Reason::kNone);
   Tuple now;
   if (Probe(side->fd.load(), side, &now) != Reason::kNone || !SameTuple(now, note.tuple))
-    return Refuse(channel, message, RefusalReason::kBusy);
+    return Refuse(talk, message, RefusalReason::kBusy);
   Ticket mine;
-  int error = agent.channels[channel].transport->map_fifo(ticket, &note.theirs);
-  if (error == 0) error = CreateFifo(agent.channels[channel], &note.mine, &mine);
+  int error = agent.talks[talk].transport->map_fifo(ticket, &note.theirs);
+  if (error == 0) error = CreateFifo(agent.talks[talk], &note.mine, &mine);
   if (error != 0) {
     ReleaseFifo(&note.theirs);
-    return Refuse(channel, message, RefusalReason::kNoResources);
+    return Refuse(talk, message, RefusalReason::kNoResources);
   }
-  note.channel = channel;
-  ++agent.channels[channel].sides;
+  note.talk = talk;
+  ++agent.talks[talk].sides;
   note.peer_slot = message.sender_slot;
   note.peer_generation = message.sender_generation;
   PairingBoard& board = note.mine.fifo.header->pairing;
@@ -257,9 +256,9 @@ void OnOffer(uint32_t channel, const ControlMessage& message, Ticket* ticket) {
   if (!AttachOrProve(slot)) {
     if (mine.fds[0] >= 0) sys::Close(mine.fds[0]);
     DropFifos(note);
-    LeaveChannel(note);
+    LeaveTalk(note);
     if (prove) side->reason.store(Reason::kNotProvable, std::memory_order_relaxed);
-    return Refuse(channel, message, prove ? RefusalReason::kNotProvable : RefusalReason::kBusy);
+    return Refuse(talk, message, prove ? RefusalReason::kNotProvable : RefusalReason::kBusy);
   }
   ControlMessage join;
   join.type = ControlType::kJoin;
@@ -267,24 +266,24 @@ void OnOffer(uint32_t channel, const ControlMessage& message, Ticket* ticket) {
   join.sender_generation = note.generation;
   join.receiver_slot = message.sender_slot;
   join.receiver_generation = message.sender_generation;
-  error = SendTicket(agent.channels[channel], join, &mine);
+  error = SendTicket(agent.talks[talk], join, &mine);
   if (error != 0) {
     Abandon(slot, Reason::kPeerDeaf);
     FallBack(side->fd.load(), side, Reason::kPeerDeaf);
   }
 }
 
-void OnJoin(uint32_t channel, const ControlMessage& message, Ticket* ticket) {
+void OnJoin(uint32_t talk, const ControlMessage& message, Ticket* ticket) {
   const uint32_t slot = message.receiver_slot;
   if (slot >= kMaxSides) return;
   AgentSide& note = agent.sides[slot];
-  if (note.stage != Stage::kOffered || note.channel != channel ||
+  if (note.stage != Stage::kOffered || note.talk != talk ||
       note.generation != message.receiver_generation)
     return;
   note.peer_slot = message.sender_slot;
   note.peer_generation = message.sender_generation;
   Tuple now;  // the program may have shut the connection down since the offer
-  if (agent.channels[channel].transport->map_fifo(ticket, &note.theirs) == 0 &&
+  if (agent.talks[talk].transport->map_fifo(ticket, &note.theirs) == 0 &&
       Probe(SideAt(slot)->fd.load(std::memory_order_acquire), SideAt(slot), &now) ==
           Reason::kNone &&
       AttachOrProve(slot)) {
@@ -297,22 +296,22 @@ void OnJoin(uint32_t channel, const ControlMessage& message, Ticket* ticket) {
   Abandon(slot, Reason::kPeerChanged);
 }
 
-void OnRefuse(uint32_t channel, const ControlMessage& message) {
+void OnRefuse(uint32_t talk, const ControlMessage& message) {
   const uint32_t slot = message.receiver_slot;
   if (slot >= kMaxSides) return;
   AgentSide& note = agent.sides[slot];
-  if ((note.stage != Stage::kOffered && note.stage != Stage::kWaiting) || note.channel != channel ||
+  if ((note.stage != Stage::kOffered && note.stage != Stage::kWaiting) || note.talk != talk ||
       note.generation != message.receiver_generation)
     return;
   Abandon(slot, ReasonOfRefusal(message.refusal));
 }
 
-void OnSealed(uint32_t channel, const ControlMessage& message) {
+void OnSealed(uint32_t talk, const ControlMessage& message) {
   const uint32_t slot = message.receiver_slot;
   if (slot >= kMaxSides) return;
   const AgentSide& note = agent.sides[slot];
-  if ((note.stage != Stage::kAttached && note.stage != Stage::kProving) ||
-      note.channel != channel || note.generation != message.receiver_generation)
+  if ((note.stage != Stage::kAttached && note.stage != Stage::kProving) || note.talk != talk ||
+      note.generation != message.receiver_generation)
     return;
   note.stage == Stage::kProving ? ServicePairing(slot) : ServiceSide(slot);
 }

@@ -36,18 +36,18 @@ uint64_t FifoBytes() { return GetConfig().xen_fifo_bytes; }
 uint32_t Life() { return xen.life; }
 
 // For xenloopd to keep a copy of.
-void HandOver(Channel& channel, int device) {
+void HandOver(Talk& talk, int device) {
   ControlMessage keep;
   keep.type = ControlType::kKeep;
-  SendControl(channel, keep, &xen.devices[device], 1);
+  SendControl(talk, keep, &xen.devices[device], 1);
 }
 
 // The daemon keeps copies: an event channel's last descriptor must not be closed after the guest
 // has been resumed elsewhere unprepared (the kernel dies of that).
-bool Take(Channel& channel, Ticket* ticket) {
+bool Take(Talk& talk, Ticket* ticket) {
   if (xen.devices[kEvtchn] >= 0) {
     // What came with this talk is not used: the daemon's copy is to be of what is.
-    HandOver(channel, kEvtchn);
+    HandOver(talk, kEvtchn);
     return true;
   }
   if (xen.life > kMostLives) return false;
@@ -77,28 +77,28 @@ bool Take(Channel& channel, Ticket* ticket) {
 // Ports and mappings belong to a life that is over. Not a descriptor of it is closed, nor a port
 // unbound: the kernel would stop, or end what has the same number in this life. xenloopd keeps
 // copies for when we end. The next talk brings new ones; our own granted pages are ours still.
-void Suspended(Channel& channel) {
-  if (channel.life != xen.life || xen.devices[kEvtchn] < 0) return;
+void Suspended(Talk& talk) {
+  if (talk.life != xen.life || xen.devices[kEvtchn] < 0) return;
   Log("this guest was suspended without notice");
   ++xen.life;
-  HandOver(channel, kEvtchn);
-  HandOver(channel, kGntdev);
+  HandOver(talk, kEvtchn);
+  HandOver(talk, kGntdev);
   sys::Call(SYS_epoll_ctl, agent.epoll_fd, EPOLL_CTL_DEL, xen.devices[kEvtchn], 0);
   xen.devices[kEvtchn] = xen.devices[kGntdev] = -1;
   UseXenDescriptors(xen.devices);
   ForgetXenGrants();
 }
 
-bool IsOfXen(const Channel& channel) {
-  return channel.in_use && channel.transport == &XenTransport() && channel.life == xen.life;
+bool IsOfXen(const Talk& talk) {
+  return talk.in_use && talk.transport == &XenTransport() && talk.life == xen.life;
 }
 
-uint32_t ChannelOfPort(uint32_t port) {
-  for (uint32_t i = 0; i < kMaxChannels; ++i) {
-    const Channel& channel = agent.channels[i];
-    if (IsOfXen(channel) && XenPortOf(DoorbellOf(channel)) == port) return i;
+uint32_t TalkOfPort(uint32_t port) {
+  for (uint32_t i = 0; i < kMaxTalks; ++i) {
+    const Talk& talk = agent.talks[i];
+    if (IsOfXen(talk) && XenPortOf(DoorbellOf(talk)) == port) return i;
   }
-  return kNoChannel;
+  return kNoTalk;
 }
 
 int ForgiveRinging() {
@@ -106,10 +106,9 @@ int ForgiveRinging() {
   const uint64_t now = sys::MonotonicNs();
   if (now < xen.period_end_ns) return static_cast<int>((xen.period_end_ns - now) / 1000000) + 1;
   xen.silenced = false;
-  for (Channel& channel : agent.channels) {
-    if (IsOfXen(channel) && channel.events > kMostRings)
-      UnmaskXenEvent(XenPortOf(DoorbellOf(channel)));
-    channel.events = 0;
+  for (Talk& talk : agent.talks) {
+    if (IsOfXen(talk) && talk.events > kMostRings) UnmaskXenEvent(XenPortOf(DoorbellOf(talk)));
+    talk.events = 0;
   }
   return -1;
 }
@@ -120,21 +119,21 @@ void Events() {
   if (now >= xen.period_end_ns) {
     ForgiveRinging();
     xen.period_end_ns = now + kPeriodNs;
-    for (Channel& channel : agent.channels) channel.events = 0;
+    for (Talk& talk : agent.talks) talk.events = 0;
   }
   for (int i = 0; i < kMostAtOnce; ++i) {
     const int port = NextXenEvent();
     if (port < 0) break;
-    const uint32_t channel = ChannelOfPort(static_cast<uint32_t>(port));
-    if (channel != kNoChannel) {
-      if (XenOwnerIsDead(DoorbellOf(agent.channels[channel])) && agent.channels[channel].fd >= 0) {
+    const uint32_t talk = TalkOfPort(static_cast<uint32_t>(port));
+    if (talk != kNoTalk) {
+      if (XenOwnerIsDead(DoorbellOf(agent.talks[talk])) && agent.talks[talk].fd >= 0) {
         // Killed: its kernel says so before its daemon and its TCP connections do.
         UnmaskXenEvent(static_cast<uint32_t>(port));
-        ChannelGone(channel);
+        TalkGone(talk);
         continue;
       }
-      WakeSidesOf(channel);
-      if (++agent.channels[channel].events > kMostRings) {
+      WakeSidesOf(talk);
+      if (++agent.talks[talk].events > kMostRings) {
         xen.silenced = true;
         continue;
       }

@@ -20,11 +20,11 @@ struct Devices {
   bool (*possible)();
   // The daemon's descriptors become ours, or, where we have some, the daemon gets a copy of ours.
   // False: they are not all there.
-  bool (*take)(Channel& channel, Ticket* ticket);
-  // The daemon says on this channel that our guest was suspended without notice: what leads to
+  bool (*take)(Talk& talk, Ticket* ticket);
+  // The daemon says on this talk that our guest was suspended without notice: what leads to
   // other guests is of a life that is over.
-  void (*suspended)(Channel& channel);
-  // This guest's life, counted from 0; a channel of an earlier one is not to be used any more.
+  void (*suspended)(Talk& talk);
+  // This guest's life, counted from 0; a talk of an earlier one is not to be used any more.
   uint32_t (*life)();
 
   // What WatchDevices was told to watch is readable.
@@ -46,17 +46,17 @@ const Devices& XenDevices();
 // 0 or -errno. `fd`: readable when there are events of these devices.
 int WatchDevices(const Devices& devices, int fd);
 
-// The peer behind this channel has published, consumed or sealed something, and has rung for it.
-void WakeSidesOf(uint32_t channel);
+// The peer behind this talk has published, consumed or sealed something, and has rung for it.
+void WakeSidesOf(uint32_t talk);
 
-// Calls `visit` with the slot of each side that uses the channel; it may take the side away.
+// Calls `visit` with the slot of each side that uses the talk; it may take the side away.
 template <typename Visit>
-void EachSideOf(uint32_t channel, Visit visit) {
-  uint32_t left = agent.channels[channel].sides;
+void EachSideOf(uint32_t talk, Visit visit) {
+  uint32_t left = agent.talks[talk].sides;
   if (left == 0) return;
   AnySlot([&](uint32_t slot) {
     const AgentSide& note = agent.sides[slot];
-    if (note.stage == Stage::kNone || note.channel != channel) return false;
+    if (note.stage == Stage::kNone || note.talk != talk) return false;
     visit(slot);
     return --left == 0;
   });

@@ -11,7 +11,7 @@
 
 namespace xenloop {
 
-inline constexpr uint32_t kMaxChannels = 1024;
+inline constexpr uint32_t kMaxTalks = 1024;
 inline constexpr uint32_t kMostGuests = 64;
 
 // `xenloop off`: told to this agent, or found in the file that root leaves for the whole machine.
@@ -37,9 +37,9 @@ struct AgentShared {
     std::atomic<int> poke_fd{0};
   } ancestors[kMostAncestors];
   Doorbell doorbell;  // ours; constant once started
-  // Those of the other processes, kMaxChannels of them once the agent has been started. One is read
-  // by any thread that holds a stream's lock while the stream is attached to this channel; it is
-  // released only when no side uses the channel.
+  // Those of the other processes, kMaxTalks of them once the agent has been started. One is read
+  // by any thread that holds a stream's lock while the stream is attached to this talk; it is
+  // released only when no side uses the talk.
   Doorbell* peers = nullptr;
   // What other guests may see of our sleepers. Pages are added and stay.
   DoorbellPage* own_pages[kMostGuests] = {};

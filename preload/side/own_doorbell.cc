@@ -23,8 +23,8 @@ void AgentShared::Renew() {
 }
 
 void RingPeerOf(const Side* side, bool certain) {
-  const uint32_t channel = side->channel.load(std::memory_order_relaxed);
-  if (channel < kMaxChannels) RingDoorbell(agent_shared.peers[channel], certain);
+  const uint32_t talk = side->talk.load(std::memory_order_relaxed);
+  if (talk < kMaxTalks) RingDoorbell(agent_shared.peers[talk], certain);
 }
 void RingOwnDoorbell() { RingDoorbell(agent_shared.doorbell); }
 void RingOwnDoorbellAnyway() { RingAnyway(agent_shared.doorbell); }

@@ -68,7 +68,7 @@ void Begin(Side* side) {
   side->reason.store(Reason::kNotHotYet, std::memory_order_relaxed);
   side->upgrades.store(0, std::memory_order_relaxed);
   side->fallbacks.store(0, std::memory_order_relaxed);
-  side->channel.store(0, std::memory_order_relaxed);
+  side->talk.store(0, std::memory_order_relaxed);
   side->spin_history.store(0, std::memory_order_relaxed);
   side->pairing.running.store(0, std::memory_order_relaxed);
   side->outside.store(0, std::memory_order_relaxed);

@@ -59,7 +59,7 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
   std::atomic<Reason> reason;
   std::atomic<uint32_t> upgrades;
   std::atomic<uint32_t> fallbacks;
-  std::atomic<uint32_t> channel;  // index in the owner's table of channels, valid while attached
+  std::atomic<uint32_t> talk;  // index in the owner's table of talks, valid while attached
   std::atomic<uint32_t> spin_history;
 
   // Who the other end is, where names do not prove it (channel/pairing.h): begun and ended by the

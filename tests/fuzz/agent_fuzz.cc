@@ -31,7 +31,7 @@
 namespace xenloop::fuzz {
 namespace {
 
-constexpr uint32_t kChannel = 0;
+constexpr uint32_t kTalk = 0;
 constexpr uint64_t kCapacity = 4096;
 constexpr uint64_t kIdentity = 0x71d;
 
@@ -99,14 +99,14 @@ void Run::OpenTalk() {
   int pair[2];
   XENLOOP_REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) == 0);
   talk_ = pair[0];
-  Channel& channel = agent.channels[kChannel];
-  channel = Channel{};
-  channel.fd = MakePrivate(pair[1]);
-  channel.in_use = true;
-  channel.transport = &LocalTransport();
-  channel.fifo_bytes = GetConfig().fifo_bytes;
-  channel.uid = geteuid() + (input_.OneIn(8) ? 1 : 0);
-  channel.agent_id = input_.OneIn(2) ? 7 : 0;  // did we call it, or did it call us?
+  Talk& talk = agent.talks[kTalk];
+  talk = Talk{};
+  talk.fd = MakePrivate(pair[1]);
+  talk.in_use = true;
+  talk.transport = &LocalTransport();
+  talk.fifo_bytes = GetConfig().fifo_bytes;
+  talk.uid = geteuid() + (input_.OneIn(8) ? 1 : 0);
+  talk.agent_id = input_.OneIn(2) ? 7 : 0;  // did we call it, or did it call us?
 }
 
 void Run::Connect() {
@@ -298,7 +298,7 @@ void Run::Step() {
       if (input_.OneIn(4)) break;
       [[fallthrough]];
     case 4:
-      ChannelEvent(kChannel, EPOLLIN);
+      TalkEvent(kTalk, EPOLLIN);
       break;
     case 5:
       UseSides();
@@ -306,22 +306,22 @@ void Run::Step() {
     case 6:
       if (last_fifo_ != nullptr) HostileWrite(input_, last_fifo_, kCapacity);
       break;
-    case 7: {  // a side that waits for this channel's HELLO, so that it makes an offer
+    case 7: {  // a side that waits for this talk's HELLO, so that it makes an offer
       const uint32_t slot = SlotOf(sides_[input_.Below(2)]);
       AgentSide& note = agent.sides[slot];
-      Channel& channel = agent.channels[kChannel];
-      if (note.stage != Stage::kPublished || !channel.in_use || channel.fd < 0) break;
-      note.channel = kChannel;
-      ++channel.sides;
+      Talk& talk = agent.talks[kTalk];
+      if (note.stage != Stage::kPublished || !talk.in_use || talk.fd < 0) break;
+      note.talk = kTalk;
+      ++talk.sides;
       note.stage = Stage::kWaiting;
-      if (channel.ready) ChannelReady(kChannel);
+      if (talk.ready) TalkReady(kTalk);
       break;
     }
     case 8:
       WorkOfTheAgent();
       break;
     default:
-      if (input_.OneIn(8)) ChannelEvent(kChannel, EPOLLHUP);
+      if (input_.OneIn(8)) TalkEvent(kTalk, EPOLLHUP);
       DrainTalk();
       ReclaimIdleMemory();
   }
@@ -333,11 +333,11 @@ Run::~Run() {
     close(fd);
   }
   agent_shared.refused_for_now.store(Switch::kOn);
-  if (agent.channels[kChannel].in_use) ChannelGone(kChannel);
+  if (agent.talks[kTalk].in_use) TalkGone(kTalk);
   close(talk_);
   for (int i = 0; i < 4; ++i) WorkOfTheAgent();
   if (last_fifo_ != nullptr) munmap(last_fifo_, FifoMemoryBytes(kCapacity));
-  XENLOOP_REQUIRE(!agent.channels[kChannel].in_use);
+  XENLOOP_REQUIRE(!agent.talks[kTalk].in_use);
   for (uint32_t slot = 0; slot < 64; ++slot) {
     XENLOOP_REQUIRE(agent.sides[slot].mine.memory == nullptr);
     XENLOOP_REQUIRE(agent.sides[slot].theirs.memory == nullptr);

@@ -87,7 +87,7 @@ bool FollowedSocket::Attach() {
   SocketShadow shadow(fd_, side_);
   LockScope send(side_->send.lock, CurrentTid());
   LockScope receive(side_->receive.lock, CurrentTid());
-  side_->channel.store(kMaxChannels);  // rings nobody: the test is the peer
+  side_->talk.store(kMaxTalks);  // rings nobody: the test is the peer
   side_->attached.store(1);
   side_->receive.BecomeAware(theirs_.fifo);
   side_->send.Offer(mine_.fifo);

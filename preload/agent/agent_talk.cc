@@ -44,86 +44,86 @@ bool HasRoomForOther(uint32_t uid) {
   const uint32_t most = MostOfOthers();
   uint32_t all = 0;
   uint32_t same = 0;
-  uint32_t idle = kNoChannel;
-  for (uint32_t i = 0; i < kMaxChannels; ++i) {
-    const Channel& channel = agent.channels[i];
-    if (!channel.in_use || IsTrusted(channel)) continue;
+  uint32_t idle = kNoTalk;
+  for (uint32_t i = 0; i < kMaxTalks; ++i) {
+    const Talk& talk = agent.talks[i];
+    if (!talk.in_use || IsTrusted(talk)) continue;
     ++all;
-    if (channel.uid != uid) continue;
+    if (talk.uid != uid) continue;
     ++same;
-    if (channel.sides == 0) idle = i;
+    if (talk.sides == 0) idle = i;
   }
   if (all < most && same < (most + 1) / 2) return true;
-  if (idle == kNoChannel) return false;
-  ChannelGone(idle);  // its own older talk makes room, nobody else's
+  if (idle == kNoTalk) return false;
+  TalkGone(idle);  // its own older talk makes room, nobody else's
   return true;
 }
 
-uint32_t FreeChannel() {
-  for (uint32_t i = 0; i < kMaxChannels; ++i) {
-    if (!agent.channels[i].in_use) return i;
+uint32_t FreeTalk() {
+  for (uint32_t i = 0; i < kMaxTalks; ++i) {
+    if (!agent.talks[i].in_use) return i;
   }
-  ReleaseKeptChannels();
+  ReleaseKeptTalks();
   // Make room: a talk that serves no stream can be had again at any time.
-  for (uint32_t i = 0; i < kMaxChannels; ++i) {
-    if (agent.channels[i].sides == 0 && !agent.channels[i].kept) {
-      if (agent.channels[i].in_use) ChannelGone(i);
+  for (uint32_t i = 0; i < kMaxTalks; ++i) {
+    if (agent.talks[i].sides == 0 && !agent.talks[i].kept) {
+      if (agent.talks[i].in_use) TalkGone(i);
       return i;
     }
   }
-  return kNoChannel;
+  return kNoTalk;
 }
 
 }  // namespace
 
-uint32_t AdoptChannel(int fd) {
+uint32_t AdoptTalk(int fd) {
   const int moved = MakePrivate(fd);
-  if (moved < 0) return kNoChannel;
+  if (moved < 0) return kNoTalk;
   struct {
     int32_t pid;
     uint32_t uid;
     uint32_t gid;
   } credentials;
   socklen_t length = sizeof credentials;
-  uint32_t index = kNoChannel;
+  uint32_t index = kNoTalk;
   if (sys::Call(SYS_getsockopt, moved, SOL_SOCKET, SO_PEERCRED,
                 reinterpret_cast<long>(&credentials), reinterpret_cast<long>(&length)) == 0 &&
       (IsTrustedUser(credentials.uid) || HasRoomForOther(credentials.uid))) {
-    index = FreeChannel();
+    index = FreeTalk();
   }
-  if (index == kNoChannel || Watch(moved, WatchKind::kChannel, index, 0, EPOLLIN, false) != 0) {
+  if (index == kNoTalk || Watch(moved, WatchKind::kTalk, index, 0, EPOLLIN, false) != 0) {
     ClosePrivate(moved);
-    return kNoChannel;
+    return kNoTalk;
   }
-  Channel& channel = agent.channels[index];
-  Renew(channel);
-  channel.fd = moved;
-  channel.in_use = true;
-  channel.pid = credentials.pid;
-  channel.uid = credentials.uid;
-  channel.transport = &LocalTransport();
-  channel.fifo_bytes = GetConfig().fifo_bytes;
+  Talk& talk = agent.talks[index];
+  Renew(talk);
+  talk.fd = moved;
+  talk.in_use = true;
+  talk.pid = credentials.pid;
+  talk.uid = credentials.uid;
+  talk.transport = &LocalTransport();
+  talk.fifo_bytes = GetConfig().fifo_bytes;
   return index;
 }
 
-int SendHello(Channel& channel) {
+int SendHello(Talk& talk) {
   ControlMessage hello;
   hello.type = ControlType::kHello;
   hello.agent_id = agent.id;
   hello.netns_cookie = agent.netns_cookie;
   hello.pid = process_state.pid;
-  const Transport& transport = *channel.transport;
+  const Transport& transport = *talk.transport;
   if (!transport.doorbell_per_peer) {
     const int fds[2] = {agent_shared.doorbell.fd, agent.page_fd};
-    return SendControl(channel, hello, fds, 2);
+    return SendControl(talk, hello, fds, 2);
   }
   Ticket ticket;
-  ticket.peer = channel.guest;
-  const int error = transport.create_doorbell(&DoorbellOf(channel), &ticket);
+  ticket.peer = talk.guest;
+  const int error = transport.create_doorbell(&DoorbellOf(talk), &ticket);
   if (error != 0) return error;
-  AddOwnPage(transport.own_page(DoorbellOf(channel)));
+  AddOwnPage(transport.own_page(DoorbellOf(talk)));
   memcpy(hello.words, ticket.words, sizeof hello.words);
-  return SendControl(channel, hello, nullptr, 0);
+  return SendControl(talk, hello, nullptr, 0);
 }
 
 namespace {
@@ -139,7 +139,7 @@ void CloseAll(Ticket* ticket) {
 // may just have closed. So one that is not wanted is never taken: the packet is looked at first.
 bool BringsNothingWanted(uint32_t index) {
   ControlMessage message;
-  const long n = sys::Call(SYS_recvfrom, agent.channels[index].fd, reinterpret_cast<long>(&message),
+  const long n = sys::Call(SYS_recvfrom, agent.talks[index].fd, reinterpret_cast<long>(&message),
                            sizeof message, MSG_DONTWAIT | MSG_PEEK, 0, 0);
   return n == static_cast<long>(sizeof message) && message.type == ControlType::kOffer &&
          ObjectionTo(index, message) != RefusalReason::kCount;
@@ -147,9 +147,7 @@ bool BringsNothingWanted(uint32_t index) {
 
 // To take a descriptor is to have to close it, and a file system of the sender's own (FUSE) lets a
 // close wait for ever, which not even a SIGKILL ends.
-bool MayBringDescriptors(const Channel& channel) {
-  return IsTrusted(channel) || SharesMemoryWith(channel.uid);
-}
+bool MayBringDescriptors(const Talk& talk) { return IsTrusted(talk) || SharesMemoryWith(talk.uid); }
 
 // One packet. Its length (0: the other end is gone), or -errno. Descriptors beyond a ticket's
 // are closed; without a ticket the kernel drops them all.
@@ -179,26 +177,26 @@ ssize_t ReceivePacket(int fd, void* buffer, size_t capacity, Ticket* ticket) {
   return n;
 }
 
-// False: the packet breaks the protocol, the channel is to be closed.
+// False: the packet breaks the protocol, the talk is to be closed.
 bool HandlePacket(uint32_t index, const ControlMessage& message, Ticket* ticket) {
-  Channel& channel = agent.channels[index];
+  Talk& talk = agent.talks[index];
   if (message.magic != kControlMagic || message.version != kControlVersion) return false;
-  ticket->peer = channel.guest;
+  ticket->peer = talk.guest;
   memcpy(ticket->words, message.words, sizeof ticket->words);
   if (message.type == ControlType::kHello) {
-    if (channel.ready || !MayBringDescriptors(channel)) return false;
-    Doorbell& bell = DoorbellOf(channel);
-    if (channel.transport->map_doorbell(ticket, &bell) != 0) return false;
+    if (talk.ready || !MayBringDescriptors(talk)) return false;
+    Doorbell& bell = DoorbellOf(talk);
+    if (talk.transport->map_doorbell(ticket, &bell) != 0) return false;
     if (bell.owns_fd) bell.fd = MakePrivate(bell.fd);
     if (bell.fd < 0) return false;
-    // An accepted channel answers the HELLO with its own before anything else. Not before it has
+    // An accepted talk answers the HELLO with its own before anything else. Not before it has
     // taken what came: an event channel is made by one end and bound by the other.
-    if (channel.agent_id == 0 && SendHello(channel) != 0) return false;
-    channel.ready = true;
-    channel.agent_id = message.agent_id;
-    channel.netns_cookie = message.netns_cookie;
-    if (IsBridged(channel)) channel.pid = message.pid;
-    ChannelReady(index);
+    if (talk.agent_id == 0 && SendHello(talk) != 0) return false;
+    talk.ready = true;
+    talk.agent_id = message.agent_id;
+    talk.netns_cookie = message.netns_cookie;
+    if (IsBridged(talk)) talk.pid = message.pid;
+    TalkReady(index);
     return true;
   }
   if (message.type == ControlType::kBridge) return OnBridge(index, message, ticket);
@@ -206,7 +204,7 @@ bool HandlePacket(uint32_t index, const ControlMessage& message, Ticket* ticket)
   if (message.type == ControlType::kWhere) return OnWhere(index, message);
   if (message.type == ControlType::kStands) return OnStands(index, message);
   // A SEEK that found nobody is refused before there is a talk.
-  if (!channel.ready && message.type != ControlType::kRefuse) return false;
+  if (!talk.ready && message.type != ControlType::kRefuse) return false;
   switch (message.type) {
     case ControlType::kOffer:
       OnOffer(index, message, ticket);
@@ -227,20 +225,20 @@ bool HandlePacket(uint32_t index, const ControlMessage& message, Ticket* ticket)
 
 }  // namespace
 
-int SendControl(Channel& channel, const ControlMessage& message, const int* fds, size_t fd_count) {
+int SendControl(Talk& talk, const ControlMessage& message, const int* fds, size_t fd_count) {
   DescriptorRoom<kMostDescriptors> room;
   iovec iov{const_cast<ControlMessage*>(&message), sizeof message};
   msghdr header = {};
   header.msg_iov = &iov;
   header.msg_iovlen = 1;
   room.Put(fds, fd_count, &header);
-  if (!FdTable::IsPrivate(channel.fd)) return -EBADF;
-  const long sent = sys::Call(SYS_sendmsg, channel.fd, reinterpret_cast<long>(&header),
-                              MSG_DONTWAIT | MSG_NOSIGNAL);
+  if (!FdTable::IsPrivate(talk.fd)) return -EBADF;
+  const long sent =
+      sys::Call(SYS_sendmsg, talk.fd, reinterpret_cast<long>(&header), MSG_DONTWAIT | MSG_NOSIGNAL);
   return sent < 0 ? static_cast<int>(sent) : 0;
 }
 
-void AcceptChannels() {
+void AcceptTalks() {
   uint64_t pause_ms = 0;
   for (int i = 0; i < 64; ++i) {
     const long fd =
@@ -250,7 +248,7 @@ void AcceptChannels() {
       pause_ms = kAcceptAgainMs;
       break;
     }
-    AdoptChannel(static_cast<int>(fd));
+    AdoptTalk(static_cast<int>(fd));
     // The other end speaks first: a HELLO of an agent, or a tool's question.
     agent.accept_again = i == 63;
   }
@@ -264,7 +262,7 @@ int AcceptPostponed() {
   const uint64_t now = sys::MonotonicNs();
   if (now < agent.accept_at_ns) return static_cast<int>((agent.accept_at_ns - now) / 1000000u) + 1;
   agent.accept_again = false;
-  AcceptChannels();
+  AcceptTalks();
   return agent.accept_again ? static_cast<int>(kAcceptAgainMs) : -1;
 }
 
@@ -275,46 +273,46 @@ bool SharesMemoryWith(uint32_t uid) {
 }
 
 // Behind a daemon of root stands a process of another guest.
-bool IsTrusted(const Channel& channel) { return !IsBridged(channel) && IsTrustedUser(channel.uid); }
+bool IsTrusted(const Talk& talk) { return !IsBridged(talk) && IsTrustedUser(talk.uid); }
 
-uint32_t ChannelTo(uint64_t agent_id, uint32_t uid) {
-  for (uint32_t i = 0; i < kMaxChannels; ++i) {
-    const Channel& channel = agent.channels[i];
-    if (channel.in_use && !IsBridged(channel) && channel.agent_id == agent_id &&
-        channel.uid == uid && channel.fd >= 0 && !channel.leaving)
+uint32_t TalkTo(uint64_t agent_id, uint32_t uid) {
+  for (uint32_t i = 0; i < kMaxTalks; ++i) {
+    const Talk& talk = agent.talks[i];
+    if (talk.in_use && !IsBridged(talk) && talk.agent_id == agent_id && talk.uid == uid &&
+        talk.fd >= 0 && !talk.leaving)
       return i;
   }
   const Config& config = GetConfig();
   const long fd =
       sys::MakeDescriptor(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd < 0) return kNoChannel;
+  if (fd < 0) return kNoTalk;
   sockaddr_un address;
   const socklen_t length =
       AgentAddress(config.realm ? config.runtime_dir : "", uid, agent_id, &address);
   if (length == 0 || sys::Call(SYS_connect, fd, reinterpret_cast<long>(&address), length) != 0) {
     sys::Close(static_cast<int>(fd));
-    return kNoChannel;
+    return kNoTalk;
   }
-  const uint32_t index = AdoptChannel(static_cast<int>(fd));
-  if (index == kNoChannel) return index;
-  agent.channels[index].agent_id = agent_id;
-  if (agent.channels[index].uid != uid || SendHello(agent.channels[index]) != 0) {
-    ChannelGone(index);
-    return kNoChannel;
+  const uint32_t index = AdoptTalk(static_cast<int>(fd));
+  if (index == kNoTalk) return index;
+  agent.talks[index].agent_id = agent_id;
+  if (agent.talks[index].uid != uid || SendHello(agent.talks[index]) != 0) {
+    TalkGone(index);
+    return kNoTalk;
   }
   return index;
 }
 
-void ChannelEvent(uint32_t index, uint32_t events) {
-  if (index >= kMaxChannels || !agent.channels[index].in_use) return;
+void TalkEvent(uint32_t index, uint32_t events) {
+  if (index >= kMaxTalks || !agent.talks[index].in_use) return;
   for (uint32_t i = 0; i < kMostPacketsAtOnce; ++i) {
-    Channel& channel = agent.channels[index];
-    if (channel.fd < 0 || channel.leaving || !FdTable::IsPrivate(channel.fd)) return;
+    Talk& talk = agent.talks[index];
+    if (talk.fd < 0 || talk.leaving || !FdTable::IsPrivate(talk.fd)) return;
     alignas(ControlMessage) uint8_t packet[sizeof(ControlMessage) + 1];
     Ticket ticket;
-    const ssize_t n = ReceivePacket(
-        channel.fd, packet, sizeof packet,
-        !MayBringDescriptors(channel) || BringsNothingWanted(index) ? nullptr : &ticket);
+    const ssize_t n =
+        ReceivePacket(talk.fd, packet, sizeof packet,
+                      !MayBringDescriptors(talk) || BringsNothingWanted(index) ? nullptr : &ticket);
     if (n == -EAGAIN || n == -EINTR) return;
     bool good = false;
     if (n == static_cast<ssize_t>(sizeof(ControlMessage))) {
@@ -323,26 +321,26 @@ void ChannelEvent(uint32_t index, uint32_t events) {
       good = HandlePacket(index, message, &ticket);
     } else if (n > 0 && n < static_cast<ssize_t>(kLongestQuestion) && packet[n - 1] == '\n') {
       packet[n - 1] = '\0';
-      good = AnswerTool(channel, reinterpret_cast<const char*>(packet));
+      good = AnswerTool(talk, reinterpret_cast<const char*>(packet));
     }
     CloseAll(&ticket);
     if (!good) {
-      if (agent.channels[index].in_use) ChannelGone(index);
+      if (agent.talks[index].in_use) TalkGone(index);
       return;
     }
   }
-  if ((events & (EPOLLHUP | EPOLLERR)) != 0 && agent.channels[index].in_use) ChannelGone(index);
+  if ((events & (EPOLLHUP | EPOLLERR)) != 0 && agent.talks[index].in_use) TalkGone(index);
 }
 
-void ReleaseChannelIfUnused(uint32_t index) {
-  Channel& channel = agent.channels[index];
-  if (!channel.in_use || (channel.fd >= 0 && !channel.leaving) || channel.sides != 0) return;
-  Doorbell& bell = DoorbellOf(channel);
+void ReleaseTalkIfUnused(uint32_t index) {
+  Talk& talk = agent.talks[index];
+  if (!talk.in_use || (talk.fd >= 0 && !talk.leaving) || talk.sides != 0) return;
+  Doorbell& bell = DoorbellOf(talk);
   if (bell.owns_fd && bell.fd >= 0) FdTable::Clear(bell.fd);
-  channel.transport->release_doorbell(&bell);
-  if (channel.fd >= 0) ClosePrivate(channel.fd);  // last: it says that nothing is left
-  channel.fd = -1;
-  channel.in_use = false;
+  talk.transport->release_doorbell(&bell);
+  if (talk.fd >= 0) ClosePrivate(talk.fd);  // last: it says that nothing is left
+  talk.fd = -1;
+  talk.in_use = false;
 }
 
 }  // namespace xenloop

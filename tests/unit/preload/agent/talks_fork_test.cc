@@ -26,8 +26,8 @@ Doorbell TalkAt(uint32_t index) {
   ticket.fds[0] = dup(ticket.fds[0]);
   EXPECT_EQ(LocalTransport().map_doorbell(&ticket, &agent_shared.peers[index]), 0);
   agent_shared.peers[index].fd = MakePrivate(agent_shared.peers[index].fd);
-  agent.channels[index].in_use = true;
-  agent.channels[index].transport = &LocalTransport();
+  agent.talks[index].in_use = true;
+  agent.talks[index].transport = &LocalTransport();
   return peers;
 }
 
@@ -36,7 +36,7 @@ bool IsRung(int epfd) {
   return epoll_wait(epfd, &event, 1, 0) == 1;
 }
 
-TEST(ChannelsForkTest, DoorbellOfAnInheritedSideIsKeptAndOthersAreReleased) {
+TEST(TalksForkTest, DoorbellOfAnInheritedSideIsKeptAndOthersAreReleased) {
   StartDoorbell();
   ASSERT_TRUE(MapAgentMemory());
   constexpr uint32_t kUsed = 0;
@@ -45,7 +45,7 @@ TEST(ChannelsForkTest, DoorbellOfAnInheritedSideIsKeptAndOthersAreReleased) {
   ASSERT_TRUE(socket.Attach());
   const Doorbell used = TalkAt(kUsed);
   TalkAt(kUnused);
-  socket.side()->channel.store(kUsed);
+  socket.side()->talk.store(kUsed);
   used.page->sleepers.store(1);
   const int epfd = epoll_create1(EPOLL_CLOEXEC);
   epoll_event event{};
@@ -55,14 +55,14 @@ TEST(ChannelsForkTest, DoorbellOfAnInheritedSideIsKeptAndOthersAreReleased) {
   }
   const int released = agent_shared.peers[kUnused].fd;
   EXPECT_EQ(InForkedChild([&] {
-              if (agent.channels[kUnused].in_use || fcntl(released, F_GETFD) >= 0) return 1;
+              if (agent.talks[kUnused].in_use || fcntl(released, F_GETFD) >= 0) return 1;
               // A talk of the child's own agent gets another place.
               int pair[2];
               if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) != 0) return 2;
               agent.uid = getuid();
               agent.epoll_fd = MakePrivate(epoll_create1(EPOLL_CLOEXEC));
               for (int i = 0; i < 3; ++i) {
-                if (AdoptChannel(dup(pair[0])) == kUsed) return 3;
+                if (AdoptTalk(dup(pair[0])) == kUsed) return 3;
               }
               RingPeerOf(socket.side(), /*certain=*/false);
               return 0;
@@ -70,27 +70,27 @@ TEST(ChannelsForkTest, DoorbellOfAnInheritedSideIsKeptAndOthersAreReleased) {
             0);
   EXPECT_TRUE(IsRung(epfd)) << "by the child, for the side that its parent has attached";
   close(epfd);
-  for (const uint32_t index : {kUsed, kUnused}) ReleaseChannelIfUnused(index);
-  socket.side()->channel.store(kMaxChannels);
+  for (const uint32_t index : {kUsed, kUnused}) ReleaseTalkIfUnused(index);
+  socket.side()->talk.store(kMaxTalks);
 }
 
-TEST(ChannelsForkTest, KeptPlaceIsGivenAwayWhenItsSideIsOnTcpAgain) {
+TEST(TalksForkTest, KeptPlaceIsGivenAwayWhenItsSideIsOnTcpAgain) {
   StartDoorbell();
   ASSERT_TRUE(MapAgentMemory());
   FollowedSocket socket;
   ASSERT_TRUE(socket.Attach());
   TalkAt(0);
-  socket.side()->channel.store(0);
+  socket.side()->talk.store(0);
   EXPECT_EQ(InForkedChild([&] {
-              if (!agent.channels[0].in_use) return 1;
-              ReleaseKeptChannels();
-              if (!agent.channels[0].in_use) return 2;
+              if (!agent.talks[0].in_use) return 1;
+              ReleaseKeptTalks();
+              if (!agent.talks[0].in_use) return 2;
               socket.Detach();
-              ReleaseKeptChannels();
-              return agent.channels[0].in_use ? 3 : 0;
+              ReleaseKeptTalks();
+              return agent.talks[0].in_use ? 3 : 0;
             }),
             0);
-  ReleaseChannelIfUnused(0);
+  ReleaseTalkIfUnused(0);
 }
 
 }  // namespace

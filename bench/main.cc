@@ -182,7 +182,7 @@ int MeasureAll() {
   if (setup.library.empty()) setup.library = FindLibrary();
   setup.repetitions = setup.smoke ? 1 : absl::GetFlag(FLAGS_repetitions);
   setup.seconds = setup.smoke ? 0.02 : absl::GetFlag(FLAGS_seconds);
-  if (setup.smoke) setup.warmup_seconds = 0.02;
+  if (setup.smoke) setup.warmup_seconds = 0.2;  // time for an upgrade on a busy machine
   if (!setup.smoke) {
     const absl::Status own = CheckBuildType("this benchmark", OwnBuildType());
     if (!own.ok()) return Fail(own);

@@ -1,91 +1,19 @@
-// From socket to close, and every call that makes or replaces a descriptor. The order is the rule
-// here: an entry of our table is dropped before the kernel may give its number away, and made after
-// the kernel gave it to us.
+// From socket to close, and every call that makes or replaces a descriptor; what they mean is in
+// abi_life.h.
+#include "preload/abi/abi_life.h"
+
 #include <stdarg.h>
 
 #include "preload/abi/abi.h"
-#include "preload/libc/errno.h"
-#include "preload/side/fallback.h"
-#include "preload/side/fd_table.h"
-#include "preload/side/holders.h"
-#include "preload/socket/socket.h"
 
 using namespace xenloop;
 
-namespace {
-
-int DuplicatedAs(int from, int to) {
-  if (to >= 0) {
-    const KeepErrno keep_errno;
-    if (ChangesOurTables(from)) {
-      Duplicated(from, to);
-    } else if (InBorrowedMemory()) {
-      DuplicatedForAnotherProgram(from);
-    }
-  }
-  return to;
-}
-
-// dup2 and dup3 close `to` unseen, provided that they succeed.
-template <class KernelCall>
-int DuplicateOnto(int from, int to, bool valid, KernelCall kernel) {
-  if (valid && from != to && ChangesOurTables(to) && real::fcntl(from, F_GETFD) >= 0) {
-    if (BeforeClose(to) < 0) {  // a descriptor of ours is in the way
-      const int error = MakeRoomAt(to);
-      if (error < 0) return ReturnToLibc(error);
-    }
-  }
-  const int result = kernel();
-  return from == to ? result : DuplicatedAs(from, result);
-}
-
-// What kind of socket it is, the call itself can say: a question to the kernel might be one that
-// the program's sandbox forbids. A pointer that leads nowhere is left to the kernel.
-template <class KernelCall>
-int AcceptBy(int listener, sockaddr* address, const socklen_t* length, KernelCall kernel) {
-  constexpr uintptr_t kUserSpace = uintptr_t{1} << 47;
-  const bool followed = FindSide(listener) != nullptr;
-  sockaddr_storage own;
-  own.ss_family = AF_UNSPEC;
-  socklen_t own_length = sizeof own.ss_family;
-  int fd;
-  if (followed || address != nullptr) {
-    const auto where = reinterpret_cast<uintptr_t>(length);
-    const bool told = !followed && where >= 4096 && where < kUserSpace && *length >= own_length;
-    fd = kernel(address, length);
-    if (fd >= 0 && told) own.ss_family = address->sa_family;
-    if (followed) own.ss_family = AF_INET;  // or AF_INET6: it is TCP
-  } else {
-    fd = kernel(reinterpret_cast<sockaddr*>(&own), &own_length);
-  }
-  if (fd >= 0) {
-    const KeepErrno keep_errno;
-    SocketAccepted(fd, own.ss_family);
-  }
-  return fd;
-}
-
-}  // namespace
-
 XENLOOP_EXPORT int socket(int domain, int type, int protocol) {
-  const int fd = real::socket(domain, type, protocol);
-  if (fd >= 0) {
-    const KeepErrno keep_errno;
-    SocketCreated(fd, domain, type, protocol);
-  }
-  return fd;
+  return SocketBy(domain, type, protocol, [=] { return real::socket(domain, type, protocol); });
 }
 
 XENLOOP_EXPORT int connect(int fd, const sockaddr* address, socklen_t length) {
-  const bool dissolves = FindSide(fd) != nullptr && length >= sizeof(sa_family_t) &&
-                         MayRead(address, sizeof(sa_family_t)) && address->sa_family == AF_UNSPEC;
-  if (dissolves) FallBackToTcp(fd, Reason::kDisconnected, true);
-  const int result = real::connect(fd, address, length);
-  if (!dissolves && (result == 0 || errno == EINPROGRESS)) {
-    const KeepErrno keep_errno;
-    SocketConnected(fd);
-  }
-  return result;
+  return ConnectBy(fd, address, length, [=] { return real::connect(fd, address, length); });
 }
 XENLOOP_ALIAS(__connect, connect);
 
@@ -146,15 +74,8 @@ XENLOOP_EXPORT int fcntl(int fd, int command, ...) {
   va_start(arguments, command);
   void* const argument = va_arg(arguments, void*);
   va_end(arguments);
-  const int result = real::fcntl(fd, command, argument);
-  if (command == F_DUPFD || command == F_DUPFD_CLOEXEC) return DuplicatedAs(fd, result);
-  if (command == F_SETFL && result == 0) {
-    const KeepErrno keep_errno;
-    if (Side* const side = FindSide(fd)) {
-      AfterSetFlags(fd, side, static_cast<int>(reinterpret_cast<intptr_t>(argument)));
-    }
-  }
-  return result;
+  return FcntlBy(fd, command, reinterpret_cast<long>(argument),
+                 [=] { return real::fcntl(fd, command, argument); });
 }
 XENLOOP_ALIAS(__fcntl, fcntl);
 XENLOOP_ALIAS(fcntl64, fcntl);

@@ -1,6 +1,6 @@
 // syscall(2): the other door to everything in interposed_functions.def (libuv closes its sockets
-// this way). Calls that concern us go to our function of that name; all others go on unchanged,
-// with six arguments.
+// this way). Calls that concern us go to our function of that name, or mean the same by the raw
+// call itself; all others go on unchanged, with six arguments.
 #include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <stdarg.h>
@@ -11,6 +11,8 @@
 #include <type_traits>
 
 #include "preload/abi/abi.h"
+#include "preload/abi/abi_life.h"
+#include "preload/abi/abi_option.h"
 #include "preload/libc/errno.h"
 #include "preload/process/inheritance.h"
 #include "preload/process/process.h"
@@ -89,6 +91,9 @@ XENLOOP_EXPORT long syscall(long number, ...) {
     return real::syscall(number, a.value, b.value, c.value, d.value, e.value, f.value);
   };
 
+  // The answer of another library to a call of ours: that call sees to everything.
+  if (real::IsFromNextPreload(__builtin_return_address(0))) return kernel();
+
   switch (number) {
     // Bytes.
     case SYS_read:
@@ -122,23 +127,25 @@ XENLOOP_EXPORT long syscall(long number, ...) {
 
     // Sockets.
     case SYS_socket:
-      return socket(a, b, c);
+      return SocketBy(a, b, c, kernel);
     case SYS_connect:
-      return connect(a, b, c);
-    case SYS_listen:
-      return listen(a, b);
+      return ConnectBy(a, b, c, kernel);
     case SYS_accept:
-      return accept(a, b, c);
+      return AcceptBy(a, b, c, [=](sockaddr* name, const socklen_t* length) {
+        return real::syscall(SYS_accept, a.value, name, length);
+      });
     case SYS_accept4:
-      return accept4(a, b, c, d);
+      return AcceptBy(a, b, c, [=](sockaddr* name, const socklen_t* length) {
+        return real::syscall(SYS_accept4, a.value, name, length, d.value);
+      });
     case SYS_shutdown:
-      return shutdown(a, b);
+      return ShutdownBy(a, b, kernel);
     case SYS_getsockopt:
-      return getsockopt(a, b, c, d, e);
+      return GetOptionBy(a, b, c, d, e, kernel);
     case SYS_setsockopt:
-      return setsockopt(a, b, c, d, e);
+      return SetOptionBy(a, b, c, d, e, kernel);
     case SYS_ioctl:
-      return IsSide(a) ? ioctl(a, b, c.value) : kernel();
+      return IoctlBy(a, b, c, kernel);
     case SYS_bpf:
       BeforeBpf(a, b, c);
       return kernel();
@@ -149,13 +156,13 @@ XENLOOP_EXPORT long syscall(long number, ...) {
     case SYS_close_range:
       return close_range(a, b, c);
     case SYS_dup:
-      return dup(a);
+      return DuplicatedAs(a, static_cast<int>(kernel()));
     case SYS_dup3:
-      return dup3(a, b, c);
+      return DuplicateOnto(a, b, (c.value & ~O_CLOEXEC) == 0, kernel);
     case SYS_fcntl: {
       const int command = b;
       const bool ours = command == F_DUPFD || command == F_DUPFD_CLOEXEC || command == F_SETFL;
-      return ours ? fcntl(a, command, c.value) : kernel();
+      return ours ? FcntlBy(a, command, c.value, kernel) : kernel();
     }
 
     // Readiness.
@@ -247,7 +254,7 @@ XENLOOP_EXPORT long syscall(long number, ...) {
 #endif
 #ifdef SYS_dup2
     case SYS_dup2:
-      return dup2(a, b);
+      return DuplicateOnto(a, b, true, kernel);
 #endif
 #ifdef SYS_poll
     case SYS_poll: {

@@ -5,6 +5,8 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <link.h>
+#include <stdint.h>
 
 #include "channel/base/sys.h"
 #include "preload/libc/errno.h"
@@ -100,13 +102,49 @@ void* WithoutLibc(Index index) {
 // its first system calls: more than a program that was locked in before its start may be allowed.
 bool MayBeMissing(int index) { return index == k_pidfd_spawn || index == k_pidfd_spawnp; }
 
+struct Extent {
+  uintptr_t first, end;
+  bool Holds(const void* address) const {
+    const auto at = reinterpret_cast<uintptr_t>(address);
+    return at >= first && at < end;
+  }
+};
+// Ours, and those behind us. Written once, before there is a second thread.
+constexpr int kMostPreloads = 16;
+Extent preloads[kMostPreloads];
+int preload_count = 0;
+
+int NotePreload(dl_phdr_info* object, size_t, void* libc) {
+  Extent extent{UINTPTR_MAX, 0};
+  for (int i = 0; i < object->dlpi_phnum; ++i) {
+    const ElfW(Phdr)& part = object->dlpi_phdr[i];
+    if (part.p_type != PT_LOAD) continue;
+    const uintptr_t first = object->dlpi_addr + part.p_vaddr;
+    if (first < extent.first) extent.first = first;
+    if (first + part.p_memsz > extent.end) extent.end = first + part.p_memsz;
+  }
+  if (extent.Holds(libc)) return 0;
+  bool defines = extent.Holds(Address(&NotePreload));
+  for (int index = 0; index < kCount && !defines; ++index) defines = extent.Holds(table[index]);
+  if (defines && preload_count < kMostPreloads) preloads[preload_count++] = extent;
+  return 0;
+}
+
 __attribute__((constructor(101))) void ResolveAll() {
   for (int index = 0; index < kCount; ++index) {
     if (table[index] == nullptr && !MayBeMissing(index)) Resolve(static_cast<Index>(index));
   }
+  dl_iterate_phdr(NotePreload, dlsym(RTLD_NEXT, "gnu_get_libc_version"));
 }
 
 }  // namespace
+
+bool IsFromNextPreload(const void* address) {
+  for (int i = 0; i < preload_count; ++i) {
+    if (preloads[i].Holds(address)) return true;
+  }
+  return false;
+}
 
 void* Resolve(Index index) {
   if (resolving) {

@@ -66,6 +66,10 @@ long Unavailable();
 // call.
 void* Resolve(Index index);
 
+// Whether the code at `address` belongs to a preloaded library behind ours that defines one of the
+// functions, or to ours: the former may have tail-called on our behalf.
+bool IsFromNextPreload(const void* address);
+
 template <Index kIndex, class Pointer>
 struct Function {
   Pointer Get() const {
@@ -78,6 +82,9 @@ struct Function {
   }
   template <class... Arguments>
   auto operator()(Arguments... arguments) const {
+    struct NoTailCall {  // a library behind us that comes back by syscall() shall find its caller
+      ~NoTailCall() { __asm__ volatile(""); }
+    } const no_tail_call;
     return Get()(arguments...);
   }
 };

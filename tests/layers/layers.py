@@ -147,7 +147,7 @@ GLOBALS = {
     "preload/agent/agent_xen.cc": "xen",
     "preload/agent/upgrade.cc": "found",  # a child is behind the same filter
     "preload/libc/program_memory.cc": "known_pages believing nobody_waits",
-    "preload/libc/real.cc": "table resolving",
+    "preload/libc/real.cc": "table resolving preloads preload_count",
     "preload/process/inheritance.cc": "at_exec",
     "preload/process/init.cc": "process_state cached_tid",
     "preload/ready/epoll.cc": "blocks lowest_free",

@@ -1,0 +1,101 @@
+// What it means to make, connect, accept, duplicate or replace a socket, whoever makes the call:
+// libc's function of that name, or syscall(), which must make the program's own raw call. The order
+// is the rule here: an entry of our table is dropped before the kernel may give its number away,
+// and made after the kernel gave it to us.
+#pragma once
+
+#include <stdint.h>
+#include <sys/syscall.h>
+
+#include "channel/base/sys.h"
+#include "preload/abi/abi.h"
+#include "preload/side/fallback.h"
+
+namespace xenloop {
+
+template <class KernelCall>
+inline int SocketBy(int domain, int type, int protocol, KernelCall kernel) {
+  const int fd = static_cast<int>(kernel());
+  if (fd >= 0) {
+    const KeepErrno keep_errno;
+    SocketCreated(fd, domain, type, protocol);
+  }
+  return fd;
+}
+
+template <class KernelCall>
+inline int ConnectBy(int fd, const sockaddr* address, socklen_t length, KernelCall kernel) {
+  const bool dissolves = FindSide(fd) != nullptr && length >= sizeof(sa_family_t) &&
+                         MayRead(address, sizeof(sa_family_t)) && address->sa_family == AF_UNSPEC;
+  if (dissolves) FallBackToTcp(fd, Reason::kDisconnected, true);
+  const int result = static_cast<int>(kernel());
+  if (!dissolves && (result == 0 || errno == EINPROGRESS)) {
+    const KeepErrno keep_errno;
+    SocketConnected(fd);
+  }
+  return result;
+}
+
+inline int DuplicatedAs(int from, int to) {
+  if (to >= 0) {
+    const KeepErrno keep_errno;
+    if (ChangesOurTables(from)) {
+      Duplicated(from, to);
+    } else if (InBorrowedMemory()) {
+      DuplicatedForAnotherProgram(from);
+    }
+  }
+  return to;
+}
+
+// dup2 and dup3 close `to` unseen, provided that they succeed.
+template <class KernelCall>
+inline int DuplicateOnto(int from, int to, bool valid, KernelCall kernel) {
+  if (valid && from != to && ChangesOurTables(to) && sys::Call(SYS_fcntl, from, F_GETFD) >= 0) {
+    if (BeforeClose(to) < 0) {  // a descriptor of ours is in the way
+      const int error = MakeRoomAt(to);
+      if (error < 0) return ReturnToLibc(error);
+    }
+  }
+  const int result = static_cast<int>(kernel());
+  return from == to ? result : DuplicatedAs(from, result);
+}
+
+// What kind of socket it is, the call itself can say: a question to the kernel might be one that
+// the program's sandbox forbids. A pointer that leads nowhere is left to the kernel.
+template <class KernelCall>
+inline int AcceptBy(int listener, sockaddr* address, const socklen_t* length, KernelCall kernel) {
+  constexpr uintptr_t kUserSpace = uintptr_t{1} << 47;
+  const bool followed = FindSide(listener) != nullptr;
+  sockaddr_storage own;
+  own.ss_family = AF_UNSPEC;
+  socklen_t own_length = sizeof own.ss_family;
+  int fd;
+  if (followed || address != nullptr) {
+    const auto where = reinterpret_cast<uintptr_t>(length);
+    const bool told = !followed && where >= 4096 && where < kUserSpace && *length >= own_length;
+    fd = static_cast<int>(kernel(address, length));
+    if (fd >= 0 && told) own.ss_family = address->sa_family;
+    if (followed) own.ss_family = AF_INET;  // or AF_INET6: it is TCP
+  } else {
+    fd = static_cast<int>(kernel(reinterpret_cast<sockaddr*>(&own), &own_length));
+  }
+  if (fd >= 0) {
+    const KeepErrno keep_errno;
+    SocketAccepted(fd, own.ss_family);
+  }
+  return fd;
+}
+
+template <class KernelCall>
+inline int FcntlBy(int fd, int command, long argument, KernelCall kernel) {
+  const int result = static_cast<int>(kernel());
+  if (command == F_DUPFD || command == F_DUPFD_CLOEXEC) return DuplicatedAs(fd, result);
+  if (command == F_SETFL && result == 0) {
+    const KeepErrno keep_errno;
+    if (Side* const side = FindSide(fd)) AfterSetFlags(fd, side, static_cast<int>(argument));
+  }
+  return result;
+}
+
+}  // namespace xenloop

@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# The library beside other preload libraries, before and after each: those that bring their own
+# socket(), close() or read() through syscall(), make every TCP socket an MPTCP one, stand in for clocks,
+# users, files and memory. Results are those of a run with the other library alone.
+. "$(dirname "$0")/lib.sh"
+[[ -n $python ]] || skip "python3 is not installed"
+
+# Debian's package, the library's file, and settings that go with it. faketime twice: a clock that
+# runs elsewhere, and one that stands still.
+others="
+eatmydata        libeatmydata.so
+libfakeroot      libfakeroot-sysv.so
+libfaketime      libfaketimeMT.so.1     FAKETIME=-300d
+libfaketime      libfaketimeMT.so.1     FAKETIME=2020-02-02_02:02:02 FAKETIME_FMT=%Y-%m-%d_%H:%M:%S
+libnss-wrapper   libnss_wrapper.so
+libuid-wrapper   libuid_wrapper.so
+libsocket-wrapper libsocket_wrapper.so
+libfakechroot    libfakechroot.so
+datefudge        datefudge.so           DATEFUDGE=1000
+libmimalloc2.0   libmimalloc.so.2
+libmptcpwrap0    libmptcpwrap.so.0
+"
+
+cat >"$work/echo.py" <<'END'
+import hashlib, os, select, socket, subprocess, threading
+listener = socket.create_server(("127.0.0.1", 0))
+def serve():
+    peer, _ = listener.accept()
+    peer.setblocking(False)
+    waits = select.epoll()
+    waits.register(peer, select.EPOLLIN)
+    while True:
+        waits.poll()
+        block = peer.recv(70000)
+        if not block:
+            break
+        peer.setblocking(True)
+        peer.sendall(block)
+        peer.setblocking(False)
+    peer.close()
+thread = threading.Thread(target=serve)
+thread.start()
+client = socket.create_connection(listener.getsockname())
+digest = hashlib.sha256()
+for i in range(400):
+    sent = bytes([i % 251]) * (1 + i * 137 % 60000)
+    client.sendall(sent)
+    got = bytearray()
+    while len(got) < len(sent):
+        got += client.recv(65536)
+    assert got == sent
+    digest.update(got)
+print(digest.hexdigest(), client.getsockopt(socket.SOL_SOCKET, socket.SO_PROTOCOL) in (6, 262))
+client.close()
+thread.join()
+print(subprocess.run(["id", "-u"], capture_output=True).stdout, os.path.exists("/etc/passwd"))
+END
+
+scenario() {
+  server_prefix=() client_prefix=(env "LD_PRELOAD=$other" "${settings[@]}")
+  [[ $mode == native ]] || client_prefix=(env "LD_PRELOAD=$preload" "XENLOOP_STATS=$stats" "${settings[@]}")
+  run "$python" "$work/echo.py" 2>&1
+}
+
+tried=0
+while read -r package file values; do
+  [[ -n $package ]] || continue
+  # fakeroot and fakechroot stand in folders of their own.
+  other=$(dpkg -L "$package" "${package}-1" libeatmydata1 2>/dev/null | grep "/$file\$" | head -n 1) || true
+  [[ -n $other ]] || other=$(find /usr/lib -name "$file" 2>/dev/null | head -n 1)
+  [[ -n $other ]] || skip "$package is not installed"
+  read -ra settings <<<"$values"
+  for preload in "$library:$other" "$other:$library"; do
+    both scenario
+    case $file,$preload in
+      libmptcpwrap*) expect_no_fifo "MPTCP" python3 ;;
+      libsocket_wrapper.so,"$other":*) expect_no_fifo "it takes its calls from libc itself, past us" python3 ;;
+      *) expect_fifo python3 ;;
+    esac
+  done
+  tried=$((tried + 1))
+done <<<"$others"
+echo "$tried libraries, before and after"

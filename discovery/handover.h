@@ -25,8 +25,8 @@ struct Handover {
   ProgramFile program;   // that is to take it
   int32_t pid = 0;       // 0: a free place
   int32_t fd = -1;
-  uint32_t shared = 0;  // other processes hold the socket
-  uint32_t reserved = 0;
+  uint32_t shared = 0;   // other processes hold the socket
+  uint32_t opening = 0;  // preload/side/side.h
 };
 static_assert(sizeof(Handover) == 56);
 

@@ -120,7 +120,7 @@ bool Report(Talk& talk) {
   uint32_t streams = 0;
   for (int fd = 0; fd < FdTable::End(); fd = FdTable::Next(fd)) {
     const Side* side = FdTable::FindSide(fd);
-    if (side != nullptr && side->connected.load() != 0 && side->fd.load() == fd) ++streams;
+    if (side != nullptr && side->Connected() && side->fd.load() == fd) ++streams;
   }
   const Totals totals = CurrentTotals();
   char fallbacks[2048];
@@ -137,7 +137,7 @@ bool Report(Talk& talk) {
   if (!SendText(talk, text, static_cast<size_t>(n))) return false;
   for (int fd = 0; fd < FdTable::End(); fd = FdTable::Next(fd)) {
     Side* side = FdTable::FindSide(fd);
-    if (side == nullptr || side->connected.load() == 0 || side->fd.load() != fd) continue;
+    if (side == nullptr || !side->Connected() || side->fd.load() != fd) continue;
     if (!ReportSide(talk, fd, side)) return false;
   }
   return SendText(talk, "{\"end\":true}", 12);

@@ -62,10 +62,15 @@ bool AnEpollSetSurvives() {
 
 bool MayBeAdopted(const Side* side) {
   const int32_t handed = side->handed_pid.load(std::memory_order_acquire);
-  return side->connected.load(std::memory_order_relaxed) != 0 &&
-         side->pinned.load(std::memory_order_relaxed) == 0 &&
+  return side->Connected() && side->pinned.load(std::memory_order_relaxed) == 0 &&
          side->inherited.load(std::memory_order_relaxed) == 0 &&
          (handed == 0 || handed == process_state.pid);
+}
+
+Opening OpeningOf(const Handover& note) {
+  const auto opening = static_cast<Opening>(note.opening);
+  return opening == Opening::kAccepted || opening == Opening::kConnected ? opening
+                                                                         : Opening::kUnseen;
 }
 
 uint32_t SharedNow(const Side* side) {
@@ -133,6 +138,7 @@ void LeaveForNextProgram(const ProgramFile& program) {
     note.program = program;
     note.fd = fd;
     note.shared = SharedNow(side);
+    note.opening = static_cast<uint32_t>(side->opening.load(std::memory_order_relaxed));
   });
   EachSide([](int, Side* side) {
     AtExec& then = at_exec[SlotOf(side)];
@@ -206,7 +212,7 @@ void AdoptFromFormerProgram() {
       FdTable::SetSide(note.fd, side);
       continue;
     }
-    SocketAdopted(note.fd);
+    SocketAdopted(note.fd, OpeningOf(note));
     side = FindSide(note.fd);
     if (side == nullptr) return;
     side->cookie.store(note.cookie, std::memory_order_relaxed);

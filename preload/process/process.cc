@@ -97,8 +97,8 @@ void Bypassed(Reason reason) {
 void BeforeSpawn() {
   if (!process_state.ready || InBorrowedMemory()) return;
   EachDescriptor([](int fd, Side* side) {
-    if (side->connected.load(std::memory_order_relaxed) != 0 &&
-        side->pinned.load(std::memory_order_relaxed) == 0 && SurvivesExec(fd)) {
+    if (side->Connected() && side->pinned.load(std::memory_order_relaxed) == 0 &&
+        SurvivesExec(fd)) {
       FallBackToTcp(fd, Reason::kSpawned, true);
     }
   });

@@ -60,7 +60,7 @@ void Begin(Side* side) {
   side->options_asked.store(0, std::memory_order_relaxed);
   side->forced.store(0, std::memory_order_relaxed);
   side->attached.store(0, std::memory_order_relaxed);
-  side->connected.store(0, std::memory_order_relaxed);
+  side->opening.store(Opening::kNone, std::memory_order_relaxed);
   side->blocked_calls.store(0, std::memory_order_relaxed);
   side->blocked_sends.store(0, std::memory_order_relaxed);
   side->orphaned.store(0, std::memory_order_relaxed);

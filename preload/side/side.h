@@ -16,6 +16,14 @@
 
 namespace xenloop {
 
+// How the connection came about: the SYN of the end that connected counts as a byte acknowledged.
+enum class Opening : uint32_t {
+  kNone,  // not connected
+  kAccepted,
+  kConnected,
+  kUnseen,  // connected before we knew of it
+};
+
 struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a pointer's low bits
   std::atomic<uint32_t> in_use;
   std::atomic<uint32_t> generation;
@@ -42,7 +50,7 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
   std::atomic<uint32_t> options_asked;  // no option of it needs the kernel (socket_options.h)
   std::atomic<uint32_t> forced;         // by a test: either end may make the offer
   std::atomic<uint32_t> attached;       // the agent holds a channel's FIFOs for this side
-  std::atomic<uint32_t> connected;
+  std::atomic<Opening> opening;
 
   // Threads asleep in a receiving call, and in a sending one. Who is cancelled in the second stays
   // counted.
@@ -76,6 +84,8 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
   std::atomic<uint32_t> handed_uid;
   std::atomic<uint32_t> inherited;
   std::atomic<uint64_t> cookie;
+
+  bool Connected() const { return opening.load(std::memory_order_relaxed) != Opening::kNone; }
 };
 
 inline constexpr uint32_t kMaxSides = 32768;

@@ -119,16 +119,17 @@ void SocketConnected(int fd) {
     side->next_attempt.store(0, std::memory_order_relaxed);
     if (GetConfig().test_points) WantUpgrade(side);
   }
-  if (side->connected.exchange(1, std::memory_order_relaxed) != 0) return;
+  if (side->opening.exchange(Opening::kConnected, std::memory_order_relaxed) != Opening::kNone)
+    return;
   CountConnection();
   if (GetConfig().test_points) WantUpgrade(side);
 }
 
-void SocketAdopted(int fd) {
+void SocketAdopted(int fd, Opening opening) {
   Follow(fd);
   Side* side = FindSide(fd);
   if (side == nullptr) return;
-  side->connected.store(1, std::memory_order_relaxed);
+  side->opening.store(opening, std::memory_order_relaxed);
   CountConnection();
   if (GetConfig().test_points) side->next_attempt.store(0, std::memory_order_relaxed);
 }
@@ -139,7 +140,7 @@ void SocketAccepted(int fd, sa_family_t family) {
   if (MayFollow()) Follow(fd);
   Side* side = FindSide(fd);
   if (side == nullptr) return;
-  side->connected.store(1, std::memory_order_relaxed);
+  side->opening.store(Opening::kAccepted, std::memory_order_relaxed);
   CountConnection();
   if (GetConfig().test_points || GetConfig().upgrade_after == 0) WantUpgrade(side);
 }

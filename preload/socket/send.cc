@@ -98,8 +98,7 @@ void LeaveKernelSend(Side* side, ssize_t result) {
   if (result > 0) PairingSent(side);
   side->send.LeaveKernel();
   // A send with MSG_FASTOPEN connects without connect().
-  if (result >= 0 && side->connected.load(std::memory_order_relaxed) == 0)
-    SocketConnected(side->fd.load());
+  if (result >= 0 && !side->Connected()) SocketConnected(side->fd.load());
 }
 
 ssize_t Send(int fd, Side* side, const iovec* iov, size_t iov_count, int flags) {

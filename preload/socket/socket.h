@@ -28,7 +28,8 @@ struct Side;         // one end of one TCP connection; see side.h
 void SocketCreated(int fd, int domain, int type, int protocol);  // after a successful socket()
 void SocketConnected(int fd);                     // after connect() returned 0 or EINPROGRESS
 void SocketAccepted(int fd, sa_family_t family);  // after accept*() returned fd
-void SocketAdopted(int fd);                       // connected, and inherited over exec
+// Connected, and inherited over exec.
+void SocketAdopted(int fd, Opening opening);
 // True if closing `fd` needs BeforeClose (is a side, an epoll set or one of our own descriptors).
 bool CloseConcernsUs(int fd);
 // Before a close (or before dup2/dup3 silently closes `fd`): lets go of the side; does everything

@@ -58,7 +58,7 @@ FollowedSocket::FollowedSocket() {
   if (connect(peer_, name, length) != 0) Die("connect");
   fd_ = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
   close(listener);
-  SocketAdopted(fd_);
+  SocketAdopted(fd_, Opening::kUnseen);
   side_ = FindSide(fd_);
   if (side_ == nullptr) Die("not followed");
 }

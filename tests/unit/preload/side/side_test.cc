@@ -27,6 +27,7 @@ TEST(SideTest, NextLifeOfASlotKnowsNothingOfTheLast) {
   Side* const side = AllocateSide();
   const uint32_t generation = side->generation.load();
   side->pinned.store(1);
+  side->opening.store(Opening::kConnected);
   side->operations.store(99);
   side->holders.store(3);
   side->outside.store(1);
@@ -41,6 +42,7 @@ TEST(SideTest, NextLifeOfASlotKnowsNothingOfTheLast) {
   ASSERT_EQ(AllocateSide(), side);
   EXPECT_EQ(side->generation.load(), generation + 1);
   EXPECT_EQ(side->pinned.load(), 0u);
+  EXPECT_FALSE(side->Connected());
   EXPECT_EQ(side->operations.load(), 0u);
   EXPECT_EQ(side->references.load(), 1);
   EXPECT_EQ(side->holders.load(), 1);

@@ -35,13 +35,14 @@ constexpr size_t kSidesBytes = sizeof(AgentSide) * kMaxSides;
 constexpr size_t kBucketsBytes = sizeof(uint32_t) * kBuckets;
 constexpr size_t kTalksBytes = sizeof(Talk) * kMaxTalks;
 constexpr size_t kPeersBytes = sizeof(Doorbell) * kMaxTalks;
+constexpr size_t kPostBytes = sizeof(Unsent) * kMostUnsent;
 static_assert(kSidesBytes % 4096 == 0 && kBucketsBytes % 4096 == 0);
 }  // namespace
 
 bool MapAgentMemory() {
   if (agent.sides != nullptr) return true;
   const long memory =
-      sys::Call(SYS_mmap, 0, kSidesBytes + kBucketsBytes + kTalksBytes + kPeersBytes,
+      sys::Call(SYS_mmap, 0, kSidesBytes + kBucketsBytes + kTalksBytes + kPeersBytes + kPostBytes,
                 PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory < 0 && memory > -4096) return false;
   long at = memory;
@@ -49,6 +50,7 @@ bool MapAgentMemory() {
   agent.buckets = reinterpret_cast<uint32_t*>(at += kSidesBytes);
   agent.talks.first = reinterpret_cast<Talk*>(at += kBucketsBytes);
   agent_shared.peers = reinterpret_cast<Doorbell*>(at += kTalksBytes);
+  agent.post.entries = reinterpret_cast<Unsent*>(at += kPeersBytes);
   for (Talk& talk : agent.talks) Renew(talk);
   return true;
 }
@@ -58,6 +60,7 @@ void AgentState::Renew() {
   fresh.sides = sides;
   fresh.buckets = buckets;
   fresh.talks = talks;
+  fresh.post.entries = post.entries;
   fresh.table = table;  // a file's, and good for every process
   *this = fresh;
   if (sides != nullptr)
@@ -169,6 +172,7 @@ void* AgentMain(void*) {
     timeout_ms = Sooner(
         Sooner(Sooner(ReclaimIdleMemory(), RetryPostponed()), watch_ms),
         Sooner(Sooner(AcceptPostponed(), DevicesDue()), Sooner(AskAgain(), LookAtPairings())));
+    timeout_ms = Sooner(timeout_ms, DeliverPost());  // last: what all others have made due
   }
   agent_shared.tid.store(0, std::memory_order_release);
   return nullptr;

@@ -111,6 +111,7 @@ void DropAgent() {
     *fd = -1;
   }
   for (Talk& talk : agent.talks) {
+    DropUnsent(talk);
     if (talk.fd >= 0) ClosePrivate(talk.fd);
     talk = Talk{};
   }

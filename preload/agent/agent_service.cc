@@ -263,6 +263,7 @@ void TalkGone(uint32_t index) {
   } else {
     if (talk.fd >= 0) ClosePrivate(talk.fd);
     talk.fd = -1;
+    DropUnsent(talk);
   }
   ++talk.sides;  // not to be released under our hands
   // For all its connections together: a peer that only ends the talk must not hold us.

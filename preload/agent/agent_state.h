@@ -40,6 +40,15 @@ struct Talk {
   uint32_t guest = 0;                // the peer's, as xenloopd says
   uint32_t events = 0;               // rings of this period
   uint32_t life = 0;                 // of our guest, when the talk began
+  // What the socket did not take yet (agent_post.cc).
+  uint32_t first_unsent = 0;  // entry + 1; 0: nothing waits
+  uint32_t last_unsent = 0;
+  uint32_t answers_unsent = 0;  // JOIN and REFUSE among them
+  uint32_t offers_out = 0;      // without an answer
+  uint32_t watched = 0;         // the events that the socket is watched for
+  bool full = false;            // until EPOLLOUT
+  bool short_of = false;        // of memory: until the clock says so
+  bool deaf = false;            // has not read for so long that it is given up
 };
 
 // kProving: joined, and nobody knows yet whether to the right one (agent_pairing.cc).
@@ -53,6 +62,7 @@ struct AgentSide {
   Stage stage = Stage::kNone;
   bool told_send = false;     // the peer knows that our FIFO is sealed
   bool told_receive = false;  // the peer knows that its FIFO is sealed
+  bool offer_out = false;     // counted in the talk
   bool in_map = false;
   bool tracked = false;  // by the kernel: its addresses may be translated
   uint32_t generation = 0;
@@ -93,6 +103,24 @@ struct Timer {
   uint64_t at_ns = 0;
 };
 
+// A packet that waits for room, with the descriptor that it brings (-1: none), which is private.
+struct Unsent {
+  ControlMessage message;
+  int fd;
+  uint32_t next;  // entry + 1
+};
+// Beyond it a peer is given up that has not read meanwhile.
+inline constexpr uint32_t kMostUnsent = 65536;
+
+struct Post {
+  Unsent* entries = nullptr;  // kMostUnsent of them, of which `used` have been in use
+  uint32_t used = 0;
+  uint32_t free = 0;  // entry + 1
+  bool due = false;   // some offer that waits may be made, or a deaf peer is to be given up
+  Timer timer;
+  uint64_t waiting[kSideWords] = {};  // a bit a side whose offer waits for room
+};
+
 inline constexpr uint32_t kBuckets = 16384;
 
 struct AgentState {
@@ -114,8 +142,9 @@ struct AgentState {
   Timer retry;                        // of what is postponed
   Timer pairing;                      // of what is being proved:
   uint64_t proving[kSideWords] = {};  // a bit a side
-  uint64_t ask_at_ns = 0;             // where peers stand; 0: nothing is asked
-  PeerTable table;                    // whose address is it? By our xenloopd
+  Post post;
+  uint64_t ask_at_ns = 0;  // where peers stand; 0: nothing is asked
+  PeerTable table;         // whose address is it? By our xenloopd
   uint64_t table_look_at_ns = 0;
   int ending_turns = 0;  // agent_end.cc: of letting go of all, so far
 
@@ -177,8 +206,23 @@ int SendHello(Talk& talk);
 void TalkEvent(uint32_t index, uint32_t events);
 // The talk to that agent, connecting if there is none; kNoTalk if it cannot be reached.
 uint32_t TalkTo(uint64_t agent_id, uint32_t uid);
-int SendControl(Talk& talk, const ControlMessage& message, const int* fds, size_t fd_count);
 void ReleaseTalkIfUnused(uint32_t index);
+
+// agent_post.cc
+// 0: sent, or kept until there is room. -EAGAIN: an OFFER, or what is asked again anyway, found no
+// room.
+int SendControl(Talk& talk, const ControlMessage& message, const int* fds, size_t fd_count);
+// Watches the talk's socket for what concerns it now.
+void WatchTalk(Talk& talk);
+bool ReadsFrom(const Talk& talk);
+void GoOnSending(uint32_t index);  // there is room again
+void DropUnsent(Talk& talk);
+// The side's offer has to wait: it is made by DeliverPost when there is room for it.
+bool AwaitsRoomForOffer(uint32_t slot);
+void OfferIsOut(AgentSide& note);
+void OfferIsAnswered(AgentSide& note);  // or nobody waits for the answer any more
+// Milliseconds until the next look is due; -1: none is.
+int DeliverPost();
 
 // agent_fork.cc
 // A doorbell of the parent's time that no side of ours rings any more.
@@ -196,7 +240,8 @@ void ConsiderSide(uint32_t slot, bool seek = false);
 void LookAround();
 
 // agent_stream.cc: from offering to attaching
-bool SendOffer(uint32_t slot);
+// Or lets it wait for room.
+void SendOffer(uint32_t slot);
 // Joins both FIFOs to the side. False: the side has changed under us; nothing is attached.
 bool Attach(uint32_t slot);
 void DropFifos(AgentSide& note);

@@ -39,6 +39,7 @@ void Abandon(uint32_t slot, Reason reason) {
   AgentSide& note = agent.sides[slot];
   if (note.stage == Stage::kAttached || note.stage == Stage::kNone) return;
   StopPairing(slot);
+  OfferIsAnswered(note);
   DropFifos(note);
   LeaveTalk(note);
   note.stage = Stage::kPublished;
@@ -89,18 +90,13 @@ int SendTicket(Talk& talk, const ControlMessage& message, Ticket* ticket) {
 
 }  // namespace
 
-bool SendOffer(uint32_t slot) {
+void SendOffer(uint32_t slot) {
   AgentSide& note = agent.sides[slot];
   Talk& talk = agent.talks[note.talk];
-  if (!PeerMayHold(talk, note.tuple)) {
-    Abandon(slot, Reason::kOtherUser);
-    return false;
-  }
+  if (!PeerMayHold(talk, note.tuple)) return Abandon(slot, Reason::kOtherUser);
   const bool wants_proof = WantsProof(note);
-  if (wants_proof && !MayProve(talk)) {
-    Abandon(slot, Reason::kNotProvable);
-    return false;
-  }
+  if (wants_proof && !MayProve(talk)) return Abandon(slot, Reason::kNotProvable);
+  if (AwaitsRoomForOffer(slot)) return;
   Ticket ticket;
   int error = CreateFifo(talk, &note.mine, &ticket);
   if (error == 0) {
@@ -112,14 +108,16 @@ bool SendOffer(uint32_t slot) {
     offer.tuple = Reversed(note.tuple);
     error = SendTicket(talk, offer, &ticket);
   }
-  if (error != 0) {
+  if (error == 0) {
+    note.stage = Stage::kOffered;
+    OfferIsOut(note);
+  } else if (error == -EAGAIN && AwaitsRoomForOffer(slot)) {
+    DropFifos(note);
+  } else {
     Abandon(slot, error == -EMFILE || error == -ENFILE ? Reason::kNoDescriptors
                   : error == -ENOSPC                   ? Reason::kNoGrants
                                                        : Reason::kNoFifoMemory);
-    return false;
   }
-  note.stage = Stage::kOffered;
-  return true;
 }
 
 bool Attach(uint32_t slot) {
@@ -280,6 +278,7 @@ void OnJoin(uint32_t talk, const ControlMessage& message, Ticket* ticket) {
   if (note.stage != Stage::kOffered || note.talk != talk ||
       note.generation != message.receiver_generation)
     return;
+  OfferIsAnswered(note);
   note.peer_slot = message.sender_slot;
   note.peer_generation = message.sender_generation;
   Tuple now;  // the program may have shut the connection down since the offer

@@ -98,6 +98,7 @@ uint32_t AdoptTalk(int fd) {
   Talk& talk = agent.talks[index];
   Renew(talk);
   talk.fd = moved;
+  talk.watched = EPOLLIN;
   talk.in_use = true;
   talk.pid = credentials.pid;
   talk.uid = credentials.uid;
@@ -225,19 +226,6 @@ bool HandlePacket(uint32_t index, const ControlMessage& message, Ticket* ticket)
 
 }  // namespace
 
-int SendControl(Talk& talk, const ControlMessage& message, const int* fds, size_t fd_count) {
-  DescriptorRoom<kMostDescriptors> room;
-  iovec iov{const_cast<ControlMessage*>(&message), sizeof message};
-  msghdr header = {};
-  header.msg_iov = &iov;
-  header.msg_iovlen = 1;
-  room.Put(fds, fd_count, &header);
-  if (!FdTable::IsPrivate(talk.fd)) return -EBADF;
-  const long sent =
-      sys::Call(SYS_sendmsg, talk.fd, reinterpret_cast<long>(&header), MSG_DONTWAIT | MSG_NOSIGNAL);
-  return sent < 0 ? static_cast<int>(sent) : 0;
-}
-
 void AcceptTalks() {
   uint64_t pause_ms = 0;
   for (int i = 0; i < 64; ++i) {
@@ -305,9 +293,11 @@ uint32_t TalkTo(uint64_t agent_id, uint32_t uid) {
 
 void TalkEvent(uint32_t index, uint32_t events) {
   if (index >= kMaxTalks || !agent.talks[index].in_use) return;
+  if ((events & EPOLLOUT) != 0) GoOnSending(index);
   for (uint32_t i = 0; i < kMostPacketsAtOnce; ++i) {
     Talk& talk = agent.talks[index];
     if (talk.fd < 0 || talk.leaving || !FdTable::IsPrivate(talk.fd)) return;
+    if (!ReadsFrom(talk)) break;
     alignas(ControlMessage) uint8_t packet[sizeof(ControlMessage) + 1];
     Ticket ticket;
     const ssize_t n =
@@ -335,6 +325,7 @@ void TalkEvent(uint32_t index, uint32_t events) {
 void ReleaseTalkIfUnused(uint32_t index) {
   Talk& talk = agent.talks[index];
   if (!talk.in_use || (talk.fd >= 0 && !talk.leaving) || talk.sides != 0) return;
+  DropUnsent(talk);
   Doorbell& bell = DoorbellOf(talk);
   if (bell.owns_fd && bell.fd >= 0) FdTable::Clear(bell.fd);
   talk.transport->release_doorbell(&bell);

@@ -99,6 +99,8 @@ void Run::OpenTalk() {
   int pair[2];
   XENLOOP_REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) == 0);
   talk_ = pair[0];
+  const int little = 4096;  // so that answers have to wait
+  setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &little, sizeof little);
   Talk& talk = agent.talks[kTalk];
   talk = Talk{};
   talk.fd = MakePrivate(pair[1]);
@@ -286,6 +288,8 @@ void Run::WorkOfTheAgent() {
     if ((Arena()->service.words[0].fetch_and(~bit) & bit) != 0) ServiceSide(slot);
     if ((Arena()->wanted.words[0].fetch_and(~bit) & bit) != 0) ConsiderSide(slot);
   }
+  if (agent.talks[kTalk].in_use && agent.talks[kTalk].full) GoOnSending(kTalk);
+  DeliverPost();
 }
 
 void Run::Step() {
@@ -338,6 +342,7 @@ Run::~Run() {
   for (int i = 0; i < 4; ++i) WorkOfTheAgent();
   if (last_fifo_ != nullptr) munmap(last_fifo_, FifoMemoryBytes(kCapacity));
   XENLOOP_REQUIRE(!agent.talks[kTalk].in_use);
+  XENLOOP_REQUIRE(agent.talks[kTalk].first_unsent == 0);
   for (uint32_t slot = 0; slot < 64; ++slot) {
     XENLOOP_REQUIRE(agent.sides[slot].mine.memory == nullptr);
     XENLOOP_REQUIRE(agent.sides[slot].theirs.memory == nullptr);

@@ -1,0 +1,220 @@
+// Packets to another agent: sent at once, or kept until there is room. That the socket takes no
+// more, since the peer is busy or stopped, is a wait and never a reason: answers and seals wait in
+// a list, offers wait unmade, so that no more memory and no more descriptors are under way than a
+// window allows.
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "channel/base/time.h"
+#include "discovery/protocol/descriptors.h"
+#include "preload/agent/agent_state.h"
+#include "preload/side/fd_table.h"
+#include "preload/side/private_fd.h"
+
+namespace xenloop {
+namespace {
+
+constexpr size_t kMostDescriptors = 2;
+
+// Of offers without an answer, to one peer. Each is a FIFO and a descriptor in flight, and of these
+// the kernel allows a user no more than one process may have open.
+constexpr uint32_t kMostOffersOut = 64;
+// A peer that keeps to its own window has no more offers waiting for our answers; of one that does
+// not, and takes no answers, nothing more is read.
+constexpr uint32_t kMostAnswersUnsent = 4 * kMostOffersOut;
+
+// What no event tells the end of: no memory, too many descriptors in flight.
+constexpr int kFirstPauseMs = 10;
+constexpr int kLongestPauseMs = 1000;
+
+bool IsShortage(long error) {
+  return error == -ENOBUFS || error == -ENOMEM || error == -ETOOMANYREFS;
+}
+
+long SendNow(const Talk& talk, const ControlMessage& message, const int* fds, size_t fd_count) {
+  DescriptorRoom<kMostDescriptors> room;
+  iovec iov{const_cast<ControlMessage*>(&message), sizeof message};
+  msghdr header = {};
+  header.msg_iov = &iov;
+  header.msg_iovlen = 1;
+  room.Put(fds, fd_count, &header);
+  if (!FdTable::IsPrivate(talk.fd)) return -EBADF;
+  return sys::Call(SYS_sendmsg, talk.fd, reinterpret_cast<long>(&header),
+                   MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+Unsent& At(uint32_t link) { return agent.post.entries[link - 1]; }
+
+uint32_t TakeEntry() {
+  uint32_t link = agent.post.free;
+  if (link != 0) {
+    agent.post.free = At(link).next;
+  } else if (agent.post.used < kMostUnsent) {
+    link = ++agent.post.used;
+  }
+  return link;
+}
+
+bool IsAnswer(const Unsent& entry) {
+  return entry.message.type == ControlType::kJoin || entry.message.type == ControlType::kRefuse;
+}
+
+// Removes the first one that waits.
+void DropFirst(Talk& talk) {
+  const uint32_t link = talk.first_unsent;
+  Unsent& entry = At(link);
+  if (IsAnswer(entry)) --talk.answers_unsent;
+  if (entry.fd >= 0) ClosePrivate(entry.fd);
+  talk.first_unsent = entry.next;
+  if (talk.first_unsent == 0) talk.last_unsent = 0;
+  entry.next = agent.post.free;
+  agent.post.free = link;
+}
+
+int Keep(Talk& talk, const ControlMessage& message, const int* fds, size_t fd_count) {
+  int fd = -1;
+  if (fd_count > 0) {
+    fd = static_cast<int>(
+        sys::Call(SYS_fcntl, fds[0], F_DUPFD_CLOEXEC, static_cast<long>(sys::DescriptorBase())));
+    if ((fd = MakePrivate(fd)) < 0) return fd;
+  }
+  const uint32_t link = TakeEntry();
+  if (link == 0) {
+    if (fd >= 0) ClosePrivate(fd);
+    return -ENOBUFS;
+  }
+  At(link) = Unsent{message, fd, 0};
+  (talk.last_unsent == 0 ? talk.first_unsent : At(talk.last_unsent).next) = link;
+  talk.last_unsent = link;
+  if (IsAnswer(At(link))) ++talk.answers_unsent;
+  return 0;
+}
+
+void LookLater() {
+  if (agent.post.timer.pause_ms >= 0) return;
+  agent.post.timer.pause_ms = kFirstPauseMs;
+  agent.post.timer.at_ns = sys::MonotonicNs() + kFirstPauseMs * kNsPerMs;
+}
+
+// The socket has refused: who tells us when to go on?
+void AwaitRoom(Talk& talk, long error) {
+  talk.full = error == -EAGAIN;
+  talk.short_of = error != -EAGAIN;
+  if (talk.short_of) LookLater();
+  WatchTalk(talk);
+}
+
+bool MayOffer(const Talk& talk) {
+  return talk.ready && talk.offers_out < kMostOffersOut && talk.first_unsent == 0 && !talk.full &&
+         !talk.short_of;
+}
+
+}  // namespace
+
+bool ReadsFrom(const Talk& talk) { return talk.answers_unsent <= kMostAnswersUnsent; }
+
+// A talk that is being left is not watched any more.
+void WatchTalk(Talk& talk) {
+  if (!talk.in_use || talk.fd < 0 || talk.leaving) return;
+  const uint32_t events = (ReadsFrom(talk) ? EPOLLIN : 0u) | (talk.full ? EPOLLOUT : 0u);
+  if (events == talk.watched) return;
+  talk.watched = events;
+  Watch(talk.fd, WatchKind::kTalk, static_cast<uint32_t>(&talk - agent.talks.first), 0, events,
+        /*modify=*/true);
+}
+
+int SendControl(Talk& talk, const ControlMessage& message, const int* fds, size_t fd_count) {
+  if (talk.first_unsent == 0) {
+    const long sent = SendNow(talk, message, fds, fd_count);
+    if (sent >= 0) return 0;
+    if (sent != -EAGAIN && !IsShortage(sent)) return static_cast<int>(sent);
+    // Whoever makes these tries again, and makes them only when there is room.
+    if (message.type == ControlType::kOffer) AwaitRoom(talk, sent);
+    if (message.type != ControlType::kJoin && message.type != ControlType::kRefuse &&
+        message.type != ControlType::kSealed)
+      return -EAGAIN;
+    AwaitRoom(talk, sent);
+  }
+  if (talk.leaving) return -EAGAIN;
+  const int error = Keep(talk, message, fds, fd_count);
+  if (error == -ENOBUFS) talk.deaf = agent.post.due = true;
+  WatchTalk(talk);
+  return error;
+}
+
+void GoOnSending(uint32_t index) {
+  Talk& talk = agent.talks[index];
+  talk.full = talk.short_of = false;
+  while (talk.first_unsent != 0) {
+    const Unsent& entry = At(talk.first_unsent);
+    const long sent = SendNow(talk, entry.message, &entry.fd, entry.fd >= 0 ? 1 : 0);
+    if (sent == -EAGAIN || IsShortage(sent)) {
+      AwaitRoom(talk, sent);
+      return;
+    }
+    DropFirst(talk);  // sent, or the talk is over: its end is met by whoever reads
+  }
+  agent.post.due = true;
+  WatchTalk(talk);
+}
+
+void DropUnsent(Talk& talk) {
+  while (talk.first_unsent != 0) DropFirst(talk);
+  talk.full = talk.short_of = talk.deaf = false;
+}
+
+bool AwaitsRoomForOffer(uint32_t slot) {
+  if (MayOffer(agent.talks[agent.sides[slot].talk])) return false;
+  agent.post.waiting[slot / 64] |= 1ull << (slot % 64);
+  return true;
+}
+
+void OfferIsOut(AgentSide& note) {
+  note.offer_out = true;
+  ++agent.talks[note.talk].offers_out;
+}
+
+void OfferIsAnswered(AgentSide& note) {
+  if (!note.offer_out) return;
+  note.offer_out = false;
+  --agent.talks[note.talk].offers_out;
+  agent.post.due = true;
+}
+
+int DeliverPost() {
+  int next_ms = -1;
+  if (agent.post.timer.pause_ms >= 0) {
+    const uint64_t now = sys::MonotonicNs();
+    if (now >= agent.post.timer.at_ns) {
+      const int pause = agent.post.timer.pause_ms;
+      agent.post.timer.pause_ms = -1;
+      for (uint32_t i = 0; i < kMaxTalks; ++i) {
+        if (agent.talks[i].short_of) GoOnSending(i);
+      }
+      if (agent.post.timer.pause_ms >= 0) {  // again
+        agent.post.timer.pause_ms = pause * 2 < kLongestPauseMs ? pause * 2 : kLongestPauseMs;
+        agent.post.timer.at_ns = now + static_cast<uint64_t>(agent.post.timer.pause_ms) * kNsPerMs;
+      }
+    }
+    if (agent.post.timer.pause_ms >= 0)
+      next_ms = static_cast<int>((agent.post.timer.at_ns - now) / kNsPerMs) + 1;
+  }
+  if (!agent.post.due) return next_ms;
+  agent.post.due = false;
+  for (uint32_t i = 0; i < kMaxTalks; ++i) {
+    if (agent.talks[i].deaf) TalkGone(i);
+  }
+  for (uint32_t w = 0; w < kSideWords; ++w) {
+    for (uint64_t bits = agent.post.waiting[w]; bits != 0; bits &= bits - 1) {
+      const uint32_t slot = w * 64 + static_cast<uint32_t>(__builtin_ctzll(bits));
+      const AgentSide& note = agent.sides[slot];
+      if (note.stage == Stage::kWaiting && !MayOffer(agent.talks[note.talk])) continue;
+      agent.post.waiting[w] &= ~(1ull << (slot % 64));
+      if (note.stage == Stage::kWaiting) SendOffer(slot);
+    }
+  }
+  return next_ms;
+}
+
+}  // namespace xenloop

@@ -1,6 +1,7 @@
 // poll, ppoll, select, pselect: the kernel answers for every descriptor, the FIFO's part is added,
-// and while the thread sleeps the doorbell is one descriptor more. Threads that wait for sockets on
-// TCP are counted as kernel users, so that no direction is upgraded beneath them.
+// and while the thread sleeps the doorbell is one descriptor more. Who waits for one connection
+// sleeps on its FIFO's word instead, and is woken with nobody else. Threads that wait for sockets
+// on TCP are counted as kernel users, so that no direction is upgraded beneath them.
 #include "preload/ready/poll.h"
 
 #include <errno.h>
@@ -9,6 +10,8 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+
+#include <utility>
 
 #include "preload/libc/errno.h"
 #include "preload/libc/program_memory.h"
@@ -157,6 +160,45 @@ int Spin(Waited& waited, Self self) {
   return ready;
 }
 
+// The side whose FIFO alone can end this wait, or nullptr. All of these events are told there:
+// bytes and seals by the peer; what the kernel has to tell of the socket (a FIN, a reset, bytes
+// beside the FIFO) by the agent, which watches it from Attach to Detach and wakes the word's
+// sleepers (ShadowEvent); a shutdown of our own by AfterShutdown. Room and urgent data are told
+// elsewhere, and a sleep on a word cannot have a signal mask.
+Side* OnlySide(const Waited& waited, const sigset_t* mask, Self self) {
+  constexpr short kToldThere = kRead | POLLRDBAND | POLLRDHUP;
+  if (waited.count != 1 || mask != nullptr || (waited.fds[0].events & ~kToldThere) != 0)
+    return nullptr;
+  Side* const side = FindSide(waited.fds[0].fd);
+  if (side == nullptr || waited.counted[0] != nullptr || !IsOurs(side)) return nullptr;
+  const LockScope scope(side->receive.lock, self.tid);
+  const bool on_fifo = side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kFifo &&
+                       !side->receive.fifo.foreign;  // no futex there: its agent rings our doorbell
+  return on_fifo ? side : nullptr;
+}
+
+// What is ready now, by all accounts.
+int LookNow(Waited& waited, PollCall call, Self self) {
+  const int answer = KernelPoll(waited.kernel, waited.count, &kNow, nullptr, call);
+  return answer < 0 ? answer : waited.Evaluate(self);
+}
+
+// Waits for that side: spins, asks to be woken, looks everywhere once more, sleeps. How many are
+// ready; 0: begin anew. As with poll(2), and not as with recv(2), a signal whose handler has
+// SA_RESTART ends it.
+int WaitForSide(Waited& waited, Side* side, const TimeLimit& limit, PollCall call, bool* may_spin,
+                bool* slept_out, Self self) {
+  const bool spins = std::exchange(*may_spin, false);
+  if (spins && SpinFor(side, Wanted::kData, self)) return LookNow(waited, call, self);
+  const WakeRequest request = RequestWake(waited.fds[0].fd, side, Wanted::kData, self);
+  const int ready = LookNow(waited, call, self);
+  if (ready != 0 || request.word == nullptr) return ready;
+  const int error = Sleep(request, limit.for_ever ? kNoDeadline : limit.end_ns, /*partial=*/true);
+  if (error != -EAGAIN || limit.for_ever) return error == -EINTR ? error : 0;
+  *slept_out = true;
+  return LookNow(waited, call, self);
+}
+
 // `left` null: for ever. `slept_out`: the kernel says that this time is over; the program's clock
 // may stand still.
 int SleepWithBell(Waited& waited, const timespec* left, const sigset_t* mask, PollCall call,
@@ -223,8 +265,14 @@ int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mas
       return ready;
     }
     const bool can_wait = limit.for_ever || left.tv_sec != 0 || left.tv_nsec != 0;
-    const int answer = KernelPoll(waited.kernel, count, &kNow, nullptr, call);
-    int ready = answer < 0 ? answer : waited.Evaluate(self);
+    bool slept_out = false;
+    if (Side* const side = can_wait ? OnlySide(waited, mask, self) : nullptr) {
+      const int ready = WaitForSide(waited, side, limit, call, &may_spin, &slept_out, self);
+      waited.LeaveKernel(self);
+      if (ready != 0 || slept_out) return ready;
+      continue;
+    }
+    int ready = LookNow(waited, call, self);
     if (ready == 0 && can_wait && may_spin && GetConfig().spin_us != 0) {
       may_spin = false;
       ready = Spin(waited, self);
@@ -236,7 +284,6 @@ int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mas
       }
       continue;
     }
-    bool slept_out = false;
     if (ready == 0 && can_wait) ready = SleepWithBell(waited, wait, mask, call, &slept_out, self);
     waited.LeaveKernel(self);
     if (ready != 0 || !can_wait || slept_out) return ready;

@@ -133,8 +133,8 @@ int WaitForExit(int pid) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
 }
 
-void AwaitSleeper(int tid) {
-  while (agent_shared.doorbell.page->sleepers.load() == 0) sched_yield();
+namespace {
+void AwaitSleep(int tid) {
   char state = '?';
   while (state != 'S') {
     std::ifstream stat("/proc/self/task/" + std::to_string(tid) + "/stat");
@@ -142,6 +142,22 @@ void AwaitSleeper(int tid) {
     std::getline(stat, text);
     state = text[text.rfind(')') + 2];
   }
+}
+}  // namespace
+
+void AwaitSleeper(int tid) {
+  while (agent_shared.doorbell.page->sleepers.load() == 0) sched_yield();
+  AwaitSleep(tid);
+}
+
+bool IsAsked(Side* side) {
+  const LockScope scope(side->receive.lock, CurrentTid());
+  return (side->receive.fifo.header->consumer_waiting.load() & kFutexSleeper) != 0;
+}
+
+void AwaitSleeperOnFifo(int tid, Side* side) {
+  while (!IsAsked(side)) sched_yield();
+  AwaitSleep(tid);
 }
 
 bool SetHolds(int epfd, int fd) {

@@ -50,6 +50,9 @@ int WaitForExit(int pid);
 
 // A thread of this process is counted as one that sleeps with FIFOs in view, and is asleep.
 void AwaitSleeper(int tid);
+// A thread sleeps, or has asked to be woken, on the word of the side's incoming FIFO.
+bool IsAsked(Side* side);
+void AwaitSleeperOnFifo(int tid, Side* side);
 // The kernel's own account of an epoll set says that it holds the descriptor.
 bool SetHolds(int epfd, int fd);
 

@@ -41,14 +41,38 @@ TEST(PollTest, SeesWhatTheFifoHolds) {
             1);
 }
 
-TEST(PollTest, SleeperIsWokenByTheDoorbell) {
+// Who waits for one connection sleeps on its FIFO, and no doorbell is rung for him.
+TEST(PollTest, SleeperOnOneIsWokenByItsFifo) {
   FollowedSocket socket;
-  ASSERT_TRUE(socket.Attach());
+  FollowedSocket other;
+  ASSERT_TRUE(socket.Attach() && other.Attach());
   std::atomic<int> tid{0};
   std::atomic<int> found{0};
   std::thread sleeper([&] {
     tid = gettid();
     found = PollFor(socket.fd(), 5000);
+  });
+  while (tid == 0) std::this_thread::yield();
+  AwaitSleeperOnFifo(tid, socket.side());
+  EXPECT_EQ(agent_shared.doorbell.page->sleepers.load(), 0u);
+  other.PeerSends("x");
+  EXPECT_TRUE(IsAsked(socket.side()));
+  socket.PeerSends("x");
+  sleeper.join();
+  EXPECT_EQ(found, POLLIN);
+}
+
+TEST(PollTest, SleeperOnSeveralIsWokenByTheDoorbell) {
+  FollowedSocket socket;
+  FollowedSocket other;
+  ASSERT_TRUE(socket.Attach() && other.Attach());
+  std::atomic<int> tid{0};
+  std::atomic<int> found{0};
+  std::thread sleeper([&] {
+    tid = gettid();
+    pollfd entries[] = {{socket.fd(), POLLIN, 0}, {other.fd(), POLLIN, 0}};
+    const timespec timeout{5, 0};
+    if (Poll(entries, 2, &timeout, nullptr, PollCall::kPpoll) == 1) found = entries[0].revents;
   });
   while (tid == 0) std::this_thread::yield();
   AwaitSleeper(tid);

@@ -1,0 +1,86 @@
+// Threads asleep on connections of their own, each in poll, select or epoll: what comes for one
+// connection wakes who waits for it and nobody else; the end of all wakes all.
+
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "tests/conformance/epoll_set.h"
+#include "tests/conformance/pair.h"
+
+namespace conformance {
+namespace {
+
+using Waits = bool (*)(int fd);
+
+bool InPoll(int fd) { return Revents(fd, POLLIN, kSoonMs) == POLLIN; }
+bool InSelect(int fd) {
+  fd_set readable;
+  FD_ZERO(&readable);
+  FD_SET(fd, &readable);
+  timeval limit{kSoonMs / 1000, 0};
+  return select(fd + 1, &readable, nullptr, nullptr, &limit) == 1;
+}
+
+// How often the thread has gone to sleep so far.
+long SleepsOf(pid_t tid) {
+  std::ifstream status("/proc/self/task/" + std::to_string(tid) + "/status");
+  for (std::string word; status >> word;) {
+    long count = -1;
+    if (word == "voluntary_ctxt_switches:" && status >> count) return count;
+  }
+  return -1;
+}
+
+class SleepersTest : public PairTest {
+ protected:
+  struct Sleeper {
+    std::unique_ptr<ConnectedPair> pair;
+    std::shared_ptr<std::atomic<pid_t>> tid = std::make_shared<std::atomic<pid_t>>(0);
+    std::unique_ptr<BackgroundCall<bool>> call;
+  };
+
+  void FallAsleep(Sleeper* sleeper, Waits waits) {
+    sleeper->call = std::make_unique<BackgroundCall<bool>>(
+        [waits, fd = sleeper->pair->fd(), tid = sleeper->tid] {
+          tid->store(gettid());
+          return waits(fd);
+        });
+    while (sleeper->tid->load() == 0) poll(nullptr, 0, 1);
+    WaitUntilAsleep(sleeper->tid->load());
+    EXPECT_FALSE(sleeper->call->Returned(kBlockedMs));
+  }
+
+  void EachIsWokenAlone(Waits waits) {
+    constexpr int kSleepers = 4;
+    std::vector<Sleeper> sleepers(kSleepers);
+    for (Sleeper& sleeper : sleepers) {
+      sleeper.pair = AnotherPair();
+      ASSERT_NE(sleeper.pair, nullptr);
+      FallAsleep(&sleeper, waits);
+    }
+    for (int woken = 0; woken < kSleepers; ++woken) {
+      long before[kSleepers];
+      for (int i = woken + 1; i < kSleepers; ++i) before[i] = SleepsOf(*sleepers[i].tid);
+      sleepers[woken].pair->peer().Send(10);
+      EXPECT_TRUE(sleepers[woken].call->get());
+      for (int i = woken + 1; i < kSleepers; ++i)
+        EXPECT_EQ(SleepsOf(*sleepers[i].tid), before[i]) << "woken by another's bytes";
+      sleepers[woken].pair->Receive(10);
+    }
+  }
+};
+INSTANTIATE_TEST_SUITE_P(, SleepersTest, OneOfEachPlace(), VariantName);
+
+TEST_P(SleepersTest, InPollEachIsWokenAlone) { EachIsWokenAlone(InPoll); }
+TEST_P(SleepersTest, InSelectEachIsWokenAlone) { EachIsWokenAlone(InSelect); }
+
+}  // namespace
+}  // namespace conformance

@@ -154,7 +154,7 @@ std::vector<CaseInfo> MakeCatalog() {
                      {}});
   }
   const std::vector<CaseInfo> rest = {
-      {"redis-get",
+      {"redis-get-c20",
        "redis-benchmark GET, 20 clients, no pipelining",
        "requests/s",
        false,

@@ -1,6 +1,6 @@
 // xenloop-bench: what libxenloop gains and costs, beside plain TCP, a UNIX socket and a raw ring in
-// shared memory, all in one run. Besides it has the small parts that bench/programs and bench/demo
-// need: adding a sample, reading a number from JSON, a free port, one report of several runs.
+// shared memory, all in one run. Besides it makes one report of several runs, for bench/demo and
+// the scripts beside.
 #include <unistd.h>
 
 #include <algorithm>
@@ -260,9 +260,6 @@ int main(int argc, char** argv) {
       "runs\n"
       "  xenloop-bench moves SAMPLES [--json=FILE] [--svg=FILE]         the report of "
       "bench/migration\n"
-      "  xenloop-bench sample FILE CASE CARRIER VALUE [STATS]           add a sample\n"
-      "  xenloop-bench number FILE POINTER                              a number in a JSON file\n"
-      "  xenloop-bench port                                             a free TCP port\n"
       "  xenloop-bench cores                                            one or two cores for a "
       "pair\n");
   return xenloop::bench::Main(absl::ParseCommandLine(argc, argv));

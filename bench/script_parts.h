@@ -8,7 +8,7 @@
 
 namespace xenloop::bench {
 
-// Runs the command "sample", "number", "port" or "cores"; what it prints.
+// Runs the command "cores"; what it prints.
 absl::StatusOr<std::string> RunScriptPart(const std::string& command,
                                           const std::vector<std::string>& arguments);
 

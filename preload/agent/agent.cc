@@ -86,9 +86,6 @@ void TakeOurs(SideSet& set, void (*work)(uint32_t)) {
   }
 }
 
-// Of two times to wait; -1 is for ever.
-int Sooner(int a, int b) { return a < 0 || (b >= 0 && b < a) ? b : a; }
-
 }  // namespace
 
 void CloseRegistry() {
@@ -109,11 +106,37 @@ void EndSharing(Reason reason) {
 void GiveUpAgent(Reason reason) {
   ClosePrivate(agent.listen_fd);
   agent.listen_fd = -1;
+  agent.timers.Stop(Timer::kListener);
   CloseRegistry();
   EndSharing(reason);
   for (uint32_t i = 0; i < kMaxTalks; ++i) {
     if (agent.talks[i].in_use && agent.talks[i].fd >= 0) TalkGone(i);
   }
+}
+
+uint64_t OnTimer(Timer timer, uint64_t now, uint64_t pause_ns) {
+  switch (timer) {
+    case Timer::kReaders:
+      return WatchReaders(now);
+    case Timer::kIdleMemory:
+      return ReclaimIdleMemory(pause_ns);
+    case Timer::kPostponed:
+      return RetryPostponed(pause_ns);
+    case Timer::kListener:
+      AcceptTalks();
+      break;
+    case Timer::kDevices:
+      return LookAtDevices(now);
+    case Timer::kPositions:
+      return AskAgain(now);
+    case Timer::kPairings:
+      return LookAtPairings();
+    case Timer::kPost:
+      return SendAfterShortage(pause_ns);
+    case Timer::kCount:
+      break;
+  }
+  return kNotAgain;
 }
 
 void* AgentMain(void*) {
@@ -142,6 +165,7 @@ void* AgentMain(void*) {
         case WatchKind::kPoke: {
           uint64_t count;
           sys::Read(agent_shared.poke_fd.load(std::memory_order_relaxed), &count, sizeof count);
+          agent.timers.StartWithin(Timer::kReaders, sys::MonotonicNs(), 0);  // RequestWatch
           break;
         }
         case WatchKind::kListener:
@@ -158,7 +182,6 @@ void* AgentMain(void*) {
           break;
       }
     }
-    const int watch_ms = WatchReaders();
     TakeOurs(Arena()->service, ServiceSide);
     // Whose reader stood still is the one to know that it goes on: it makes the offer.
     TakeOurs(Arena()->wanted,
@@ -169,10 +192,10 @@ void* AgentMain(void*) {
       timeout_ms = 5;
       continue;
     }
-    timeout_ms = Sooner(
-        Sooner(Sooner(ReclaimIdleMemory(), RetryPostponed()), watch_ms),
-        Sooner(Sooner(AcceptPostponed(), DevicesDue()), Sooner(AskAgain(), LookAtPairings())));
-    timeout_ms = Sooner(timeout_ms, DeliverPost());  // last: what all others have made due
+    RetryLater();
+    agent.timers.Run(sys::MonotonicNs(), OnTimer);
+    DeliverPost();  // last: what all others have made due
+    timeout_ms = agent.timers.WaitMs(sys::MonotonicNs());
   }
   agent_shared.tid.store(0, std::memory_order_release);
   return nullptr;

@@ -160,13 +160,13 @@ int WatchDevices(const Devices& devices, int fd) {
 
 void DeviceEvents(uint32_t which) { DevicesOf(which)->events(); }
 
-int DevicesDue() {
-  int due_ms = -1;
+uint64_t LookAtDevices(uint64_t now) {
+  uint64_t first = kNotAgain;
   for (const auto devices : kBehindDaemons) {
-    const int ms = devices().due();
-    if (due_ms < 0 || (ms >= 0 && ms < due_ms)) due_ms = ms;
+    const uint64_t pause = devices().due(now);
+    if (pause < first) first = pause;
   }
-  return due_ms;
+  return first;
 }
 
 void AddOwnPage(DoorbellPage* page) {

@@ -17,13 +17,8 @@
 namespace xenloop {
 namespace {
 
-constexpr int kLookMs = 250;
-constexpr uint64_t kLongestNs = 30000000000ull;  // an attempt holds memory of both
-
-void LookIn(uint64_t now, int milliseconds) {
-  agent.pairing.pause_ms = milliseconds;
-  agent.pairing.at_ns = now + static_cast<uint64_t>(milliseconds < 0 ? 0 : milliseconds) * 1000000u;
-}
+constexpr uint64_t kLookNs = 250 * kNsPerMs;
+constexpr uint64_t kLongestNs = 30 * kNsPerSecond;  // an attempt holds memory of both
 
 // Under the lock no call of the program is looking at the FIFOs.
 void EndPairing(Side* side) {
@@ -100,7 +95,7 @@ void BeginPairing(uint32_t slot) {
     side->pairing.Begin(&note.mine.fifo.header->pairing, &note.theirs.fifo.header->pairing);
   }
   agent.proving[slot / 64] |= 1ull << (slot % 64);
-  if (agent.pairing.pause_ms < 0) LookIn(note.proving_since_ns, kLookMs);
+  agent.timers.StartWithin(Timer::kPairings, note.proving_since_ns, kLookNs);
 }
 
 void StopPairing(uint32_t slot) {
@@ -140,19 +135,14 @@ void ServicePairing(uint32_t slot) {
   GiveUpPairing(slot, verdict);
 }
 
-int LookAtPairings() {
-  if (agent.pairing.pause_ms < 0) return -1;
-  const uint64_t now = sys::MonotonicNs();
-  if (now < agent.pairing.at_ns)
-    return static_cast<int>((agent.pairing.at_ns - now) / 1000000u) + 1;
+uint64_t LookAtPairings() {
   bool any = false;
   for (uint32_t w = 0; w < kSideWords; ++w) {
     for (uint64_t bits = agent.proving[w]; bits != 0; bits &= bits - 1)
       ServicePairing(w * 64 + static_cast<uint32_t>(__builtin_ctzll(bits)));
     any = any || agent.proving[w] != 0;
   }
-  LookIn(now, any ? kLookMs : -1);
-  return agent.pairing.pause_ms;
+  return any ? kLookNs : kNotAgain;
 }
 
 }  // namespace xenloop

@@ -23,8 +23,8 @@ namespace {
 
 // The network of a guest that has been resumed comes back within seconds; a daemon asks again
 // itself while it knows the question.
-constexpr uint64_t kAskAgainNs = 2000000000;
-constexpr uint64_t kPatienceNs = 30000000000;
+constexpr uint64_t kAskAgainNs = 2 * kNsPerSecond;
+constexpr uint64_t kPatienceNs = 30 * kNsPerSecond;
 
 Talk* TalkForQuestions() {
   for (uint32_t i = 0; i < kMaxTalks; ++i) {
@@ -80,14 +80,11 @@ void AskPosition(uint32_t slot) {
   note.ask_identity = note.asked_identity = identity;
   const uint64_t now = sys::MonotonicNs();
   note.ask_until_ns = now + kPatienceNs;
-  if (agent.ask_at_ns == 0) agent.ask_at_ns = now + kAskAgainNs;
+  agent.timers.StartWithin(Timer::kPositions, now, kAskAgainNs);
   Ask(slot);
 }
 
-int AskAgain() {
-  if (agent.ask_at_ns == 0) return -1;
-  const uint64_t now = sys::MonotonicNs();
-  if (now < agent.ask_at_ns) return static_cast<int>((agent.ask_at_ns - now) / 1000000u) + 1;
+uint64_t AskAgain(uint64_t now) {
   bool any = false;
   for (uint32_t slot = 0; slot < kMaxSides; ++slot) {
     if (agent.sides[slot].ask_identity == 0) continue;
@@ -101,8 +98,7 @@ int AskAgain() {
       GoOn(slot);
     }
   }
-  agent.ask_at_ns = any ? now + kAskAgainNs : 0;
-  return any ? static_cast<int>(kAskAgainNs / 1000000u) : -1;
+  return any ? kAskAgainNs : kNotAgain;
 }
 
 bool OnStands(uint32_t index, const ControlMessage& message) {

@@ -25,8 +25,8 @@ constexpr uint32_t kMostOffersOut = 64;
 constexpr uint32_t kMostAnswersUnsent = 4 * kMostOffersOut;
 
 // What no event tells the end of: no memory, too many descriptors in flight.
-constexpr int kFirstPauseMs = 10;
-constexpr int kLongestPauseMs = 1000;
+constexpr uint64_t kFirstPauseNs = 10 * kNsPerMs;
+constexpr uint64_t kLongestPauseNs = 1000 * kNsPerMs;
 
 bool IsShortage(long error) {
   return error == -ENOBUFS || error == -ENOMEM || error == -ETOOMANYREFS;
@@ -91,17 +91,11 @@ int Keep(Talk& talk, const ControlMessage& message, const int* fds, size_t fd_co
   return 0;
 }
 
-void LookLater() {
-  if (agent.post.timer.pause_ms >= 0) return;
-  agent.post.timer.pause_ms = kFirstPauseMs;
-  agent.post.timer.at_ns = sys::MonotonicNs() + kFirstPauseMs * kNsPerMs;
-}
-
 // The socket has refused: who tells us when to go on?
 void AwaitRoom(Talk& talk, long error) {
   talk.full = error == -EAGAIN;
   talk.short_of = error != -EAGAIN;
-  if (talk.short_of) LookLater();
+  if (talk.short_of) agent.timers.StartWithin(Timer::kPost, sys::MonotonicNs(), kFirstPauseNs);
   WatchTalk(talk);
 }
 
@@ -182,25 +176,19 @@ void OfferIsAnswered(AgentSide& note) {
   agent.post.due = true;
 }
 
-int DeliverPost() {
-  int next_ms = -1;
-  if (agent.post.timer.pause_ms >= 0) {
-    const uint64_t now = sys::MonotonicNs();
-    if (now >= agent.post.timer.at_ns) {
-      const int pause = agent.post.timer.pause_ms;
-      agent.post.timer.pause_ms = -1;
-      for (uint32_t i = 0; i < kMaxTalks; ++i) {
-        if (agent.talks[i].short_of) GoOnSending(i);
-      }
-      if (agent.post.timer.pause_ms >= 0) {  // again
-        agent.post.timer.pause_ms = pause * 2 < kLongestPauseMs ? pause * 2 : kLongestPauseMs;
-        agent.post.timer.at_ns = now + static_cast<uint64_t>(agent.post.timer.pause_ms) * kNsPerMs;
-      }
-    }
-    if (agent.post.timer.pause_ms >= 0)
-      next_ms = static_cast<int>((agent.post.timer.at_ns - now) / kNsPerMs) + 1;
+uint64_t SendAfterShortage(uint64_t pause_ns) {
+  bool again = false;
+  for (uint32_t i = 0; i < kMaxTalks; ++i) {
+    if (agent.talks[i].short_of) GoOnSending(i);
+    again = again || agent.talks[i].short_of;
   }
-  if (!agent.post.due) return next_ms;
+  agent.timers.Stop(Timer::kPost);  // started there as after a first shortage
+  if (!again) return kNotAgain;
+  return pause_ns * 2 < kLongestPauseNs ? pause_ns * 2 : kLongestPauseNs;
+}
+
+void DeliverPost() {
+  if (!agent.post.due) return;
   agent.post.due = false;
   for (uint32_t i = 0; i < kMaxTalks; ++i) {
     if (agent.talks[i].deaf) TalkGone(i);
@@ -214,7 +202,6 @@ int DeliverPost() {
       if (note.stage == Stage::kWaiting) SendOffer(slot);
     }
   }
-  return next_ms;
 }
 
 }  // namespace xenloop

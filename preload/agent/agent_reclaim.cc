@@ -7,22 +7,17 @@
 namespace xenloop {
 namespace {
 
-constexpr int kFirstLookMs = 2000;
-constexpr int kLongestMs = 60000;
+constexpr uint64_t kFirstLookNs = 2 * kNsPerSecond;
+constexpr uint64_t kLongestNs = 60 * kNsPerSecond;
 constexpr uint64_t kWorthBytes = 32768;  // less than this stays where it is
 
 }  // namespace
 
 void ReclaimLater() {
-  agent.reclaim.pause_ms = kFirstLookMs;
-  agent.reclaim.at_ns = sys::MonotonicNs() + static_cast<uint64_t>(kFirstLookMs) * 1000000u;
+  agent.timers.StartWithin(Timer::kIdleMemory, sys::MonotonicNs(), kFirstLookNs);
 }
 
-int ReclaimIdleMemory() {
-  const uint64_t now = sys::MonotonicNs();
-  if (agent.reclaim.pause_ms < 0) return -1;
-  if (now < agent.reclaim.at_ns)
-    return static_cast<int>((agent.reclaim.at_ns - now) / 1000000u) + 1;
+uint64_t ReclaimIdleMemory(uint64_t pause_ns) {
   bool any = false;
   bool busy = false;
   EachSlot([&](uint32_t slot) {
@@ -48,12 +43,9 @@ int ReclaimIdleMemory() {
     if (note.mine.transport != nullptr) note.mine.transport->discard_data(note.mine);
     note.discarded = true;
   });
-  agent.reclaim.pause_ms = !any                                      ? -1
-                           : busy                                    ? kFirstLookMs
-                           : agent.reclaim.pause_ms < kLongestMs / 2 ? agent.reclaim.pause_ms * 2
-                                                                     : kLongestMs;
-  agent.reclaim.at_ns = now + static_cast<uint64_t>(any ? agent.reclaim.pause_ms : 0) * 1000000u;
-  return agent.reclaim.pause_ms;
+  if (!any) return kNotAgain;
+  if (busy) return kFirstLookNs;
+  return pause_ns < kLongestNs / 2 ? pause_ns * 2 : kLongestNs;
 }
 
 }  // namespace xenloop

@@ -11,14 +11,8 @@ namespace {
 
 // Often the other process is about to close its copy (a server that forks for each connection), and
 // the program may be asleep in a call meanwhile: looked at again a few times, ever more seldom.
-constexpr int kFirstRetryMs = 2;
-constexpr int kLastRetryMs = 256;
-
-void RetryIn(int milliseconds) {
-  agent.retry.pause_ms = milliseconds;
-  if (milliseconds > 0)
-    agent.retry.at_ns = sys::MonotonicNs() + static_cast<uint64_t>(milliseconds) * 1000000u;
-}
+constexpr uint64_t kFirstRetryNs = 2 * kNsPerMs;
+constexpr uint64_t kLastRetryNs = 256 * kNsPerMs;
 
 }  // namespace
 
@@ -30,14 +24,16 @@ void Postpone(uint32_t slot) {
   agent_shared.newly_postponed.store(1, std::memory_order_release);
 }
 
-int RetryPostponed() {
-  if (agent_shared.newly_postponed.exchange(0, std::memory_order_acquire) != 0)
-    RetryIn(kFirstRetryMs);
-  if (agent.retry.pause_ms < 0) return -1;
-  const uint64_t now = sys::MonotonicNs();
-  if (now < agent.retry.at_ns) return static_cast<int>((agent.retry.at_ns - now) / 1000000u) + 1;
+void RetryLater() {
+  if (agent_shared.newly_postponed.exchange(0, std::memory_order_acquire) == 0) return;
+  // All begin again with the first pause, which is short.
+  agent.timers.Stop(Timer::kPostponed);
+  agent.timers.StartWithin(Timer::kPostponed, sys::MonotonicNs(), kFirstRetryNs);
+}
+
+uint64_t RetryPostponed(uint64_t pause_ns) {
   bool any = false;
-  const bool last = agent.retry.pause_ms >= kLastRetryMs;
+  const bool last = pause_ns >= kLastRetryNs;
   for (uint32_t w = 0; w < kSideWords; ++w) {
     uint64_t bits = agent_shared.postponed.words[w].load(std::memory_order_relaxed);
     for (; bits != 0; bits &= bits - 1) {
@@ -54,8 +50,7 @@ int RetryPostponed() {
       any = any || (still && !last);
     }
   }
-  RetryIn(any ? agent.retry.pause_ms * 2 : -1);
-  return agent.retry.pause_ms;
+  return any ? pause_ns * 2 : kNotAgain;
 }
 
 }  // namespace xenloop

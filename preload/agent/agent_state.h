@@ -10,6 +10,7 @@
 #include "discovery/peer_table.h"
 #include "discovery/protocol/control.h"
 #include "discovery/registry.h"
+#include "preload/agent/timers.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/side.h"
 
@@ -97,10 +98,17 @@ struct TalkTable {
   Talk* end() const { return first == nullptr ? nullptr : first + kMaxTalks; }
 };
 
-// When the agent looks again at something that no event tells.
-struct Timer {
-  int pause_ms = -1;  // -1: nothing is to be looked at
-  uint64_t at_ns = 0;
+// What is looked at by the clock (timers.h), in this order.
+enum class Timer : uint32_t {
+  kReaders,     // of full FIFOs
+  kIdleMemory,  // to be given back
+  kPostponed,   // upgrades
+  kListener,    // could not accept all
+  kDevices,
+  kPositions,  // asked for, of readers
+  kPairings,   // being proved
+  kPost,       // that the kernel had no memory for
+  kCount
 };
 
 // A packet that waits for room, with the descriptor that it brings (-1: none), which is private.
@@ -117,7 +125,6 @@ struct Post {
   uint32_t used = 0;
   uint32_t free = 0;  // entry + 1
   bool due = false;   // some offer that waits may be made, or a deaf peer is to be given up
-  Timer timer;
   uint64_t waiting[kSideWords] = {};  // a bit a side whose offer waits for room
 };
 
@@ -136,15 +143,10 @@ struct AgentState {
   // kBuckets of them: first slot + 1 of the published sides whose tuple hashes there.
   uint32_t* buckets = nullptr;
 
-  bool accept_again = false;  // connections wait that could not be accepted
-  uint64_t accept_at_ns = 0;
-  Timer reclaim;                      // of idle memory
-  Timer retry;                        // of what is postponed
-  Timer pairing;                      // of what is being proved:
-  uint64_t proving[kSideWords] = {};  // a bit a side
+  TimerList<Timer> timers;
+  uint64_t proving[kSideWords] = {};  // a bit a side whose pairing is being proved
   Post post;
-  uint64_t ask_at_ns = 0;  // where peers stand; 0: nothing is asked
-  PeerTable table;         // whose address is it? By our xenloopd
+  PeerTable table;  // whose address is it? By our xenloopd
   uint64_t table_look_at_ns = 0;
   int ending_turns = 0;  // agent_end.cc: of letting go of all, so far
 
@@ -165,6 +167,9 @@ inline void Renew(Talk& talk) {
   talk = Talk{};
   DoorbellOf(talk) = Doorbell{};
 }
+
+// The work of a timer is a function whose result is the pause until the next time, in nanoseconds,
+// or kNotAgain; `pause_ns` is the pause that has just ended.
 
 // agent.cc
 // Starts the agent if there is none. False: there is none, and agent_shared.start_failure says why.
@@ -193,9 +198,6 @@ Reason FilterInTheWay();
 
 // agent_talk.cc
 void AcceptTalks();
-// Accepts what could not be accepted yet. Milliseconds until the next look is due; -1: nothing
-// waits.
-int AcceptPostponed();
 // May this peer harm us? Everybody else of our user, and root, can do to us what it likes anyway.
 bool IsTrusted(const Talk& talk);
 // By configuration; whose the other end of a connection is must be asked besides.
@@ -221,8 +223,10 @@ void DropUnsent(Talk& talk);
 bool AwaitsRoomForOffer(uint32_t slot);
 void OfferIsOut(AgentSide& note);
 void OfferIsAnswered(AgentSide& note);  // or nobody waits for the answer any more
-// Milliseconds until the next look is due; -1: none is.
-int DeliverPost();
+// Makes the offers that there is room for now, and gives up who has not read for too long.
+void DeliverPost();
+// What no event tells the end of: tries again, and says when next (timers.h).
+uint64_t SendAfterShortage(uint64_t pause_ns);
 
 // agent_fork.cc
 // A doorbell of the parent's time that no side of ours rings any more.
@@ -268,14 +272,12 @@ void BeginPairing(uint32_t slot);
 void StopPairing(uint32_t slot);  // before the FIFOs are let go
 // Something has changed: attaches, gives up, or goes on.
 void ServicePairing(uint32_t slot);
-// Milliseconds until the next look is due; -1: no proof is being made.
-int LookAtPairings();
+uint64_t LookAtPairings();
 
 // agent_position.cc: after a suspension without notice
 // Our FIFO was cut off from its reader: asks where that stands, and thereby tells it to let go.
 void AskPosition(uint32_t slot);
-// Milliseconds until something is to be asked again, or given up; -1: nothing is asked.
-int AskAgain();
+uint64_t AskAgain(uint64_t now);
 // Both from our xenloopd. False: it breaks the protocol.
 bool OnWhere(uint32_t talk, const ControlMessage& message);
 bool OnStands(uint32_t talk, const ControlMessage& message);
@@ -293,26 +295,23 @@ bool OnLeave(uint32_t talk, const ControlMessage& message);
 // processes.
 bool GuestMayHold(const Talk& talk, const Tuple& tuple);
 void DeviceEvents(uint32_t which);  // of the devices with this number
-// Milliseconds until devices want to be looked at; -1: never.
-int DevicesDue();
+uint64_t LookAtDevices(uint64_t now);
 void AddOwnPage(DoorbellPage* page);                // other guests look at it before they ring
 void ForgetBridges();                               // in a forked child
 void DescribeDevices(char* text, size_t capacity);  // for `xenloop stat`; often nothing
 
 // agent_reclaim.cc
 void ReclaimLater();  // a FIFO has been made
-// Milliseconds until the next look is due; -1: there is nothing to look at.
-int ReclaimIdleMemory();
+uint64_t ReclaimIdleMemory(uint64_t pause_ns);
 
 // agent_retry.cc
 // An upgrade that has to wait for another process; any thread.
 void Postpone(uint32_t slot);
-// Considers again what was postponed. Milliseconds until the next time; -1: nothing.
-int RetryPostponed();
+void RetryLater();  // if something has been postponed
+uint64_t RetryPostponed(uint64_t pause_ns);
 
 // agent_watch.cc
-// Looks at the readers of full FIFOs. Milliseconds until the next look is due; -1: none is full.
-int WatchReaders();
+uint64_t WatchReaders(uint64_t now);
 
 // agent_service.cc: attached sides, and letting go
 void TellSealed(AgentSide& note, uint32_t slot);

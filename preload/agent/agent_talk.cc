@@ -26,7 +26,8 @@ constexpr size_t kLongestQuestion = 64;
 constexpr uint32_t kMostOfOthers = 256;
 constexpr uint32_t kMostPacketsAtOnce = 16;
 
-constexpr uint64_t kAcceptAgainMs = 250;
+constexpr int kMostAcceptedAtOnce = 64;
+constexpr uint64_t kAcceptAgainNs = 250 * kNsPerMs;
 
 bool IsTrustedUser(uint32_t uid) { return uid == agent.uid || uid == 0; }
 
@@ -226,32 +227,20 @@ bool HandlePacket(uint32_t index, const ControlMessage& message, Ticket* ticket)
 
 }  // namespace
 
-void AcceptTalks() {
-  uint64_t pause_ms = 0;
-  for (int i = 0; i < 64; ++i) {
-    const long fd =
-        sys::MakeDescriptor(SYS_accept4, agent.listen_fd, 0, 0, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd < 0) {
-      agent.accept_again = fd != -EAGAIN;
-      pause_ms = kAcceptAgainMs;
-      break;
-    }
-    AdoptTalk(static_cast<int>(fd));
-    // The other end speaks first: a HELLO of an agent, or a tool's question.
-    agent.accept_again = i == 63;
-  }
-  agent.accept_at_ns = sys::MonotonicNs() + pause_ms * 1000000ull;
-}
-
 // Without a free descriptor the listener would stay readable and keep us running; it is watched for
 // edges, and who waits there is looked at again by the clock.
-int AcceptPostponed() {
-  if (!agent.accept_again) return -1;
-  const uint64_t now = sys::MonotonicNs();
-  if (now < agent.accept_at_ns) return static_cast<int>((agent.accept_at_ns - now) / 1000000u) + 1;
-  agent.accept_again = false;
-  AcceptTalks();
-  return agent.accept_again ? static_cast<int>(kAcceptAgainMs) : -1;
+void AcceptTalks() {
+  agent.timers.Stop(Timer::kListener);
+  for (int i = 0; i < kMostAcceptedAtOnce; ++i) {
+    const long fd =
+        sys::MakeDescriptor(SYS_accept4, agent.listen_fd, 0, 0, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd == -EAGAIN) return;
+    if (fd < 0)
+      return agent.timers.StartWithin(Timer::kListener, sys::MonotonicNs(), kAcceptAgainNs);
+    AdoptTalk(static_cast<int>(fd));
+    // The other end speaks first: a HELLO of an agent, or a tool's question.
+  }
+  agent.timers.StartWithin(Timer::kListener, sys::MonotonicNs(), 0);
 }
 
 bool SharesMemoryWith(uint32_t uid) {

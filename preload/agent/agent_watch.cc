@@ -97,16 +97,14 @@ uint64_t LookAt(uint32_t slot, uint64_t now) {
 
 }  // namespace
 
-int WatchReaders() {
-  uint64_t now = 0;
-  uint64_t next = ~0ull;
+uint64_t WatchReaders(uint64_t now) {
+  uint64_t next = kNotAgain;
   for (uint32_t w = 0; w < kSideWords; ++w) {
     uint64_t bits = Arena()->watched.words[w].load(std::memory_order_acquire);
     for (; bits != 0; bits &= bits - 1) {
       const uint32_t slot = w * 64 + static_cast<uint32_t>(__builtin_ctzll(bits));
       if (!IsOurs(SideAt(slot))) continue;
       AgentSide& note = agent.sides[slot];
-      if (now == 0) now = sys::MonotonicNs();
       if (note.watch_at_ns <= now) {
         // seq_cst: taken before the look; pairs with RequestWatch.
         Arena()->watched.Remove(slot);
@@ -120,7 +118,7 @@ int WatchReaders() {
       if (note.watch_at_ns < next) next = note.watch_at_ns;
     }
   }
-  return next == ~0ull ? -1 : static_cast<int>((next - now) / kNsPerMs) + 1;
+  return next == kNotAgain ? kNotAgain : next - now;
 }
 
 }  // namespace xenloop

@@ -18,7 +18,7 @@ namespace {
 // A guest that rings for nothing costs us a wake-up each time: so many in a period, then its
 // doorbell is left silent until the period ends.
 constexpr uint32_t kMostRings = 2000;
-constexpr uint64_t kPeriodNs = 100000000;
+constexpr uint64_t kPeriodNs = 100 * kNsPerMs;
 
 // One more life with each suspension without notice, which costs descriptors that cannot be closed.
 constexpr uint32_t kMostLives = 64;
@@ -101,23 +101,22 @@ uint32_t TalkOfPort(uint32_t port) {
   return kNoTalk;
 }
 
-int ForgiveRinging() {
-  if (!xen.silenced) return -1;
-  const uint64_t now = sys::MonotonicNs();
-  if (now < xen.period_end_ns) return static_cast<int>((xen.period_end_ns - now) / 1000000) + 1;
+uint64_t ForgiveRinging(uint64_t now) {
+  if (!xen.silenced) return kNotAgain;
+  if (now < xen.period_end_ns) return xen.period_end_ns - now;
   xen.silenced = false;
   for (Talk& talk : agent.talks) {
     if (IsOfXen(talk) && talk.events > kMostRings) UnmaskXenEvent(XenPortOf(DoorbellOf(talk)));
     talk.events = 0;
   }
-  return -1;
+  return kNotAgain;
 }
 
 void Events() {
   constexpr int kMostAtOnce = 64;
   const uint64_t now = sys::MonotonicNs();
   if (now >= xen.period_end_ns) {
-    ForgiveRinging();
+    ForgiveRinging(now);
     xen.period_end_ns = now + kPeriodNs;
     for (Talk& talk : agent.talks) talk.events = 0;
   }
@@ -135,6 +134,7 @@ void Events() {
       WakeSidesOf(talk);
       if (++agent.talks[talk].events > kMostRings) {
         xen.silenced = true;
+        agent.timers.StartWithin(Timer::kDevices, now, xen.period_end_ns - now);
         continue;
       }
     }

@@ -29,8 +29,8 @@ struct Devices {
 
   // What WatchDevices was told to watch is readable.
   void (*events)();
-  // Milliseconds until something is due, -1 for nothing; does what is due.
-  int (*due)();
+  // Timer::kDevices: does what is due. The pause until the next is, or kNotAgain.
+  uint64_t (*due)(uint64_t now);
   // In a forked child, where nothing of this is mapped: forgets it without touching it.
   void (*forget)();
   // A member of the process's object in `xenloop stat`, with the comma before it; or nothing.

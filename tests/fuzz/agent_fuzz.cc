@@ -327,7 +327,7 @@ void Run::Step() {
     default:
       if (input_.OneIn(8)) TalkEvent(kTalk, EPOLLHUP);
       DrainTalk();
-      ReclaimIdleMemory();
+      ReclaimIdleMemory(0);
   }
 }
 

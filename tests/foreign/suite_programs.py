@@ -5,10 +5,11 @@ import os
 
 from harness import FAILED, HUNG, PASSED, SKIPPED, Unit, read
 
-QUICK = ["ftp", "mosquitto", "netcat", "openssh", "rsync_daemon", "socat", "stunnel", "whois"]
+QUICK = ["chronyd", "ftp", "mosquitto", "netcat", "openssh", "passt", "rsync_daemon", "socat", "stunnel", "tor",
+         "whois"]
 QUICK_PACKAGES = ["iproute2", "jq", "procps", "python3", "curl", "openssl", "openssh-client",
                   "openssh-server", "rsync", "socat", "stunnel4", "netcat-openbsd", "vsftpd", "tnftp",
-                  "whois", "mosquitto", "mosquitto-clients"]
+                  "whois", "mosquitto", "mosquitto-clients", "passt", "tor", "chrony"]
 PACKAGES = QUICK_PACKAGES + [
     "haproxy", "systemd", "openbsd-inetd", "git", "apache2", "apache2-utils", "nginx", "php-fpm", "libfcgi-bin",
     "mariadb-server", "sysbench", "openjdk-17-jdk-headless", "openmpi-bin", "libopenmpi-dev", "mpich",

@@ -62,7 +62,6 @@ void ServeCrowd(const WorkerConfig& config) {
   const int epoll = epoll_create1(EPOLL_CLOEXEC);
   if (epoll < 0) Die("epoll_create1");
   Watch(epoll, listener);
-  int accepted = 0;
   int ended = 0;
   while (ended < config.connections) {
     epoll_event events[256];
@@ -73,7 +72,6 @@ void ServeCrowd(const WorkerConfig& config) {
       if (fd == listener) {
         const int connection = Accept(listener, SOCK_NONBLOCK);
         if (connection < 0) continue;
-        ++accepted;
         Watch(epoll, connection);
       } else if (!Echo(fd)) {
         close(fd);

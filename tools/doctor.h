@@ -7,6 +7,7 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -86,6 +87,9 @@ void CheckSuspension(const DoctorPlaces& places, Findings* findings);
 void CheckPreloadVariable(const ProgramSurroundings& program, Findings* findings);
 // Finds `program` in $PATH as a shell would. Empty if it is not there.
 std::string FindProgram(const std::string& program, absl::string_view search_path);
+// The loader of a program (or of its script's interpreter) that uses another libc than glibc; empty
+// if it uses glibc, or none, or is not there.
+std::string LoaderOfAnotherLibc(const std::string& program, absl::string_view search_path);
 // The executable itself; a script's interpreter in its stead. `name` is what to call it.
 void CheckExecutable(const std::string& path, const std::string& name, uid_t uid,
                      absl::string_view search_path, Findings* findings);

@@ -136,6 +136,17 @@ std::string FindProgram(const std::string& program, absl::string_view search_pat
   return "";
 }
 
+std::string LoaderOfAnotherLibc(const std::string& program, absl::string_view search_path) {
+  std::string executable = FindProgram(program, search_path);
+  for (int depth = 0; depth < kMostInterpreters; ++depth) {
+    const std::string line = ScriptLine(executable);
+    if (line.empty()) break;
+    executable = InterpreterOf(line, search_path);
+  }
+  const absl::StatusOr<ElfFile> elf = ReadElf(executable);
+  return elf.ok() && !elf->IsStatic() && !elf->UsesGlibc() ? Printable(elf->interpreter, 100) : "";
+}
+
 void CheckExecutable(const std::string& path, const std::string& name, uid_t uid,
                      absl::string_view search_path, Findings* findings) {
   std::string executable = path;

@@ -17,6 +17,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "tools/child_process.h"
+#include "tools/doctor.h"
 #include "tools/environment.h"
 #include "tools/library_path.h"
 #include "tools/run_statistics.h"
@@ -105,6 +106,14 @@ int RunWithStatistics(const RunRequest& request) {
 }  // namespace
 
 int RunProgram(const RunRequest& request) {
+  const std::string loader =
+      LoaderOfAnotherLibc(request.program[0], EnvironmentValue("PATH").value_or(""));
+  if (!loader.empty()) {
+    std::fprintf(stderr,
+                 "xenloop: %s does not use glibc (its loader is %s): started without the library\n",
+                 Printable(request.program[0], 200).c_str(), loader.c_str());
+    return ReportFailure(request.program[0], ExecuteProgram(request.program));
+  }
   const absl::StatusOr<std::string> preload =
       PrependPreload(request.library, EnvironmentValue("LD_PRELOAD").value_or(""));
   if (!preload.ok()) {

@@ -4,6 +4,8 @@
 
 #include <stdarg.h>
 
+#include <algorithm>
+
 #include "preload/abi/abi.h"
 
 using namespace xenloop;
@@ -51,10 +53,12 @@ XENLOOP_EXPORT int close_range(unsigned first, unsigned last, int flags) {
 
 XENLOOP_EXPORT void closefrom(int first) {
   if (first < 0) first = 0;
-  // A kernel without close_range leaves the work to libc.
-  if (InBorrowedMemory() || CloseRange(static_cast<unsigned>(first), ~0U, 0) < 0) {
-    real::closefrom(first);
-  }
+  if (!InBorrowedMemory() && CloseRange(static_cast<unsigned>(first), ~0U, 0) == 0) return;
+  // A kernel without close_range leaves the work to libc, and a libc before 2.34 to us.
+  if (real::closefrom.IsAvailable()) return real::closefrom(first);
+  constexpr uint64_t kMostByDefault = 1 << 20;  // fs.nr_open
+  const auto end = static_cast<int>(std::min(sys::DescriptorLimit(), kMostByDefault));
+  for (int fd = first; fd < end; ++fd) close(fd);
 }
 
 XENLOOP_EXPORT int dup(int fd) { return DuplicatedAs(fd, real::dup(fd)); }

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -16,6 +15,7 @@
 #include "channel/local/local_transport.h"
 #include "preload/agent/agent_state.h"
 #include "preload/libc/program_memory.h"
+#include "preload/libc/threads.h"
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/fd_table.h"
@@ -287,18 +287,11 @@ bool EnsureAgent() {
     return state == 1 || state == 2;
   sys::SignalsBlocked blocked;  // the thread inherits this mask for good
   process_state.processors = CountProcessors();
-  Reason failure = Prepare();
+  Reason failure = threads::Find() ? Prepare() : Reason::kAgentNoThreadLibrary;
   if (failure == Reason::kNone) {
-    pthread_attr_t attributes;
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, kStackBytes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_t thread;
     agent_shared.tid.store(0, std::memory_order_relaxed);
     agent_shared.started.store(2, std::memory_order_release);
-    if (pthread_create(&thread, &attributes, AgentMain, nullptr) != 0)
-      failure = Reason::kAgentNoThread;
-    pthread_attr_destroy(&attributes);
+    if (threads::CreateDetached(kStackBytes, AgentMain) != 0) failure = Reason::kAgentNoThread;
   }
   if (failure == Reason::kNone) {
     BelieveProgramMemory(false);  // there is no filter: calls of ours were tried

@@ -10,14 +10,9 @@
 
 #include "channel/base/sys.h"
 #include "preload/agent/agent_state.h"
+#include "preload/libc/threads.h"
 #include "preload/side/confinement.h"
 #include "preload/side/self.h"
-
-extern "C" {
-// glibc 2.32 and later.
-// NOLINTNEXTLINE(readability-identifier-naming)
-extern char __libc_single_threaded __attribute__((weak));
-}
 
 namespace xenloop {
 namespace {
@@ -109,8 +104,7 @@ Reason FilterInTheWay() {
   }
   if (LookForFilter() == Filter::kNone) return Reason::kNone;
   // The trial takes a child, so this must be something that the program does as well.
-  const bool threads = &__libc_single_threaded != nullptr && __libc_single_threaded == 0;
-  if (!process_state.forks && !threads) return Reason::kFilterUntried;
+  if (!process_state.forks && !threads::Several()) return Reason::kFilterUntried;
   return TrialPasses() ? Reason::kNone : Reason::kFilterForbids;
 }
 

@@ -1,15 +1,14 @@
 // Finds the real functions: all of them when the library is loaded, one of them when a call comes
-// earlier than that. While dlsym runs, calls of the same thread go to the kernel directly, because
-// dlsym may call malloc, and a malloc replacement may open its settings. The only file with dlsym.
+// earlier than that. What this libc does not have is a system call, where it is no more than one.
 #include "preload/libc/real.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <link.h>
 #include <stdint.h>
 
 #include "channel/base/sys.h"
 #include "preload/libc/errno.h"
+#include "preload/libc/symbols.h"
 
 namespace xenloop::real {
 
@@ -27,8 +26,6 @@ const char* const kNames[] = {
 #undef ALIAS
 };
 static_assert(sizeof(kNames) / sizeof(kNames[0]) == kCount, "one name for each index");
-
-thread_local bool resolving = false;
 
 // Both calling conventions hand over integers and pointers in the same registers whatever the
 // prototype says, so one shape serves every function whose arguments are those of its system call.
@@ -98,10 +95,6 @@ void* WithoutLibc(Index index) {
   }
 }
 
-// To look in vain for what this libc does not have costs an error message, which takes malloc and
-// its first system calls: more than a program that was locked in before its start may be allowed.
-bool MayBeMissing(int index) { return index == k_pidfd_spawn || index == k_pidfd_spawnp; }
-
 struct Extent {
   uintptr_t first, end;
   bool Holds(const void* address) const {
@@ -132,9 +125,9 @@ int NotePreload(dl_phdr_info* object, size_t, void* libc) {
 
 __attribute__((constructor(101))) void ResolveAll() {
   for (int index = 0; index < kCount; ++index) {
-    if (table[index] == nullptr && !MayBeMissing(index)) Resolve(static_cast<Index>(index));
+    if (table[index] == nullptr) Resolve(static_cast<Index>(index));
   }
-  dl_iterate_phdr(NotePreload, dlsym(RTLD_NEXT, "gnu_get_libc_version"));
+  dl_iterate_phdr(NotePreload, NextDefinition("gnu_get_libc_version"));
 }
 
 }  // namespace
@@ -147,18 +140,13 @@ bool IsFromNextPreload(const void* address) {
 }
 
 void* Resolve(Index index) {
-  if (resolving) {
-    if (void* const bare = WithoutLibc(index)) return bare;
-  }
-  const KeepErrno keep_errno;
-  const bool outermost = !resolving;
-  resolving = true;
-  void* found = dlsym(RTLD_NEXT, kNames[index]);
-  if (outermost) resolving = false;
+  void* found = NextDefinition(kNames[index]);
   if (found == nullptr) found = WithoutLibc(index);
   if (found == nullptr) found = Address(Unavailable);
   __atomic_store_n(&table[index], found, __ATOMIC_RELAXED);
   return found;
 }
+
+bool LibcIsGlibc() { return NextDefinition("gnu_get_libc_version") != nullptr; }
 
 }  // namespace xenloop::real

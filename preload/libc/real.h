@@ -1,6 +1,6 @@
 // real::name(...) is the next definition of `name` after ours: libc's, or that of another preloaded
 // library. It works at any time, also before initialisation: what is not yet resolved is looked up
-// by the call that needs it. The only dlsym is in real.cc.
+// by the call that needs it.
 #pragma once
 
 #include <aio.h>
@@ -61,14 +61,14 @@ extern void* table[kCount];
 // What stands in the table for a function that libc does not have.
 long Unavailable();
 
-// Looks `index` up. Never fails: what libc does not have answers ENOSYS. Never recurses: a call
-// made from within the look-up (by a malloc replacement that reads a file, say) gets a bare system
-// call.
+// Looks `index` up. Never fails: what libc does not have answers ENOSYS.
 void* Resolve(Index index);
 
 // Whether the code at `address` belongs to a preloaded library behind ours that defines one of the
 // functions, or to ours: the former may have tail-called on our behalf.
 bool IsFromNextPreload(const void* address);
+// Only glibc is known well enough to be followed: of another libc, calls are passed through.
+bool LibcIsGlibc();
 
 template <Index kIndex, class Pointer>
 struct Function {

@@ -4,6 +4,8 @@
 // it has run, and where acceleration is off, every call passes through.
 #include <sys/auxv.h>
 
+#include "preload/libc/real.h"
+#include "preload/libc/threads.h"
 #include "preload/process/inheritance.h"
 #include "preload/process/process.h"
 #include "preload/settings/config.h"
@@ -23,8 +25,10 @@ __thread uint32_t cached_tid;
 namespace {
 
 __attribute__((constructor)) void Start(int, char**, char** environment) {
+  if (!real::LibcIsGlibc()) return;  // musl, for one, hands a constructor no environment
   LoadConfig(environment, getauxval(AT_SECURE) != 0);
   if (!GetConfig().enabled || RuleAgainstThisProgram() != Reason::kNone) return;
+  threads::Find();
   if (&__rseq_offset != nullptr) process_state.rseq_offset = __rseq_offset;
   // The loader calls this in the first thread, whose id is the process's.
   process_state.pid = static_cast<int32_t>(CurrentTid());

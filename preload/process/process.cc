@@ -2,8 +2,6 @@
 // child shares the sides it inherits; a program that we do not see start gets them on TCP.
 #include "preload/process/process.h"
 
-#include <pthread.h>
-
 #include "preload/agent/agent.h"
 #include "preload/agent/agent_state.h"
 #include "preload/process/inheritance.h"
@@ -16,6 +14,16 @@
 #include "preload/side/self.h"
 #include "preload/side/stats.h"
 #include "preload/socket/socket.h"
+
+extern "C" {
+// NOLINTBEGIN(readability-identifier-naming)
+// What pthread_atfork calls, which is linked into each object. Weak: another libc does not have it,
+// and must load us all the same (see init.cc).
+int __register_atfork(void (*before)(), void (*in_parent)(), void (*in_child)(), void* object)
+    __attribute__((weak));
+extern void* __dso_handle __attribute__((visibility("hidden")));
+// NOLINTEND(readability-identifier-naming)
+}
 
 namespace xenloop {
 namespace {
@@ -68,7 +76,9 @@ void InChild() { BecomeChild(0); }
 
 }  // namespace
 
-void InstallForkHandlers() { pthread_atfork(BeforeFork, AgentAfterFork, InChild); }
+void InstallForkHandlers() {
+  __register_atfork(BeforeFork, AgentAfterFork, InChild, &__dso_handle);
+}
 
 void BeforeRawFork() {
   if (!process_state.ready || InBorrowedMemory()) return;

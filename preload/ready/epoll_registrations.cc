@@ -4,11 +4,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
 
+#include "channel/base/number.h"
 #include "preload/ready/epoll.h"
 #include "preload/side/fallback.h"
 #include "preload/side/own_doorbell.h"
@@ -196,11 +196,11 @@ Shot ShotOf(const EpollSet* set, const Registration* registration) {
     const char* const events = strstr(line, "events:");
     const char* const data = events == nullptr ? nullptr : strstr(events, "data:");
     if (data == nullptr) return Shot::kUnknown;
-    if (strtol(line, nullptr, 10) != registration->fd ||
-        strtoull(data + 5, nullptr, 16) != registration->data)
+    if (NumberAt(line, 10) != static_cast<uint64_t>(registration->fd) ||
+        NumberAt(data + 5, 16) != registration->data)
       continue;
     if (found != Shot::kUnknown) return Shot::kUnknown;  // two under one number: which is ours?
-    found = (strtoul(events + 7, nullptr, 16) & ~kNoEvents) == 0 ? Shot::kFired : Shot::kArmed;
+    found = (NumberAt(events + 7, 16) & ~kNoEvents) == 0 ? Shot::kFired : Shot::kArmed;
   }
   return found;
 }

@@ -1,12 +1,12 @@
 // Waiting on an epoll set: what the kernel reports, plus what FIFOs hold, in the program's own
 // terms.
 #include <errno.h>
-#include <pthread.h>
 
 #include "channel/base/time.h"
 #include "preload/libc/errno.h"
 #include "preload/libc/program_memory.h"
 #include "preload/libc/real.h"
+#include "preload/libc/threads.h"
 #include "preload/ready/epoll.h"
 #include "preload/ready/milliseconds.h"
 #include "preload/ready/readiness.h"
@@ -291,7 +291,7 @@ int Spin(EpollSet* set, int epfd, epoll_event* events, int max_events, EpollCall
 
 int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, const timespec* timeout,
               const sigset_t* mask, EpollCall call) {
-  pthread_testcancel();  // these calls are cancellation points even when they need not wait
+  threads::TestCancel();  // these calls are cancellation points even when they need not wait
   if (max_events <= 0) return KernelWait(epfd, events, max_events, timeout, mask, call);
   if (set->owner_pid != process_state.pid) EpollSetIsShared(set);
   const Self self = CurrentSelf();

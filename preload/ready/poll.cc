@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <pthread.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
@@ -16,6 +15,7 @@
 #include "preload/libc/errno.h"
 #include "preload/libc/program_memory.h"
 #include "preload/libc/real.h"
+#include "preload/libc/threads.h"
 #include "preload/ready/epoll.h"
 #include "preload/ready/lent_bell.h"
 #include "preload/ready/milliseconds.h"
@@ -238,7 +238,7 @@ bool PollConcernsUs(const pollfd* fds, nfds_t count) {
 
 int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask, PollCall call,
          SelectCall* select) {
-  pthread_testcancel();  // these calls are cancellation points even when they need not wait
+  threads::TestCancel();  // these calls are cancellation points even when they need not wait
   if (timeout != nullptr &&
       (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999)) {
     return KernelPoll(fds, count, timeout, mask, call);

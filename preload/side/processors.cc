@@ -3,8 +3,8 @@
 
 #include <fcntl.h>
 #include <sched.h>
-#include <stdlib.h>
 
+#include "channel/base/number.h"
 #include "channel/base/sys.h"
 
 namespace xenloop {
@@ -14,13 +14,16 @@ namespace {
 uint32_t CountOf(const char* list) {
   uint32_t count = 0;
   while (*list >= '0' && *list <= '9') {
-    char* end = nullptr;
-    const unsigned long first = strtoul(list, &end, 10);
-    const unsigned long last = *end == '-' ? strtoul(end + 1, &end, 10) : first;
+    const uint64_t first = ReadNumber(&list, 10);
+    uint64_t last = first;
+    if (*list == '-') {
+      ++list;
+      last = ReadNumber(&list, 10);
+    }
     if (last < first) return 0;
     count += static_cast<uint32_t>(last - first + 1);
-    if (*end != ',') return count;
-    list = end + 1;
+    if (*list != ',') return count;
+    ++list;
   }
   return count;
 }

@@ -3,11 +3,10 @@
 // that needs releasing is held across it.
 #pragma once
 
-#include <pthread.h>
-
 #include <cstdint>
 
 #include "channel/base/abandon.h"
+#include "preload/libc/threads.h"
 #include "preload/side/own_doorbell.h"
 #include "preload/side/side.h"
 
@@ -69,11 +68,7 @@ inline auto InKernel(Direction* direction, Call call) -> decltype(call()) {
 // the thread ends there.
 template <class Call>
 auto Cancellable(Call call) -> decltype(call()) {
-  decltype(call()) result{};
-  pthread_cleanup_push([](void*) { Abandonable::AbandonAll(); }, nullptr);
-  result = call();
-  pthread_cleanup_pop(0);
-  return result;
+  return threads::CleaningUp(call, &Abandonable::AbandonAll);
 }
 
 // Sleeps. 0: try again; -EINTR; -EAGAIN: the deadline has passed. A cancellation point. A signal

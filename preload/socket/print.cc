@@ -9,10 +9,12 @@
 #include "preload/side/fd_table.h"
 #include "preload/socket/transfer.h"
 
-// Exported by libc; declared by its headers only when the program is fortified.
+// Exported by glibc; declared by its headers only when the program is fortified. Weak: another libc
+// must not fail to load us for what nobody calls there.
 extern "C" int __vsnprintf_chk(char* buffer, size_t size, int flag, size_t buffer_size,
-                               const char* format, va_list arguments);
-extern "C" int __vasprintf_chk(char** text, int flag, const char* format, va_list arguments);
+                               const char* format, va_list arguments) __attribute__((weak));
+extern "C" int __vasprintf_chk(char** text, int flag, const char* format, va_list arguments)
+    __attribute__((weak));
 
 namespace xenloop {
 namespace {

@@ -2,8 +2,8 @@
 // blocking, time-outs, low-water mark and the flags of recv; which byte comes from where is
 // channel/stream.h's business.
 #include <errno.h>
-#include <pthread.h>
 
+#include "preload/libc/threads.h"
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/mailbox.h"
@@ -204,7 +204,7 @@ ssize_t ReceiveAtLeast(int& fd, Side* side, const iovec* iov, size_t iov_count, 
 // `fd` may change, see Reception.
 ssize_t ReceiveOn(int& fd, Side* side, const iovec* iov, size_t iov_count, int flags,
                   int* message_flags) {
-  pthread_testcancel();  // these calls are cancellation points even when they need not wait
+  threads::TestCancel();  // these calls are cancellation points even when they need not wait
   if (message_flags != nullptr) *message_flags = 0;
   if (side->receive.route.load(std::memory_order_relaxed) != ReceiveRoute::kResidue) {
     if (const Reason obstacle = ObstacleTo(side, flags); obstacle != Reason::kNone) {

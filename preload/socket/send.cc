@@ -1,10 +1,10 @@
 // What "send" and "sendfile" mean on a socket that is (being) accelerated: try; wait; try again.
 // Decides blocking, time-outs and flags; which byte goes where is channel/stream.h's business.
 #include <errno.h>
-#include <pthread.h>
 
 #include "preload/libc/errno.h"
 #include "preload/libc/real.h"
+#include "preload/libc/threads.h"
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/lent_memory.h"
@@ -102,7 +102,7 @@ void LeaveKernelSend(Side* side, ssize_t result) {
 }
 
 ssize_t Send(int fd, Side* side, const iovec* iov, size_t iov_count, int flags) {
-  pthread_testcancel();  // these calls are cancellation points even when they need not wait
+  threads::TestCancel();  // these calls are cancellation points even when they need not wait
   if (!MayUseFifo(fd, side, flags)) return kUseKernel;
   if (HasBadBuffer(iov, iov_count)) return -EFAULT;
   if (side->shutdown_pending.load(std::memory_order_acquire) != 0) {

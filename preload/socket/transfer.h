@@ -6,12 +6,12 @@
 #pragma once
 
 #include <limits.h>
-#include <pthread.h>
 
 #include "channel/base/iov_cursor.h"
 #include "preload/agent/agent.h"
 #include "preload/libc/errno.h"
 #include "preload/libc/program_memory.h"
+#include "preload/libc/threads.h"
 #include "preload/settings/config.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/self.h"
@@ -85,7 +85,7 @@ inline ssize_t TakeFromFifo(int fd, Side* side, const iovec* iov, size_t iov_cou
       side->receive_low_water.load(std::memory_order_relaxed) > 1 || HasBadBuffer(iov, iov_count)) {
     return 0;
   }
-  pthread_testcancel();  // these calls are cancellation points even when they need not wait
+  threads::TestCancel();  // these calls are cancellation points even when they need not wait
   IovCursor cursor(iov, iov_count, kMostBytesACall);
   size_t taken = 0;
   {

@@ -15,10 +15,11 @@ int Address::port() const {
 }
 
 void Address::set_port(int port) {
+  const auto network_port = htons(static_cast<uint16_t>(port));
   if (family() == AF_INET) {
-    reinterpret_cast<sockaddr_in*>(&storage)->sin_port = htons(port);
+    reinterpret_cast<sockaddr_in*>(&storage)->sin_port = network_port;
   } else {
-    reinterpret_cast<sockaddr_in6*>(&storage)->sin6_port = htons(port);
+    reinterpret_cast<sockaddr_in6*>(&storage)->sin6_port = network_port;
   }
 }
 

@@ -5,6 +5,7 @@ with the outcomes below. A way is how programs are started: natively or with the
 """
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -145,7 +146,13 @@ def install(packages):
     def present(package):
         answer = subprocess.run(["dpkg-query", "-W", "-f", "${db:Status-Status}", package],
                                 capture_output=True, text=True)
-        return answer.stdout == "installed"
+        if answer.stdout == "installed":
+            return True
+        # Under the name of a package that provides it.
+        answer = subprocess.run(["dpkg-query", "-W", "-f", "${db:Status-Status}, ${Provides}\n"],
+                                capture_output=True, text=True)
+        return any(package in re.split(r"(?: \([^)]*\))?, *", line + ", ")[1:]
+                   for line in answer.stdout.splitlines() if line.startswith("installed"))
 
     missing = [package for package in packages if not present(package)]
     if not missing:

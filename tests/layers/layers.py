@@ -69,10 +69,9 @@ ONLY = [
          ["preload/libc/errno.h", DAEMON, "tools/"],
          ("preload/ready/poll.cc", "void Planted() { errno = 5; }"),
          says="errno is set in preload/libc/errno.h"),
-    Only("dlsym", r"\bdlv?sym\s*\(|\bdlopen\s*\(",
-         ["preload/libc/real.cc"],
+    Only("dlsym", r"\bdlv?sym\s*\(|\bdlopen\s*\(", [],
          ("preload/process/init.cc", 'void* planted = dlsym(nullptr, "read");'),
-         says="libc's functions are looked up in preload/libc/real.cc"),
+         says="libc's functions are looked up by preload/libc/symbols.cc"),
     # A spawned program is found as execvp finds it, by the PATH of that moment. The settings come
     # from the environment that the constructor is given.
     Only("getenv", r"\b(secure_)?getenv\s*\(|\benviron\b",
@@ -107,6 +106,7 @@ ONLY = [
     Only("memory-order", r"\bmemory_order_|\b__ATOMIC_",
          ["channel/", "preload/process/", "preload/socket/", "preload/agent/", "preload/ready/",
           "preload/side/", "preload/libc/real.cc", "preload/libc/real.h", "preload/libc/program_memory.cc",
+          "preload/libc/threads.cc",
           "discovery/peer_table.cc", "discovery/daemon/peer_table_writer.cc"],
          ("preload/abi/abi_file.cc",
           "int Planted(std::atomic<int>& word) { return word.load(std::memory_order_relaxed); }"),
@@ -147,7 +147,9 @@ GLOBALS = {
     "preload/agent/agent_xen.cc": "xen",
     "preload/agent/upgrade.cc": "found",  # a child is behind the same filter
     "preload/libc/program_memory.cc": "known_pages believing nobody_waits",
-    "preload/libc/real.cc": "table resolving preloads preload_count",
+    "preload/libc/real.cc": "table preloads preload_count",
+    "preload/libc/threads.cc": "create set_stack_size test_cancel register_cancel unregister_cancel"
+                               " unwind_next single_threaded",
     "preload/process/inheritance.cc": "at_exec",
     "preload/process/init.cc": "process_state cached_tid",
     "preload/ready/epoll.cc": "blocks lowest_free",

@@ -61,6 +61,17 @@ TEST_F(XenloopCliTest, RunKeepsOtherPreloads) {
   EXPECT_EQ(result.output, library_ + ":libm.so.6\n");
 }
 
+// The loader need not be there: what counts is that the tool knows, and says so.
+TEST_F(XenloopCliTest, RunStartsAProgramOfAnotherLibcWithoutTheLibrary) {
+  const std::string program = prefix_ / "program";
+  std::filesystem::copy_file(TEST_MUSL_PROBE, program);
+  EXPECT_THAT(Xenloop(absl::StrCat("run ", program, " 2>&1")).output,
+              HasSubstr("does not use glibc (its loader is /lib/ld-musl-x86_64.so.1): started "
+                        "without the library"));
+  EXPECT_THAT(Xenloop(absl::StrCat("run ", TEST_PROBE, " 2>&1")).output,
+              Not(HasSubstr("does not use glibc")));
+}
+
 TEST_F(XenloopCliTest, RunPassesEveryArgumentThrough) {
   const std::string arguments = " args --port 1 --stats --help -- '' 'a b' --json=x";
   const std::string expected = "--port\n1\n--stats\n--help\n--\n\na b\n--json=x\n";

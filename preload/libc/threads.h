@@ -1,0 +1,45 @@
+// What the library needs of libc's threads. Before glibc 2.34 these functions stand in a library of
+// their own (libpthread), which a program need not have: then it has one thread, nobody can cancel
+// it, and an agent cannot be started.
+#pragma once
+
+#include <pthread.h>
+#include <setjmp.h>
+
+namespace xenloop::threads {
+
+// Looks the functions up: at the start, and again before a thread is made, since libpthread may
+// have come with a plug-in. False: this process can make no threads.
+bool Find();
+
+// As pthread_create, detached. 0, or the error number. Only after Find() was true.
+int CreateDetached(size_t stack_bytes, void* (*run)(void*));
+
+// As pthread_testcancel.
+void TestCancel();
+
+// Libc says that there are several threads, or have been. Before glibc 2.32 it does not say so.
+bool Several();
+
+// The three halves of pthread_cleanup_push and _pop, which in a file without exceptions are calls
+// into libpthread.
+void RegisterCancel(__pthread_unwind_buf_t* buffer);
+void UnregisterCancel(__pthread_unwind_buf_t* buffer);
+[[noreturn]] void UnwindNext(__pthread_unwind_buf_t* buffer);
+
+// Calls `call`; `clean_up` if the thread ends in it, by cancellation or pthread_exit.
+template <class Call>
+auto CleaningUp(Call call, void (*clean_up)()) -> decltype(call()) {
+  __pthread_unwind_buf_t buffer;
+  // The buffer begins as a jmp_buf does, without a mask of signals.
+  if (__sigsetjmp(reinterpret_cast<__jmp_buf_tag*>(&buffer), 0) != 0) {
+    clean_up();
+    UnwindNext(&buffer);
+  }
+  RegisterCancel(&buffer);
+  const auto result = call();
+  UnregisterCancel(&buffer);
+  return result;
+}
+
+}  // namespace xenloop::threads

@@ -1,0 +1,45 @@
+# Sourced: roots of Debian's releases, made once by debootstrap from where this machine's own apt gets its packages.
+#
+#   ${XDG_CACHE_HOME:-~/.cache}/xenloop-roots/RELEASE    with the packages that somebody has asked for
+
+# release_root RELEASE PACKAGE...: prints its path. What is said meanwhile goes to stderr.
+release_root() {
+  local release=$1 roots=${XDG_CACHE_HOME:-$HOME/.cache}/xenloop-roots site script missing=() package
+  local root=$roots/$release
+  shift
+  if [[ ! -e $root/etc/debian_version ]]; then
+    [[ ${XENLOOP_NO_APT:-} != 1 ]] || { echo "no root of $release yet, and XENLOOP_NO_APT=1 is set" >&2; return 1; }
+    command -v debootstrap >/dev/null || { echo "debootstrap is not installed" >&2; return 1; }
+    site=$(apt-get indextargets --format '$(COMPONENT) $(REPO_URI)' | awk '$1 == "main" && $2 !~ /security/ { print $2; exit }')
+    [[ -n $site ]] || { echo "apt knows no sources: apt-get update?" >&2; return 1; }
+    script=/usr/share/debootstrap/scripts/$release
+    [[ -e $script ]] || script=/usr/share/debootstrap/scripts/sid
+    rm -rf --one-file-system "$root.new"
+    mkdir -p "$root.new"
+    debootstrap --variant=minbase "$release" "$root.new" "$site" "$script" >&2 || return 1
+    apt-config dump | grep -E '^Acquire::(https?::|Retries)' >"$root.new/etc/apt/apt.conf.d/90machine" || true
+    # A release that is not out yet is not always renewed in time.
+    echo 'Acquire::Check-Valid-Until "false";' >"$root.new/etc/apt/apt.conf.d/91valid"
+    printf '#!/bin/sh\nexit 101\n' >"$root.new/usr/sbin/policy-rc.d"
+    chmod 755 "$root.new/usr/sbin/policy-rc.d"
+    mv "$root.new" "$root"
+  fi
+  for package; do
+    [[ $(dpkg-query --admindir="$root/var/lib/dpkg" -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] ||
+      missing+=("$package")
+  done
+  if ((${#missing[@]} > 0)); then
+    [[ ${XENLOOP_NO_APT:-} != 1 ]] || { echo "not in the root of $release: ${missing[*]}" >&2; return 1; }
+    cp -L /etc/resolv.conf "$root/etc/"
+    in_release_root "$root" env DEBIAN_FRONTEND=noninteractive bash -ec 'apt-get -q update
+      apt-get -q -y --no-install-recommends -o Dpkg::Options::=--force-unsafe-io install "$@"' _ "${missing[@]}" \
+      >&2 </dev/null || return 1
+  fi
+  echo "$root"
+}
+
+# in_release_root ROOT COMMAND...: with /dev and /proc, in a mount namespace of its own.
+in_release_root() {
+  unshare -m bash -ec 'mount --bind /dev "$1/dev"; mount -t proc proc "$1/proc"; root=$1; shift
+    exec chroot "$root" "$@"' _ "$@"
+}

@@ -15,7 +15,7 @@
 namespace xenloop::bench {
 namespace {
 
-const std::vector<Carrier> kAllCarriers = {kTcpCarrier, kUnixCarrier, kRingCarrier,
+const std::vector<Carrier> kAllCarriers = {kTcpCarrier, kUnixCarrier, kSockmapCarrier, kRingCarrier,
                                            kXenloopCarrier};
 const std::vector<Carrier> kSocketCarriers = {kTcpCarrier, kUnixCarrier, kXenloopCarrier};
 

@@ -142,7 +142,14 @@ std::vector<CaseInfo> MakeCatalog() {
        true,
        two,
        {Times(kMust, "4x TCP", 4, kTcp), Times(kAim, "0.85 of the raw ring", 0.85, kRing)}},
-      {"stream-one", "Stream of 64 KiB writes, one core", "GB/s", false, true, one, {}},
+      {"stream-one",
+       "Stream of 64 KiB writes, one core",
+       "GB/s",
+       false,
+       true,
+       one,
+       {Times(kMust, "3.2x TCP", 3.2, kTcp), Times(kMust, "not below sockmap", 1.0, kSockmap),
+        Times(kAim, "4x TCP", 4, kTcp)}},
   };
   for (const int size : kSweepSizes) {
     cases.push_back({absl::StrCat("sweep-", size),

@@ -22,8 +22,10 @@ namespace xenloop::bench {
 
 class SocketLink {
  public:
-  // `busy`: waits for what comes by asking again and again.
-  explicit SocketLink(int fd, bool busy = false) : fd_(fd), flags_(busy ? MSG_DONTWAIT : 0) {}
+  // `busy`: waits for what comes by asking again and again. `in_sockmap`: a blocking recv of such a
+  // socket may say EAGAIN when it was woken for nothing, which no other socket may.
+  explicit SocketLink(int fd, bool busy = false, bool in_sockmap = false)
+      : fd_(fd), flags_(busy ? MSG_DONTWAIT : 0), may_say_again_(busy || in_sockmap) {}
 
   void SendAll(const void* bytes, size_t length) {
     const char* from = static_cast<const char*>(bytes);
@@ -40,7 +42,7 @@ class SocketLink {
     for (;;) {
       const ssize_t received = recv(fd_, bytes, capacity, flags_);
       if (received >= 0) return static_cast<size_t>(received);
-      if (errno != EINTR && (flags_ == 0 || errno != EAGAIN)) Die("recv");
+      if (errno != EINTR && (!may_say_again_ || errno != EAGAIN)) Die("recv");
     }
   }
 
@@ -51,6 +53,7 @@ class SocketLink {
  private:
   int fd_;
   int flags_;
+  bool may_say_again_;
 };
 
 class RingLink {

@@ -6,12 +6,14 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <utility>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "bench/process.h"
 #include "bench/raw_ring.h"
+#include "bench/sockmap.h"
 
 namespace xenloop::bench {
 namespace {
@@ -64,6 +66,15 @@ absl::StatusOr<PairResult> RunPair(const Setup& setup, const Carrier& carrier, b
     if (!rings.ok()) return rings.status();
     server_config.ring_fd = *rings;
   }
+  Sockmaps maps;
+  const absl::Cleanup close_maps = [&maps] { CloseSockmaps(maps); };
+  if (carrier.kind == "sockmap") {
+    const absl::StatusOr<Sockmaps> made = MakeSockmaps();
+    if (!made.ok()) return made.status();
+    maps = *made;
+    server_config.own_sockmap = maps.server_map;
+    server_config.peer_sockmap = maps.client_map;
+  }
   absl::StatusOr<Child> server = StartWorker(setup, carrier.server_preloaded, stats, server_config);
   if (!server.ok()) return server.status();
   const absl::StatusOr<nlohmann::json> ready = server->ReadLine(deadline);
@@ -71,6 +82,7 @@ absl::StatusOr<PairResult> RunPair(const Setup& setup, const Carrier& carrier, b
 
   WorkerConfig client_config = server_config;
   client_config.server = false;
+  std::swap(client_config.own_sockmap, client_config.peer_sockmap);
   client_config.port = ready->value("ready", 0);
   client_config.cpu = two_cores ? setup.cpus.back() : setup.cpus.front();
   absl::StatusOr<Child> client = StartWorker(setup, carrier.client_preloaded, stats, client_config);

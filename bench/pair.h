@@ -28,7 +28,7 @@ struct Setup {
 // A carrier, and which ends have the library.
 struct Carrier {
   std::string name;  // in the table
-  std::string kind;  // "tcp", "unix" or "ring"
+  std::string kind;  // "tcp", "unix", "ring" or "sockmap"
   bool server_preloaded = false;
   bool client_preloaded = false;
 };
@@ -36,6 +36,7 @@ struct Carrier {
 inline const Carrier kTcpCarrier = {kTcp, "tcp"};
 inline const Carrier kUnixCarrier = {kUnix, "unix"};
 inline const Carrier kRingCarrier = {kRing, "ring"};
+inline const Carrier kSockmapCarrier = {kSockmap, "sockmap"};
 inline const Carrier kXenloopCarrier = {kXenloop, "tcp", true, true};
 
 struct PairResult {

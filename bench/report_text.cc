@@ -64,23 +64,27 @@ std::string FormatTable(const Table& table) {
   return text;
 }
 
+int SweepWidthOf(const std::string& carrier) {
+  return std::max(11, static_cast<int>(carrier.size()));
+}
+
 std::string FormatSweep(const std::vector<const Table*>& sizes) {
   const CaseInfo& info = sizes[0]->info;
   std::string text = absl::StrFormat("\n%s\n  %s; %s is better; %s\n", info.title, info.unit,
                                      info.lower_is_better ? "less" : "more", info.setup);
   absl::StrAppend(&text, absl::StrFormat("  %-22s", "size"));
   for (const Row& row : sizes[0]->rows) {
-    absl::StrAppend(&text, absl::StrFormat(" %11s", row.carrier));
+    absl::StrAppend(&text, absl::StrFormat(" %*s", SweepWidthOf(row.carrier), row.carrier));
   }
   absl::StrAppend(&text, absl::StrFormat(" %8s %8s %8s\n", "vs TCP", "vs ring", "by FIFO"));
   for (const Table* table : sizes) {
     std::string line = absl::StrFormat("  %-22s", SweepSizeOf(table->info.id));
     for (const Row& column : sizes[0]->rows) {
       const Row* row = table->Find(column.carrier);
-      absl::StrAppend(&line,
-                      absl::StrFormat(" %11s", row == nullptr          ? ""
-                                               : row->repetitions == 0 ? "failed"
-                                                                       : FormatValue(row->value)));
+      absl::StrAppend(&line, absl::StrFormat(" %*s", SweepWidthOf(column.carrier),
+                                             row == nullptr          ? ""
+                                             : row->repetitions == 0 ? "failed"
+                                                                     : FormatValue(row->value)));
     }
     if (const Row* ours = table->Find(kXenloop); ours != nullptr && ours->repetitions > 0) {
       absl::StrAppend(&line,

@@ -17,6 +17,7 @@ namespace xenloop::bench {
 inline constexpr char kTcp[] = "TCP";
 inline constexpr char kUnix[] = "UNIX socket";
 inline constexpr char kRing[] = "raw ring";
+inline constexpr char kSockmap[] = "sockmap redirect";
 inline constexpr char kXenloop[] = "libxenloop";
 
 // What the library's processes sent, by route (from their XENLOOP_STATS lines).

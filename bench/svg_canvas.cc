@@ -14,6 +14,7 @@ namespace xenloop::bench {
 std::string ColourOf(absl::string_view carrier) {
   if (carrier == kXenloop) return "#e8590c";
   if (carrier == kUnix) return "#4c7fb8";
+  if (carrier == kSockmap) return "#5f9e8f";
   if (carrier == kRing) return "#b9c2cb";
   return "#7b8794";
 }

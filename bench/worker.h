@@ -16,7 +16,7 @@ namespace xenloop::bench {
 struct WorkerConfig {
   bool server = false;
   std::string work;     // "rtt", "stream", "connect", "crowd", "moving-rtt" or "moving-stream"
-  std::string carrier;  // "tcp", "unix" or "ring"
+  std::string carrier;  // "tcp", "unix", "ring" or "sockmap"
   int cpu = -1;         // pinned to this core; -1: not pinned
   std::string host;     // tcp: the server's IPv4 address; empty: loopback
   int port = 0;         // tcp: where the server listens; 0: where it likes
@@ -25,6 +25,8 @@ struct WorkerConfig {
   std::string path;     // unix: the socket's path
   int ring_fd = -1;     // ring: memory with a RawRingPair
   bool ring_yields = false;
+  int own_sockmap = -1;  // sockmap: where this end's socket goes
+  int peer_sockmap = -1;
   size_t message_bytes = 64;  // crowd: of the longest; at most 4096
   double warmup_seconds = 0.1;
   int warmup_messages = 0;  // rtt: at least so many as well
@@ -34,8 +36,9 @@ struct WorkerConfig {
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(WorkerConfig, server, work, carrier, cpu, host,
                                                 port, busy, counts, path, ring_fd, ring_yields,
-                                                message_bytes, warmup_seconds, warmup_messages,
-                                                seconds, connections, rounds)
+                                                own_sockmap, peer_sockmap, message_bytes,
+                                                warmup_seconds, warmup_messages, seconds,
+                                                connections, rounds)
 
 // The whole life of a worker process; the exit code.
 int WorkerMain(const std::string& config);

@@ -11,6 +11,7 @@
 
 #include "bench/guest_counters.h"
 #include "bench/link.h"
+#include "bench/sockmap.h"
 #include "bench/worker.h"
 
 namespace xenloop::bench {
@@ -191,7 +192,9 @@ void ServePair(const WorkerConfig& config) {
   }
   const int listener = Listen(config);
   const int fd = Accept(listener);
-  SocketLink link(fd, config.busy);
+  const bool in_sockmap = config.carrier == "sockmap";
+  if (in_sockmap) JoinSockmap(config.own_sockmap, config.peer_sockmap, fd);
+  SocketLink link(fd, config.busy, in_sockmap);
   Serve(link, config);
   close(fd);
   close(listener);
@@ -204,7 +207,9 @@ nlohmann::json MeasurePair(const WorkerConfig& config) {
     return Measure(link, config);
   }
   const int fd = Connect(config);
-  SocketLink link(fd, config.busy);
+  const bool in_sockmap = config.carrier == "sockmap";
+  if (in_sockmap) JoinSockmap(config.own_sockmap, config.peer_sockmap, fd);
+  SocketLink link(fd, config.busy, in_sockmap);
   nlohmann::json result = Measure(link, config);
   close(fd);
   return result;

@@ -43,6 +43,9 @@ struct FifoHeader {
   alignas(64) std::atomic<uint64_t> consumer;
   // Nobody at the consumer's end reads TCP behind our back any more.
   std::atomic<uint32_t> consumer_ready;
+  // How many bytes of TCP it has read, while these go on to the switch offset: does it move? A
+  // hint.
+  std::atomic<uint64_t> tcp_read;
   // Lines 2 and 3: wake-up requests.
   alignas(64) std::atomic<uint32_t> consumer_waiting;
   alignas(64) std::atomic<uint32_t> producer_waiting;

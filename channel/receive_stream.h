@@ -333,6 +333,7 @@ struct ReceiveStream {
     *received = Take(shadow, destination, limit < tcp_remaining ? limit : tcp_remaining, flags);
     if (*received > 0 && (flags & MSG_PEEK) == 0) {
       tcp_remaining -= static_cast<uint64_t>(*received);
+      fifo.header->tcp_read.store(switch_offset - tcp_remaining, std::memory_order_relaxed);
       if (tcp_remaining == 0) route.store(ReceiveRoute::kFifo, std::memory_order_release);
     }
     if (*received == 0)

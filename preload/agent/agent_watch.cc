@@ -38,7 +38,9 @@ uint64_t LookAtFifo(AgentSide& note, Side* side, uint64_t now) {
     const LockScope scope(side->send.lock, CurrentTid());
     if (side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo) return 0;
     const Fifo fifo = side->send.fifo;
-    const uint64_t position = IndexOf(fifo.header->consumer.load(std::memory_order_acquire));
+    // Both only grow. Before the FIFO's first byte it reads what TCP holds, up to some megabytes.
+    const uint64_t position = IndexOf(fifo.header->consumer.load(std::memory_order_acquire)) +
+                              fifo.header->tcp_read.load(std::memory_order_relaxed);
     // Not at the first look: a fast stream fills its FIFO often, and is to ask for this seldom.
     const bool first = note.watched_since_ns == 0;
     if (!first && fifo.HasRoom()) return 0;

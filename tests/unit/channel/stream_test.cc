@@ -282,6 +282,7 @@ TEST_F(StreamTest, ReaderTakesExactlyTheBytesBeforeTheOffsetFromTcp) {
   memory_.header()->switch_offset.store(103);
   memory_.header()->up.store(1);
   EXPECT_EQ(ReceiveText(receive_, shadow_, 2), "tc");
+  EXPECT_EQ(memory_.header()->tcp_read.load(), 102u);  // it does not stand still, says this
   EXPECT_EQ(receive_.ReadableBytes(1), 5u);
   EXPECT_EQ(ReceiveText(receive_, shadow_, 99), "pfifo");  // one queue, as with TCP alone
   EXPECT_EQ(receive_.FifoBytes(), 4u);

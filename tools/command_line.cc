@@ -28,7 +28,7 @@ const std::vector<Grammar>& Grammars() {
       {"run", {"--stats", "--json"}, 1, kAny},
       {"stat", {"--json", "--watch", "--interval="}, 0, 0},
       // A whole command may be given, so that one can put "doctor" where "run" was.
-      {"doctor", {}, 0, kAny},
+      {"doctor", {"--json"}, 0, kAny},
       {"off", {}, 0, 0},
       {"on", {}, 0, 0},
       {"leave", {}, 0, 0},

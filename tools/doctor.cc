@@ -101,7 +101,7 @@ std::string RealmDirectory(const std::vector<std::string>& environment, const st
   return ReadConfig(config).Value("runtime_dir").value_or("");
 }
 
-int RunDoctor(const std::string& subject, const DoctorPlaces& places) {
+int RunDoctor(const std::string& subject, const DoctorPlaces& places, bool as_json) {
   Findings findings;
   if (IsPid(subject)) {
     pid_t pid = 0;
@@ -127,7 +127,7 @@ int RunDoctor(const std::string& subject, const DoctorPlaces& places) {
       CheckProgramFile(subject, surroundings, &findings);
     }
   }
-  std::fputs(findings.ToString().c_str(), stdout);
+  std::fputs((as_json ? DoctorJson(findings, places) : findings.ToString()).c_str(), stdout);
   return findings.Problems() == 0 ? 0 : 1;
 }
 

@@ -100,7 +100,10 @@ void CheckProcess(const DoctorPlaces& places, pid_t pid, Findings* findings);
 // the library knows it.
 std::string RemedyForReason(const std::string& words);
 
+// doctor_json.cc: the findings, and what somebody else needs to know of this machine to judge them.
+std::string DoctorJson(const Findings& findings, const DoctorPlaces& places);
+
 // `subject` is empty, a program or a pid. Exit status 0 if all is fine, 1 if there is a problem.
-int RunDoctor(const std::string& subject, const DoctorPlaces& places);
+int RunDoctor(const std::string& subject, const DoctorPlaces& places, bool as_json);
 
 }  // namespace xenloop::tools

@@ -111,7 +111,7 @@ constexpr char kDoctor[] = R"(NAME
     xenloop doctor - why is a program accelerated or not, and what to do
 
 SYNOPSIS
-    xenloop doctor [PROGRAM | PID]
+    xenloop doctor [--json] [PROGRAM | PID]
 
 DESCRIPTION
     Without operand: looks at the library, /etc/ld.so.preload,
@@ -127,6 +127,12 @@ DESCRIPTION
 
     Each line begins with ok, note or PROBLEM; what to do stands below, after
     an arrow. Nothing is changed.
+
+OPTIONS
+    --json   The same as JSON, with what somebody else needs to know to help:
+             versions, limits, namespaces, sandbox, realm, settings and rules,
+             agents and their reasons, Xen. No command lines, no variables but
+             LD_PRELOAD and our own, no names or addresses of machines.
 
 EXIT STATUS
     0  no problem

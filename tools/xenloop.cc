@@ -18,7 +18,7 @@
 #include "tools/switch_command.h"
 
 ABSL_FLAG(bool, stats, false, "run: print what went by which route when the program ends");
-ABSL_FLAG(bool, json, false, "run, stat: print JSON");
+ABSL_FLAG(bool, json, false, "run, stat, doctor: print JSON");
 ABSL_FLAG(bool, watch, false, "stat: again and again");
 ABSL_FLAG(double, interval, 1.0, "stat --watch: seconds between two pictures");
 
@@ -83,7 +83,8 @@ int Doctor(const CommandLine& line) {
   places.config = kConfigPath;
   places.library_candidates = LibraryCandidates(ToolDirectory());
   places.agents = PlacesOfAgents();
-  return RunDoctor(line.operands.empty() ? "" : line.operands[0], places);
+  return RunDoctor(line.operands.empty() ? "" : line.operands[0], places,
+                   absl::GetFlag(FLAGS_json));
 }
 
 bool IsMove(const std::string& command) {

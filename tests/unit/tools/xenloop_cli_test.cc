@@ -212,6 +212,24 @@ TEST_F(XenloopCliTest, DoctorExitStatusTellsProblems) {
   EXPECT_THAT(missing.output, HasSubstr("is not an executable file here"));
 }
 
+TEST_F(XenloopCliTest, DoctorAsJsonHasTheMachineAndNoSecrets) {
+  const ShellResult result = Xenloop(
+      "doctor --json 2>&1", "XENLOOP_SPIN_US=20 PASSWORD=hidden1 XENLOOPED=hidden2 EDITOR=hidden3");
+  const auto document = nlohmann::json::parse(result.output);
+  for (const char* part : {"version", "library", "machine", "process", "realm", "shared_memory",
+                           "settings", "agents", "xen", "findings", "problems"})
+    EXPECT_TRUE(document.contains(part)) << part;
+  EXPECT_EQ(document["library"]["path"], library_);
+  EXPECT_EQ(document["settings"]["environment"]["XENLOOP_SPIN_US"], "20");
+  EXPECT_THAT(document["machine"]["libc"].get<std::string>(), StartsWith("glibc 2."));
+  EXPECT_GT(document["process"]["limits"]["descriptors"]["soft"], 0);
+  EXPECT_THAT(document["process"]["namespaces"]["net"].get<std::string>(), StartsWith("net:["));
+  EXPECT_EQ(document["process"]["sandbox"]["no_new_privileges"].get<std::string>().size(), 1u);
+  EXPECT_FALSE(document["findings"].empty());
+  EXPECT_EQ(document["problems"] == 0, result.exit_status == 0);
+  EXPECT_THAT(result.output, Not(HasSubstr("hidden")));
+}
+
 TEST_F(XenloopCliTest, HelpVersionAndWrongUsage) {
   EXPECT_THAT(Xenloop("--help").output, StartsWith("NAME\n    xenloop - "));
   for (const char* command :

@@ -9,6 +9,7 @@
 
 #include "preload/agent/agent_state.h"
 #include "preload/settings/config.h"
+#include "preload/side/each_side.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/log.h"
 #include "preload/side/self.h"
@@ -137,11 +138,10 @@ void ServicePairing(uint32_t slot) {
 
 uint64_t LookAtPairings() {
   bool any = false;
-  for (uint32_t w = 0; w < kSideWords; ++w) {
-    for (uint64_t bits = agent.proving[w]; bits != 0; bits &= bits - 1)
-      ServicePairing(w * 64 + static_cast<uint32_t>(__builtin_ctzll(bits)));
-    any = any || agent.proving[w] != 0;
-  }
+  EachSlotIn(agent.proving, [&any](uint32_t slot) {
+    ServicePairing(slot);
+    any = any || agent.sides[slot].stage == Stage::kProving;
+  });
   return any ? kLookNs : kNotAgain;
 }
 

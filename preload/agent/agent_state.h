@@ -177,8 +177,9 @@ bool EnsureAgent();
 void CloseRegistry();
 enum class WatchKind : uint32_t { kPoke, kListener, kTalk, kShadow, kDevices };
 uint64_t NetnsCookieOf(int fd);  // of a socket; 0: the kernel does not know
-int Watch(int fd, WatchKind kind, uint32_t index, uint32_t generation, uint32_t events,
-          bool modify);
+int Watch(int fd, WatchKind kind, uint32_t index, uint32_t generation, uint32_t events);
+// The same for one that is watched already.
+int WatchAnew(int fd, WatchKind kind, uint32_t index, uint32_t generation, uint32_t events);
 
 // Publishes everything anew where the runtime directory's name leads now (a realm is another one
 // after a move). kNone, or why not: then nobody reaches this agent.

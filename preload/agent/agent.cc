@@ -109,6 +109,13 @@ void GiveUpAgent(Reason reason) {
   }
 }
 
+// The whole time: so much has passed since then, whatever the clock says.
+void HasSlept(uint64_t since_ns, int milliseconds) {
+  const uint64_t least = since_ns + static_cast<uint64_t>(milliseconds) * kNsPerMs;
+  const uint64_t now = AgentNs();
+  if (now < least) agent.clock_ahead_ns += least - now;
+}
+
 uint64_t OnTimer(Timer timer, uint64_t now, uint64_t pause_ns) {
   switch (timer) {
     case Timer::kReaders:
@@ -143,7 +150,7 @@ void OnEvent(const epoll_event& event) {
     case WatchKind::kPoke: {
       uint64_t count;
       sys::Read(agent_shared.poke_fd.load(std::memory_order_relaxed), &count, sizeof count);
-      agent.timers.StartWithin(Timer::kReaders, sys::MonotonicNs(), 0);  // RequestWatch
+      agent.timers.StartWithin(Timer::kReaders, AgentNs(), 0);  // RequestWatch
       break;
     }
     case WatchKind::kListener:
@@ -165,9 +172,11 @@ void* AgentMain(void*) {
   agent_shared.tid.store(CurrentTid(), std::memory_order_relaxed);
   epoll_event events[64];
   int timeout_ms = -1;
+  uint64_t now = 0;
   for (;;) {
     const long n = sys::Call(SYS_epoll_pwait, agent.epoll_fd, reinterpret_cast<long>(events), 64,
                              timeout_ms, 0, 8);
+    if (n == 0) HasSlept(now, timeout_ms);
     // Here at once: glibc has every thread change its user, and that interrupts the wait. What was
     // made for the old user (a listener that speaks in its name, its hints) must not stay in the
     // hands of a program that has given it up.
@@ -190,9 +199,10 @@ void* AgentMain(void*) {
       continue;
     }
     RetryLater();
-    agent.timers.Run(sys::MonotonicNs(), OnTimer);
+    agent.timers.Run(AgentNs(), OnTimer);
     DeliverPost();  // last: what all others have made due
-    timeout_ms = agent.timers.WaitMs(sys::MonotonicNs());
+    now = AgentNs();
+    timeout_ms = agent.timers.WaitMs(now);
   }
   agent_shared.tid.store(0, std::memory_order_release);
   return nullptr;

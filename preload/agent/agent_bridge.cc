@@ -25,7 +25,7 @@ constexpr uint64_t kLookAgainNs = kNsPerSecond;  // for a daemon that was not th
 
 bool HaveTable() {
   if (agent.table.is_open()) return true;
-  const uint64_t now = sys::MonotonicNs();
+  const uint64_t now = AgentNs();
   if (now < agent.table_look_at_ns) return false;
   agent.table_look_at_ns = now + kLookAgainNs;
   if (agent.table.Open() == 0) return true;

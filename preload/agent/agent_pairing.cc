@@ -88,7 +88,7 @@ void BeginPairing(uint32_t slot) {
   AgentSide& note = agent.sides[slot];
   Side* side = SideAt(slot);
   note.stage = Stage::kProving;
-  note.proving_since_ns = sys::MonotonicNs();
+  note.proving_since_ns = AgentNs();
   side->reason.store(Reason::kBeingProved, std::memory_order_relaxed);
   {
     LockScope scope(side->pairing_lock, CurrentTid());
@@ -130,7 +130,7 @@ void ServicePairing(uint32_t slot) {
     verdict = PairingVerdict::kNoAnswer;
   } else if (ours && verdict == PairingVerdict::kNone && !note.theirs.fifo.Sealed() &&
              side->pinned.load(std::memory_order_relaxed) == 0 &&
-             sys::MonotonicNs() - note.proving_since_ns < kLongestNs) {
+             AgentNs() - note.proving_since_ns < kLongestNs) {
     return;
   }
   GiveUpPairing(slot, verdict);

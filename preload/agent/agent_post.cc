@@ -96,7 +96,7 @@ int Keep(Talk& talk, const ControlMessage& message, const int* fds, size_t fd_co
 void AwaitRoom(Talk& talk, long error) {
   talk.full = error == -EAGAIN;
   talk.short_of = error != -EAGAIN;
-  if (talk.short_of) agent.timers.StartWithin(Timer::kPost, sys::MonotonicNs(), kFirstPauseNs);
+  if (talk.short_of) agent.timers.StartWithin(Timer::kPost, AgentNs(), kFirstPauseNs);
   WatchTalk(talk);
 }
 

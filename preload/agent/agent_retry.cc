@@ -27,7 +27,7 @@ void RetryLater() {
   if (agent_shared.newly_postponed.exchange(0, std::memory_order_acquire) == 0) return;
   // All begin again with the first pause, which is short.
   agent.timers.Stop(Timer::kPostponed);
-  agent.timers.StartWithin(Timer::kPostponed, sys::MonotonicNs(), kFirstRetryNs);
+  agent.timers.StartWithin(Timer::kPostponed, AgentNs(), kFirstRetryNs);
 }
 
 uint64_t RetryPostponed(uint64_t pause_ns) {

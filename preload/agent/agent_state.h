@@ -144,6 +144,7 @@ struct AgentState {
   uint32_t* buckets = nullptr;
 
   TimerList<Timer> timers;
+  uint64_t clock_ahead_ns = 0;        // of the program's clock, which may stand still: AgentNs
   uint64_t proving[kSideWords] = {};  // a bit a side whose pairing is being proved
   Post post;
   PeerTable table;  // whose address is it? By our xenloopd
@@ -156,6 +157,10 @@ struct AgentState {
 extern AgentState agent;
 // The memory behind `sides`, `talks`, `buckets` and the peers' doorbells. False: there is none.
 bool MapAgentMemory();
+
+// The agent's clock, for timers and what they look at. Under libfaketime the program's own may
+// stand still; then the agent's goes by the times that it has slept.
+inline uint64_t AgentNs() { return sys::MonotonicNs() + agent.clock_ahead_ns; }
 
 inline Doorbell& DoorbellOf(const Talk& talk) {
   return agent_shared.peers[&talk - agent.talks.first];

@@ -256,7 +256,7 @@ struct SendStream {
 
   template <typename Shadow>
   void WakeConsumer(Shadow& shadow) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
-    const uint32_t bits = WakeSleepers(fifo.header->consumer_waiting, false, fifo.foreign);
+    const uint32_t bits = WakeSleepers(fifo.header->consumer_waiting, /*once=*/false, fifo.foreign);
     if (bits != 0) shadow.Ring(/*certain=*/(bits & kFutexSleeper) != 0);
   }
 

@@ -66,14 +66,14 @@ long Ioctl(int fd, unsigned long request, const void* argument) {
 }
 
 // The kernel may have to bring a page of the other domain in first: it says EAGAIN.
-int MapAt(void* at, uint32_t pages, bool writable, int fd, uint64_t offset) {
+int MapAt(void* at, uint32_t pages, Access access, int fd, uint64_t offset) {
   constexpr int kPatienceMs = 200;
   long result = -EAGAIN;
   for (int i = 0; i < kPatienceMs && result == -EAGAIN; ++i) {
     if (i > 0) Nap(kNsPerMs);
     result = sys::Call(SYS_mmap, AsLong(at), pages * kPageBytes,
-                       writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED | MAP_FIXED, fd,
-                       static_cast<long>(offset));
+                       access == Access::kWrite ? PROT_READ | PROT_WRITE : PROT_READ,
+                       MAP_SHARED | MAP_FIXED, fd, static_cast<long>(offset));
   }
   return result < 0 && result > -kPageBytes ? static_cast<int>(result) : 0;
 }
@@ -84,21 +84,21 @@ void UnmapAt(void* at, uint32_t pages) {
             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 }
 
-int Share(uint32_t domid, uint32_t pages, bool writable, void* at, uint32_t* references,
+int Share(uint32_t domid, uint32_t pages, Access access, void* at, uint32_t* references,
           uint64_t* handle) {
   alignas(ioctl_gntalloc_alloc_gref)
       uint8_t space[sizeof(ioctl_gntalloc_alloc_gref) + kMaxXenFifoPages * sizeof(uint32_t)];
   if (pages == 0 || pages > kMaxXenFifoPages || domid > UINT16_MAX) return -EINVAL;
   auto* request = reinterpret_cast<ioctl_gntalloc_alloc_gref*>(space);
   request->domid = static_cast<uint16_t>(domid);
-  request->flags = writable ? GNTALLOC_FLAG_WRITABLE : 0;
+  request->flags = access == Access::kWrite ? GNTALLOC_FLAG_WRITABLE : 0;
   request->count = pages;
   const long result = Ioctl(descriptors[kGntalloc], IOCTL_GNTALLOC_ALLOC_GREF, request);
   if (result < 0) return static_cast<int>(result);
   memcpy(references, request->gref_ids, pages * sizeof(uint32_t));
   *handle = request->index;
   // Ours to write, whatever the other domain may do.
-  const int error = MapAt(at, pages, true, descriptors[kGntalloc], request->index);
+  const int error = MapAt(at, pages, Access::kWrite, descriptors[kGntalloc], request->index);
   if (error != 0) {
     const ioctl_gntalloc_dealloc_gref release{*handle, pages};
     Ioctl(descriptors[kGntalloc], IOCTL_GNTALLOC_DEALLOC_GREF, &release);
@@ -113,7 +113,7 @@ void Unshare(void* at, uint32_t pages, uint64_t handle) {
   UnmapAt(at, pages);
 }
 
-int Map(uint32_t domid, const uint32_t* references, uint32_t pages, bool writable, void* at,
+int Map(uint32_t domid, const uint32_t* references, uint32_t pages, Access access, void* at,
         uint64_t* handle) {
   alignas(GntdevMap) uint8_t space[sizeof(GntdevMap) + kMaxXenFifoPages * 2 * sizeof(uint32_t)];
   if (pages == 0 || pages > kMaxXenFifoPages) return -EINVAL;
@@ -128,7 +128,7 @@ int Map(uint32_t domid, const uint32_t* references, uint32_t pages, bool writabl
   const long result = Ioctl(descriptors[kGntdev], kGntdevMap, request);
   if (result < 0) return static_cast<int>(result);
   *handle = request->index | generation << kGenerationShift;
-  const int error = MapAt(at, pages, writable, descriptors[kGntdev], request->index);
+  const int error = MapAt(at, pages, access, descriptors[kGntdev], request->index);
   if (error != 0) {
     const GntdevUnmap release{request->index, pages, 0};
     Ioctl(descriptors[kGntdev], kGntdevUnmap, &release);

@@ -13,15 +13,18 @@
 
 namespace xenloop {
 
+enum class Access : uint8_t { kRead, kWrite };
+
 struct XenCalls {
-  // Makes pages of ours that domain `domid` may map, and maps them at `at` (a page-aligned hole
-  // that the caller has reserved). `references` gets one number a page; `handle` is for unshare.
-  int (*share)(uint32_t domid, uint32_t pages, bool writable, void* at, uint32_t* references,
+  // Makes pages of ours that domain `domid` may map (`access`: what it may do), and maps them at
+  // `at` (a page-aligned hole that the caller has reserved). `references` gets one number a page;
+  // `handle` is for unshare.
+  int (*share)(uint32_t domid, uint32_t pages, Access access, void* at, uint32_t* references,
                uint64_t* handle);
   // Ends a share. The pages live on until the other domain has unmapped them.
   void (*unshare)(void* at, uint32_t pages, uint64_t handle);
   // Maps pages that domain `domid` shares with us.
-  int (*map)(uint32_t domid, const uint32_t* references, uint32_t pages, bool writable, void* at,
+  int (*map)(uint32_t domid, const uint32_t* references, uint32_t pages, Access access, void* at,
              uint64_t* handle);
   void (*unmap)(void* at, uint32_t pages, uint64_t handle);
 

@@ -81,9 +81,9 @@ int ShareFifo(uint64_t capacity_bytes, uint32_t domid, FifoMapping* mapping, Tic
   uint8_t* const memory = Reserve(pages);
   if (memory == nullptr) return -ENOMEM;
   uint32_t references[kMaxXenFifoPages];
-  int error = calls->share(domid, 1, true, memory, references, &mapping->handles[0]);
+  int error = calls->share(domid, 1, Access::kWrite, memory, references, &mapping->handles[0]);
   if (error == 0) {
-    error = calls->share(domid, pages - 1, false, memory + kPageBytes, references + 1,
+    error = calls->share(domid, pages - 1, Access::kRead, memory + kPageBytes, references + 1,
                          &mapping->handles[1]);
     if (error != 0) calls->unshare(memory, 1, mapping->handles[0]);
   }
@@ -126,7 +126,7 @@ int MapFifo(Ticket* ticket, FifoMapping* mapping) {
   }
   uint8_t* const memory = Reserve(pages);
   if (memory == nullptr) return -ENOMEM;
-  int error = calls->map(ticket->peer, &header, 1, true, memory, &mapping->handles[0]);
+  int error = calls->map(ticket->peer, &header, 1, Access::kWrite, memory, &mapping->handles[0]);
   if (error == 0) {
     // Nothing is written before we know that the page is the one its owner means: a process of
     // that domain could name a page that belongs to another.
@@ -134,8 +134,8 @@ int MapFifo(Ticket* ticket, FifoMapping* mapping) {
     uint32_t references[kMaxXenFifoPages];
     memcpy(references, memory + kFifoDataOffset, (pages - 1) * sizeof(uint32_t));
     error = *const_cast<const volatile uint64_t*>(&shared->identity) == ticket->words[kIdentity]
-                ? calls->map(ticket->peer, references, pages - 1, false, memory + kPageBytes,
-                             &mapping->handles[1])
+                ? calls->map(ticket->peer, references, pages - 1, Access::kRead,
+                             memory + kPageBytes, &mapping->handles[1])
                 : -EPROTO;
     if (error == 0) {
       mapping->fifo = Fifo::Adopt(memory, pages * kPageBytes);
@@ -206,7 +206,7 @@ SleeperPage* SleepersFor(uint32_t domid, int* error) {
   SleeperPage* const free = FreeSleeperPage();
   if (free == nullptr) return nullptr;
   const bool fresh = free == &sleeper_pages[sleeper_page_count];
-  *error = calls->share(domid, 1, false, free->page, &free->reference, &free->handle);
+  *error = calls->share(domid, 1, Access::kRead, free->page, &free->reference, &free->handle);
   if (*error != 0) {
     if (fresh) Unreserve(free->page, 1);
     return nullptr;
@@ -274,7 +274,8 @@ int MapDoorbell(Ticket* ticket, Doorbell* doorbell) {
   const auto reference = static_cast<uint32_t>(ticket->words[kBellReference]);
   uint8_t* const memory = Reserve(1);
   if (memory == nullptr) return -ENOMEM;
-  int error = calls->map(ticket->peer, &reference, 1, false, memory, &doorbell->handles[kMapping]);
+  int error =
+      calls->map(ticket->peer, &reference, 1, Access::kRead, memory, &doorbell->handles[kMapping]);
   if (error == 0 && XenPortOf(*doorbell) == 0) {
     const int port =
         calls->bind_interdomain(ticket->peer, static_cast<uint32_t>(ticket->words[kBellPort]));

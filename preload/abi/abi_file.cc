@@ -25,13 +25,14 @@ void BeforeStreamClose(FILE* stream) {
 
 template <class ControlBlock>
 void LeaveToAio(const ControlBlock* control) {
-  if (control != nullptr) FallBackToTcp(control->aio_fildes, Reason::kAsynchronousIo, true);
+  if (control != nullptr)
+    FallBackToTcp(control->aio_fildes, Reason::kAsynchronousIo, TcpFor::kGood);
 }
 
 }  // namespace
 
 XENLOOP_EXPORT ssize_t sendfile(int out_fd, int in_fd, off_t* offset, size_t count) {
-  FallBackToTcp(in_fd, Reason::kSendfileFrom, true);
+  FallBackToTcp(in_fd, Reason::kSendfileFrom, TcpFor::kGood);
   return SendByOr(
       out_fd, FindSide(out_fd),
       [=](Side* side) { return SendFile(out_fd, side, in_fd, offset, count); },
@@ -41,8 +42,8 @@ XENLOOP_ALIAS(sendfile64, sendfile);
 
 XENLOOP_EXPORT ssize_t splice(int in_fd, off64_t* in_offset, int out_fd, off64_t* out_offset,
                               size_t length, unsigned flags) {
-  FallBackToTcp(in_fd, Reason::kSplice, true);
-  FallBackToTcp(out_fd, Reason::kSplice, true);
+  FallBackToTcp(in_fd, Reason::kSplice, TcpFor::kGood);
+  FallBackToTcp(out_fd, Reason::kSplice, TcpFor::kGood);
   return real::splice(in_fd, in_offset, out_fd, out_offset, length, flags);
 }
 
@@ -73,7 +74,7 @@ XENLOOP_EXPORT int __dprintf_chk(int fd, int flag, const char* format, ...) {
 }
 
 XENLOOP_EXPORT FILE* fdopen(int fd, const char* mode) {
-  FallBackToTcp(fd, Reason::kStdio, true);
+  FallBackToTcp(fd, Reason::kStdio, TcpFor::kGood);
   return real::fdopen(fd, mode);
 }
 XENLOOP_ALIAS(_IO_fdopen, fdopen);

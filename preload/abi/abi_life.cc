@@ -40,14 +40,15 @@ XENLOOP_EXPORT int close(int fd) {
 XENLOOP_ALIAS(__close, close);
 
 XENLOOP_EXPORT int close_range(unsigned first, unsigned last, int flags) {
-  constexpr int kKnownFlags = CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC;
+  constexpr int kUnshare = static_cast<int>(CLOSE_RANGE_UNSHARE);
+  constexpr int kKnownFlags = kUnshare | static_cast<int>(CLOSE_RANGE_CLOEXEC);
   if (first > last || (flags & ~kKnownFlags) != 0 || InBorrowedMemory()) {
     return real::close_range(first, last, flags);
   }
-  if ((flags & CLOSE_RANGE_UNSHARE) == 0) return ReturnToLibc(CloseRange(first, last, flags));
+  if ((flags & kUnshare) == 0) return ReturnToLibc(CloseRange(first, last, flags));
   return OneThreadBy([=] {
     if (BeforeOwnDescriptors()) return real::close_range(first, last, flags);
-    return static_cast<int>(ReturnToLibc(CloseRange(first, last, flags & ~CLOSE_RANGE_UNSHARE)));
+    return static_cast<int>(ReturnToLibc(CloseRange(first, last, flags & ~kUnshare)));
   });
 }
 
@@ -64,7 +65,7 @@ XENLOOP_EXPORT void closefrom(int first) {
 XENLOOP_EXPORT int dup(int fd) { return DuplicatedAs(fd, real::dup(fd)); }
 
 XENLOOP_EXPORT int dup2(int from, int to) {
-  return DuplicateOnto(from, to, true, [=] { return real::dup2(from, to); });
+  return DuplicateOnto(from, to, /*valid=*/true, [=] { return real::dup2(from, to); });
 }
 XENLOOP_ALIAS(__dup2, dup2);
 

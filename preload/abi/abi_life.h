@@ -27,7 +27,7 @@ template <class KernelCall>
 inline int ConnectBy(int fd, const sockaddr* address, socklen_t length, KernelCall kernel) {
   const bool dissolves = FindSide(fd) != nullptr && length >= sizeof(sa_family_t) &&
                          MayRead(address, sizeof(sa_family_t)) && address->sa_family == AF_UNSPEC;
-  if (dissolves) FallBackToTcp(fd, Reason::kDisconnected, true);
+  if (dissolves) FallBackToTcp(fd, Reason::kDisconnected, TcpFor::kGood);
   const int result = static_cast<int>(kernel());
   if (!dissolves && (result == 0 || errno == EINPROGRESS)) {
     const KeepErrno keep_errno;

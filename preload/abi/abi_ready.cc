@@ -1,5 +1,5 @@
 // poll, select and epoll in all their forms: timeouts become a timespec, invalid arguments go to
-// the kernel to be refused, and only sets that hold something of ours leave it.
+// the kernel to be refused, and so does every set that holds nothing of ours.
 
 // libc's headers say that poll only writes `fds`, which is not so.
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"

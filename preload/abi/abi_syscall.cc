@@ -48,7 +48,8 @@ class SignalMask {
   SignalMask(const void* kernel_mask, size_t size)
       : given_(kernel_mask != nullptr), readable_(MayRead(kernel_mask, given_ ? size : 0)) {
     sigemptyset(&mask_);
-    if (given_ && readable_) memcpy(&mask_, kernel_mask, size < sizeof mask_ ? size : sizeof mask_);
+    if (kernel_mask != nullptr && readable_)
+      memcpy(&mask_, kernel_mask, size < sizeof mask_ ? size : sizeof mask_);
   }
   const sigset_t* get() const { return given_ ? &mask_ : nullptr; }
   bool is_bad() const { return given_ && !readable_; }
@@ -91,7 +92,7 @@ XENLOOP_EXPORT long syscall(long number, ...) {
     return real::syscall(number, a.value, b.value, c.value, d.value, e.value, f.value);
   };
 
-  // The answer of another library to a call of ours: that call sees to everything.
+  // A library behind us in LD_PRELOAD carries out a call that we have made: we see to it already.
   if (real::IsFromNextPreload(__builtin_return_address(0))) return kernel();
 
   switch (number) {
@@ -254,7 +255,7 @@ XENLOOP_EXPORT long syscall(long number, ...) {
 #endif
 #ifdef SYS_dup2
     case SYS_dup2:
-      return DuplicateOnto(a, b, true, kernel);
+      return DuplicateOnto(a, b, /*valid=*/true, kernel);
 #endif
 #ifdef SYS_poll
     case SYS_poll: {

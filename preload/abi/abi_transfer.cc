@@ -15,7 +15,7 @@ namespace {
 bool IsRefused(const void* buffer, size_t length) {
   return length == 0 || length > SSIZE_MAX || IsBeyondMemory(buffer, length);
 }
-// recv, send and their like ask for so much at the most.
+// The kernel cuts what recv, send and their like ask for.
 size_t Most(size_t length) { return length < kMostBytesACall ? length : kMostBytesACall; }
 
 bool IsTransfer(const iovec* iov, int iov_count) {

@@ -18,6 +18,7 @@
 #include "preload/libc/threads.h"
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
+#include "preload/side/each_side.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/log.h"
 #include "preload/side/private_fd.h"
@@ -50,7 +51,7 @@ bool MapAgentMemory() {
   agent.buckets = reinterpret_cast<uint32_t*>(at += kSidesBytes);
   agent.talks.first = reinterpret_cast<Talk*>(at += kBucketsBytes);
   agent_shared.peers = reinterpret_cast<Doorbell*>(at += kTalksBytes);
-  agent.post.entries = reinterpret_cast<Unsent*>(at += kPeersBytes);
+  agent.post.entries = reinterpret_cast<Unsent*>(at + static_cast<long>(kPeersBytes));
   for (Talk& talk : agent.talks) Renew(talk);
   return true;
 }
@@ -73,17 +74,11 @@ constexpr size_t kStackBytes = 256 * 1024;
 
 // Takes this process's bits out of a set and calls `work` on each.
 void TakeOurs(SideSet& set, void (*work)(uint32_t)) {
-  for (uint32_t w = 0; w < kSideWords; ++w) {
-    uint64_t bits = set.words[w].load(std::memory_order_acquire);
-    while (bits != 0) {
-      const uint32_t bit = static_cast<uint32_t>(__builtin_ctzll(bits));
-      bits &= bits - 1;
-      const uint32_t slot = w * 64 + bit;
-      if (SideAt(slot)->owner_pid.load(std::memory_order_relaxed) != process_state.pid) continue;
-      set.words[w].fetch_and(~(1ull << bit), std::memory_order_acq_rel);
-      work(slot);
-    }
-  }
+  EachSlotIn(set.words, [&set, work](uint32_t slot) {
+    if (!IsOurs(SideAt(slot))) return;
+    set.Remove(slot);
+    work(slot);
+  });
 }
 
 }  // namespace
@@ -114,6 +109,13 @@ void GiveUpAgent(Reason reason) {
   }
 }
 
+// The whole time: so much has passed since then, whatever the clock says.
+void HasSlept(uint64_t since_ns, int milliseconds) {
+  const uint64_t least = since_ns + static_cast<uint64_t>(milliseconds) * kNsPerMs;
+  const uint64_t now = AgentNs();
+  if (now < least) agent.clock_ahead_ns += least - now;
+}
+
 uint64_t OnTimer(Timer timer, uint64_t now, uint64_t pause_ns) {
   switch (timer) {
     case Timer::kReaders:
@@ -139,13 +141,42 @@ uint64_t OnTimer(Timer timer, uint64_t now, uint64_t pause_ns) {
   return kNotAgain;
 }
 
+void OnEvent(const epoll_event& event) {
+  const uint64_t tag = event.data.u64;
+  const auto kind = static_cast<WatchKind>(tag >> 60);
+  const uint32_t index = static_cast<uint32_t>(tag & 0xffffff);
+  const uint32_t generation = static_cast<uint32_t>(tag >> 24);
+  switch (kind) {
+    case WatchKind::kPoke: {
+      uint64_t count;
+      sys::Read(agent_shared.poke_fd.load(std::memory_order_relaxed), &count, sizeof count);
+      agent.timers.StartWithin(Timer::kReaders, AgentNs(), 0);  // RequestWatch
+      break;
+    }
+    case WatchKind::kListener:
+      AcceptTalks();
+      break;
+    case WatchKind::kTalk:
+      TalkEvent(index, event.events);
+      break;
+    case WatchKind::kShadow:
+      ShadowEvent(index, generation, event.events);
+      break;
+    case WatchKind::kDevices:
+      DeviceEvents(index);
+      break;
+  }
+}
+
 void* AgentMain(void*) {
   agent_shared.tid.store(CurrentTid(), std::memory_order_relaxed);
   epoll_event events[64];
   int timeout_ms = -1;
+  uint64_t now = 0;
   for (;;) {
     const long n = sys::Call(SYS_epoll_pwait, agent.epoll_fd, reinterpret_cast<long>(events), 64,
                              timeout_ms, 0, 8);
+    if (n == 0) HasSlept(now, timeout_ms);
     // Here at once: glibc has every thread change its user, and that interrupts the wait. What was
     // made for the old user (a listener that speaks in its name, its hints) must not stay in the
     // hands of a program that has given it up.
@@ -156,32 +187,7 @@ void* AgentMain(void*) {
       EndSharing(Reason::kDescriptorsClosed);
       break;
     }
-    for (long i = 0; i < n; ++i) {
-      const uint64_t tag = events[i].data.u64;
-      const auto kind = static_cast<WatchKind>(tag >> 60);
-      const uint32_t index = static_cast<uint32_t>(tag & 0xffffff);
-      const uint32_t generation = static_cast<uint32_t>(tag >> 24);
-      switch (kind) {
-        case WatchKind::kPoke: {
-          uint64_t count;
-          sys::Read(agent_shared.poke_fd.load(std::memory_order_relaxed), &count, sizeof count);
-          agent.timers.StartWithin(Timer::kReaders, sys::MonotonicNs(), 0);  // RequestWatch
-          break;
-        }
-        case WatchKind::kListener:
-          AcceptTalks();
-          break;
-        case WatchKind::kTalk:
-          TalkEvent(index, events[i].events);
-          break;
-        case WatchKind::kShadow:
-          ShadowEvent(index, generation, events[i].events);
-          break;
-        case WatchKind::kDevices:
-          DeviceEvents(index);
-          break;
-      }
-    }
+    for (long i = 0; i < n; ++i) OnEvent(events[i]);
     TakeOurs(Arena()->service, ServiceSide);
     // Whose reader stood still is the one to know that it goes on: it makes the offer.
     TakeOurs(Arena()->wanted,
@@ -193,9 +199,10 @@ void* AgentMain(void*) {
       continue;
     }
     RetryLater();
-    agent.timers.Run(sys::MonotonicNs(), OnTimer);
+    agent.timers.Run(AgentNs(), OnTimer);
     DeliverPost();  // last: what all others have made due
-    timeout_ms = agent.timers.WaitMs(sys::MonotonicNs());
+    now = AgentNs();
+    timeout_ms = agent.timers.WaitMs(now);
   }
   agent_shared.tid.store(0, std::memory_order_release);
   return nullptr;
@@ -261,8 +268,8 @@ Reason Prepare() {
   if (bell < 0 || page < 0) return Reason::kAgentNoDescriptors;
   agent_shared.doorbell.fd = bell;
   agent.page_fd = page;
-  Watch(poke, WatchKind::kPoke, 0, 0, EPOLLIN, false);
-  Watch(agent.listen_fd, WatchKind::kListener, 0, 0, EPOLLIN | EPOLLET, false);
+  Watch(poke, WatchKind::kPoke, 0, 0, EPOLLIN);
+  Watch(agent.listen_fd, WatchKind::kListener, 0, 0, EPOLLIN | EPOLLET);
   return Reason::kNone;
 }
 
@@ -320,7 +327,7 @@ Reason OpenRealmAnew() {
   agent.registry.MoveDescriptor(MakePrivate(agent.registry.descriptor()));
   ClosePrivate(agent.listen_fd);
   agent.listen_fd = listener;
-  Watch(agent.listen_fd, WatchKind::kListener, 0, 0, EPOLLIN | EPOLLET, false);
+  Watch(agent.listen_fd, WatchKind::kListener, 0, 0, EPOLLIN | EPOLLET);
   return Reason::kNone;
 }
 
@@ -333,15 +340,24 @@ uint64_t NetnsCookieOf(int fd) {
   return cookie;
 }
 
-int Watch(int fd, WatchKind kind, uint32_t index, uint32_t generation, uint32_t events,
-          bool modify) {
+namespace {
+int ControlWatch(int operation, int fd, WatchKind kind, uint32_t index, uint32_t generation,
+                 uint32_t events) {
   epoll_event event;
   event.events = events;
   event.data.u64 =
       (static_cast<uint64_t>(kind) << 60) | (static_cast<uint64_t>(generation) << 24) | index;
-  return static_cast<int>(sys::Call(SYS_epoll_ctl, agent.epoll_fd,
-                                    modify ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd,
-                                    reinterpret_cast<long>(&event)));
+  return static_cast<int>(
+      sys::Call(SYS_epoll_ctl, agent.epoll_fd, operation, fd, reinterpret_cast<long>(&event)));
+}
+}  // namespace
+
+int Watch(int fd, WatchKind kind, uint32_t index, uint32_t generation, uint32_t events) {
+  return ControlWatch(EPOLL_CTL_ADD, fd, kind, index, generation, events);
+}
+
+int WatchAnew(int fd, WatchKind kind, uint32_t index, uint32_t generation, uint32_t events) {
+  return ControlWatch(EPOLL_CTL_MOD, fd, kind, index, generation, events);
 }
 
 void AgentMovePrivate(int fd) {

@@ -21,11 +21,11 @@ namespace {
 constexpr const Devices& (*kBehindDaemons[])() = {XenDevices};
 
 constexpr const char* kDaemonSocket = "/run/xenloop/daemon.sock";
-constexpr uint64_t kLookAgainNs = 1000000000;  // for a daemon that was not there
+constexpr uint64_t kLookAgainNs = kNsPerSecond;  // for a daemon that was not there
 
 bool HaveTable() {
   if (agent.table.is_open()) return true;
-  const uint64_t now = sys::MonotonicNs();
+  const uint64_t now = AgentNs();
   if (now < agent.table_look_at_ns) return false;
   agent.table_look_at_ns = now + kLookAgainNs;
   if (agent.table.Open() == 0) return true;
@@ -135,8 +135,8 @@ bool GuestMayHold(const Talk& talk, const Tuple& tuple) {
   return HaveTable() && agent.table.Find(tuple.peer.address, &peer) && peer.domid == talk.guest;
 }
 
-// It has taken the sleepers' bit away; who is not counted yet will find that his word has changed,
-// and not sleep.
+// The peer has taken the sleepers' bit away. A thread that has not counted itself yet will find its
+// word changed, and not sleep.
 void WakeSidesOf(uint32_t talk) {
   EachSideOf(talk, [](uint32_t slot) {
     const AgentSide& note = agent.sides[slot];
@@ -155,7 +155,7 @@ void WakeSidesOf(uint32_t talk) {
 int WatchDevices(const Devices& devices, int fd) {
   uint32_t which = 0;
   while (&kBehindDaemons[which]() != &devices) ++which;
-  return Watch(fd, WatchKind::kDevices, which, 0, EPOLLIN, false);
+  return Watch(fd, WatchKind::kDevices, which, 0, EPOLLIN);
 }
 
 void DeviceEvents(uint32_t which) { DevicesOf(which)->events(); }

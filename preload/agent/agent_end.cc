@@ -57,7 +57,7 @@ void EndAgent(Reason reason) {
   }
   const int state = agent_shared.started.load(std::memory_order_acquire);
   if (state == 0) return;
-  EpollWithoutAgent(/*for_good=*/false);
+  EpollWithoutAgent();
   PollForkedChild();
   const int poke = agent_shared.poke_fd.exchange(-1, std::memory_order_acq_rel);
   if (poke > 0) ClosePrivate(poke);

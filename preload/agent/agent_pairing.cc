@@ -9,6 +9,7 @@
 
 #include "preload/agent/agent_state.h"
 #include "preload/settings/config.h"
+#include "preload/side/each_side.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/log.h"
 #include "preload/side/self.h"
@@ -87,7 +88,7 @@ void BeginPairing(uint32_t slot) {
   AgentSide& note = agent.sides[slot];
   Side* side = SideAt(slot);
   note.stage = Stage::kProving;
-  note.proving_since_ns = sys::MonotonicNs();
+  note.proving_since_ns = AgentNs();
   side->reason.store(Reason::kBeingProved, std::memory_order_relaxed);
   {
     LockScope scope(side->pairing_lock, CurrentTid());
@@ -129,7 +130,7 @@ void ServicePairing(uint32_t slot) {
     verdict = PairingVerdict::kNoAnswer;
   } else if (ours && verdict == PairingVerdict::kNone && !note.theirs.fifo.Sealed() &&
              side->pinned.load(std::memory_order_relaxed) == 0 &&
-             sys::MonotonicNs() - note.proving_since_ns < kLongestNs) {
+             AgentNs() - note.proving_since_ns < kLongestNs) {
     return;
   }
   GiveUpPairing(slot, verdict);
@@ -137,11 +138,10 @@ void ServicePairing(uint32_t slot) {
 
 uint64_t LookAtPairings() {
   bool any = false;
-  for (uint32_t w = 0; w < kSideWords; ++w) {
-    for (uint64_t bits = agent.proving[w]; bits != 0; bits &= bits - 1)
-      ServicePairing(w * 64 + static_cast<uint32_t>(__builtin_ctzll(bits)));
-    any = any || agent.proving[w] != 0;
-  }
+  EachSlotIn(agent.proving, [&any](uint32_t slot) {
+    ServicePairing(slot);
+    any = any || agent.sides[slot].stage == Stage::kProving;
+  });
   return any ? kLookNs : kNotAgain;
 }
 

@@ -78,7 +78,7 @@ void AskPosition(uint32_t slot) {
   if (note.ask_identity != 0 || (note.asked_identity == identity && !needed)) return;
   if (identity == 0) return StopAsking(SideAt(slot));  // no guest's: memory of this machine, spoilt
   note.ask_identity = note.asked_identity = identity;
-  const uint64_t now = sys::MonotonicNs();
+  const uint64_t now = AgentNs();
   note.ask_until_ns = now + kPatienceNs;
   agent.timers.StartWithin(Timer::kPositions, now, kAskAgainNs);
   Ask(slot);

@@ -9,6 +9,7 @@
 #include "channel/base/time.h"
 #include "discovery/protocol/descriptors.h"
 #include "preload/agent/agent_state.h"
+#include "preload/side/each_side.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/private_fd.h"
 
@@ -95,7 +96,7 @@ int Keep(Talk& talk, const ControlMessage& message, const int* fds, size_t fd_co
 void AwaitRoom(Talk& talk, long error) {
   talk.full = error == -EAGAIN;
   talk.short_of = error != -EAGAIN;
-  if (talk.short_of) agent.timers.StartWithin(Timer::kPost, sys::MonotonicNs(), kFirstPauseNs);
+  if (talk.short_of) agent.timers.StartWithin(Timer::kPost, AgentNs(), kFirstPauseNs);
   WatchTalk(talk);
 }
 
@@ -114,8 +115,7 @@ void WatchTalk(Talk& talk) {
   const uint32_t events = (ReadsFrom(talk) ? EPOLLIN : 0u) | (talk.full ? EPOLLOUT : 0u);
   if (events == talk.watched) return;
   talk.watched = events;
-  Watch(talk.fd, WatchKind::kTalk, static_cast<uint32_t>(&talk - agent.talks.first), 0, events,
-        /*modify=*/true);
+  WatchAnew(talk.fd, WatchKind::kTalk, static_cast<uint32_t>(&talk - agent.talks.first), 0, events);
 }
 
 int SendControl(Talk& talk, const ControlMessage& message, const int* fds, size_t fd_count) {
@@ -193,15 +193,12 @@ void DeliverPost() {
   for (uint32_t i = 0; i < kMaxTalks; ++i) {
     if (agent.talks[i].deaf) TalkGone(i);
   }
-  for (uint32_t w = 0; w < kSideWords; ++w) {
-    for (uint64_t bits = agent.post.waiting[w]; bits != 0; bits &= bits - 1) {
-      const uint32_t slot = w * 64 + static_cast<uint32_t>(__builtin_ctzll(bits));
-      const AgentSide& note = agent.sides[slot];
-      if (note.stage == Stage::kWaiting && !MayOffer(agent.talks[note.talk])) continue;
-      agent.post.waiting[w] &= ~(1ull << (slot % 64));
-      if (note.stage == Stage::kWaiting) SendOffer(slot);
-    }
-  }
+  EachSlotIn(agent.post.waiting, [](uint32_t slot) {
+    const AgentSide& note = agent.sides[slot];
+    if (note.stage == Stage::kWaiting && !MayOffer(agent.talks[note.talk])) return;
+    agent.post.waiting[slot / 64] &= ~(1ull << (slot % 64));
+    if (note.stage == Stage::kWaiting) SendOffer(slot);
+  });
 }
 
 }  // namespace xenloop

@@ -71,7 +71,9 @@ uint32_t FindPublished(const Tuple& tuple) {
 
 Reason Probe(int fd, Side* side, Tuple* tuple) {
   tcp_info info;
-  int protocol = 0;  // of what was accepted, nobody has asked yet; and a shim may have made another
+  // Nobody has asked yet of an accepted socket; and a library between us and the kernel may have
+  // made something else of what the program asked for.
+  int protocol = 0;
   if (TcpInfoOf(fd, &info) != 0 ||
       !Option(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, sizeof protocol) || protocol != IPPROTO_TCP) {
     return Reason::kNotTcp;

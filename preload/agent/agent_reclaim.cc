@@ -13,9 +13,7 @@ constexpr uint64_t kWorthBytes = 32768;  // less than this stays where it is
 
 }  // namespace
 
-void ReclaimLater() {
-  agent.timers.StartWithin(Timer::kIdleMemory, sys::MonotonicNs(), kFirstLookNs);
-}
+void ReclaimLater() { agent.timers.StartWithin(Timer::kIdleMemory, AgentNs(), kFirstLookNs); }
 
 uint64_t ReclaimIdleMemory(uint64_t pause_ns) {
   bool any = false;

@@ -72,8 +72,8 @@ bool ReportSide(Talk& talk, int fd, Side* side) {
   TcpBytesOf(fd, &tcp_sent, &tcp_received);
   const uint32_t tid = CurrentTid();
   const AgentSide& note = agent.sides[SlotOf(side)];
-  // What the process that we were forked from has attached is of this kernel, as what is kept
-  // privately.
+  // Without a note of ours: attached by the process that we were forked from, or a private copy.
+  // Both are memory of this kernel.
   const Transport* const by =
       note.mine.transport != nullptr ? note.mine.transport : &LocalTransport();
   uint64_t fifo_sent;
@@ -156,7 +156,7 @@ bool AnswerMover(Talk& talk, const char* question) {
     Switch expected = leave ? Switch::kOn : Switch::kLeft;
     agent_shared.refused_for_now.compare_exchange_strong(
         expected, leave ? Switch::kLeft : Switch::kOn, std::memory_order_acq_rel);
-    // Also on arrival: who did not know that we would move has not left.
+    // Also on arrival: the move may not have been announced, and then nothing has been left yet.
     LeaveAllPeers(Reason::kAboutToMove);
     const Reason problem = leave ? Reason::kNone : OpenRealmAnew();
     if (problem != Reason::kNone) {

@@ -2,6 +2,7 @@
 
 #include "preload/agent/agent.h"
 #include "preload/agent/agent_state.h"
+#include "preload/side/each_side.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/mailbox.h"
 #include "preload/side/self.h"
@@ -17,9 +18,7 @@ constexpr uint64_t kLastRetryNs = 256 * kNsPerMs;
 }  // namespace
 
 void Postpone(uint32_t slot) {
-  if ((agent_shared.postponed.words[slot / 64].load(std::memory_order_relaxed) &
-       (1ull << (slot % 64))) != 0)
-    return;
+  if (agent_shared.postponed.Contains(slot)) return;
   agent_shared.postponed.Add(slot);
   agent_shared.newly_postponed.store(1, std::memory_order_release);
 }
@@ -28,28 +27,24 @@ void RetryLater() {
   if (agent_shared.newly_postponed.exchange(0, std::memory_order_acquire) == 0) return;
   // All begin again with the first pause, which is short.
   agent.timers.Stop(Timer::kPostponed);
-  agent.timers.StartWithin(Timer::kPostponed, sys::MonotonicNs(), kFirstRetryNs);
+  agent.timers.StartWithin(Timer::kPostponed, AgentNs(), kFirstRetryNs);
 }
 
 uint64_t RetryPostponed(uint64_t pause_ns) {
   bool any = false;
   const bool last = pause_ns >= kLastRetryNs;
-  for (uint32_t w = 0; w < kSideWords; ++w) {
-    uint64_t bits = agent_shared.postponed.words[w].load(std::memory_order_relaxed);
-    for (; bits != 0; bits &= bits - 1) {
-      const uint32_t slot = w * 64 + static_cast<uint32_t>(__builtin_ctzll(bits));
-      Side* side = SideAt(slot);
-      const bool here = FindSide(side->fd.load(std::memory_order_acquire)) == side;
-      const bool theirs = !IsOurs(side) && side->attached.load(std::memory_order_acquire) != 0;
-      if (here && !theirs) {
-        side->owner_pid.store(process_state.pid, std::memory_order_release);
-        ConsiderSide(slot);
-      }
-      const bool still = here && (theirs || side->reason.load() == Reason::kShared);
-      if (last || !still) agent_shared.postponed.words[w].fetch_and(~(1ull << (slot % 64)));
-      any = any || (still && !last);
+  EachSlotIn(agent_shared.postponed.words, [&](uint32_t slot) {
+    Side* side = SideAt(slot);
+    const bool here = FindSide(side->fd.load(std::memory_order_acquire)) == side;
+    const bool theirs = !IsOurs(side) && side->attached.load(std::memory_order_acquire) != 0;
+    if (here && !theirs) {
+      side->owner_pid.store(process_state.pid, std::memory_order_release);
+      ConsiderSide(slot);
     }
-  }
+    const bool still = here && (theirs || side->reason.load() == Reason::kShared);
+    if (last || !still) agent_shared.postponed.Remove(slot);
+    any = any || (still && !last);
+  });
   return any ? pause_ns * 2 : kNotAgain;
 }
 

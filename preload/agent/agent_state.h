@@ -144,6 +144,7 @@ struct AgentState {
   uint32_t* buckets = nullptr;
 
   TimerList<Timer> timers;
+  uint64_t clock_ahead_ns = 0;        // of the program's clock, which may stand still: AgentNs
   uint64_t proving[kSideWords] = {};  // a bit a side whose pairing is being proved
   Post post;
   PeerTable table;  // whose address is it? By our xenloopd
@@ -156,6 +157,10 @@ struct AgentState {
 extern AgentState agent;
 // The memory behind `sides`, `talks`, `buckets` and the peers' doorbells. False: there is none.
 bool MapAgentMemory();
+
+// The agent's clock, for timers and what they look at. Under libfaketime the program's own may
+// stand still; then the agent's goes by the times that it has slept.
+inline uint64_t AgentNs() { return sys::MonotonicNs() + agent.clock_ahead_ns; }
 
 inline Doorbell& DoorbellOf(const Talk& talk) {
   return agent_shared.peers[&talk - agent.talks.first];
@@ -177,8 +182,9 @@ bool EnsureAgent();
 void CloseRegistry();
 enum class WatchKind : uint32_t { kPoke, kListener, kTalk, kShadow, kDevices };
 uint64_t NetnsCookieOf(int fd);  // of a socket; 0: the kernel does not know
-int Watch(int fd, WatchKind kind, uint32_t index, uint32_t generation, uint32_t events,
-          bool modify);
+int Watch(int fd, WatchKind kind, uint32_t index, uint32_t generation, uint32_t events);
+// The same for one that is watched already.
+int WatchAnew(int fd, WatchKind kind, uint32_t index, uint32_t generation, uint32_t events);
 
 // Publishes everything anew where the runtime directory's name leads now (a realm is another one
 // after a move). kNone, or why not: then nobody reaches this agent.

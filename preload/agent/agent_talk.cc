@@ -92,7 +92,7 @@ uint32_t AdoptTalk(int fd) {
       (IsTrustedUser(credentials.uid) || HasRoomForOther(credentials.uid))) {
     index = FreeTalk();
   }
-  if (index == kNoTalk || Watch(moved, WatchKind::kTalk, index, 0, EPOLLIN, false) != 0) {
+  if (index == kNoTalk || Watch(moved, WatchKind::kTalk, index, 0, EPOLLIN) != 0) {
     ClosePrivate(moved);
     return kNoTalk;
   }
@@ -235,12 +235,11 @@ void AcceptTalks() {
     const long fd =
         sys::MakeDescriptor(SYS_accept4, agent.listen_fd, 0, 0, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd == -EAGAIN) return;
-    if (fd < 0)
-      return agent.timers.StartWithin(Timer::kListener, sys::MonotonicNs(), kAcceptAgainNs);
+    if (fd < 0) return agent.timers.StartWithin(Timer::kListener, AgentNs(), kAcceptAgainNs);
     AdoptTalk(static_cast<int>(fd));
     // The other end speaks first: a HELLO of an agent, or a tool's question.
   }
-  agent.timers.StartWithin(Timer::kListener, sys::MonotonicNs(), 0);
+  agent.timers.StartWithin(Timer::kListener, AgentNs(), 0);
 }
 
 bool SharesMemoryWith(uint32_t uid) {

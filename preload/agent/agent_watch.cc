@@ -10,6 +10,7 @@
 #include "channel/base/time.h"
 #include "preload/agent/agent_state.h"
 #include "preload/settings/config.h"
+#include "preload/side/each_side.h"
 #include "preload/side/fallback.h"
 #include "preload/side/mailbox.h"
 #include "preload/side/self.h"
@@ -101,25 +102,21 @@ uint64_t LookAt(uint32_t slot, uint64_t now) {
 
 uint64_t WatchReaders(uint64_t now) {
   uint64_t next = kNotAgain;
-  for (uint32_t w = 0; w < kSideWords; ++w) {
-    uint64_t bits = Arena()->watched.words[w].load(std::memory_order_acquire);
-    for (; bits != 0; bits &= bits - 1) {
-      const uint32_t slot = w * 64 + static_cast<uint32_t>(__builtin_ctzll(bits));
-      if (!IsOurs(SideAt(slot))) continue;
-      AgentSide& note = agent.sides[slot];
-      if (note.watch_at_ns <= now) {
-        // seq_cst: taken before the look; pairs with RequestWatch.
-        Arena()->watched.Remove(slot);
-        note.watch_at_ns = LookAt(slot, now);
-        if (note.watch_at_ns == 0) {
-          note.watched_since_ns = 0;
-          continue;
-        }
-        Arena()->watched.Add(slot);
+  EachSlotIn(Arena()->watched.words, [&next, now](uint32_t slot) {
+    if (!IsOurs(SideAt(slot))) return;
+    AgentSide& note = agent.sides[slot];
+    if (note.watch_at_ns <= now) {
+      // seq_cst: taken before the look; pairs with RequestWatch.
+      Arena()->watched.Remove(slot);
+      note.watch_at_ns = LookAt(slot, now);
+      if (note.watch_at_ns == 0) {
+        note.watched_since_ns = 0;
+        return;
       }
-      if (note.watch_at_ns < next) next = note.watch_at_ns;
+      Arena()->watched.Add(slot);
     }
-  }
+    if (note.watch_at_ns < next) next = note.watch_at_ns;
+  });
   return next == kNotAgain ? kNotAgain : next - now;
 }
 

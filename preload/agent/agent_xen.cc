@@ -114,7 +114,7 @@ uint64_t ForgiveRinging(uint64_t now) {
 
 void Events() {
   constexpr int kMostAtOnce = 64;
-  const uint64_t now = sys::MonotonicNs();
+  const uint64_t now = AgentNs();
   if (now >= xen.period_end_ns) {
     ForgiveRinging(now);
     xen.period_end_ns = now + kPeriodNs;

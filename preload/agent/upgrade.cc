@@ -45,8 +45,8 @@ void ConsiderUpgrade(Side* side) {
 }
 
 namespace {
-// Who has an agent is told. Who has none yet looks whether root has switched the machine off, and
-// who was met by that looks again from time to time.
+// A process with an agent is told. One without looks whether root has switched the machine off, and
+// one that has found that looks again from time to time.
 bool SwitchedOff(Side* side) {
   Switch now = agent_shared.refused_for_now.load(std::memory_order_acquire);
   if (now == Switch::kFoundOff || (now == Switch::kOn && agent_shared.started.load() == 0)) {
@@ -68,19 +68,19 @@ namespace {
 // out of the way at once, or closed, has had the smallest free one for a moment.
 constexpr uint64_t kFewestDescriptors = 256;
 
-// Before anything else that asks the kernel, but for its limit, for which the loader has asked.
+// Comes before every other question of ours to the kernel. The limit may be asked for first: the
+// loader has asked for it as well.
 bool IsForbidden(Side* side) {
-  static std::atomic<Reason> found{Reason::kFilterUntried};
   if (agent_shared.started.load(std::memory_order_relaxed) != 0) return false;
-  // Once is enough, but where a filter was not tried, as a child may try it, or may have come
-  // since.
-  Reason obstacle = found.load(std::memory_order_relaxed);
+  // Asked once. Again only while a filter stands that was not tried (a program that has forked by
+  // now may have a child try it), or where one may have come since.
+  Reason obstacle = agent_shared.obstacle.load(std::memory_order_relaxed);
   if (sys::DescriptorLimit() < kFewestDescriptors) {
     obstacle = Reason::kAgentNoDescriptors;
   } else if (obstacle == Reason::kFilterUntried || HasPreparedLook()) {
     obstacle = FilterInTheWay();
   }
-  found.store(obstacle, std::memory_order_relaxed);
+  agent_shared.obstacle.store(obstacle, std::memory_order_relaxed);
   if (obstacle == Reason::kNone) return false;
   agent_shared.start_failure.store(obstacle, std::memory_order_relaxed);
   side->reason.store(obstacle, std::memory_order_relaxed);

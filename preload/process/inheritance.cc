@@ -26,9 +26,9 @@ namespace {
 
 // What an exec will do to a side, so that it can be undone if the exec fails.
 struct AtExec {
-  uint32_t generation;
-  bool survives;
-  bool ended;  // we have let go of it
+  uint32_t generation = 0;
+  bool survives = false;
+  bool ended = false;  // we have let go of it
 };
 AtExec at_exec[kMaxSides];
 
@@ -119,7 +119,7 @@ void LeaveForNextProgram(const ProgramFile& program) {
   Handover notes[kMostHandovers];
   size_t count = 0;
   EachSide([](int, Side* side) {
-    at_exec[SlotOf(side)] = {side->generation.load(std::memory_order_relaxed), false, false};
+    at_exec[SlotOf(side)] = AtExec{side->generation.load(std::memory_order_relaxed)};
   });
   EachDescriptor([&](int fd, Side* side) {
     if (!SurvivesExec(fd)) return;

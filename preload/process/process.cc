@@ -101,7 +101,7 @@ void MemoryIsLent() { process_state.lends = true; }
 void Bypassed(Reason reason) {
   if (!process_state.ready || InBorrowedMemory() || process_state.bypassed) return;
   process_state.bypassed = true;
-  EachDescriptor([reason](int fd, Side*) { FallBackToTcp(fd, reason, true); });
+  EachDescriptor([reason](int fd, Side*) { FallBackToTcp(fd, reason, TcpFor::kGood); });
 }
 
 void BeforeSpawn() {
@@ -109,7 +109,7 @@ void BeforeSpawn() {
   EachDescriptor([](int fd, Side* side) {
     if (side->Connected() && side->pinned.load(std::memory_order_relaxed) == 0 &&
         SurvivesExec(fd)) {
-      FallBackToTcp(fd, Reason::kSpawned, true);
+      FallBackToTcp(fd, Reason::kSpawned, TcpFor::kGood);
     }
   });
 }
@@ -118,7 +118,7 @@ void BeforeExec(const ProgramFile& program) {
   if (!process_state.ready || InBorrowedMemory()) return;
   EachDescriptor([](int fd, Side* side) {
     if (side->attached.load(std::memory_order_acquire) != 0)
-      FallBackToTcp(fd, Reason::kExec, false);
+      FallBackToTcp(fd, Reason::kExec, TcpFor::kNow);
   });
   LeaveForNextProgram(program);
   AgentDrain(kLongestDrainMs);

@@ -25,9 +25,9 @@ bool IsAnothers(const Side* side) {
 
 // The descriptors are ordinary ones from now on. Who else has the socket finds it shared, and does
 // not upgrade it.
-void ForgetSides(bool for_good) {
-  EachDescriptor([for_good](int fd, Side* side) {
-    if (!for_good && IsAnothers(side)) return;
+void ForgetSides(TcpFor how_long) {
+  EachDescriptor([how_long](int fd, Side* side) {
+    if (how_long == TcpFor::kNow && IsAnothers(side)) return;
     if (!FdTable::Take(fd, side) || side->holders.load(std::memory_order_acquire) > 1) return;
     if (side->references.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
     side->holders.store(0, std::memory_order_release);
@@ -35,14 +35,14 @@ void ForgetSides(bool for_good) {
   });
 }
 
-void Withdraw(Reason reason, bool for_good) {
+void Withdraw(Reason reason, TcpFor how_long) {
   EachSide([=](int fd, Side* side) {
-    if (for_good || !IsAnothers(side)) FallBackToTcp(fd, reason, for_good);
+    if (how_long == TcpFor::kGood || !IsAnothers(side)) FallBackToTcp(fd, reason, how_long);
   });
   EndAgent(reason);
   WriteStats();
-  ForgetSides(for_good);
-  EpollWithoutAgent(/*for_good=*/true);
+  ForgetSides(how_long);
+  EpollForgetsAll();
   process_state.ready = false;
   BelieveProgramMemory(true);
 }
@@ -51,7 +51,7 @@ void Withdraw(Reason reason, bool for_good) {
 
 void BeforeSandbox() {
   if (InBorrowedMemory()) return;
-  if (process_state.ready || process_state.in_doubt) Withdraw(Reason::kSandbox, /*for_good=*/true);
+  if (process_state.ready || process_state.in_doubt) Withdraw(Reason::kSandbox, TcpFor::kGood);
   if (process_state.in_doubt) DropLooks();
   process_state.in_doubt = false;
   process_state.sandboxed = true;
@@ -59,7 +59,7 @@ void BeforeSandbox() {
 
 void BeforeNoNewPrivileges() {
   if (!process_state.ready || InBorrowedMemory()) return;
-  Withdraw(Reason::kPrivilegesGivenUp, /*for_good=*/false);
+  Withdraw(Reason::kPrivilegesGivenUp, TcpFor::kNow);
   PrepareLooks();
   process_state.in_doubt = true;
 }
@@ -68,14 +68,13 @@ void BeforeThreadChange() {
   if (!process_state.ready || InBorrowedMemory()) return;
   if (agent_shared.started.load(std::memory_order_acquire) == 0) return;
   EachSide([](int fd, Side* side) {
-    if (IsOurs(side)) FallBackToTcp(fd, Reason::kThreadChanged, false);
+    if (IsOurs(side)) FallBackToTcp(fd, Reason::kThreadChanged, TcpFor::kNow);
   });
   EndAgent(Reason::kThreadChanged);
 }
 
 void BeforeOtherDescriptors() {
-  if (process_state.ready && !InBorrowedMemory())
-    Withdraw(Reason::kOwnDescriptors, /*for_good=*/true);
+  if (process_state.ready && !InBorrowedMemory()) Withdraw(Reason::kOwnDescriptors, TcpFor::kGood);
 }
 
 bool BeforeOwnDescriptors() {

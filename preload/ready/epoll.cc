@@ -163,7 +163,7 @@ void EpollCreated(int epfd) {
 void EpollUnfollowed(int fd) {
   Side* const side = FindSide(fd);
   if (side != nullptr && side->pinned.load(std::memory_order_relaxed) == 0)
-    FallBackToTcp(fd, Reason::kEpollUnfollowed, true);
+    FallBackToTcp(fd, Reason::kEpollUnfollowed, TcpFor::kGood);
 }
 
 int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* event) {
@@ -249,7 +249,7 @@ void EpollSetIsWatched(EpollSet* set) {
         Restore(set, &registration);
       }
     }
-    for (size_t i = 0; i < count; ++i) FallBackToTcp(fds[i], Reason::kEpollWatched, true);
+    for (size_t i = 0; i < count; ++i) FallBackToTcp(fds[i], Reason::kEpollWatched, TcpFor::kGood);
   } while (count == 64);
 }
 
@@ -268,26 +268,41 @@ void EpollSetIsShared(EpollSet* set) {
           fds[count++] = registration.fd;
       }
     }
-    for (size_t i = 0; i < count; ++i) FallBackToTcp(fds[i], Reason::kUsedByChild, false);
+    for (size_t i = 0; i < count; ++i) FallBackToTcp(fds[i], Reason::kUsedByChild, TcpFor::kNow);
   } while (count == 64);
 }
 
-void EpollWithoutAgent(bool for_good) {
+namespace {
+// Else the parent reads what is in it.
+bool IsReadByUs(const EpollSet& set) { return set.owner_pid == process_state.pid; }
+
+void DropDoorbell(EpollSet* set) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock) {
+  if (IsReadByUs(*set) && set->has_doorbell)
+    KernelControl(set->epfd, EPOLL_CTL_DEL, agent_shared.doorbell.fd, 0, 0);
+  set->has_doorbell = false;
+}
+}  // namespace
+
+void EpollWithoutAgent() {
+  LockScope scope(registrations_lock, CurrentTid());
+  for (uint32_t i = 0; EpollSet* const set = EpollSetAt(i); ++i) {
+    LockScope inner(set->lock, CurrentTid());
+    if (set->in_use) DropDoorbell(set);
+  }
+}
+
+void EpollForgetsAll() {
   LockScope scope(registrations_lock, CurrentTid());
   for (uint32_t i = 0; EpollSet* const set = EpollSetAt(i); ++i) {
     if (!set->in_use) continue;
     LockScope inner(set->lock, CurrentTid());
-    const bool ours = set->owner_pid == process_state.pid;  // else the parent reads what is in it
-    if (ours && set->has_doorbell)
-      KernelControl(set->epfd, EPOLL_CTL_DEL, agent_shared.doorbell.fd, 0, 0);
-    set->has_doorbell = false;
-    if (!for_good) continue;
-    while (ours && set->first_converted != 0)
+    DropDoorbell(set);
+    while (IsReadByUs(*set) && set->first_converted != 0)
       GiveBack(set, RegistrationAt(set->first_converted - 1));
     RemoveAllOf(set);
     GiveBackPlace(set);
   }
-  for (int fd = 0; for_good && fd < FdTable::End(); ++fd) {
+  for (int fd = 0; fd < FdTable::End(); ++fd) {
     if (FindEpollSet(fd) != nullptr) FdTable::Clear(fd);
   }
 }

@@ -86,14 +86,15 @@ bool PrepareRegistrations(Side* side);
 // Gives all registrations of a side back to the kernel as the program made them.
 void RestoreRegistrations(Side* side);
 
-// For fd_life.cc. `last`: no descriptor of the side is left, so the kernel drops its registrations.
-void EpollForgets(int fd, Side* side, bool last);
+// For fd_life.cc. No descriptor of the side is left, so the kernel drops its registrations.
+void EpollForgets(Side* side);
 void EpollSetDuplicated(EpollSet* set);
 void EpollSetClosed(int epfd, EpollSet* set);
 void EpollForkedChild();
-// The agent has ended, and its doorbell with it. `for_good`: all sets are forgotten, and the kernel
-// has their registrations as the program made them.
-void EpollWithoutAgent(bool for_good);
+// The agent has ended, and its doorbell with it.
+void EpollWithoutAgent();
+// And all sets are forgotten: the kernel has their registrations as the program made them.
+void EpollForgetsAll();
 
 // A thread has left its epoll_ctl half done, for good: gives that one registration back to the
 // kernel and puts the rest in order.

@@ -207,7 +207,7 @@ Shot ShotOf(const EpollSet* set, const Registration* registration) {
 
 bool Convert(EpollSet* set, Registration* registration)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock, set->lock) {
-  // Also of one that is converted already: a forked child has it from its parent.
+  // Asked also of one that is converted already: a forked child has that from its parent.
   if (!MayConvert(set, registration) || !AddDoorbell(set)) return false;
   if (registration->converted) {
     registration->reported = ~0ull;  // a new FIFO counts from zero
@@ -217,7 +217,7 @@ bool Convert(EpollSet* set, Registration* registration)
   if ((registration->events & EPOLLONESHOT) != 0 && !registration->disabled) {
     const Shot shot = ShotOf(set, registration);
     if (shot == Shot::kUnknown) return false;
-    // Who has it has not armed it again: nobody else may be told.
+    // The thread that was told has not armed it again: nobody else may be told.
     registration->disabled = registration->fired_plain = shot == Shot::kFired;
   }
   registration->converted = true;
@@ -225,7 +225,7 @@ bool Convert(EpollSet* set, Registration* registration)
   registration->kernel_out = false;
   registration->reported = ~0ull;
   if (UpdateKernel(set, IndexOfRegistration(registration), registration) != 0) {
-    registration->converted = false;  // not registered there as we believe
+    registration->converted = false;  // the kernel does not have it as we believed
     registration->disabled = registration->disabled && !registration->fired_plain;
     return false;
   }
@@ -324,16 +324,15 @@ bool SeemsUnregistered(const Side* side) ABSL_NO_THREAD_SAFETY_ANALYSIS {
 }
 }  // namespace
 
-void EpollForgets(int fd, Side* side, bool last) {
-  if (!last || SeemsUnregistered(side)) return;
+void EpollForgets(Side* side) {
+  if (SeemsUnregistered(side)) return;
   LockScope scope(registrations_lock, CurrentTid());
   while (const uint32_t link = Of(side).first) Remove(&registrations[link - 1]);
 }
 
 namespace {
 // Gives up what an epoll_ctl has left half done, and makes all lists anew from what the
-// registrations say. The side that is not followed in its set any more,
-// if there is one.
+// registrations say. Returns the side that is not followed in its set any more, if there is one.
 Side* Repair() ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock) {
   Side* given_up = nullptr;
   if (in_doubt != 0) {

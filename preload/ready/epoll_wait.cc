@@ -39,7 +39,8 @@ uint32_t Evaluate(uint32_t index, uint32_t from_kernel, Self self) {
         KernelEvents(registration->fd, side, static_cast<short>(wanted & kOfPoll))));
   }
   uint32_t events = from_kernel & ((wanted & ~kWrite) | kAlways);
-  // Room is news: on the FIFO after a send that found none, on TCP when the kernel says so.
+  // Room is told when it is news: on the FIFO after a send that found none, on TCP when the kernel
+  // says so.
   const uint32_t found_full = side->send.found_full.load(std::memory_order_relaxed);
   if ((from_kernel & kWrite) != 0 || found_full != registration->found_full)
     registration->out_reported = false;
@@ -57,7 +58,7 @@ uint32_t Evaluate(uint32_t index, uint32_t from_kernel, Self self) {
   // come unasked.
   const bool ask_kernel = want_room && !room && ready.out_from_kernel && !edge;
   if (ask_kernel != registration->kernel_out) {
-    // Told first: who is interrupted between the two tells it again.
+    // The kernel first, our note second: a look that is cut short between them is repeated.
     Registration asking = *registration;
     asking.kernel_out = ask_kernel;
     UpdateKernel(registration->set, index, &asking);
@@ -167,7 +168,7 @@ int Translate(EpollSet* set, epoll_event* events, int first, int count, uint64_t
       continue;
     }
     if (registration->disabled && (events[i].events & ~kAlways) != 0)
-      UpdateKernel(set, index, registration);  // whoever disabled it did not come to say so
+      UpdateKernel(set, index, registration);  // the look that disabled it was cut short
     const uint32_t found = Evaluate(index, events[i].events, self);
     registration->token = token;
     registration->told_at = found != 0 ? kept : -1;

@@ -90,7 +90,7 @@ struct Waited : Abandonable {
     }
     return false;
   }
-  // For good: who sleeps here in such a crowd comes again.
+  // For good: a program that has so many threads asleep will have them again.
   void LeaveFifos() {
     for (nfds_t i = 0; i < count; ++i) {
       Side* const side = FindSide(fds[i].fd);
@@ -99,7 +99,8 @@ struct Waited : Abandonable {
       FallBack(fds[i].fd, side, Reason::kAgentNoDescriptors);
     }
   }
-  // The kernel's answer in fds[].revents came at a moment that a doorbell has chosen.
+  // A doorbell has chosen the moment of the kernel's answer in fds[].revents, which may be half an
+  // answer (KernelEvents).
   void Complete() {
     for (nfds_t i = 0; i < count; ++i) {
       if (fds[i].revents != 0 && counted[i] != nullptr)

@@ -68,8 +68,8 @@ short KernelEvents(int fd, Side* side, short events) {
   tcp_info info;
   TcpInfoOf(fd, &info);
   const short found = PollNow(fd, events);
-  // An error that a flush of ours has met and taken from the socket is still to be told. One that
-  // is at it says so before it lets go of the lock.
+  // A flush of ours may have met the error, and so taken it from the socket; it is still to be
+  // told. A flush that is under way notes it before it lets go of the lock: wait for that.
   if ((found & (POLLHUP | POLLERR)) == POLLHUP) LockScope(side->send.lock, CurrentTid());
   const bool met = side->send.pending_error.load(std::memory_order_relaxed) != 0;
   return static_cast<short>(found | (met ? POLLERR : 0));
@@ -84,7 +84,7 @@ bool IsOnFifo(const Side* side) {
 
 bool FallBackUnlessOurs(int fd, Side* side) {
   if (IsOurs(side) || !IsOnFifo(side)) return false;
-  FallBackToTcp(fd, Reason::kUsedByChild, false);
+  FallBackToTcp(fd, Reason::kUsedByChild, TcpFor::kNow);
   return true;
 }
 

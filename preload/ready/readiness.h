@@ -15,7 +15,7 @@ struct FifoReadiness {
   uint64_t published;    // the incoming FIFO's producer index: changes when data arrive
 };
 
-// `want_room`: evaluate out (and ask for the doorbell if there is none).
+// `want_room`: evaluate `out` too, and have the doorbell rung when there is room again.
 FifoReadiness ReadinessOf(int fd, Side* side, bool want_room, Self self);
 
 // Bytes of the side go by FIFOs now, or may from one moment to the next.

@@ -26,6 +26,8 @@ struct AgentShared {
   std::atomic<uint32_t> tid{0};                      // of the agent's thread
   std::atomic<int> started{0};                       // 0 no, 1 being started, 2 runs, kAgentFailed
   std::atomic<Reason> start_failure{Reason::kNone};  // why there is none
+  // Why none may be started, found before the first start (agent/upgrade.cc); kNone: it may be.
+  std::atomic<Reason> obstacle{Reason::kFilterUntried};
   // Why the agent is to end, or must not be started; kNone: it may run.
   std::atomic<Reason> ending{Reason::kNone};
   std::atomic<Switch> refused_for_now{};

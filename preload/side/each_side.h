@@ -1,4 +1,5 @@
-// The walks over sides: those that this process has descriptors of, and the used part of the arena.
+// The walks over sides: those that this process has descriptors of, a set of them, and the used
+// part of the arena.
 #pragma once
 
 #include "preload/side/fd_table.h"
@@ -25,6 +26,15 @@ void EachSide(Visit visit) {
     }
     visit(fd, side);
   });
+}
+
+// Calls `visit` with each slot whose bit is set in kSideWords words; it may set and clear bits.
+template <typename Words, typename Visit>
+void EachSlotIn(const Words& words, Visit visit) {
+  for (uint32_t w = 0; w < kSideWords; ++w) {
+    for (uint64_t bits = words[w]; bits != 0; bits &= bits - 1)
+      visit(w * 64 + static_cast<uint32_t>(__builtin_ctzll(bits)));
+  }
 }
 
 // True as soon as `found` says so of a slot. Asks about each slot of the arena that may be in use,

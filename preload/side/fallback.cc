@@ -49,36 +49,45 @@ namespace {
 struct Ended {
   bool now = false;      // it was on a FIFO until this call
   bool pending = false;  // TCP has not taken all of the residue
-  uint64_t owed = 0;     // bytes that were readable in the FIFO
+  bool unread = false;   // the FIFO held bytes,
+  uint64_t owed = 0;     // of which so many were readable
   int64_t received_before = 0;
 };
 
-Ended EndSending(int fd, Side* side) {
+// Whose number it must be: under the lock, since a close may be under way. kTaken: ours is the
+// close.
+enum class Number : uint8_t { kOfTheSide, kTaken };
+
+Ended EndSending(int fd, Side* side, Number number = Number::kOfTheSide) {
   SocketShadow shadow(fd, side);
   Ended found;
   const sys::SignalsBlocked blocked;
   const LockScope scope(side->send.lock, CurrentTid());
   const SendRoute route = side->send.route.load(std::memory_order_relaxed);
-  if (route == SendRoute::kTcp || FindSide(fd) != side) return found;
+  if (route == SendRoute::kTcp || (number == Number::kOfTheSide && FindSide(fd) != side))
+    return found;
   found.now = !SendStream::IsOwing(route);
   side->send.BeginFlush(shadow);
   found.pending = side->send.PumpResidue(shadow) != 0;
   return found;
 }
 
-Ended EndReceiving(int fd, Side* side) {
+Ended EndReceiving(int fd, Side* side, Number number = Number::kOfTheSide) {
   SocketShadow shadow(fd, side);
   Ended found;
   const sys::SignalsBlocked blocked;
   const LockScope scope(side->receive.lock, CurrentTid());
   const ReceiveRoute route = side->receive.route.load(std::memory_order_relaxed);
-  if (route == ReceiveRoute::kTcp || FindSide(fd) != side) return found;
+  if (route == ReceiveRoute::kTcp || (number == Number::kOfTheSide && FindSide(fd) != side))
+    return found;
   found.now = true;
+  const uint64_t held = side->receive.fifo.AvailableBytes();
+  found.unread = held > 0;
   if (route == ReceiveRoute::kFifo) {
     tcp_info info;
     found.received_before =
         TcpInfoOf(fd, &info) == 0 ? static_cast<int64_t>(info.tcpi_bytes_received) : 0;
-    found.owed = side->receive.fifo.AvailableBytes();
+    found.owed = held;
   }
   side->receive.EndFifo(shadow);
   return found;
@@ -123,10 +132,10 @@ void StopAsking(Side* side) {
   if (lingering_fd >= 0 || FindSide(fd) == side) side->send.GiveUp(shadow);
 }
 
-void FallBackToTcp(int fd, Reason reason, bool pin) {
+void FallBackToTcp(int fd, Reason reason, TcpFor how_long) {
   Side* side = FindSide(fd);
   if (side == nullptr) return;
-  if (pin) side->pinned.store(1, std::memory_order_relaxed);
+  if (how_long == TcpFor::kGood) side->pinned.store(1, std::memory_order_relaxed);
   FallBack(fd, side, reason);
   side->receive.ForgetTaken();  // who reads next does not pass through us
   side->reason.store(reason, std::memory_order_relaxed);
@@ -138,6 +147,25 @@ void FallBackToTcp(int fd, Reason reason, bool pin) {
     FallBack(fd, side, reason);
   }
   StopAsking(side);
+}
+
+EndedByClose EndForClose(int fd, Side* side) {
+  const bool pending = EndSending(fd, side, Number::kTaken).pending;
+  return {pending, EndReceiving(fd, side, Number::kTaken).unread};
+}
+
+void FlushForClose(int fd, Side* side) {
+  const uint64_t end = InMs(kLongestFlushMs);
+  bool pending = true;
+  for (int turns = 0; pending && turns < kMostTurns && SleepUntilSettled(fd, side, end) == 0;
+       ++turns) {
+    pending = EndSending(fd, side, Number::kTaken).pending;
+  }
+  if (!pending) return;
+  SocketShadow shadow(fd, side);
+  const sys::SignalsBlocked blocked;
+  const LockScope scope(side->send.lock, CurrentTid());
+  side->send.GiveUp(shadow);
 }
 
 }  // namespace xenloop

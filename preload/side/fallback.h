@@ -2,6 +2,8 @@
 // finishes what is left over (agent/agent_service.cc).
 #pragma once
 
+#include <cstdint>
+
 #include "preload/side/side.h"
 
 namespace xenloop {
@@ -13,9 +15,19 @@ void FallBack(int fd, Side* side, Reason reason);
 // Receiving: no fallback of its own, the rest of one.
 void FallBackSending(int fd, Side* side, Reason reason);
 void FallBackReceiving(int fd, Side* side);
-// fdopen, aio, SCM_RIGHTS, splice, kTLS ...: this connection goes by TCP from now on (for good if
-// `pin`).
-void FallBackToTcp(int fd, Reason reason, bool pin);
+// fdopen, aio, SCM_RIGHTS, splice, kTLS ...: this connection goes by TCP from now on, kNow: until
+// it is upgraded again. Waits until TCP has what the FIFO owed.
+enum class TcpFor : uint8_t { kNow, kGood };
+void FallBackToTcp(int fd, Reason reason, TcpFor how_long);
+// The last close of an attached side, which has been taken out of the table: what of it goes on.
+struct EndedByClose {
+  bool pending;  // TCP has not taken all of the residue
+  bool unread;   // the FIFO held bytes that nobody will read
+};
+EndedByClose EndForClose(int fd, Side* side);
+// Waits until TCP has what such a side owes, for some seconds. What it has not by then the peer
+// finds in the FIFO, behind the end of TCP; if nobody knows where that begins, a reset.
+void FlushForClose(int fd, Side* side);
 // Nobody has said (yet) where the residue of this side begins, and it cannot wait: a reset.
 void StopAsking(Side* side);
 

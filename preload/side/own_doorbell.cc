@@ -11,6 +11,9 @@ AgentShared agent_shared;
 void AgentShared::Renew() {
   tid.store(0, std::memory_order_relaxed);
   start_failure.store(Reason::kNone, std::memory_order_relaxed);
+  // No filter has come by the fork; a limit may be another one soon.
+  if (obstacle.load(std::memory_order_relaxed) != Reason::kNone)
+    obstacle.store(Reason::kFilterUntried, std::memory_order_relaxed);
   // What the parent's agent was told (`xenloop off`, `leave`) nobody could take back here.
   refused_for_now.store(Switch::kOn, std::memory_order_relaxed);
   doorbell = Doorbell{};

@@ -22,9 +22,6 @@
 namespace xenloop {
 namespace {
 
-constexpr uint64_t kLongestFlushMs = 5000;
-constexpr int kMostTurns = 2000;  // for a clock that stands still
-
 // Another number of the socket, out of the program's way, or -errno.
 int DuplicateForUs(int fd) {
   return static_cast<int>(sys::Call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, sys::DescriptorBase()));
@@ -63,38 +60,18 @@ bool LeaveToBlockedCalls(int fd, Side* side) {
 // is then an ordinary connection. Unread bytes make it reset the connection, as TCP does.
 void CloseAttached(int fd, Side* side) {
   sys::SignalsBlocked blocked;
-  SocketShadow shadow(fd, side);
-  const uint32_t tid = CurrentTid();
-  bool pending;
-  bool unread;
-  {
-    LockScope scope(side->send.lock, tid);
-    side->send.BeginFlush(shadow);
-    pending = side->send.PumpResidue(shadow) != 0;
-  }
-  {
-    LockScope scope(side->receive.lock, tid);
-    const ReceiveRoute route = side->receive.route.load(std::memory_order_relaxed);
-    unread = route != ReceiveRoute::kTcp && side->receive.fifo.AvailableBytes() > 0;
-    side->receive.EndFifo(shadow);
-  }
-  Log("close fd %d: residue %s, unread %s", fd, pending ? "pending" : "none",
-      unread ? "yes" : "no");
+  const EndedByClose ended = EndForClose(fd, side);
+  Log("close fd %d: residue %s, unread %s", fd, ended.pending ? "pending" : "none",
+      ended.unread ? "yes" : "no");
   int lingering = -1;
-  if (pending) {
+  if (ended.pending) {
     lingering = DuplicateForUs(fd);
     if (lingering >= 0) {
       FdTable::SetPrivate(lingering);
     } else {  // no descriptor left for the agent to go on with: this close waits
-      const uint64_t end = InMs(kLongestFlushMs);
-      for (int turns = 0; pending && turns < kMostTurns && SleepUntilSettled(fd, side, end) == 0;
-           ++turns) {
-        LockScope scope(side->send.lock, tid);
-        pending = side->send.PumpResidue(shadow) != 0;
-      }
-      StopAsking(side);
+      FlushForClose(fd, side);
     }
-  } else if (unread) {
+  } else if (ended.unread) {
     const linger reset{1, 0};
     sys::Call(SYS_setsockopt, fd, SOL_SOCKET, SO_LINGER, reinterpret_cast<long>(&reset),
               sizeof reset);
@@ -180,7 +157,7 @@ int BeforeClose(int fd) {
     CountClosed(fd, side);
     attached = side->attached.load(std::memory_order_acquire) != 0;
   }
-  EpollForgets(fd, side, true);
+  EpollForgets(side);
   if (attached) {
     // Counts as closed (references == 0) only when both directions are on TCP: the agent lets go of
     // the FIFOs of what is closed.
@@ -214,14 +191,14 @@ void Duplicated(int from, int to) {
   if (!process_state.ready || from == to || InBorrowedMemory()) return;
   if (!FdTable::IsEmpty(from) && !FdTable::InRange(to)) {
     // Nobody would see what is done by that number.
-    FallBackToTcp(from, Reason::kAgentNoMemory, true);
+    FallBackToTcp(from, Reason::kAgentNoMemory, TcpFor::kGood);
     if (EpollSet* set = FindEpollSet(from)) EpollSetIsWatched(set);
     return;
   }
   if (Side* side = FindSide(from)) {
     side->references.fetch_add(1, std::memory_order_acq_rel);
     FdTable::SetSide(to, side);
-    if (to < 3) FallBackToTcp(to, Reason::kStandardStream, false);
+    if (to < 3) FallBackToTcp(to, Reason::kStandardStream, TcpFor::kNow);
   } else if (EpollSet* set = FindEpollSet(from)) {
     EpollSetDuplicated(set);
     FdTable::SetEpollSet(to, set);
@@ -235,7 +212,7 @@ int MakeRoomAt(int fd) {
 
 void DuplicatedForAnotherProgram(int fd) {
   if (process_state.ready && FindSide(fd) != nullptr) {
-    FallBackToTcp(fd, Reason::kSpawned, true);
+    FallBackToTcp(fd, Reason::kSpawned, TcpFor::kGood);
   }
 }
 

@@ -28,7 +28,7 @@ void GiveUpPassedSockets(const msghdr* message) {
       int passed;
       memcpy(&passed, CMSG_DATA(part) + i * sizeof(int), sizeof(int));
       if (FindSide(passed) != nullptr) {
-        FallBackToTcp(passed, Reason::kPassed, true);
+        FallBackToTcp(passed, Reason::kPassed, TcpFor::kGood);
       }
     }
   }
@@ -90,7 +90,8 @@ bool TimeIsLeft(const timespec& start, const timespec& timeout, timespec* left) 
 
 int MessageFlags(int fd, int flags) {
   constexpr int kMeaningless = RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_APPEND;  // on a socket
-  if ((flags & ~(kMeaningless | RWF_NOWAIT)) != 0) FallBackToTcp(fd, Reason::kVectorFlags, false);
+  if ((flags & ~(kMeaningless | RWF_NOWAIT)) != 0)
+    FallBackToTcp(fd, Reason::kVectorFlags, TcpFor::kNow);
   return (flags & RWF_NOWAIT) != 0 ? MSG_DONTWAIT : 0;
 }
 
@@ -125,7 +126,7 @@ ssize_t SendMessage(int fd, Side* side, const msghdr* message, int flags) {
   }
   if (!HasBytes(message)) return kernel();
   if (message->msg_control != nullptr && message->msg_controllen != 0) {
-    FallBackToTcp(fd, Reason::kAncillaryData, false);
+    FallBackToTcp(fd, Reason::kAncillaryData, TcpFor::kNow);
   }
   return SendOr(fd, side, message->msg_iov, message->msg_iovlen, flags, kernel);
 }

@@ -96,7 +96,7 @@ ssize_t BeforeSetOption(int fd, Side* side, int level, int name, const void* val
     return 0;
   }
   const Reason reason = ReasonAgainstOption(level, name);
-  if (reason != Reason::kNone) FallBackToTcp(fd, reason, true);
+  if (reason != Reason::kNone) FallBackToTcp(fd, reason, TcpFor::kGood);
   return kUseKernel;
 }
 
@@ -137,7 +137,7 @@ ssize_t BeforeGetOption(int fd, Side* side, int level, int name, void* value, so
     return 0;
   }
   if (level == IPPROTO_TCP && name == kTcpZerocopyReceive)
-    FallBackToTcp(fd, Reason::kZeroCopyReceive, true);
+    FallBackToTcp(fd, Reason::kZeroCopyReceive, TcpFor::kGood);
   return kUseKernel;
 }
 
@@ -191,11 +191,11 @@ void BeforeBpf(int command, const void* attributes, size_t size) {
   uint32_t narrow = 0;
   if (map.value_size == sizeof wide) memcpy(&wide, value, sizeof wide);
   if (map.value_size == sizeof narrow) memcpy(&narrow, value, sizeof narrow);
-  FallBackToTcp(static_cast<int>(wide | narrow), Reason::kSocketMap, true);
+  FallBackToTcp(static_cast<int>(wide | narrow), Reason::kSocketMap, TcpFor::kGood);
 }
 
 ssize_t BeforeIoctl(int fd, Side* side, unsigned long request, void* argument) {
-  if (request == FIOASYNC) FallBackToTcp(fd, Reason::kAsynchronousSignals, true);
+  if (request == FIOASYNC) FallBackToTcp(fd, Reason::kAsynchronousSignals, TcpFor::kGood);
   if (request == TIOCOUTQ && MayWrite(argument, sizeof(int))) {
     LockScope scope(side->send.lock, CurrentTid());
     if (side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo) return kUseKernel;
@@ -235,7 +235,7 @@ void AfterIoctl(int, Side* side, unsigned long request, void* argument) {
 
 void AfterSetFlags(int fd, Side* side, int flags) {
   side->nonblocking.store((flags & O_NONBLOCK) != 0, std::memory_order_relaxed);
-  if ((flags & O_ASYNC) != 0) FallBackToTcp(fd, Reason::kAsynchronousSignals, true);
+  if ((flags & O_ASYNC) != 0) FallBackToTcp(fd, Reason::kAsynchronousSignals, TcpFor::kGood);
 }
 
 }  // namespace xenloop

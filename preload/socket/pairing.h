@@ -10,11 +10,12 @@ void FeedPairing(int fd, Side* side, bool received);
 
 // After a receive, or send, of the kernel's that moved bytes.
 inline void PairingReceived(int fd, Side* side) {
-  if (side->pairing.running.load(std::memory_order_relaxed) != 0) FeedPairing(fd, side, true);
+  if (side->pairing.running.load(std::memory_order_relaxed) != 0)
+    FeedPairing(fd, side, /*received=*/true);
 }
 inline void PairingSent(Side* side) {
   if (side->pairing.running.load(std::memory_order_relaxed) != 0)
-    FeedPairing(side->fd.load(std::memory_order_relaxed), side, false);
+    FeedPairing(side->fd.load(std::memory_order_relaxed), side, /*received=*/false);
 }
 
 }  // namespace xenloop

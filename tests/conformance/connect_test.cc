@@ -37,8 +37,9 @@ class ConnectTest : public testing::TestWithParam<int> {
     EXPECT_EQ(sending.get(), 50000u);
   }
 };
-INSTANTIATE_TEST_SUITE_P(, ConnectTest, testing::Values(AF_INET, AF_INET6),
-                         [](const auto& info) { return info.param == AF_INET ? "Ipv4" : "Ipv6"; });
+INSTANTIATE_TEST_SUITE_P(, ConnectTest, testing::Values(AF_INET, AF_INET6), [](const auto& values) {
+  return values.param == AF_INET ? "Ipv4" : "Ipv6";
+});
 
 TEST_P(ConnectTest, BlockingConnect) {
   const FileDescriptor listener = ListenOn(Loopback(GetParam()));

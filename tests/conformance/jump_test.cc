@@ -33,12 +33,12 @@ constexpr int kSignal = SIGUSR2;
 
 thread_local sigjmp_buf way_out;
 thread_local ucontext_t context_out;
-thread_local volatile sig_atomic_t may_jump = 0, by_context = 0, jumped = 0;
+thread_local volatile sig_atomic_t may_jump = 0, by_context = 0, has_jumped = 0;
 
 extern "C" void Jump(int) {
   if (may_jump == 0) return;
   may_jump = 0;
-  jumped = 1;
+  has_jumped = 1;
   if (by_context != 0) setcontext(&context_out);
   siglongjmp(way_out, 1);
 }
@@ -61,13 +61,13 @@ template <typename Call>
 __attribute__((noinline)) bool JumpedOutOf(Call& call) {
   static std::atomic<int> turn{0};
   by_context = turn++ % 2;
-  jumped = 0;
+  has_jumped = 0;
   if (by_context != 0) {
     getcontext(&context_out);
   } else {
     sigsetjmp(way_out, 1);
   }
-  if (jumped != 0) return true;
+  if (has_jumped != 0) return true;
   may_jump = 1;
   call();
   may_jump = 0;

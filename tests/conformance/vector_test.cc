@@ -59,7 +59,7 @@ class VectorTest : public PairTest {
   void ReceivePieces(size_t count, bool by_recvmsg) {
     Pieces pieces(count);
     peer().Send(pieces.total + 5);
-    ASSERT_TRUE(WaitForBytes(fd(), pieces.total + 5));
+    ASSERT_TRUE(WaitForBytes(fd(), static_cast<int>(pieces.total) + 5));
     msghdr message = pieces.Message();
     const ssize_t total = pieces.total;
     EXPECT_EQ(by_recvmsg ? Call(recvmsg(fd(), &message, 0))

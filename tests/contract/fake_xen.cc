@@ -56,7 +56,7 @@ int share_error = 0;
 // Whoever shares with, or makes a port for, domain `domid`, is this one.
 uint32_t PeerOf(uint32_t domid) { return domid == 0 ? 0 : 3 - domid; }
 
-int ShareFake(uint32_t domid, uint32_t pages, bool writable, void* at, uint32_t* references,
+int ShareFake(uint32_t domid, uint32_t pages, Access access, void* at, uint32_t* references,
               uint64_t* handle) {
   const std::lock_guard<std::mutex> lock(mutex);
   if (share_error != 0 && share_countdown-- <= 0) return share_error;
@@ -71,7 +71,7 @@ int ShareFake(uint32_t domid, uint32_t pages, bool writable, void* at, uint32_t*
   for (uint32_t i = 0; i < pages; ++i) {
     references[i] = next_reference++;
     share.references.push_back(references[i]);
-    grants[references[i]] = Granted{fd, i * kPage, domid, writable};
+    grants[references[i]] = Granted{fd, i * kPage, domid, access == Access::kWrite};
   }
   return 0;
 }
@@ -89,18 +89,19 @@ void UnshareFake(void* at, uint32_t pages, uint64_t handle) {
   shares.erase(found);
 }
 
-int MapFake(uint32_t domid, const uint32_t* references, uint32_t pages, bool writable, void* at,
+int MapFake(uint32_t domid, const uint32_t* references, uint32_t pages, Access access, void* at,
             uint64_t* handle) {
   const std::lock_guard<std::mutex> lock(mutex);
   for (uint32_t i = 0; i < pages; ++i) {
     const auto found = grants.find(references[i]);
     if (found == grants.end() || PeerOf(found->second.domid) != domid) return -ENOENT;
-    if (writable && !found->second.writable) return -EACCES;
+    if (access == Access::kWrite && !found->second.writable) return -EACCES;
   }
   for (uint32_t i = 0; i < pages; ++i) {
     const Granted& grant = grants.find(references[i])->second;
-    if (mmap(static_cast<char*>(at) + i * kPage, kPage, PROT_READ | (writable ? PROT_WRITE : 0),
-             MAP_SHARED | MAP_FIXED, grant.fd, static_cast<off_t>(grant.offset)) == MAP_FAILED)
+    if (mmap(static_cast<char*>(at) + i * kPage, kPage,
+             PROT_READ | (access == Access::kWrite ? PROT_WRITE : 0), MAP_SHARED | MAP_FIXED,
+             grant.fd, static_cast<off_t>(grant.offset)) == MAP_FAILED)
       return -errno;
   }
   mapped += pages;

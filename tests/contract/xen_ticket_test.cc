@@ -152,7 +152,7 @@ TEST_F(XenTicketTest, DoorbellIsMadeByOneEndAndBoundByTheOther) {
   EXPECT_EQ(NextXenEvent(), static_cast<int>(XenPortOf(second)));
   EXPECT_EQ(NextXenEvent(), -EAGAIN);
   XenTransport().release_doorbell(&first);
-  RingDoorbell(second, true);  // nobody there
+  RingDoorbell(second, /*certain=*/true);  // nobody there
   XenTransport().release_doorbell(&second);
   ExpectNothingGranted();
 }
@@ -233,11 +233,12 @@ TEST_F(XenTicketTest, ByteOfAShareIsClearedWhenItEnds) {
   uint32_t reference = 0;
   uint64_t shared = 0;
   uint64_t mapping = 0;
-  ASSERT_EQ(calls.share(kFakeDomid, 1, false, memory, &reference, &shared), 0);
+  ASSERT_EQ(calls.share(kFakeDomid, 1, Access::kRead, memory, &reference, &shared), 0);
   ASSERT_EQ(calls.clear_when_unshared(shared, 9), 0);
   ours[8] = ours[9] = ours[10] = 1;
-  ASSERT_EQ(
-      calls.map(kFakeDomid, &reference, 1, false, const_cast<uint8_t*>(ours) + 4096, &mapping), 0);
+  ASSERT_EQ(calls.map(kFakeDomid, &reference, 1, Access::kRead, const_cast<uint8_t*>(ours) + 4096,
+                      &mapping),
+            0);
   calls.unshare(memory, 1, shared);
   EXPECT_EQ(ours[4096 + 8], 1);
   EXPECT_EQ(ours[4096 + 9], 0);

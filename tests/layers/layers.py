@@ -145,7 +145,6 @@ GLOBALS = {
     "channel/xen/xen_transport.cc": "calls budget next_identity sleeper_pages sleeper_page_count",
     "preload/agent/agent.cc": "agent",
     "preload/agent/agent_xen.cc": "xen",
-    "preload/agent/upgrade.cc": "found",  # a child is behind the same filter
     "preload/libc/program_memory.cc": "known_pages believing nobody_waits",
     "preload/libc/real.cc": "table preloads preload_count",
     "preload/libc/threads.cc": "create set_stack_size test_cancel register_cancel unregister_cancel"
@@ -171,6 +170,7 @@ GLOBALS = {
 }
 
 LONGEST_IN_PRELOAD = 450
+LONGEST_FUNCTION = 60
 NINE_OF_TEN_IN_PRELOAD = 300
 
 
@@ -369,13 +369,50 @@ def CheckSizes(tree):
                                         f"{NINE_OF_TEN_IN_PRELOAD} lines; one in ten may be")
 
 
+NO_FUNCTION = re.compile(r"\s*(if|for|while|switch|else|do|return|case|namespace|struct|class|enum|union)\b")
+
+
+def Functions(lines):
+    """(first line, lines) of each function, as clang-format writes them: the brace that ends one stands alone,
+    below where it began."""
+    number = 0
+    while number < len(lines):
+        begin = number
+        number += 1
+        margin = re.match(r"( {0}| {2})(?=[A-Za-z_~])", lines[begin])
+        if not margin or NO_FUNCTION.match(lines[begin]):
+            continue
+        head = begin
+        while head < len(lines) and not lines[head].split("//")[0].rstrip().endswith(("{", "}", ";", ":", ">")):
+            head += 1
+        text = "".join(lines[begin:head + 1])
+        if head == len(lines) or "(" not in text or not lines[head].rstrip().endswith("{"):
+            continue
+        end = next((i for i in range(head, len(lines)) if lines[i].startswith(margin.group(1) + "}")), None)
+        if end is not None:
+            yield begin + 1, end - begin + 1
+
+
+def FunctionsOfPreload(tree):
+    return [(length, path, first) for path in tree.Sources(("preload",)) if path.endswith((".h", ".cc"))
+            for first, length in Functions(tree.lines[path])]
+
+
+def CheckFunctions(tree):
+    for length, path, first in FunctionsOfPreload(tree):
+        # One switch, with a case for each system call.
+        if length > LONGEST_FUNCTION and " syscall(" not in tree.lines[path][first - 1]:
+            yield f"{path}:{first}", "function", f"{length} lines; {LONGEST_FUNCTION} are the most in preload/"
+
+
 def CheckGuards(tree):
     for path in tree.Sources(WITH_TESTS):
         if path.endswith(".h") and not any(line == "#pragma once" for _, line in tree.Lines(path)):
             yield path + ":1", "guard", "no #pragma once"
 
 
-CHECKS = (CheckIncludes, CheckCircles, CheckLayersInCMake, CheckOnly, CheckGlobals, CheckSizes, CheckGuards)
+CHECKS = (CheckIncludes, CheckCircles, CheckLayersInCMake, CheckOnly, CheckGlobals, CheckSizes, CheckFunctions,
+          CheckGuards)
 
 
 def Findings(tree):
@@ -404,6 +441,7 @@ def SelfTest(tree):
         ("global", "preload/socket/send.cc", "  static char planted[8];"),
         ("global", "channel/transport.h", "inline std::atomic<uint32_t> planted{0};"),
         ("size", "preload/socket/socket.h", LONGEST_IN_PRELOAD),
+        ("function", "preload/socket/send.cc", "int Planted() {\n" + "  Call();\n" * LONGEST_FUNCTION + "}"),
         ("guard", "bench/planted.h", "int Planted();"),
     ] + [(rule.name, *rule.planted) for rule in ONLY]
     failures = 0

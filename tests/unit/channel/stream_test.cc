@@ -152,7 +152,8 @@ TEST_F(SuspendedTest, ReceiverGoesOnByTcpWhereItStands) {
 
 TEST_F(StreamTest, ZeroedMemoryIsAStreamOnTcp) {
   EXPECT_EQ(SendText(send_, shadow_, "x"), kStreamUsesTcp);
-  EXPECT_EQ(receive_.TryReceive(shadow_, nullptr, 1, MSG_TRUNC, true, kSelf), kStreamUsesTcp);
+  EXPECT_EQ(receive_.TryReceive(shadow_, nullptr, 1, MSG_TRUNC, /*look=*/true, kSelf),
+            kStreamUsesTcp);
   EXPECT_TRUE(send_.EnterKernel());
   EXPECT_TRUE(receive_.EnterKernel(kSelf));
 }

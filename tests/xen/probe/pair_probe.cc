@@ -83,7 +83,8 @@ void Produce(const Fifo& fifo, const Line& line) {
     const FifoResult result = fifo.Produce(source, known, 0);
     if (result.state != FifoState::kOpen) Die("the FIFO ended");
     at += result.bytes;
-    if (WakeSleepers(fifo.header->consumer_waiting, false, true) != 0) line.ring();
+    if (WakeSleepers(fifo.header->consumer_waiting, /*once=*/false, /*foreign=*/true) != 0)
+      line.ring();
     if (result.bytes > 0) continue;
     RequestDoorbell(fifo.header->producer_waiting);
     if (fifo.FreeBytes() == 0) Wait(line);
@@ -106,7 +107,8 @@ void Consume(const Fifo& fifo, const Line& line) {
         exit(1);
       }
     }
-    if (WakeSleepers(fifo.header->producer_waiting, /*once=*/true, true) != 0) line.ring();
+    if (WakeSleepers(fifo.header->producer_waiting, /*once=*/true, /*foreign=*/true) != 0)
+      line.ring();
     if (result.bytes > 0) continue;
     ArmFutex(fifo.header->consumer_waiting);
     if (fifo.AvailableBytes() == 0) Wait(line);

@@ -8,6 +8,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "preload/agent/agent_state.h"
+#include "tests/unit/preload/followed_socket.h"
 
 namespace xenloop {
 namespace {
@@ -117,10 +118,13 @@ TEST_F(TimerListTest, LongestWaitFitsAnInt) {
 }
 
 TEST(AgentTimersTest, NoneIsSetInAFreshAgentNorInAForkedChild) {
-  agent.timers.StartWithin(Timer::kPairings, 0, kNsPerMs);
-  EXPECT_EQ(agent.timers.WaitMs(0), 1);
-  agent.Renew();
-  EXPECT_EQ(agent.timers.WaitMs(0), -1);
+  EXPECT_EQ(InForkedChild([] {
+              agent.timers.StartWithin(Timer::kPairings, 0, kNsPerMs);
+              if (agent.timers.WaitMs(0) != 1) return 1;
+              agent.Renew();
+              return agent.timers.WaitMs(0) == -1 ? 0 : 2;
+            }),
+            0);
 }
 
 }  // namespace

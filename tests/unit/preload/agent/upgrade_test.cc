@@ -4,6 +4,7 @@
 #include "preload/agent/agent_state.h"
 #include "preload/side/self.h"
 #include "preload/side/side.h"
+#include "tests/unit/preload/followed_socket.h"
 
 namespace xenloop {
 namespace {
@@ -37,6 +38,22 @@ TEST_F(FailedAgentTest, WhatIsOnTcpForGoodKeepsItsOwnReason) {
   side_->reason.store(Reason::kSplice);
   ConsiderUpgrade(side_);
   EXPECT_EQ(side_->reason.load(), Reason::kSplice);
+}
+
+// A forked child: what kept the parent's agent from starting is asked about anew.
+TEST_F(FailedAgentTest, ForkedChildLooksForObstaclesAgain) {
+  EXPECT_EQ(InForkedChild([] {
+              agent_shared.obstacle.store(Reason::kAgentNoDescriptors);
+              agent_shared.Renew();
+              return agent_shared.obstacle.load() == Reason::kFilterUntried ? 0 : 1;
+            }),
+            0);
+  EXPECT_EQ(InForkedChild([] {
+              agent_shared.obstacle.store(Reason::kNone);
+              agent_shared.Renew();
+              return agent_shared.obstacle.load() == Reason::kNone ? 0 : 1;
+            }),
+            0);
 }
 
 }  // namespace

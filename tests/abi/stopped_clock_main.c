@@ -1,0 +1,132 @@
+// A program under a clock that stands still (stopped_clock.c): what ends without us must end with
+// us. With the argument `fifo` its bytes must have gone past TCP.
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tests/abi/raw_tcp.h"
+
+// Less than two TCP sockets keep, and more than a FIFO.
+enum { kSmall = 100, kLarge = 30000, kInFlight = 1500000, kLongestSeconds = 60 };
+
+static char buffer[kInFlight];
+
+static void Require(int good, const char* what) {
+  if (good) return;
+  fprintf(stderr, "%s: %s\n", what, strerror(errno));
+  exit(1);
+}
+
+static void SendAll(int fd, size_t length) {
+  for (size_t sent = 0; sent < length;) {
+    const ssize_t n = send(fd, buffer + sent, length - sent, MSG_NOSIGNAL);
+    Require(n > 0, "send");
+    sent += (size_t)n;
+  }
+}
+
+static int ReceiveAll(int fd, size_t length) {
+  for (size_t received = 0; received < length;) {
+    const ssize_t n = recv(fd, buffer + received, length - received, 0);
+    if (n == 0 && received == 0) return 0;
+    Require(n > 0, "recv");
+    received += (size_t)n;
+  }
+  return 1;
+}
+
+static void Serve(int listener) {
+  const int fd = accept(listener, NULL, NULL);
+  Require(fd >= 0, "accept");
+  close(listener);
+  for (int i = 0; i < 1000; ++i) {
+    Require(ReceiveAll(fd, kSmall), "the client has gone");
+    if (i % 100 == 0) nanosleep(&(struct timespec){0, 20000000}, NULL);  // the client sleeps, too
+    SendAll(fd, kSmall);
+  }
+  for (int i = 0; i < 20; ++i) {
+    Require(ReceiveAll(fd, kLarge), "the client has gone");
+    SendAll(fd, kLarge);
+  }
+  Require(ReceiveAll(fd, 1), "the client has gone");
+  // Both send before either reads: a FIFO must give way to TCP, which holds as much.
+  SendAll(fd, kInFlight);
+  Require(ReceiveAll(fd, kInFlight), "the client has gone");
+  Require(!ReceiveAll(fd, 1), "more than was sent");
+  exit(0);
+}
+
+int main(int argc, char** argv) {
+  struct timespec first, second;
+  clock_gettime(CLOCK_MONOTONIC, &first);
+  nanosleep(&(struct timespec){0, 2000000}, NULL);
+  clock_gettime(CLOCK_MONOTONIC, &second);
+  Require(first.tv_sec == second.tv_sec && first.tv_nsec == second.tv_nsec, "the clock goes");
+  alarm(kLongestSeconds);
+
+  const int listener = socket(AF_INET, SOCK_STREAM, 0);
+  struct sockaddr_in address;
+  memset(&address, 0, sizeof address);
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof address;
+  Require(bind(listener, (struct sockaddr*)&address, length) == 0, "bind");
+  Require(listen(listener, 1) == 0, "listen");
+  Require(getsockname(listener, (struct sockaddr*)&address, &length) == 0, "getsockname");
+  const pid_t server = fork();
+  if (server == 0) {
+    alarm(kLongestSeconds);
+    Serve(listener);
+  }
+  close(listener);
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  Require(connect(fd, (struct sockaddr*)&address, length) == 0, "connect");
+
+  int64_t received = 0;
+  for (int i = 0; i < 1000; ++i, received += kSmall) {
+    SendAll(fd, kSmall);
+    Require(ReceiveAll(fd, kSmall), "the server has gone");
+  }
+  for (int i = 0; i < 20; ++i, received += kLarge) {
+    SendAll(fd, kLarge);
+    Require(ReceiveAll(fd, kLarge), "the server has gone");
+  }
+  const int64_t by_tcp = RawBytesReceived(fd);
+  printf("%lld of %lld bytes by TCP\n", (long long)by_tcp, (long long)received);
+  if (argc > 1 && strcmp(argv[1], "fifo") == 0) Require(by_tcp < received, "no byte went past TCP");
+
+  // Waits that end by the time.
+  struct pollfd poll_entry = {fd, POLLIN, 0};
+  Require(poll(&poll_entry, 1, 300) == 0, "poll");
+  const int set = epoll_create1(EPOLL_CLOEXEC);
+  struct epoll_event event = {.events = EPOLLIN, .data = {.fd = fd}};
+  Require(epoll_ctl(set, EPOLL_CTL_ADD, fd, &event) == 0, "epoll_ctl");
+  Require(epoll_wait(set, &event, 1, 300) == 0, "epoll_wait");
+  close(set);
+  const struct timeval limit = {0, 300000};
+  Require(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) == 0, "SO_RCVTIMEO");
+  Require(recv(fd, buffer, 1, 0) == -1 && errno == EAGAIN, "recv with a time-out");
+  const struct timeval none = {0, 0};
+  Require(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &none, sizeof none) == 0, "SO_RCVTIMEO");
+  puts("waits end");
+  fflush(stdout);
+
+  SendAll(fd, 1);
+  SendAll(fd, kInFlight);
+  Require(ReceiveAll(fd, kInFlight), "the server has gone");
+  puts("both sent first");
+  close(fd);
+  int status = 0;
+  Require(waitpid(server, &status, 0) == server && status == 0, "the server's end");
+  return 0;
+}

@@ -20,7 +20,7 @@
 namespace xenloop {
 
 inline constexpr uint32_t kFifoMagic = 0x584c4649;  // "XLFI"
-inline constexpr uint32_t kFifoVersion = 2;
+inline constexpr uint32_t kFifoVersion = 3;
 inline constexpr size_t kFifoDataOffset = 512;
 inline constexpr uint64_t kMinFifoBytes = 4096;
 inline constexpr uint64_t kMaxFifoBytes = 64ull << 20;

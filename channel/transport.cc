@@ -27,11 +27,16 @@ int KeepPrivately(FifoMapping* mapping) {
 }
 
 void RingDoorbell(const Doorbell& doorbell, bool certain) {
+  if (doorbell.page == nullptr) return;
+  if (certain) return RingAnyway(doorbell);
   // seq_cst: pairs with the sleeper's count before its last look at the FIFOs.
-  if (doorbell.page == nullptr ||
-      (!certain && doorbell.page->sleepers.load(std::memory_order_seq_cst) == 0))
-    return;
+  if (doorbell.page->sleepers.load(std::memory_order_seq_cst) == 0) return;
+  // Read before the ring: who goes to sleep after that is not rung by it.
+  const uint64_t changes = doorbell.page->changes.load(std::memory_order_seq_cst);
+  if (__atomic_load_n(&doorbell.rung, __ATOMIC_ACQUIRE) == changes) return;
   RingAnyway(doorbell);
+  // Written behind the ring: nobody relies on one that has not been made.
+  __atomic_store_n(&doorbell.rung, changes, __ATOMIC_RELEASE);
 }
 
 void RingAnyway(const Doorbell& doorbell) {

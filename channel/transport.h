@@ -41,6 +41,17 @@ struct FifoMapping {
 // peers. A transport may keep more in a page of its own, behind this.
 struct DoorbellPage {
   std::atomic<uint32_t> sleepers;  // threads of the owner asleep in a wait that the doorbell ends
+  // How often one has gone to sleep, or woken: changed before he looks at the FIFOs, both times.
+  // Who has rung since the last change need not ring again: all who sleep are woken, and have not
+  // looked yet.
+  std::atomic<uint64_t> changes;
+
+  // 1: one goes to sleep; ~0u: one has woken; 0: one has seen a ring that was for others as well.
+  // seq_cst, both: counted before the look at the FIFOs; pairs with RingDoorbell.
+  void Count(uint32_t more) {
+    sleepers.fetch_add(more, std::memory_order_seq_cst);
+    changes.fetch_add(1, std::memory_order_seq_cst);
+  }
 };
 struct Doorbell {
   int fd = -1;           // at the owner: readable at all times, a ring is an edge (EPOLLET), and
@@ -48,7 +59,8 @@ struct Doorbell {
   bool owns_fd = false;  // the descriptor is this doorbell's alone, and is closed with it
   DoorbellPage* page = nullptr;             // of whoever is rung
   void (*ring)(const Doorbell&) = nullptr;  // never blocks; async-signal-safe; any thread
-  uint64_t handles[4] = {0, 0, 0, 0};       // the transport's own business
+  mutable uint64_t rung = 0;           // `changes` of the page when we have last rung; any thread
+  uint64_t handles[4] = {0, 0, 0, 0};  // the transport's own business
 };
 
 struct Transport {
@@ -89,8 +101,8 @@ void ReleaseFifo(FifoMapping* mapping);
 // memory of this process alone then. 0 (also if it has been done before) or -errno.
 int KeepPrivately(FifoMapping* mapping);
 
-// Rings if the owner has sleepers, or a thread of it is known to sleep (`certain`). Any thread;
-// never blocks; async-signal-safe.
+// Rings if the owner has sleepers whom we have not rung yet, or a thread of it is known to sleep
+// (`certain`). Any thread; never blocks; async-signal-safe. tests/model/bell.pml.
 void RingDoorbell(const Doorbell& doorbell, bool certain = false);
 // The same for sleepers that the page does not count.
 void RingAnyway(const Doorbell& doorbell);

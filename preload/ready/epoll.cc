@@ -105,6 +105,7 @@ int ControlSide(EpollSet* set, int operation, int fd, Side* side, epoll_event* e
   registration->out_reported = false;
   registration->kernel_out = false;
   registration->reported = ~0ull;
+  registration->quiet_word = nullptr;  // more may be wanted now
   const int result = UpdateKernel(set, IndexOfRegistration(registration), registration);
   // Another thread may be asleep in this set, and what it waits for may be in the FIFO already.
   RingOwnDoorbell();

@@ -42,6 +42,10 @@ struct Registration {
   uint32_t found_full;  // by the side's count, when room was told
   int told_at;          // where that look put its event; -1: it had none
   uint64_t reported;    // edge-triggered: the producer index at the last report
+  // The incoming FIFO's producer word, mapped until the agent has restored the registration, and
+  // what stood there when nothing was to be told: while it stands there, nothing is. nullptr: look.
+  const std::atomic<uint64_t>* quiet_word;
+  uint64_t quiet;
   Side* side;
   EpollSet* set;
   uint32_t next_of_side;                  // index + 1

@@ -209,6 +209,7 @@ bool Convert(EpollSet* set, Registration* registration)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock, set->lock) {
   // Asked also of one that is converted already: a forked child has that from its parent.
   if (!MayConvert(set, registration) || !AddDoorbell(set)) return false;
+  registration->quiet_word = nullptr;
   if (registration->converted) {
     registration->reported = ~0ull;  // a new FIFO counts from zero
     AddDoorbell(set);                // the agent may be another one by now
@@ -236,6 +237,7 @@ bool Convert(EpollSet* set, Registration* registration)
 
 void Restore(EpollSet* set, Registration* registration) {
   if (!registration->converted) return;
+  registration->quiet_word = nullptr;  // the FIFO is let go after this
   // An edge-triggered one stays as it is: a MOD would tell edges anew that the program knows. Waits
   // evaluate it on TCP as well. The next MOD of the program makes it plain again.
   if ((registration->events & EPOLLET) != 0) return;

@@ -29,6 +29,7 @@ uint32_t Evaluate(uint32_t index, uint32_t from_kernel, Self self) {
   Registration* registration = RegistrationAt(index);
   // One that has just been given back to the kernel is reported anew, by its own data.
   if (registration->disabled || !registration->converted) return 0;
+  registration->quiet_word = nullptr;
   Side* side = registration->side;
   const uint32_t wanted = registration->events;
   const bool edge = (wanted & EPOLLET) != 0;
@@ -70,7 +71,13 @@ uint32_t Evaluate(uint32_t index, uint32_t from_kernel, Self self) {
     registration->out_reported = true;
     registration->found_full = found_full;
   }
-  if (!news || events == 0) return 0;
+  if (!news || events == 0) {
+    if ((wanted & kWrite) == 0 && from_kernel == 0) {
+      registration->quiet = ready.published;
+      registration->quiet_word = ready.empty;
+    }
+    return 0;
+  }
   // As the kernel does, an edge tells the whole state: room that was told before is told again with
   // new data.
   if (edge && registration->out_reported && (wanted & kWrite) != 0 &&
@@ -80,6 +87,14 @@ uint32_t Evaluate(uint32_t index, uint32_t from_kernel, Self self) {
   }
   if (edge && ready.in) events |= kRead & wanted;
   return events;
+}
+
+// Without locks, and without a look at the side: of many connections few have news. What is told of
+// one that waits for bytes only comes by this word, bytes and seals, or from the kernel, which
+// evaluates it anew. seq_cst: behind our count as a sleeper; pairs with the publication.
+bool IsQuiet(const Registration* registration) {
+  return registration->quiet_word != nullptr &&
+         registration->quiet_word->load(std::memory_order_seq_cst) == registration->quiet;
 }
 
 void Fired(EpollSet* set, uint32_t index, Registration* registration)
@@ -112,10 +127,10 @@ int FireConvertedMeanwhile(EpollSet* set, epoll_event* events, int count)
   return kept;
 }
 
-// Adds the ready converted registrations to events[count...]; returns the new count. Under the
-// set's lock.
+// Adds the ready converted registrations to events[count...]; returns the new count. `again`: also
+// looks at those anew of which this look has found nothing to tell. Under the set's lock.
 int Collect(EpollSet* set, epoll_event* events, int count, int max_events, uint64_t token,
-            Self self) ABSL_EXCLUSIVE_LOCKS_REQUIRED(set->lock) {
+            Self self, bool again = false) ABSL_EXCLUSIVE_LOCKS_REQUIRED(set->lock) {
   if (set->converted.load(std::memory_order_relaxed) == 0 || count >= max_events) return count;
   // Begins where the last look found no more room, and comes round.
   const uint32_t start = set->next_look != 0 ? set->next_look : set->first_converted;
@@ -124,7 +139,8 @@ int Collect(EpollSet* set, epoll_event* events, int count, int max_events, uint6
   while (!all && count < max_events) {
     Registration* registration = RegistrationAt(link - 1);
     // What the kernel reported in this call was evaluated with its FIFO already.
-    const bool done = registration->token == token;
+    const bool done = (registration->token == token && (!again || registration->told_at >= 0)) ||
+                      IsQuiet(registration);
     const uint32_t found = done ? 0 : Evaluate(link - 1, 0, self);
     if (!done) {
       registration->token = token;
@@ -147,9 +163,9 @@ int Collect(EpollSet* set, epoll_event* events, int count, int max_events, uint6
 
 // Turns what the kernel returned at events[first, first + count) into what the program registered,
 // in place; returns how many events there are now. What this look has reported already is merged:
-// one descriptor, one event. Under the set's lock.
-int Translate(EpollSet* set, epoll_event* events, int first, int count, uint64_t token, Self self)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(set->lock) {
+// one descriptor, one event. `rung`: the doorbell was among them. Under the set's lock.
+int Translate(EpollSet* set, epoll_event* events, int first, int count, uint64_t token, Self self,
+              bool* rung) ABSL_EXCLUSIVE_LOCKS_REQUIRED(set->lock) {
   int kept = first;
   for (int i = first; i < first + count; ++i) {
     uint32_t index;
@@ -157,7 +173,10 @@ int Translate(EpollSet* set, epoll_event* events, int first, int count, uint64_t
       events[kept++] = events[i];
       continue;
     }
-    if (index == kDoorbellIndex) continue;
+    if (index == kDoorbellIndex) {
+      *rung = true;
+      continue;
+    }
     Registration* registration = RegistrationAt(index);
     if (registration == nullptr || !registration->in_use || registration->set != set) continue;
     if (registration->token == token && registration->told_at >= 0) {
@@ -250,17 +269,23 @@ int Look(EpollSet* set, int epfd, epoll_event* events, int max_events, bool ask_
   const uint64_t token = next_token.fetch_add(1, std::memory_order_relaxed);
   const bool kernel_first = ask_kernel && (++set->turn & 1) != 0;
   int count = 0;
+  bool rung = false;
   if (!kernel_first && alone) count = Collect(set, events, 0, max_events, token, self);
   for (int i = 0; ask_kernel && i < kMostQuestions && count < max_events; ++i) {
     const int more = KernelLook(epfd, events + count, max_events - count, call);
     if (more < 0 && count == 0) return more;
     if (more <= 0) break;
     const int before = count;
-    count = Translate(set, events, count, more, token, self);
+    count = Translate(set, events, count, more, token, self, &rung);
     if (count > before || more < max_events - before)
       break;  // else our doorbell took the last place: ask again
   }
-  if (kernel_first && alone) count = Collect(set, events, count, max_events, token, self);
+  // The ring that we have taken out of the set may have been for one who sleeps there, and does not
+  // wake now: what it tells of must be seen by us, or told to him.
+  const bool others = rung && TookDoorbell();
+  if ((kernel_first || others) && alone)
+    count = Collect(set, events, count, max_events, token, self, /*again=*/others);
+  if (others && (!alone || count == max_events)) RingOwnDoorbell();
   return count;
 }
 
@@ -272,7 +297,8 @@ int Digest(EpollSet* set, epoll_event* events, int woken, int max_events, uint32
   // A registration that was converted meanwhile may be among them under its own data.
   const bool stable = set->conversions == conversions;
   if (!stable) woken = FireConvertedMeanwhile(set, events, woken);
-  const int count = Translate(set, events, 0, woken, token, self);
+  bool rung = false;
+  const int count = Translate(set, events, 0, woken, token, self, &rung);
   if (scope.result() == LockResult::kReentered || (count > 0 && !stable)) return count;
   return Collect(set, events, count, max_events, token, self);
 }

@@ -200,14 +200,9 @@ int WaitForSide(Waited& waited, Side* side, const TimeLimit& limit, PollCall cal
   return LookNow(waited, call, self);
 }
 
-// `left` null: for ever. `slept_out`: the kernel says that this time is over; the program's clock
-// may stand still.
-int SleepWithBell(Waited& waited, const timespec* left, const sigset_t* mask, PollCall call,
-                  bool* slept_out, Self self) {
-  const LentBell bell;
-  const SleeperCount sleeper;
-  // Once more, now that the doorbell rings for us.
-  if (const int ready = waited.Evaluate(self); ready != 0) return ready;
+// The sleep itself, with the bell as one descriptor more.
+int AskKernel(Waited& waited, const LentBell& bell, const timespec* left, const sigset_t* mask,
+              PollCall call, bool* slept_out) {
   pollfd& for_bell = waited.kernel[waited.count];
   for_bell = pollfd{bell.fd(), POLLIN, 0};
   // Without a bell (more threads sleep than may have one) the kernel must wake us: the FIFOs end.
@@ -219,6 +214,21 @@ int SleepWithBell(Waited& waited, const timespec* left, const sigset_t* mask, Po
   const int answer = KernelPoll(waited.kernel, waited.count + 1, whole ? left : &nap, mask, call);
   *slept_out = answer == 0 && whole && left != nullptr;
   if (for_bell.revents != 0) bell.Swallow();
+  return answer;
+}
+
+// `left` null: for ever. `slept_out`: the kernel says that this time is over; the program's clock
+// may stand still.
+int SleepWithBell(Waited& waited, const timespec* left, const sigset_t* mask, PollCall call,
+                  bool* slept_out, Self self) {
+  const LentBell bell;
+  int answer = 0;
+  {
+    const SleeperCount sleeper;
+    // Once more, now that the doorbell rings for us.
+    if (const int ready = waited.Evaluate(self); ready != 0) return ready;
+    answer = AskKernel(waited, bell, left, mask, call, slept_out);
+  }
   return answer < 0 ? answer : waited.Evaluate(self);
 }
 

@@ -36,6 +36,10 @@ FifoReadiness ReadinessOf(int fd, Side* side, bool want_room, Self self) {
       const uint64_t most = fifo.capacity_bytes / 2;
       ready.in = fifo.AvailableBytes() >= (low < most ? low : most);
       ready.published = fifo.header->producer.load(std::memory_order_relaxed);
+      const uint64_t consumed = fifo.header->consumer.load(std::memory_order_relaxed);
+      // Of another guest's FIFO it would not outlive a fork, which unmaps it in the child.
+      if (ready.published == consumed && !IsSealed(consumed) && !fifo.foreign)
+        ready.empty = &fifo.header->producer;
     } else if (route == ReceiveRoute::kDraining &&
                side->receive_low_water.load(std::memory_order_relaxed) > 1) {
       // The kernel sees its part of the queue only.

@@ -13,6 +13,9 @@ struct FifoReadiness {
   bool out;              // a send would take bytes
   bool out_from_kernel;  // sends go by TCP: ask the shadow socket
   uint64_t published;    // the incoming FIFO's producer index: changes when data arrive
+  // The same as a word, bit of the seal and all, if the FIFO was open and empty: as long as it
+  // holds `published`, it is. Else nullptr.
+  const std::atomic<uint64_t>* empty;
 };
 
 // `want_room`: evaluate `out` too, and have the doorbell rung when there is room again.

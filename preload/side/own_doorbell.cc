@@ -42,20 +42,25 @@ SleeperPages AddSleeper() {
   SleeperPages counted;
   counted.pid = process_state.pid;
   counted.own = agent_shared.doorbell.page;
-  // seq_cst: our presence before our last look at the FIFOs; pairs with RingDoorbell.
-  if (counted.own != nullptr) counted.own->sleepers.fetch_add(1, std::memory_order_seq_cst);
+  if (counted.own != nullptr) counted.own->Count(1);
   // A page that is added after this look is for FIFOs that are attached later still. Attaching one
   // rings our own doorbell: a sleeper wakes then, and counts itself anew in all pages.
   counted.guests = agent_shared.own_page_count.load(std::memory_order_acquire);
-  for (uint32_t i = 0; i < counted.guests; ++i)
-    agent_shared.own_pages[i]->sleepers.fetch_add(1, std::memory_order_seq_cst);
+  for (uint32_t i = 0; i < counted.guests; ++i) agent_shared.own_pages[i]->Count(1);
   return counted;
 }
 void RemoveSleeper(const SleeperPages& counted) {
   if (counted.pid != process_state.pid) return;  // forked in a handler: the parent's count
-  if (counted.own != nullptr) counted.own->sleepers.fetch_sub(1, std::memory_order_seq_cst);
-  for (uint32_t i = 0; i < counted.guests; ++i)
-    agent_shared.own_pages[i]->sleepers.fetch_sub(1, std::memory_order_seq_cst);
+  if (counted.own != nullptr) counted.own->Count(~0u);
+  for (uint32_t i = 0; i < counted.guests; ++i) agent_shared.own_pages[i]->Count(~0u);
+}
+bool TookDoorbell() {
+  DoorbellPage* const own = agent_shared.doorbell.page;
+  if (own == nullptr) return false;
+  own->Count(0);
+  const uint32_t guests = agent_shared.own_page_count.load(std::memory_order_acquire);
+  for (uint32_t i = 0; i < guests; ++i) agent_shared.own_pages[i]->Count(0);
+  return own->sleepers.load(std::memory_order_seq_cst) != 0;
 }
 
 }  // namespace xenloop

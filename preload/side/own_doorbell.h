@@ -26,8 +26,13 @@ struct SleeperPages {
   DoorbellPage* own = nullptr;
   uint32_t guests = 0;
 };
-// Before the last look at the FIFOs; what it returns is for RemoveSleeper.
+// Before the last look at the FIFOs; what it returns is for RemoveSleeper, which comes before the
+// next look at them.
 SleeperPages AddSleeper();
 void RemoveSleeper(const SleeperPages& counted);
+// Before a look at the FIFOs by one who has taken the doorbell's event out of a set and has not
+// been asleep there: others who are may not see it any more, and are to be rung for what comes now.
+// True: somebody sleeps.
+bool TookDoorbell();
 
 }  // namespace xenloop

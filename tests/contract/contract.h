@@ -53,9 +53,7 @@ class TransportTest : public testing::TestWithParam<Arrangement> {
   }
   void MakeDoorbell(Doorbell* mine, Doorbell* theirs);
   // The owner's view of a doorbell: where it counts its sleepers, and what becomes readable.
-  std::atomic<uint32_t>& SleepersOf(const Doorbell& bell) const {
-    return transport().own_page(bell)->sleepers;
-  }
+  DoorbellPage& PageOf(const Doorbell& bell) const { return *transport().own_page(bell); }
   static int HeardAt(const Doorbell& bell) { return GetParam().heard(bell); }
 };
 

@@ -133,7 +133,7 @@ TEST_F(LocalTicketTest, NoHolderOfADoorbellCanSilenceIt) {
   Doorbell doorbell;
   Ticket ticket;
   ASSERT_EQ(LocalTransport().create_doorbell(&doorbell, &ticket), 0);
-  doorbell.page->sleepers.store(1);
+  doorbell.page->Count(1);
   const int epoll = epoll_create1(EPOLL_CLOEXEC);
   epoll_event event{EPOLLIN | EPOLLET, {}};
   ASSERT_EQ(epoll_ctl(epoll, EPOLL_CTL_ADD, doorbell.fd, &event), 0);

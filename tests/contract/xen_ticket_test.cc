@@ -144,10 +144,10 @@ TEST_F(XenTicketTest, DoorbellIsMadeByOneEndAndBoundByTheOther) {
   ASSERT_EQ(XenTransport().map_doorbell(&back, &first), 0);
   RingDoorbell(second);
   EXPECT_EQ(NextXenEvent(), -EAGAIN);  // nobody sleeps
-  OwnPageOf(first)->page.sleepers.fetch_add(1);
+  OwnPageOf(first)->page.Count(1);
   RingDoorbell(second);
   EXPECT_EQ(NextXenEvent(), static_cast<int>(XenPortOf(first)));
-  OwnPageOf(first)->page.sleepers.fetch_sub(1);
+  OwnPageOf(first)->page.Count(~0u);
   RingDoorbell(first, /*certain=*/true);
   EXPECT_EQ(NextXenEvent(), static_cast<int>(XenPortOf(second)));
   EXPECT_EQ(NextXenEvent(), -EAGAIN);

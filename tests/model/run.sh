@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks switch.pml, wake.pml and pairing.pml with spin: `run.sh small` (about a minute), `run.sh wrong` (every wrong variant must be rejected),
+# Checks switch.pml, wake.pml, bell.pml and pairing.pml with spin: `run.sh small` (about a minute), `run.sh wrong` (every wrong variant must be rejected),
 # `run.sh large` (33 to 67 million states and some minutes each). Prints the states visited.
 set -euo pipefail
 
@@ -50,6 +50,8 @@ case ${1:-small} in
     right "whoever wakes is killed, one sleeper" -DSLEEPERS=1
     right "whoever wakes is killed, two sleepers"
     right "nobody is killed" -DNO_DEATH
+    model=$models/bell.pml
+    right "doorbell: two sleepers and a looker, one byte" -DBYTES=1
     model=$models/pairing.pml
     right "pairing: one connection" -DMESSAGES=2
     right "pairing: two that carry the same" -DMESSAGES=2 -DSTRANGERS
@@ -69,6 +71,12 @@ case ${1:-small} in
     wrong "no second look before the sleep" -DWRONG_NO_SECOND_LOOK
     wrong "wake-ups are not counted" -DWRONG_NO_COUNT
     wrong "the request is taken before the bytes are there" -DNO_DEATH -DWRONG_TAKE_FIRST
+    model=$models/bell.pml
+    wrong "doorbell: a wake-up does not change the number" -DWRONG_WAKE_UNCOUNTED
+    wrong "doorbell: it changes it after the look" -DWRONG_WAKE_LATE
+    wrong "doorbell: a ring is taken by one who has looked" -DWRONG_LOOKER
+    wrong "doorbell: he does not change the number" -DWRONG_LOOKER_UNCOUNTED
+    wrong "doorbell: the number is read after the ring" -DWRONG_NUMBER_LATE
     model=$models/pairing.pml
     wrong "pairing: the first sample may contradict" -DWRONG_FIRST_SAMPLE
     wrong "pairing: samples overtake each other" -DWRONG_UNLOCKED
@@ -76,6 +84,9 @@ case ${1:-small} in
     wrong "pairing: segments are not compared" -DSTRANGERS -DWRONG_NO_COMPARE
     ;;
   large)
+    model=$models/bell.pml
+    right "doorbell: two sleepers and a looker"
+    right "doorbell: two sleepers, two publishers" -DBYTES=1 -DPUBLISHERS=2 -DLOOKS=0
     model=$models/pairing.pml
     right "pairing: one connection"
     right "pairing: two that carry the same" -DSTRANGERS

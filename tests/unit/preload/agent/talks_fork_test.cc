@@ -46,7 +46,7 @@ TEST(TalksForkTest, DoorbellOfAnInheritedSideIsKeptAndOthersAreReleased) {
   const Doorbell used = TalkAt(kUsed);
   TalkAt(kUnused);
   socket.side()->talk.store(kUsed);
-  used.page->sleepers.store(1);
+  used.page->Count(1);
   const int epfd = epoll_create1(EPOLL_CLOEXEC);
   epoll_event event{};
   event.events = EPOLLIN | EPOLLET;

@@ -154,6 +154,42 @@ TEST(EpollTest, SocketThatGoesToFifosTwiceIsReportedTwice) {
   }
 }
 
+// One of which nothing was to be told is left alone until its FIFO's word changes. Whatever else
+// makes it worth a look must say so.
+TEST(EpollTest, QuietOneIsLookedAtWhenMoreIsWantedOfIt) {
+  FollowedSocket socket;
+  Set set;
+  ASSERT_TRUE(socket.Attach());
+  ASSERT_EQ(set.Control(EPOLL_CTL_ADD, socket.fd(), EPOLLIN), 0);
+  for (int look = 0; look < 2; ++look) EXPECT_EQ(set.Wait(0).events, 0u);
+  EXPECT_NE(RegistrationAt(set.set()->first_converted - 1)->quiet_word, nullptr);
+  ASSERT_EQ(set.Control(EPOLL_CTL_MOD, socket.fd(), EPOLLIN | EPOLLOUT), 0);
+  EXPECT_EQ(set.Wait(0).events, static_cast<uint32_t>(EPOLLOUT));
+  ASSERT_EQ(set.Control(EPOLL_CTL_MOD, socket.fd(), EPOLLIN), 0);
+  EXPECT_EQ(set.Wait(0).events, 0u);
+  socket.PeerSends("x");
+  EXPECT_EQ(set.Wait(0).events, static_cast<uint32_t>(EPOLLIN));
+  EXPECT_EQ(set.Wait(0).events, static_cast<uint32_t>(EPOLLIN));  // until it is read
+}
+
+TEST(EpollTest, QuietOneIsForgottenWithItsFifo) {
+  for (const uint32_t kind : {0u, static_cast<uint32_t>(EPOLLET)}) {
+    FollowedSocket socket;
+    Set set;
+    ASSERT_EQ(set.Control(EPOLL_CTL_ADD, socket.fd(), EPOLLIN | kind), 0);
+    for (int life = 0; life < 2; ++life) {
+      ASSERT_TRUE(socket.Attach());
+      EXPECT_EQ(set.Wait(0).events, 0u);
+      EXPECT_NE(RegistrationAt(set.set()->first_converted - 1)->quiet_word, nullptr);
+      socket.Detach();
+      EXPECT_EQ(set.Wait(0).events, 0u);  // not of memory that is gone
+    }
+    ASSERT_TRUE(socket.Attach());
+    socket.PeerSends("x");
+    EXPECT_EQ(set.Wait(0).events, static_cast<uint32_t>(EPOLLIN));
+  }
+}
+
 TEST(EpollTest, ClosedSetLeavesNoRegistration) {
   FollowedSocket socket;
   ASSERT_TRUE(socket.Attach());

@@ -54,11 +54,11 @@ stopped() {
   pick_port other
   start other "$many" serve "$other"
   listening "$other"
-  start client "$many" pause "$port" "$connections" "${server[server]}" "$other"
-  eventually grep -q asked "$work/$mode.client.log"
+  start asker "$many" pause "$port" "$connections" "${server[server]}" "$other"
+  eventually grep -q asked "$work/$mode.asker.log"
   eventually all_up server other
-  stop client
-  cat "$work/$mode.client.log"
+  stop asker
+  cat "$work/$mode.asker.log"
   stop server
   stop other
 }

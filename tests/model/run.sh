@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks switch.pml, wake.pml, bell.pml and pairing.pml with spin: `run.sh small` (about a minute), `run.sh wrong` (every wrong variant must be rejected),
+# Checks every model here with spin: `run.sh small` (about a minute), `run.sh wrong` (every wrong variant must be rejected),
 # `run.sh large` (33 to 67 million states and some minutes each). Prints the states visited.
 set -euo pipefail
 
@@ -55,6 +55,10 @@ case ${1:-small} in
     model=$models/pairing.pml
     right "pairing: one connection" -DMESSAGES=2
     right "pairing: two that carry the same" -DMESSAGES=2 -DSTRANGERS
+    model=$models/datagram.pml
+    right "datagrams: one FIFO" -DSENDS=3 -DEPISODES=1
+    right "datagrams: two readers" -DSENDS=2 -DEPISODES=1 -DREADERS=2 -DSEALS=1
+    right "datagrams: the port's next owner" -DSENDS=2 -DEPISODES=1 -DCLOSE
     ;;
   wrong)
     wrong "flush does not seal the consumer's word" -DREADERS=1 -DWRONG_NO_CONSUMER_SEAL
@@ -82,6 +86,19 @@ case ${1:-small} in
     wrong "pairing: samples overtake each other" -DWRONG_UNLOCKED
     wrong "pairing: tosses that decide nothing count" -DWRONG_EVERY_TOSS
     wrong "pairing: segments are not compared" -DSTRANGERS -DWRONG_NO_COMPARE
+    model=$models/datagram.pml
+    one="-DSENDS=3 -DEPISODES=1"
+    wrong "datagrams: the kernel is not read dry first" $one -DWRONG_NO_DRAIN
+    wrong "datagrams: no second look at the FIFO" $one -DWRONG_NO_SECOND_LOOK
+    wrong "datagrams: newer before the residue" $one -DWRONG_NEWER_FIRST
+    wrong "datagrams: residue one short" -DSENDS=2 -DEPISODES=1 -DWRONG_RESIDUE
+    wrong "datagrams: residue asked for that was left" $one -DWRONG_ASK_ANYWAY
+    wrong "datagrams: a FIFO that was left is let go" -DSENDS=2 -DEPISODES=1 -DWRONG_FORGET_LEFT
+    wrong "datagrams: an unaware reader in the kernel" -DSENDS=2 -DEPISODES=1 -DREADERS=2 -DSEALS=1 -DKERNEL_ROOM=1 \
+      -DWRONG_NO_READY
+    wrong "datagrams: a closed socket's residue is sent" $one -DCLOSE -DWRONG_FLUSH_CLOSED
+    wrong "datagrams: the port is let go in a flush" $one -DCLOSE -DWRONG_LET_GO
+    wrong "datagrams: a closed socket's FIFO stays open" $one -DCLOSE -DWRONG_NO_CLOSE_SEAL
     ;;
   large)
     model=$models/bell.pml
@@ -90,6 +107,11 @@ case ${1:-small} in
     model=$models/pairing.pml
     right "pairing: one connection"
     right "pairing: two that carry the same" -DSTRANGERS
+    model=$models/datagram.pml
+    right "datagrams: two FIFOs" -DSENDS=3
+    right "datagrams: one FIFO" -DSENDS=4 -DEPISODES=1
+    right "datagrams: the port's next owner" -DSENDS=3 -DEPISODES=1 -DCLOSE
+    right "datagrams: two readers" -DSENDS=3 -DEPISODES=1 -DREADERS=2
     model=$models/switch.pml
     right "two readers, one FIFO" -DREADERS=2 -DBYTES=2 -DEPISODES=1
     right "two writers, one FIFO" -DREADERS=1 -DWRITERS=2 -DBYTES=2 -DEPISODES=1

@@ -8,12 +8,12 @@
 #include <array>
 #include <cstdint>
 #include <memory>
-#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "tests/simulation/futex.h"
+#include "tests/simulation/random.h"
 #include "tests/simulation/tcp_pipe.h"
 
 namespace xenloop::simulation {
@@ -80,31 +80,8 @@ struct Coverage {
   uint64_t strangers = 0;  // ends that know who has their peer's name for a stranger
 };
 
-class Failure : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
 struct ThreadDied {};  // thrown out of the middle of a flush
 struct EndDied {};     // thrown out of the middle of a wake-up
-
-class Random {
- public:
-  // Mixed first: a state that the step's own constant separates from the next seed's would give
-  // every seed the same sequence, begun one draw later.
-  explicit Random(uint64_t seed) : state_(Mix(Mix(seed + 0x2545f4914f6cdd1dull))) {}
-  uint64_t Next() { return Mix(state_ += 0x9e3779b97f4a7c15ull); }
-  uint32_t Below(uint32_t n) { return static_cast<uint32_t>((Next() >> 32) * n >> 32); }
-  bool OneIn(uint32_t n) { return Below(n) == 0; }
-
- private:
-  static uint64_t Mix(uint64_t z) {
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-    return z ^ (z >> 31);
-  }
-
-  uint64_t state_;
-};
 
 struct FifoMemory {
   explicit FifoMemory(uint64_t capacity_bytes);

@@ -1,0 +1,188 @@
+// A FIFO of datagrams, from one sending socket to one receiving socket: how a record is published
+// whole or not at all, looked at and taken, and how either end is sealed. Decides nothing about
+// routes and nothing about several senders (datagram_sender.h, datagram_receiver.h).
+//
+// The other end is not trusted: a word is loaded once, checked, then used. What it may write into
+// its own memory costs its own datagrams.
+#pragma once
+
+#include "channel/datagram_record.h"
+
+namespace xenloop {
+
+enum class PutResult : uint8_t {
+  kSent,
+  kDropped,  // the receiver's queue is full: the kernel would have dropped it, too
+  kFull,     // the queue has room, the FIFO has none
+  kSealed,   // not sent
+  kCorrupt,  // the other end wrote nonsense; not sent
+};
+
+// A producer's private account of one FIFO.
+struct PutAccount {
+  uint64_t charged = 0;     // to be compared with the board's `released`
+  uint64_t last_stamp = 0;  // of what it has sent
+};
+
+enum class LookResult : uint8_t {
+  kHere,
+  kEmpty,
+  kEnded,   // empty, and nothing will come: the producer's word is sealed
+  kSealed,  // the consumer's word is sealed: what is there is not ours any more
+  kCorrupt,
+};
+
+struct DatagramView {
+  uint64_t at = 0;  // its index in the FIFO
+  uint32_t length = 0;
+  uint64_t stamp = 0;
+
+  uint64_t After() const { return at + RecordBytes(length); }
+};
+
+struct DatagramFifo {
+  Fifo fifo;
+  bool ipv6 = false;
+
+  explicit operator bool() const { return static_cast<bool>(fifo); }
+  DatagramBoard& board() const {
+    return *reinterpret_cast<DatagramBoard*>(reinterpret_cast<uint8_t*>(fifo.header) +
+                                             kDatagramBoardOffset);
+  }
+  uint32_t Charge(uint32_t length) const { return DatagramCharge(length, ipv6); }
+
+  // ---- either end ----
+
+  // Nothing more is sent by this FIFO; what is there stays the consumer's to take. Idempotent.
+  void SealProducer() const {
+    // acq_rel: pairs with the CAS in Put; what was published is there for who sees the seal.
+    fifo.header->producer.fetch_or(1, std::memory_order_acq_rel);
+  }
+  // Nothing more is taken. Returns where the consumer stood.
+  uint64_t SealConsumer() const {
+    return IndexOf(fifo.header->consumer.fetch_or(1, std::memory_order_acq_rel));
+  }
+  void SealBoth() const {
+    SealConsumer();
+    SealProducer();
+  }
+  // True: it has been undecided, or was decided so.
+  bool Decide(Residue residue) const {
+    Residue before = Residue::kUndecided;
+    // acq_rel: before the seals of who decides first, so that whoever finds a seal finds this.
+    return board().residue.compare_exchange_strong(before, residue, std::memory_order_acq_rel) ||
+           before == residue;
+  }
+  bool ProducerSealed() const {
+    return IsSealed(fifo.header->producer.load(std::memory_order_acquire));
+  }
+  bool ConsumerSealed() const {
+    return IsSealed(fifo.header->consumer.load(std::memory_order_acquire));
+  }
+
+  // ---- producer (one at a time: under the send lock) ----
+
+  PutResult Put(IovCursor source, uint64_t stamp, PutAccount& account) const {
+    if (source.remaining() > kMostDatagramBytes) return PutResult::kFull;
+    const auto length = static_cast<uint32_t>(source.remaining());
+    // relaxed: only we move it; a seal by others is found by the CAS.
+    uint64_t word = fifo.header->producer.load(std::memory_order_relaxed);
+    // acquire: pairs with the CAS in Take; its reads are done before we overwrite.
+    const uint64_t consumer = fifo.header->consumer.load(std::memory_order_acquire);
+    if (IsSealed(word) || IsSealed(consumer)) return PutResult::kSealed;
+    const uint64_t p = IndexOf(word);
+    const uint64_t in_flight = p - IndexOf(consumer);
+    if (in_flight > fifo.capacity_bytes || in_flight % kRecordAlignment != 0)
+      return PutResult::kCorrupt;
+
+    // After the consumer's index: what it has passed is released by then.
+    const uint64_t released = board().released.load(std::memory_order_acquire);
+    const uint32_t charge = Charge(length);
+    if (in_flight == 0) account.charged = released;
+    const uint64_t queued = IsLater(released, account.charged) ? 0 : account.charged - released;
+    if (!FitsQueue(queued, charge, board().limit_bytes.load(std::memory_order_relaxed)))
+      return PutResult::kDropped;
+    if (RecordBytes(length) > fifo.capacity_bytes - in_flight) return PutResult::kFull;
+
+    if (!IsLater(stamp, account.last_stamp)) stamp = account.last_stamp + 1;
+    const DatagramRecord record{length, 0, stamp};
+    memcpy(fifo.data + (p & (fifo.capacity_bytes - 1)), &record, sizeof record);
+    const uint64_t offset = (p + sizeof record) & (fifo.capacity_bytes - 1);
+    const size_t first =
+        length < fifo.capacity_bytes - offset ? length : fifo.capacity_bytes - offset;
+    source.CopyOut(fifo.data + offset, first);
+    if (length > first) source.CopyOut(fifo.data, length - first);
+    // seq_cst: the record before the index, and the index before our look at consumer_waiting
+    // (Dekker with ArmFutex).
+    if (!fifo.header->producer.compare_exchange_strong(word, (p + RecordBytes(length)) << 1,
+                                                       std::memory_order_seq_cst))
+      return PutResult::kSealed;
+    account.charged += charge;
+    account.last_stamp = stamp;
+    return PutResult::kSent;
+  }
+
+  // ---- consumer (one at a time: under the receive lock) ----
+
+  // Where the next datagram to be taken begins; sealed: false.
+  bool Position(uint64_t* at) const {
+    const uint64_t word = fifo.header->consumer.load(std::memory_order_acquire);
+    *at = IndexOf(word);
+    return !IsSealed(word);
+  }
+  // The record at an index between the consumer's and the producer's.
+  LookResult LookAt(uint64_t at, DatagramView* view) const {
+    // acquire: pairs with the CAS in Put.
+    const uint64_t producer = fifo.header->producer.load(std::memory_order_acquire);
+    const uint64_t available = IndexOf(producer) - at;
+    if (available == 0) return IsSealed(producer) ? LookResult::kEnded : LookResult::kEmpty;
+    if (available > fifo.capacity_bytes || available % kRecordAlignment != 0 ||
+        at % kRecordAlignment != 0)
+      return LookResult::kCorrupt;
+    const auto* const words =
+        reinterpret_cast<const volatile uint64_t*>(fifo.data + (at & (fifo.capacity_bytes - 1)));
+    const uint64_t copy[2] = {words[0], words[1]};
+    DatagramRecord record;
+    memcpy(&record, copy, sizeof record);
+    if (record.length > kMostDatagramBytes || record.flags != 0 ||
+        RecordBytes(record.length) > available)
+      return LookResult::kCorrupt;
+    *view = DatagramView{at, record.length, record.stamp};
+    return LookResult::kHere;
+  }
+  // The payload of a record that LookAt has found, in two pieces at the most; returns how many.
+  size_t Payload(const DatagramView& view, iovec (&pieces)[2]) const {
+    const uint64_t offset = (view.at + sizeof(DatagramRecord)) & (fifo.capacity_bytes - 1);
+    const size_t first =
+        view.length < fifo.capacity_bytes - offset ? view.length : fifo.capacity_bytes - offset;
+    pieces[0] = {fifo.data + offset, first};
+    pieces[1] = {fifo.data, view.length - first};
+    return view.length > first ? 2 : 1;
+  }
+  // Copies as much of the record at the consumer's index as there is room for (null: nothing) and,
+  // unless it is a peek, passes it. kHere, kSealed or kCorrupt: then what was copied is not to be
+  // believed. `released` is the caller's copy of the board's word.
+  LookResult Take(const DatagramView& view, IovCursor* destination, bool peek,
+                  uint64_t& released) const {
+    if (destination != nullptr) {
+      iovec pieces[2];
+      const size_t count = Payload(view, pieces);
+      for (size_t i = 0; i < count; ++i) {
+        const size_t n = pieces[i].iov_len < destination->remaining() ? pieces[i].iov_len
+                                                                      : destination->remaining();
+        destination->CopyIn(static_cast<const uint8_t*>(pieces[i].iov_base), n);
+      }
+    }
+    uint64_t word = view.at << 1;
+    const uint64_t next = peek ? word : view.After() << 1;
+    // Before the index: a producer that sees the new index must see this, too.
+    if (!peek) board().released.store(released + Charge(view.length), std::memory_order_release);
+    // seq_cst: our reads are done before the producer may overwrite; fails if sealed.
+    if (!fifo.header->consumer.compare_exchange_strong(word, next, std::memory_order_seq_cst))
+      return IsSealed(word) ? LookResult::kSealed : LookResult::kCorrupt;
+    if (!peek) released += Charge(view.length);
+    return LookResult::kHere;
+  }
+};
+
+}  // namespace xenloop

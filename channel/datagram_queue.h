@@ -1,0 +1,342 @@
+// The FIFOs of several senders as the one queue that the kernel would have: in which order their
+// datagrams come, and which find it full. Plain data of the receiving socket, under its receive
+// lock; routes are datagram_receiver.h's matter.
+//
+// Nothing runs at the receiver when a datagram is sent. But between two receives nothing leaves the
+// queue, so it is enough to look before each: what has come since the last look is admitted in the
+// order of the stamps, and what finds the queue full then would have found it full in the kernel.
+// It is passed over where it lies, when its turn comes.
+#pragma once
+
+#include <errno.h>
+#include <sys/types.h>
+
+#include "channel/datagram_fifo.h"
+
+namespace xenloop {
+
+class DatagramQueue {
+ public:
+  static constexpr int kMostSlots = 16;
+  static constexpr ssize_t kAgain = -ERESTART;  // the slot has ended: look for another
+
+  // A joined FIFO; its slot, or -1 if there is none. It waits until the kernel has been read dry.
+  int Attach(const DatagramFifo& fifo) {
+    for (int i = 0; i < kMostSlots; ++i) {
+      Slot& slot = slots_[i];
+      if (slot.state != State::kNone) continue;
+      slot = Slot{};
+      slot.fifo = fifo;
+      slot.released = fifo.board().released.load(std::memory_order_relaxed);
+      if (!fifo.Position(&slot.taken)) return -1;
+      slot.admitted = slot.taken;
+      fifo.board().limit_bytes.store(limit_bytes_, std::memory_order_relaxed);
+      slot.state = State::kFresh;
+      return i;
+    }
+    return -1;
+  }
+  void Detach(int i) {
+    Forget(i);
+    slots_[i].state = State::kNone;
+  }
+  // The receiver's SO_RCVBUF.
+  void SetLimit(uint32_t bytes) {
+    limit_bytes_ = bytes;
+    ForEach([bytes](Slot& slot) {
+      slot.fifo.board().limit_bytes.store(bytes, std::memory_order_relaxed);
+    });
+  }
+
+  // ---- ways out; each slot is to be detached when HasEnded says so ----
+
+  // The socket lives on and is read by the kernel only: whoever has sent sends it again. It must
+  // not be closed before all slots have ended. A sender that has gone on by the kernel already
+  // would send what it has left behind what is newer: that is taken from its FIFO as before, unless
+  // nobody is there to do so (`whatever_order`). True: nothing is left to be taken.
+  bool Return(bool whatever_order) {
+    for (int i = 0; i < kMostSlots; ++i) {
+      const Slot& slot = slots_[i];
+      if (slot.state == State::kNone || slot.state == State::kSealed) continue;
+      if (!slot.fifo.Decide(Residue::kWanted)) {
+        if (!whatever_order) continue;
+        slot.fifo.board().residue.store(Residue::kWanted, std::memory_order_release);
+      }
+      slot.fifo.SealBoth();
+      Forget(i);
+    }
+    return !Any();
+  }
+  // The socket is closed.
+  void Close() {
+    for (int i = 0; i < kMostSlots; ++i) {
+      if (slots_[i].state != State::kNone) GiveUp(i);
+    }
+  }
+  // What has been sent stays to be read, as the kernel keeps what has come before a connect; or the
+  // sender is dead.
+  void End(int i) {
+    slots_[i].fifo.Decide(Residue::kLeft);
+    slots_[i].fifo.SealProducer();
+  }
+
+  bool HasEnded(int i) const {
+    const Slot& slot = slots_[i];
+    DatagramView view;
+    switch (slot.state) {
+      case State::kNone:
+        return true;
+      case State::kSealed:
+        return slot.fifo.board().residue.load(std::memory_order_acquire) != Residue::kWanted;
+      default:
+        return slot.fifo.LookAt(slot.taken, &view) == LookResult::kEnded;
+    }
+  }
+
+  // ---- before a receive ----
+
+  void Admit() {
+    ForEach([this](Slot& slot) {
+      DatagramView view;
+      if (slot.state != State::kFresh) return;
+      const LookResult look = slot.fifo.LookAt(slot.taken, &view);
+      if (look == LookResult::kEmpty || look == LookResult::kEnded) return;
+      slot.state = State::kDraining;
+      slot.to_drain = limit_bytes_ / DatagramCharge(0, false) + 2;
+    });
+    uint32_t known = 0;
+    DatagramView heads[kMostSlots];
+    while (order_end_ - order_begin_ < kMostAdmitted) {
+      const int next = Earliest(&known, heads);
+      if (next < 0) return;
+      known &= ~(1u << next);
+      AdmitOne(next, heads[next]);
+    }
+  }
+
+  // Slots that have records and wait for the kernel to be read dry.
+  uint32_t Draining() const {
+    uint32_t mask = 0;
+    for (int i = 0; i < kMostSlots; ++i) {
+      if (slots_[i].state == State::kDraining) mask |= 1u << i;
+    }
+    return mask;
+  }
+  void KernelIsDry(uint32_t draining) {
+    for (int i = 0; i < kMostSlots; ++i) {
+      if ((draining & 1u << i) != 0 && slots_[i].state == State::kDraining) Start(slots_[i]);
+    }
+    Admit();
+  }
+  // What strangers send all the time must not keep a sender waiting: after as many as the kernel's
+  // queue can hold, its own have been among them.
+  void KernelGave(uint32_t draining) {
+    for (int i = 0; i < kMostSlots; ++i) {
+      Slot& slot = slots_[i];
+      if ((draining & 1u << i) != 0 && slot.state == State::kDraining && --slot.to_drain == 0)
+        Start(slot);
+    }
+  }
+
+  // ---- what is there ----
+
+  bool AnyAdmitted() const { return order_begin_ != order_end_; }
+  // Anything at all: the program may be told that it can read. The first that is not admitted yet
+  // will be, since then nothing else is there.
+  bool Any() const {
+    return AnySlot([](const Slot&) { return true; });
+  }
+  // Something that a sender has left in its FIFO: whatever it sends now goes by the kernel, and is
+  // newer.
+  bool AnyLeft() const {
+    return AnySlot([](const Slot& slot) {
+      return slot.state == State::kStarted && slot.fifo.ProducerSealed();
+    });
+  }
+  uint64_t dropped() const { return dropped_; }
+
+  // ---- taking ----
+
+  // The first of those admitted (there is one): its length, or kAgain.
+  ssize_t TakeFirst(IovCursor* destination, bool peek, int* from) {
+    const Entry entry = order_[order_begin_ % kMostAdmitted];
+    const int i = entry.slot;
+    Slot& slot = slots_[i];
+    DatagramView view;
+    if (!StillThere(entry, &view)) return GiveUp(i);
+    IovCursor attempt = destination != nullptr ? *destination : IovCursor(nullptr, 0);
+    if (slot.fifo.Take(view, destination != nullptr ? &attempt : nullptr, peek, slot.released) !=
+        LookResult::kHere)
+      return GiveUp(i);
+    if (destination != nullptr) *destination = attempt;
+    *from = i;
+    if (!peek) {
+      slot.taken = view.After();
+      Uncharge(slot, slot.fifo.Charge(view.length));
+      ++order_begin_;
+      PassDropped();
+    }
+    return static_cast<ssize_t>(view.length);
+  }
+
+  // The stamps and lengths in the FIFOs are all that is left to go by.
+  void Recover() {
+    order_begin_ = order_end_ = 0;
+    queued_bytes_ = 0;
+    ForEach([](Slot& slot) {
+      slot.queued_bytes = 0;
+      slot.any_stamp = false;
+      slot.released = slot.fifo.board().released.load(std::memory_order_relaxed);
+      if (slot.state != State::kSealed && slot.fifo.Position(&slot.taken))
+        slot.admitted = slot.taken;
+    });
+  }
+
+ private:
+  enum class State : uint8_t {
+    kNone,
+    kFresh,     // nothing has come yet
+    kDraining,  // something has; the kernel first
+    kStarted,
+    kSealed,  // both words are: nothing more from here
+  };
+  struct Slot {
+    DatagramFifo fifo;
+    uint64_t taken = 0;     // our own copy of the consumer's index
+    uint64_t admitted = 0;  // behind the last record that has been admitted or dropped
+    uint64_t last_stamp = 0;
+    uint64_t released = 0;
+    uint64_t queued_bytes = 0;  // its part of the queue's
+    uint32_t to_drain = 0;
+    bool any_stamp = false;
+    State state = State::kNone;
+  };
+  // More than the kernel's queue holds unless SO_RCVBUF is raised; what is behind waits in its
+  // FIFO.
+  static constexpr uint32_t kMostAdmitted = 1024;
+  enum class Fate : uint8_t { kDeliver, kDrop, kNobodys };
+  struct Entry {
+    uint8_t slot;
+    Fate fate;
+    uint16_t length;
+  };
+
+  template <typename Visit>
+  void ForEach(Visit visit) {
+    for (Slot& slot : slots_) {
+      if (slot.state != State::kNone) visit(slot);
+    }
+  }
+  template <typename Predicate>
+  bool AnySlot(Predicate counts) const {
+    for (const Slot& slot : slots_) {
+      DatagramView view;
+      if (slot.state == State::kNone || slot.state == State::kSealed || !counts(slot)) continue;
+      if (slot.fifo.LookAt(slot.taken, &view) == LookResult::kHere) return true;
+    }
+    return false;
+  }
+  static void Start(Slot& slot) {
+    slot.state = State::kStarted;
+    slot.fifo.board().started.store(1, std::memory_order_release);
+  }
+  // A record that has been admitted must still be what it was.
+  bool StillThere(const Entry& entry, DatagramView* view) const {
+    const Slot& slot = slots_[entry.slot];
+    return slot.fifo.LookAt(slot.taken, view) == LookResult::kHere && view->length == entry.length;
+  }
+
+  // The slot whose first record not admitted has the earliest stamp; -1: there is none. A slot
+  // that was empty is looked at again after the others' records have been seen: what was sent
+  // before any of these is there by then.
+  int Earliest(uint32_t* known, DatagramView* heads) {
+    bool found;
+    do {
+      found = false;
+      for (int i = 0; i < kMostSlots; ++i) {
+        Slot& slot = slots_[i];
+        if (slot.state != State::kStarted || (*known & 1u << i) != 0) continue;
+        const LookResult look = slot.fifo.LookAt(slot.admitted, &heads[i]);
+        if (look == LookResult::kHere && RunsOn(slot, heads[i].stamp)) {
+          *known |= 1u << i;
+          found = true;
+        } else if (look == LookResult::kHere || look == LookResult::kCorrupt) {
+          GiveUp(i);
+        }
+      }
+    } while (found);
+    int best = -1;
+    for (int i = 0; i < kMostSlots; ++i) {
+      if ((*known & 1u << i) == 0) continue;
+      if (best < 0 || IsLater(heads[best].stamp, heads[i].stamp)) best = i;
+    }
+    return best;
+  }
+  static bool RunsOn(const Slot& slot, uint64_t stamp) {
+    return !slot.any_stamp || IsLater(stamp, slot.last_stamp);
+  }
+  void AdmitOne(int i, const DatagramView& view) {
+    Slot& slot = slots_[i];
+    slot.last_stamp = view.stamp;
+    slot.any_stamp = true;
+    slot.admitted = view.After();
+    const uint32_t charge = slot.fifo.Charge(view.length);
+    const bool fits = FitsQueue(queued_bytes_, charge, limit_bytes_);
+    if (fits) {
+      queued_bytes_ += charge;
+      slot.queued_bytes += charge;
+    } else {
+      ++dropped_;
+    }
+    order_[order_end_++ % kMostAdmitted] =
+        Entry{static_cast<uint8_t>(i), fits ? Fate::kDeliver : Fate::kDrop,
+              static_cast<uint16_t>(view.length)};
+  }
+  void Uncharge(Slot& slot, uint64_t bytes) {
+    slot.queued_bytes -= bytes;
+    queued_bytes_ -= bytes;
+  }
+  // So that what stands first is always something to read.
+  void PassDropped() {
+    for (; order_begin_ != order_end_; ++order_begin_) {
+      const Entry entry = order_[order_begin_ % kMostAdmitted];
+      if (entry.fate == Fate::kDeliver) return;
+      if (entry.fate == Fate::kNobodys) continue;
+      Slot& slot = slots_[entry.slot];
+      DatagramView view;
+      if (!StillThere(entry, &view) ||
+          slot.fifo.Take(view, nullptr, /*peek=*/false, slot.released) != LookResult::kHere) {
+        GiveUp(entry.slot);  // comes back here
+        return;
+      }
+      slot.taken = view.After();
+    }
+  }
+  // A sender that has broken the rules, or whose FIFO has been sealed under our hands.
+  ssize_t GiveUp(int i) {
+    slots_[i].fifo.board().residue.store(Residue::kForgotten, std::memory_order_release);
+    slots_[i].fifo.SealBoth();
+    Forget(i);
+    return kAgain;
+  }
+  // Nothing of it is to be delivered any more.
+  void Forget(int i) {
+    slots_[i].state = State::kSealed;
+    Uncharge(slots_[i], slots_[i].queued_bytes);
+    for (uint32_t at = order_begin_; at != order_end_; ++at) {
+      Entry& entry = order_[at % kMostAdmitted];
+      if (entry.fate != Fate::kNobodys && entry.slot == i) entry.fate = Fate::kNobodys;
+    }
+    PassDropped();
+  }
+
+  Slot slots_[kMostSlots];
+  Entry order_[kMostAdmitted] = {};
+  uint32_t order_begin_ = 0;
+  uint32_t order_end_ = 0;
+  uint64_t queued_bytes_ = 0;
+  uint64_t dropped_ = 0;
+  uint32_t limit_bytes_ = 212992;
+};
+
+}  // namespace xenloop

@@ -1,0 +1,386 @@
+// Datagrams between two sockets of this machine, as a program sees them: boundaries, names, what
+// fits a queue, and the order in which things come. A pair is hot here (64 datagrams at the start
+// of every test): what holds for it must hold whoever carries them.
+
+#include "tests/conformance/datagram.h"
+
+#include <gtest/gtest.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/uio.h>
+
+#include <vector>
+
+namespace conformance {
+namespace {
+
+class DatagramTest : public ::testing::Test {
+ protected:
+  DatagramTest() {
+    sender_.Connect(receiver_.Port());
+    for (int i = 0; i < 80; ++i) {
+      EXPECT_EQ(sender_.Send("hot"), Done(3));
+      EXPECT_EQ(receiver_.Receive(), "hot");
+    }
+  }
+  int Queued() const {
+    int bytes = -1;
+    EXPECT_EQ(ioctl(receiver_.fd(), FIONREAD, &bytes), 0);
+    return bytes;
+  }
+
+  UdpSocket receiver_;
+  UdpSocket sender_;
+};
+
+TEST_F(DatagramTest, BoundariesAreKeptAndEmptyOnesAreDatagrams) {
+  for (const char* text : {"one", "", "three", "", ""}) sender_.Send(text);
+  for (const char* text : {"one", "", "three", "", ""}) EXPECT_EQ(receiver_.Receive(), text);
+  EXPECT_EQ(receiver_.Receive(), "EAGAIN");
+}
+
+TEST_F(DatagramTest, EveryLengthUpToTheLargest) {
+  for (const size_t length : {size_t{1}, size_t{1399}, size_t{1400}, size_t{8192}, size_t{65507}}) {
+    const std::string text(length, static_cast<char>('a' + length % 26));
+    EXPECT_EQ(sender_.Send(text), Done(static_cast<ssize_t>(length)));
+    EXPECT_TRUE(receiver_.Receive() == text) << length;
+  }
+  EXPECT_EQ(sender_.Send(std::string(65508, 'x')), Failed(EMSGSIZE));
+  EXPECT_EQ(receiver_.Receive(), "EAGAIN");
+}
+
+TEST_F(DatagramTest, WhatDoesNotFitIsCutOffAndGone) {
+  sender_.Send("abcdef");
+  sender_.Send("next");
+  char buffer[2];
+  iovec piece{buffer, sizeof buffer};
+  msghdr message{};
+  message.msg_iov = &piece;
+  message.msg_iovlen = 1;
+  EXPECT_EQ(Call(recv(receiver_.fd(), buffer, 2, MSG_TRUNC | MSG_PEEK)), Done(6));
+  EXPECT_EQ(Call(recvmsg(receiver_.fd(), &message, 0)), Done(2));
+  EXPECT_EQ(message.msg_flags, MSG_TRUNC);
+  EXPECT_EQ(std::string(buffer, 2), "ab");
+  EXPECT_EQ(receiver_.Receive(), "next");
+}
+
+TEST_F(DatagramTest, APeekTakesNothing) {
+  sender_.Send("one");
+  sender_.Send("two");
+  EXPECT_EQ(receiver_.Receive(MSG_PEEK), "one");
+  EXPECT_EQ(receiver_.Receive(MSG_PEEK), "one");
+  EXPECT_EQ(receiver_.Receive(), "one");
+  EXPECT_EQ(receiver_.Receive(), "two");
+}
+
+TEST_F(DatagramTest, FionreadIsTheFirstOnesLength) {
+  EXPECT_EQ(Queued(), 0);
+  sender_.Send("");
+  sender_.Send("abcdef");
+  EXPECT_EQ(Queued(), 0);
+  EXPECT_EQ(receiver_.Receive(), "");
+  EXPECT_EQ(Queued(), 6);
+}
+
+TEST_F(DatagramTest, TheSourceIsTheSendersName) {
+  uint16_t from = 0;
+  sender_.Send("x");
+  EXPECT_EQ(receiver_.Receive(0, 10, &from), "x");
+  EXPECT_EQ(from, sender_.Port());
+  UdpSocket unbound(false);
+  unbound.SendTo(receiver_.Port(), "y");
+  EXPECT_EQ(receiver_.Receive(0, 10, &from), "y");
+  EXPECT_EQ(from, unbound.Port());
+  EXPECT_NE(from, 0);
+}
+
+TEST_F(DatagramTest, ASenderThatClosesHasSent) {
+  const uint16_t port = sender_.Port();
+  sender_.Send("one");
+  sender_.Send("two");
+  sender_.Close();
+  uint16_t from = 0;
+  EXPECT_EQ(receiver_.Receive(0, 10, &from), "one");
+  EXPECT_EQ(from, port);
+  EXPECT_EQ(receiver_.Receive(), "two");
+}
+
+TEST_F(DatagramTest, TwoSendersAreReceivedInTheOrderInWhichTheySent) {
+  UdpSocket other;
+  other.Connect(receiver_.Port());
+  for (int i = 0; i < 100; ++i) {
+    other.Send("o" + std::to_string(i));
+    sender_.Send("s" + std::to_string(i));
+    EXPECT_EQ(receiver_.Receive(), "o" + std::to_string(i));
+    EXPECT_EQ(receiver_.Receive(), "s" + std::to_string(i));
+  }
+  for (int i = 0; i < 100; ++i) {
+    other.Send("o" + std::to_string(i));
+    sender_.Send("s" + std::to_string(i));
+  }
+  for (int i = 0; i < 100; ++i) {
+    EXPECT_EQ(receiver_.Receive(), "o" + std::to_string(i));
+    EXPECT_EQ(receiver_.Receive(), "s" + std::to_string(i));
+  }
+}
+
+// How many fit depends on the kernel; that they are the oldest and that nobody hears of it does
+// not.
+TEST_F(DatagramTest, AFullQueueDropsTheNewestSilently) {
+  for (int i = 0; i < 3000; ++i) EXPECT_EQ(sender_.Send(std::to_string(i)).error, 0);
+  int kept = 0;
+  for (std::string text = receiver_.Receive(); text != "EAGAIN"; text = receiver_.Receive())
+    EXPECT_EQ(text, std::to_string(kept++));
+  EXPECT_GT(kept, 50);
+  EXPECT_LT(kept, 3000);
+  sender_.Send("again");
+  EXPECT_EQ(receiver_.Receive(), "again");
+}
+
+TEST_F(DatagramTest, TwoSendersFillOneQueue) {
+  const auto fill = [this](UdpSocket& second) {
+    for (int i = 0; i < 1000; ++i) {
+      sender_.Send("x");
+      second.Send("y");
+    }
+    int kept = 0;
+    while (receiver_.Receive() != "EAGAIN") ++kept;
+    return kept;
+  };
+  UdpSocket other;
+  other.Connect(receiver_.Port());
+  const int alone = fill(sender_);
+  EXPECT_EQ(fill(other), alone);
+}
+
+TEST_F(DatagramTest, AConnectedSenderHearsOfAClosedPortAtTheSecondSend) {
+  receiver_.Close();
+  EXPECT_EQ(sender_.Send("x"), Done(1));
+  EXPECT_EQ(Revents(sender_.fd(), POLLIN, kSoonMs) & POLLERR, POLLERR);
+  EXPECT_EQ(sender_.Send("x"), Failed(ECONNREFUSED));
+  EXPECT_EQ(sender_.Receive(), "EAGAIN");
+}
+
+TEST_F(DatagramTest, AnErrorComesBeforeData) {
+  EXPECT_EQ(receiver_.SendTo(sender_.Port(), "data"), Done(4));
+  receiver_.Close();
+  sender_.Send("x");
+  EXPECT_EQ(Revents(sender_.fd(), POLLERR, kSoonMs) & POLLERR, POLLERR);
+  EXPECT_EQ(sender_.Receive(), "ECONNREFUSED");
+  EXPECT_EQ(sender_.Receive(), "data");
+}
+
+TEST_F(DatagramTest, APortThatChangesHandsBringsNothingOldWithIt) {
+  const uint16_t port = receiver_.Port();
+  sender_.Send("old");
+  receiver_.Close();
+  UdpSocket next(false);
+  ASSERT_EQ(next.Bind(port), 0);
+  EXPECT_EQ(next.Receive(), "EAGAIN");
+  EXPECT_EQ(sender_.Send("new"), Done(3));
+  EXPECT_EQ(next.Receive(), "new");
+}
+
+TEST_F(DatagramTest, AConnectKeepsWhatHasComeAndRefusesStrangers) {
+  UdpSocket friendly;
+  sender_.Send("before");
+  ASSERT_EQ(receiver_.Connect(friendly.Port()), Done(0));
+  EXPECT_EQ(sender_.Send("after"), Done(5));
+  friendly.SendTo(receiver_.Port(), "friend");
+  EXPECT_EQ(receiver_.Receive(), "before");
+  EXPECT_EQ(receiver_.Receive(), "friend");
+  EXPECT_EQ(receiver_.Receive(), "EAGAIN");
+}
+
+TEST_F(DatagramTest, ASenderThatConnectsElsewhereLeavesWhatItHasSent) {
+  UdpSocket elsewhere;
+  sender_.Send("here");
+  ASSERT_EQ(sender_.Connect(elsewhere.Port()), Done(0));
+  sender_.Send("there");
+  EXPECT_EQ(receiver_.Receive(), "here");
+  EXPECT_EQ(receiver_.Receive(), "EAGAIN");
+  EXPECT_EQ(elsewhere.Receive(), "there");
+  ASSERT_EQ(sender_.Connect(receiver_.Port()), Done(0));
+  sender_.Send("here again");
+  EXPECT_EQ(receiver_.Receive(), "here again");
+}
+
+TEST_F(DatagramTest, ADisconnectedSenderNeedsADestination) {
+  ASSERT_EQ(sender_.Disconnect(), Done(0));
+  EXPECT_EQ(sender_.Send("x"), Failed(EDESTADDRREQ));
+  EXPECT_EQ(sender_.SendTo(receiver_.Port(), "y"), Done(1));
+  EXPECT_EQ(receiver_.Receive(), "y");
+}
+
+TEST_F(DatagramTest, OneOfManyDestinationsIsNotTheLast) {
+  UdpSocket other;
+  sender_.Disconnect();
+  for (int i = 0; i < 100; ++i) {
+    sender_.SendTo(receiver_.Port(), "r" + std::to_string(i));
+    sender_.SendTo(other.Port(), "o" + std::to_string(i));
+    EXPECT_EQ(receiver_.Receive(), "r" + std::to_string(i));
+    EXPECT_EQ(other.Receive(), "o" + std::to_string(i));
+  }
+}
+
+TEST_F(DatagramTest, AShutdownForReadingEndsAWaitAndKeepsTheQueue) {
+  ASSERT_EQ(receiver_.Connect(sender_.Port()), Done(0));
+  auto call = InThread([this] {
+    char byte;
+    return Call(recv(receiver_.fd(), &byte, 1, 0));
+  });
+  EXPECT_TRUE(StillBlocked(call));
+  EXPECT_EQ(shutdown(receiver_.fd(), SHUT_RD), 0);
+  EXPECT_EQ(call.get(), Done(0));
+}
+
+TEST_F(DatagramTest, AShutdownForWritingRefusesSends) {
+  EXPECT_EQ(shutdown(sender_.fd(), SHUT_WR), 0);
+  EXPECT_EQ(sender_.Send("x"), Failed(EPIPE));
+  EXPECT_EQ(receiver_.Receive(), "EAGAIN");
+}
+
+TEST_F(DatagramTest, ManyMessagesInOneCall) {
+  constexpr unsigned kCount = 10;
+  std::vector<std::string> texts;
+  for (unsigned i = 0; i < kCount; ++i) texts.push_back(std::string(i, static_cast<char>('a' + i)));
+  iovec out[kCount];
+  mmsghdr messages[kCount] = {};
+  for (unsigned i = 0; i < kCount; ++i) {
+    out[i] = {texts[i].data(), texts[i].size()};
+    messages[i].msg_hdr.msg_iov = &out[i];
+    messages[i].msg_hdr.msg_iovlen = 1;
+  }
+  EXPECT_EQ(Call(sendmmsg(sender_.fd(), messages, kCount, 0)), Done(kCount));
+  for (unsigned i = 0; i < kCount; ++i) EXPECT_EQ(messages[i].msg_len, i);
+  char buffers[kCount + 2][16];
+  iovec in[kCount + 2];
+  mmsghdr received[kCount + 2] = {};
+  for (unsigned i = 0; i < kCount + 2; ++i) {
+    in[i] = {buffers[i], sizeof buffers[i]};
+    received[i].msg_hdr.msg_iov = &in[i];
+    received[i].msg_hdr.msg_iovlen = 1;
+  }
+  EXPECT_EQ(Call(recvmmsg(receiver_.fd(), received, kCount + 2, MSG_WAITFORONE, nullptr)),
+            Done(kCount));
+  for (unsigned i = 0; i < kCount; ++i)
+    EXPECT_EQ(std::string(buffers[i], received[i].msg_len), texts[i]);
+}
+
+// The time-out of recvmmsg is looked at after each datagram only.
+TEST_F(DatagramTest, AManifoldReceiveLooksAtItsTimeOutAfterADatagram) {
+  char buffers[2][8];
+  iovec in[2] = {{buffers[0], 8}, {buffers[1], 8}};
+  mmsghdr received[2] = {};
+  for (int i = 0; i < 2; ++i) {
+    received[i].msg_hdr.msg_iov = &in[i];
+    received[i].msg_hdr.msg_iovlen = 1;
+  }
+  auto call = InThread([&] {
+    timespec limit{0, 1000000};
+    return Call(recvmmsg(receiver_.fd(), received, 2, 0, &limit));
+  });
+  EXPECT_TRUE(StillBlocked(call));
+  sender_.Send("late");
+  EXPECT_EQ(call.get(), Done(1));
+}
+
+TEST_F(DatagramTest, PollTellsOfData) {
+  EXPECT_EQ(Revents(receiver_.fd(), POLLIN | POLLOUT, 0), POLLOUT);
+  sender_.Send("");
+  EXPECT_EQ(Revents(receiver_.fd(), POLLIN | POLLOUT, kSoonMs), POLLIN | POLLOUT);
+  EXPECT_EQ(receiver_.Receive(), "");
+  EXPECT_EQ(Revents(receiver_.fd(), POLLIN | POLLOUT, 0), POLLOUT);
+}
+
+TEST_F(DatagramTest, EveryArrivalIsAnEdge) {
+  const FileDescriptor set(epoll_create1(0));
+  epoll_event event{};
+  event.events = EPOLLIN | EPOLLET;
+  ASSERT_EQ(epoll_ctl(set.get(), EPOLL_CTL_ADD, receiver_.fd(), &event), 0);
+  EXPECT_EQ(epoll_wait(set.get(), &event, 1, kNothingMs), 0);
+  for (int i = 0; i < 3; ++i) {
+    sender_.Send("x");
+    EXPECT_EQ(epoll_wait(set.get(), &event, 1, kSoonMs), 1);
+    EXPECT_EQ(event.events, static_cast<uint32_t>(EPOLLIN));
+    EXPECT_EQ(epoll_wait(set.get(), &event, 1, kNothingMs), 0);
+  }
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(receiver_.Receive(), "x");
+}
+
+TEST_F(DatagramTest, AOneShotRegistrationTellsOnce) {
+  const FileDescriptor set(epoll_create1(0));
+  epoll_event event{};
+  event.events = EPOLLIN | EPOLLONESHOT;
+  ASSERT_EQ(epoll_ctl(set.get(), EPOLL_CTL_ADD, receiver_.fd(), &event), 0);
+  sender_.Send("x");
+  EXPECT_EQ(epoll_wait(set.get(), &event, 1, kSoonMs), 1);
+  sender_.Send("y");
+  EXPECT_EQ(epoll_wait(set.get(), &event, 1, kNothingMs), 0);
+  event.events = EPOLLIN | EPOLLONESHOT;
+  ASSERT_EQ(epoll_ctl(set.get(), EPOLL_CTL_MOD, receiver_.fd(), &event), 0);
+  EXPECT_EQ(epoll_wait(set.get(), &event, 1, kSoonMs), 1);
+}
+
+TEST_F(DatagramTest, ABlockedReceiveWakes) {
+  auto call = InThread([this] {
+    char buffer[8];
+    return Call(recv(receiver_.fd(), buffer, sizeof buffer, 0));
+  });
+  EXPECT_TRUE(StillBlocked(call));
+  sender_.Send("wake");
+  EXPECT_EQ(call.get(), Done(4));
+}
+
+TEST_F(DatagramTest, AReceiveEndsAtItsTimeOut) {
+  const timeval limit{0, 40000};
+  ASSERT_EQ(setsockopt(receiver_.fd(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit), 0);
+  char buffer[8];
+  const Stopwatch stopwatch;
+  EXPECT_EQ(Call(recv(receiver_.fd(), buffer, sizeof buffer, 0)), Failed(EAGAIN));
+  EXPECT_GE(stopwatch.ElapsedMs(), 39);
+  sender_.Send("x");
+  EXPECT_EQ(Call(recv(receiver_.fd(), buffer, sizeof buffer, 0)), Done(1));
+}
+
+TEST_F(DatagramTest, AnInheritedSocketIsTheSameSocket) {
+  sender_.Send("one");
+  ChildProcess child([this] {
+    CHILD_CHECK(receiver_.Receive() == "one");
+    CHILD_CHECK(sender_.Send("from the child") == Done(14));
+    return true;
+  });
+  EXPECT_TRUE(child.Succeeded());
+  sender_.Send("two");
+  EXPECT_EQ(receiver_.Receive(), "from the child");
+  EXPECT_EQ(receiver_.Receive(), "two");
+}
+
+TEST_F(DatagramTest, ADuplicateReadsTheSameQueue) {
+  UdpSocket twin(false);
+  twin.Take(FileDescriptor(dup(receiver_.fd())));
+  sender_.Send("one");
+  sender_.Send("two");
+  EXPECT_EQ(twin.Receive(), "one");
+  EXPECT_EQ(receiver_.Receive(), "two");
+  receiver_.Close();
+  sender_.Send("three");
+  EXPECT_EQ(twin.Receive(), "three");
+}
+
+TEST_F(DatagramTest, TheNextProgramFindsTheQueue) {
+  sender_.Send("queued");
+  ChildProcess child([this] {
+    char* const arguments[] = {const_cast<char*>("sh"), const_cast<char*>("-c"),
+                               const_cast<char*>("[ \"$(timeout 10 head -c 6 <&9)\" = queued ]"),
+                               nullptr};
+    char* const environment[] = {const_cast<char*>("PATH=/usr/bin:/bin"), nullptr};
+    CHILD_CHECK(dup2(receiver_.fd(), 9) == 9);
+    execve("/bin/sh", arguments, environment);
+    return false;
+  });
+  EXPECT_TRUE(child.Succeeded());
+}
+
+}  // namespace
+}  // namespace conformance

@@ -7,6 +7,7 @@
 
 #include "channel/base/sys.h"
 #include "preload/side/agent_shared.h"
+#include "preload/side/bulletin.h"
 #include "preload/side/private_fd.h"
 #include "preload/side/self.h"
 #include "preload/side/stats.h"
@@ -86,6 +87,7 @@ bool MayFollow() {
   process_state.in_doubt = false;
   process_state.sandboxed = found != Filter::kNone;
   if (process_state.sandboxed) return false;
+  bulletin.program.store(Reason::kNone, std::memory_order_relaxed);
   ForgetStats();  // they have been written
   agent_shared.ending.store(Reason::kNone, std::memory_order_release);
   process_state.ready = true;

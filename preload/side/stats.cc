@@ -58,8 +58,7 @@ void TcpBytesOf(int fd, uint64_t* sent, uint64_t* received) {
 }
 
 void CountClosed(int fd, const Side* side) {
-  if (side->connected.load(std::memory_order_relaxed) != 0 &&
-      side->upgrades.load(std::memory_order_relaxed) == 0)
+  if (side->Connected() && side->upgrades.load(std::memory_order_relaxed) == 0)
     Count(never_upgraded, ReasonOf(side));
   fifo_sent.fetch_add(side->send.FifoBytes(), std::memory_order_relaxed);
   fifo_received.fetch_add(side->receive.FifoBytes(), std::memory_order_relaxed);

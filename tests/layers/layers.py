@@ -159,6 +159,7 @@ GLOBALS = {
     "preload/ready/lent_bell.cc": "first_bells blocks",
     "preload/settings/config.cc": "current",
     "preload/side/confinement.cc": "looks",  # prepared for the child that is about to be
+    "preload/side/bulletin.cc": "bulletin",
     "preload/side/fd_table.cc": "low_ far_ end_",
     "preload/side/fd_table.h": "low_ far_ end_",
     "preload/side/lent_memory.cc": "pieces lent",

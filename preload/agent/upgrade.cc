@@ -64,10 +64,6 @@ bool SwitchedOff(Side* side) {
 }  // namespace
 
 namespace {
-// Under a tight limit the program may count on every number, and even a descriptor that is moved
-// out of the way at once, or closed, has had the smallest free one for a moment.
-constexpr uint64_t kFewestDescriptors = 256;
-
 // Before anything else that asks the kernel, but for its limit, for which the loader has asked.
 bool IsForbidden(Side* side) {
   static std::atomic<Reason> found{Reason::kFilterUntried};
@@ -75,7 +71,7 @@ bool IsForbidden(Side* side) {
   // Once is enough, but where a filter was not tried, as a child may try it, or may have come
   // since.
   Reason obstacle = found.load(std::memory_order_relaxed);
-  if (sys::DescriptorLimit() < kFewestDescriptors) {
+  if (sys::DescriptorLimit() < sys::kFewestDescriptors) {
     obstacle = Reason::kAgentNoDescriptors;
   } else if (obstacle == Reason::kFilterUntried || HasPreparedLook()) {
     obstacle = FilterInTheWay();

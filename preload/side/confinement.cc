@@ -5,7 +5,10 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include <atomic>
+
 #include "channel/base/sys.h"
+#include "preload/libc/program_memory.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/bulletin.h"
 #include "preload/side/private_fd.h"
@@ -49,6 +52,14 @@ Filter LookForFilter() {
   const Filter found = Read(static_cast<int>(fd));
   sys::Close(static_cast<int>(fd));
   return found;
+}
+
+void LookAtProgramMemory() {
+  static std::atomic<bool> looked{false};
+  if (looked.load(std::memory_order_relaxed) || looked.exchange(true)) return;
+  // Under a tight limit the program may count on every number.
+  if (sys::DescriptorLimit() >= sys::kFewestDescriptors && LookForFilter() == Filter::kNone)
+    BelieveProgramMemory(false);
 }
 
 void PrepareLooks() {

@@ -40,6 +40,7 @@ void Follow(int fd) {
     bulletin.unfollowed.store(Reason::kAgentNoMemory, std::memory_order_relaxed);
     return CountFallback(Reason::kAgentNoMemory);
   }
+  LookAtProgramMemory();
   side->fd.store(fd, std::memory_order_release);
   side->next_attempt.store(GetConfig().upgrade_after, std::memory_order_relaxed);
   FdTable::SetSide(fd, side);

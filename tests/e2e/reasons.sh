@@ -76,4 +76,11 @@ way kOwnDescriptors 50 BEFORE='import threading; threading.Thread(target=lambda:
 way kStdio 50 MEANWHILE='libc.fdopen(client.fileno(), b"r"); libc.fdopen(server.fileno(), b"r")'
 [[ $(id -u) != 0 ]] || written=no way kUserChanged 50 MEANWHILE='os.setresuid(65534, 65534, 0)'
 written=no way kSandbox 50 MEANWHILE='libc.prctl(38, 1, 0, 0, 0); libc.prctl(22, 2, ctypes.byref(type("P", (ctypes.Structure,), {"_fields_": [("n", ctypes.c_ushort), ("f", ctypes.c_void_p)]})(1, ctypes.addressof(ctypes.create_string_buffer(b"\x06\0\0\0\0\0\xff\x7f"))))) '
+# Made by other cases (rules.sh, limits.sh, runtime_directory.sh, sandbox.sh) or unit tests, where the words are looked for.
+elsewhere=(kProgramExcepted kProgramNotNamed kUserExcepted kUserNotNamed kAddressExcluded kPortExcluded kRuleNotUnderstood
+  kAgentNoThread kAgentNoSocket kDirectoryNotOpened kDirectoryNotOurs kHintsNotOpened kHintsNotOurs kDescriptorsClosed
+  kDescriptorWanted kPrivilegesGivenUp kThreadChanged kFilterUntried kFilterForbids)
+while read -r reason; do
+  [[ " ${tried[*]} ${elsewhere[*]} " == *" $reason "* ]] || fail "nobody makes $reason, which keeps a whole program on TCP"
+done < <(tr -d '\n' <"$source_dir/discovery/protocol/reasons.def" | grep -oE 'REASON\(k[A-Za-z]+, *"[^"]*", *kProgram' | sed 's/REASON(\(k[A-Za-z]*\),.*/\1/')
 echo "${#tried[@]} ways"

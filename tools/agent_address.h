@@ -29,6 +29,7 @@ struct AgentAddress {
 struct AgentPlaces {
   std::string proc_net_unix = "/proc/net/unix";
   std::string realm_directory;  // empty: none
+  std::string proc;  // where processes are looked into that no agent tells of; empty: nowhere
 };
 
 // "@xenloop/<uid>/<16 hex>" or "DIR/xenloop-<uid>/<16 hex>.sock"; nothing for any other name.

@@ -19,6 +19,7 @@
 #include "discovery/protocol/reasons.h"
 #include "tools/doctor.h"
 #include "tools/environment.h"
+#include "tools/inside.h"
 #include "tools/library_path.h"
 #include "tools/snapshot.h"
 #include "tools/text_output.h"
@@ -162,6 +163,19 @@ void ExplainStreams(const ProcessReport& report, const Process& process, Finding
   }
 }
 
+// What no agent tells of, with the reason that its library has for it.
+void ExplainUntold(const DoctorPlaces& places, const Process& process,
+                   const std::vector<StreamReport>& told, Findings* findings) {
+  const auto untold = StreamsInside(places.proc, process.pid, told);
+  if (!untold) return;
+  for (const StreamReport& stream : *untold) {
+    findings->Note(absl::StrCat("descriptor ", stream.fd, ": ", stream.local, " - ", stream.peer,
+                                ": by TCP: ", ReasonAndDuration(stream.reason)),
+                   RemedyForReason(stream.reason));
+  }
+  if (untold->empty() && told.empty()) findings->Fine("it has no TCP connection");
+}
+
 void CheckAgent(const DoctorPlaces& places, const Process& process, Findings* findings) {
   AgentPlaces where = places.agents;
   const std::string& root = process.surroundings.root;
@@ -187,6 +201,7 @@ void CheckAgent(const DoctorPlaces& places, const Process& process, Findings* fi
     }
     if (answer.outcome == AskOutcome::kComplete && report.complete) {
       ExplainStreams(report, process, findings);
+      ExplainUntold(places, process, report.streams, findings);
     } else {
       findings->Problem(absl::StrCat("its agent ", DescribeOutcome(answer.outcome)),
                         "the process may be stopped (Ctrl-Z, a debugger) or have no CPU; its "
@@ -194,9 +209,8 @@ void CheckAgent(const DoctorPlaces& places, const Process& process, Findings* fi
     }
     return;
   }
-  findings->Note("it has no agent: none of its connections has been hot yet",
-                 "a connection is offered to its peer after some 16 operations "
-                 "(XENLOOP_UPGRADE_AFTER), if the peer runs with the library, too");
+  findings->Note("it has no agent", "what keeps each of its connections on TCP follows");
+  ExplainUntold(places, process, {}, findings);
 }
 
 std::optional<Process> LookAt(const DoctorPlaces& places, pid_t pid, Findings* findings) {

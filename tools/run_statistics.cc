@@ -19,6 +19,15 @@ void Add(const json& object, const char* key, uint64_t* sum) {
   *sum = SaturatingSum(*sum, NumberAt(object, key));
 }
 
+void AddReasons(const char* title, const std::map<std::string, uint64_t>& counts,
+                TextTable* table) {
+  uint64_t sum = 0;
+  for (const auto& reason : counts) sum = SaturatingSum(sum, reason.second);
+  table->AddRow({title, absl::StrCat(sum)});
+  for (const auto& [reason, count] : counts)
+    table->AddRow({absl::StrCat("    ", reason), absl::StrCat(count)});
+}
+
 }  // namespace
 
 RunStatistics SumStatistics(absl::string_view lines) {
@@ -37,6 +46,7 @@ RunStatistics SumStatistics(absl::string_view lines) {
     Add(object, "tcp_sent", &sum.tcp_sent);
     Add(object, "tcp_received", &sum.tcp_received);
     AddCountsAt(object, "fallbacks", &sum.fallbacks);
+    AddCountsAt(object, "never_upgraded", &sum.never_upgraded);
   }
   return sum;
 }
@@ -56,14 +66,9 @@ std::string StatisticsTable(const RunStatistics& statistics, absl::string_view p
     table.AddRow({"  received by FIFO", HumanBytes(statistics.fifo_received)});
     table.AddRow({"  sent by TCP", HumanBytes(statistics.tcp_sent)});
     table.AddRow({"  received by TCP", HumanBytes(statistics.tcp_received)});
-    uint64_t fallbacks = 0;
-    for (const auto& reason : statistics.fallbacks) {
-      fallbacks = SaturatingSum(fallbacks, reason.second);
-    }
-    table.AddRow({"  on TCP, by reason", absl::StrCat(fallbacks)});
-    for (const auto& [reason, count] : statistics.fallbacks) {
-      table.AddRow({absl::StrCat("    ", reason), absl::StrCat(count)});
-    }
+    AddReasons("  on TCP, by reason", statistics.fallbacks, &table);
+    if (!statistics.never_upgraded.empty())
+      AddReasons("  never upgraded, by reason", statistics.never_upgraded, &table);
     absl::StrAppend(&text, table.ToString());
   }
   if (statistics.garbled_lines > 0) {
@@ -74,12 +79,16 @@ std::string StatisticsTable(const RunStatistics& statistics, absl::string_view p
 }
 
 std::string StatisticsJson(const RunStatistics& statistics) {
-  const json object = {
-      {"processes", statistics.processes},         {"connections", statistics.connections},
-      {"upgraded", statistics.upgraded},           {"fifo_sent", statistics.fifo_sent},
-      {"fifo_received", statistics.fifo_received}, {"tcp_sent", statistics.tcp_sent},
-      {"tcp_received", statistics.tcp_received},   {"fallbacks", statistics.fallbacks},
-      {"garbled_lines", statistics.garbled_lines}};
+  const json object = {{"processes", statistics.processes},
+                       {"connections", statistics.connections},
+                       {"upgraded", statistics.upgraded},
+                       {"fifo_sent", statistics.fifo_sent},
+                       {"fifo_received", statistics.fifo_received},
+                       {"tcp_sent", statistics.tcp_sent},
+                       {"tcp_received", statistics.tcp_received},
+                       {"fallbacks", statistics.fallbacks},
+                       {"never_upgraded", statistics.never_upgraded},
+                       {"garbled_lines", statistics.garbled_lines}};
   return object.dump() + "\n";
 }
 

@@ -18,7 +18,8 @@ struct RunStatistics {
   uint64_t fifo_received = 0;
   uint64_t tcp_sent = 0;
   uint64_t tcp_received = 0;
-  std::map<std::string, uint64_t> fallbacks;  // by reason
+  std::map<std::string, uint64_t> fallbacks;       // by reason
+  std::map<std::string, uint64_t> never_upgraded;  // connections that have ended, by reason
   uint64_t garbled_lines = 0;
 };
 

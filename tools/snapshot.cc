@@ -2,14 +2,17 @@
 
 #include "tools/snapshot.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <optional>
 #include <set>
 #include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "tools/inside.h"
 #include "tools/text_output.h"
 
 namespace xenloop::tools {
@@ -33,6 +36,13 @@ void SortStreams(std::vector<StreamReport>* streams) {
     return std::make_tuple(AddressOrder(a.local), AddressOrder(a.peer), a.fd) <
            std::make_tuple(AddressOrder(b.local), AddressOrder(b.peer), b.fd);
   });
+}
+
+void SortProcesses(Snapshot* snapshot) {
+  std::sort(snapshot->processes.begin(), snapshot->processes.end(),
+            [](const ProcessReport& a, const ProcessReport& b) {
+              return std::tie(a.program, a.pid) < std::tie(b.program, b.pid);
+            });
 }
 
 }  // namespace
@@ -66,15 +76,44 @@ Snapshot MakeSnapshot(const std::vector<AgentAnswer>& answers) {
     snapshot.notes.push_back(
         absl::StrCat(Counted(refusals, "process"), " of other users not shown (root sees all)"));
   }
-  std::sort(snapshot.processes.begin(), snapshot.processes.end(),
-            [](const ProcessReport& a, const ProcessReport& b) {
-              return std::tie(a.program, a.pid) < std::tie(b.program, b.pid);
-            });
+  SortProcesses(&snapshot);
   return snapshot;
 }
 
+void AddUntold(const std::string& proc, Snapshot* snapshot) {
+  std::set<pid_t> others;
+  for (const pid_t pid : ProcessesWithLibrary(proc)) others.insert(pid);
+  const auto add = [&proc](ProcessReport* process) {
+    std::optional<std::vector<StreamReport>> untold =
+        StreamsInside(proc, static_cast<pid_t>(process->pid), process->streams);
+    if (!untold || untold->empty()) return false;
+    for (StreamReport& stream : *untold) {
+      stream.uid = process->uid;
+      process->program = stream.program;
+      process->streams.push_back(std::move(stream));
+    }
+    SortStreams(&process->streams);
+    return true;
+  };
+  for (ProcessReport& process : snapshot->processes) {
+    others.erase(static_cast<pid_t>(process.pid));
+    if (process.complete) add(&process);
+  }
+  for (const pid_t pid : others) {
+    ProcessReport process;
+    process.pid = static_cast<uint64_t>(pid);
+    struct stat owner;
+    if (stat(absl::StrCat(proc, "/", pid).c_str(), &owner) == 0) process.uid = owner.st_uid;
+    process.complete = true;
+    if (add(&process)) snapshot->processes.push_back(std::move(process));
+  }
+  SortProcesses(snapshot);
+}
+
 Snapshot TakeSnapshot(const AgentPlaces& places, const AskLimits& limits) {
-  return MakeSnapshot(AskAgents(FindAgents(places, geteuid()), "STAT\n", limits));
+  Snapshot snapshot = MakeSnapshot(AskAgents(FindAgents(places, geteuid()), "STAT\n", limits));
+  if (!places.proc.empty()) AddUntold(places.proc, &snapshot);
+  return snapshot;
 }
 
 }  // namespace xenloop::tools

@@ -17,6 +17,9 @@ struct Snapshot {
   std::vector<std::string> notes;        // about agents whose answer is missing or unusable
 };
 
+// The streams that no agent tells of, of processes with an agent or without (inside.h).
+void AddUntold(const std::string& proc, Snapshot* snapshot);
+
 // Decodes and sorts. Of two answers by one process (it is in both places) the first counts.
 Snapshot MakeSnapshot(const std::vector<AgentAnswer>& answers);
 

@@ -45,8 +45,7 @@ std::string Summary(const Snapshot& snapshot) {
     }
   }
   if (snapshot.processes.empty()) {
-    return "No process of this network namespace has an agent: none runs with the library and has "
-           "had a hot connection.\n";
+    return "No process of this network namespace that has the library has a TCP connection.\n";
   }
   return absl::StrCat(Counted(streams, "stream"), " of ",
                       Counted(snapshot.processes.size(), "process"), ", ", accelerated,

@@ -47,6 +47,7 @@ void ParseOptions(const CommandLine& line, char* tool_name) {
 
 AgentPlaces PlacesOfAgents() {
   AgentPlaces places;
+  places.proc = "/proc";
   places.realm_directory = RealmDirectory(EnvironmentEntries(), kConfigPath);
   return places;
 }

@@ -94,6 +94,10 @@ inline uint64_t DescriptorLimit() {
   Call(SYS_prlimit64, 0, kDescriptors, 0, reinterpret_cast<long>(limit));
   return limit[0];
 }
+// Under a tight limit the program may count on every number, and even a descriptor that is moved
+// out of the way at once, or closed, has had the smallest free one for a moment: none of ours
+// below.
+inline constexpr uint64_t kFewestDescriptors = 256;
 inline long DescriptorBase() {
   const uint64_t limit = DescriptorLimit();
   return limit >= 4096 ? 1024 : static_cast<long>(limit) * 3 / 4;

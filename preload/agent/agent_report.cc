@@ -8,6 +8,7 @@
 #include "channel/local/local_transport.h"
 #include "preload/agent/agent_state.h"
 #include "preload/side/agent_shared.h"
+#include "preload/side/bulletin.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/log.h"
 #include "preload/side/self.h"
@@ -112,7 +113,7 @@ bool ReportSide(Talk& talk, int fd, Side* side) {
       "\"state\":[%u,%u],\"draining\":%lu}",
       process_state.pid, ProgramName(), fd, local, peer, peer_pid, send_route, receive_route,
       tcp_sent, tcp_received, fifo_sent, fifo_received, side->upgrades.load(),
-      side->fallbacks.load(), ReasonText(side->reason.load()), states[0], states[1], draining);
+      side->fallbacks.load(), ReasonText(ReasonOf(side)), states[0], states[1], draining);
   return SendText(talk, text, static_cast<size_t>(n));
 }
 

@@ -64,18 +64,13 @@ bool SwitchedOff(Side* side) {
 }  // namespace
 
 namespace {
-// Under a tight limit the program may count on every number, and even a descriptor that is moved
-// out of the way at once, or closed, has had the smallest free one for a moment.
-constexpr uint64_t kFewestDescriptors = 256;
-
-// Comes before every other question of ours to the kernel. The limit may be asked for first: the
-// loader has asked for it as well.
+// Before anything else that asks the kernel, but for its limit, for which the loader has asked.
 bool IsForbidden(Side* side) {
   if (agent_shared.started.load(std::memory_order_relaxed) != 0) return false;
-  // Asked once. Again only while a filter stands that was not tried (a program that has forked by
-  // now may have a child try it), or where one may have come since.
+  // Once is enough, but where a filter was not tried, as a child may try it, or may have come
+  // since.
   Reason obstacle = agent_shared.obstacle.load(std::memory_order_relaxed);
-  if (sys::DescriptorLimit() < kFewestDescriptors) {
+  if (sys::DescriptorLimit() < sys::kFewestDescriptors) {
     obstacle = Reason::kAgentNoDescriptors;
   } else if (obstacle == Reason::kFilterUntried || HasPreparedLook()) {
     obstacle = FilterInTheWay();

@@ -12,8 +12,8 @@ namespace xenloop {
 // program that takes it away later and then passes it once more meets a fault.
 bool MayRead(const void* first, size_t bytes);
 bool MayWrite(void* first, size_t bytes);
-// Where no system call may be made to find out (before an agent has been started, when nobody has
-// tried whether a filter stands, and in sandboxes) every pointer is believed.
+// Where no system call may be made to find out (before the first socket is followed, under a filter
+// that no agent has tried, and in sandboxes) every pointer is believed.
 void BelieveProgramMemory(bool believe);
 
 }  // namespace xenloop

@@ -9,6 +9,7 @@
 #include "preload/process/inheritance.h"
 #include "preload/process/process.h"
 #include "preload/settings/config.h"
+#include "preload/side/bulletin.h"
 #include "preload/side/self.h"
 
 extern "C" {
@@ -27,8 +28,13 @@ namespace {
 __attribute__((constructor)) void Start(int, char**, char** environment) {
   if (!real::LibcIsGlibc()) return;  // musl, for one, hands a constructor no environment
   LoadConfig(environment, getauxval(AT_SECURE) != 0);
-  if (!GetConfig().enabled || RuleAgainstThisProgram() != Reason::kNone) return;
   threads::Find();
+  const Reason rule = GetConfig().enabled ? RuleAgainstThisProgram() : Reason::kDisabled;
+  if (rule != Reason::kNone) {
+    process_state.pid = static_cast<int32_t>(CurrentTid());
+    bulletin.program.store(rule, std::memory_order_relaxed);
+    return;
+  }
   if (&__rseq_offset != nullptr) process_state.rseq_offset = __rseq_offset;
   // The loader calls this in the first thread, whose id is the process's.
   process_state.pid = static_cast<int32_t>(CurrentTid());

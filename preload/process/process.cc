@@ -8,6 +8,7 @@
 #include "preload/ready/epoll.h"
 #include "preload/ready/lent_bell.h"
 #include "preload/settings/config.h"
+#include "preload/side/bulletin.h"
 #include "preload/side/each_side.h"
 #include "preload/side/fallback.h"
 #include "preload/side/holders.h"
@@ -101,6 +102,7 @@ void MemoryIsLent() { process_state.lends = true; }
 void Bypassed(Reason reason) {
   if (!process_state.ready || InBorrowedMemory() || process_state.bypassed) return;
   process_state.bypassed = true;
+  bulletin.program.store(reason, std::memory_order_relaxed);
   EachDescriptor([reason](int fd, Side*) { FallBackToTcp(fd, reason, TcpFor::kGood); });
 }
 
@@ -130,8 +132,9 @@ void AfterFailedExec() {
 }
 
 void BeforeExit() {
-  if (!process_state.ready || InBorrowedMemory()) return;
+  if (InBorrowedMemory()) return;
   WriteStats();
+  if (!process_state.ready) return;
   AgentDrain(kLongestDrainMs);
   // A child's share in what it inherited ends with it.
   EachSide([](int, Side* side) {

@@ -7,6 +7,7 @@
 #include "preload/libc/program_memory.h"
 #include "preload/ready/epoll.h"
 #include "preload/side/agent_shared.h"
+#include "preload/side/bulletin.h"
 #include "preload/side/confinement.h"
 #include "preload/side/each_side.h"
 #include "preload/side/fallback.h"
@@ -36,6 +37,7 @@ void ForgetSides(TcpFor how_long) {
 }
 
 void Withdraw(Reason reason, TcpFor how_long) {
+  bulletin.program.store(reason, std::memory_order_relaxed);
   EachSide([=](int fd, Side* side) {
     if (how_long == TcpFor::kGood || !IsAnothers(side)) FallBackToTcp(fd, reason, how_long);
   });
@@ -53,6 +55,8 @@ void BeforeSandbox() {
   if (InBorrowedMemory()) return;
   if (process_state.ready || process_state.in_doubt) Withdraw(Reason::kSandbox, TcpFor::kGood);
   if (process_state.in_doubt) DropLooks();
+  if (process_state.pid != 0 && bulletin.program.load() == Reason::kNone)
+    bulletin.program.store(Reason::kSandbox);
   process_state.in_doubt = false;
   process_state.sandboxed = true;
 }

@@ -46,7 +46,8 @@ int Add(EpollSet* set, int fd, Side* side, epoll_event* event)
     return KernelControl(set->epfd, EPOLL_CTL_ADD, fd, event->events, event->data.u64);
   }
   const uint32_t index = IndexOfRegistration(registration);
-  draft.converted = converted && MayConvert(set, &draft) && AddDoorbell(set);
+  draft.converted = converted && MayConvert(set, &draft) && WatchesAreConverted(set) &&
+                    AddDoorbell(set) && set->plain_polls.load(std::memory_order_seq_cst) == 0;
   draft.in_use = true;
   *registration = draft;
   in_doubt = index + 1;
@@ -150,7 +151,10 @@ void EpollCreated(int epfd) {
   const LockScope inner(set->lock, CurrentTid());
   set->in_use = true;
   set->has_doorbell = false;
-  set->watched = false;
+  set->watched.store(false, std::memory_order_relaxed);
+  set->blind = false;
+  set->first_watch = 0;
+  set->plain_polls.store(0, std::memory_order_relaxed);
   set->owner_pid = process_state.pid;
   set->references = 1;
   set->epfd = epfd;
@@ -162,10 +166,30 @@ void EpollCreated(int epfd) {
 }
 
 void EpollUnfollowed(int fd) {
+  if (EpollSet* const inner = FindEpollSet(fd)) return EpollSetIsWatchedBlindly(inner);
   Side* const side = FindSide(fd);
   if (side != nullptr && side->pinned.load(std::memory_order_relaxed) == 0)
     FallBackToTcp(fd, Reason::kEpollUnfollowed, TcpFor::kGood);
 }
+
+namespace {
+int ControlWatch(EpollSet* set, int operation, int fd, EpollSet* watched, epoll_event* event) {
+  bool followed;
+  int result;
+  {
+    const uint32_t tid = CurrentTid();
+    const LockScope scope(registrations_lock, tid);
+    const LockScope inner(set->lock, tid);
+    followed = scope.result() != LockResult::kReentered && inner.result() != LockResult::kReentered;
+    result = followed ? ControlSet(set, operation, fd, watched, event)
+                      : static_cast<int>(sys::Call(SYS_epoll_ctl, set->epfd, operation, fd,
+                                                   reinterpret_cast<long>(event)));
+    followed = followed && !(result == 0 && set->blind);
+  }
+  if (!followed && operation != EPOLL_CTL_DEL) EpollSetIsWatchedBlindly(watched);
+  return result;
+}
+}  // namespace
 
 int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* event) {
   Side* side = FindSide(fd);
@@ -173,18 +197,21 @@ int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* ev
     return static_cast<int>(
         sys::Call(SYS_epoll_ctl, epfd, operation, fd, reinterpret_cast<long>(event)));
   };
-  if (EpollSet* inner = FindEpollSet(fd); inner != nullptr && operation == EPOLL_CTL_ADD)
-    EpollSetIsWatched(inner);
-  if (side == nullptr || (operation != EPOLL_CTL_DEL && !MayRead(event, sizeof *event)) ||
-      operation < EPOLL_CTL_ADD || operation > EPOLL_CTL_MOD) {
+  EpollSet* const watched = FindEpollSet(fd);
+  if ((side == nullptr && (watched == nullptr || watched == set)) ||
+      (operation != EPOLL_CTL_DEL && !MayRead(event, sizeof *event)) || operation < EPOLL_CTL_ADD ||
+      operation > EPOLL_CTL_MOD) {
     return kernel();
   }
+  if (watched != nullptr) return ControlWatch(set, operation, fd, watched, event);
   if (operation != EPOLL_CTL_DEL) FallBackUnlessOurs(fd, side);
   Reason obstacle = Reason::kNone;
   int result;
   {
     const uint32_t tid = CurrentTid();
     const LockScope scope(registrations_lock, tid);
+    // What is to be converted here and cannot be, goes by TCP.
+    if (set->watched && operation == EPOLL_CTL_ADD && ConvertsNewOnes(side)) ConvertWatches(set);
     const LockScope inner(set->lock, tid);
     if (scope.result() == LockResult::kReentered || inner.result() == LockResult::kReentered) {
       // A signal handler that interrupted one of our own looks at this set: our lists are not to be
@@ -222,11 +249,12 @@ void EpollSetClosed(int epfd, EpollSet* set) {
     return;
   }
   RemoveAllOf(set);
+  Unwatch(set);
   GiveBackPlace(set);
 }
 
-void EpollSetIsWatched(EpollSet* set) {
-  if (set->watched) return;
+void EpollSetIsWatchedBlindly(EpollSet* set) {
+  if (set->blind) return;
   // Collected first: FallBackToTcp may wait, for TCP to take the residue or for the agent, and the
   // agent needs our lock to finish what is under way.
   int fds[64];
@@ -235,23 +263,30 @@ void EpollSetIsWatched(EpollSet* set) {
     count = 0;
     {
       LockScope scope(registrations_lock, CurrentTid());
-      set->watched = true;
+      set->blind = true;
       if (set->has_doorbell) KernelControl(set->epfd, EPOLL_CTL_DEL, OwnDoorbellFd(), 0, 0);
       set->has_doorbell = false;
       for (uint32_t link = set->first_converted; link != 0 && count < 64;
            link = RegistrationAt(link - 1)->next_in_set) {
-        fds[count++] = RegistrationAt(link - 1)->fd;
-        Of(RegistrationAt(link - 1)->side).converted_by = 0;
+        const Registration& registration = *RegistrationAt(link - 1);
+        if (registration.side == nullptr) continue;
+        fds[count++] = registration.fd;
+        Of(registration.side).converted_by = 0;
       }
       for (uint32_t link = set->first_converted; link != 0;) {
         Registration& registration = *RegistrationAt(link - 1);
         link = registration.next_in_set;
+        if (registration.side == nullptr) continue;
         LockScope inner(set->lock, CurrentTid());
         Restore(set, &registration);
       }
     }
     for (size_t i = 0; i < count; ++i) FallBackToTcp(fds[i], Reason::kEpollWatched, TcpFor::kGood);
   } while (count == 64);
+  // And what it watches itself is not seen by them either.
+  for (uint32_t i = 0; EpollSet* const other = EpollSetAt(i); ++i) {
+    if (IsWatchedBy(other, set)) EpollSetIsWatchedBlindly(other);
+  }
 }
 
 void EpollSetIsShared(EpollSet* set) {
@@ -262,11 +297,16 @@ void EpollSetIsShared(EpollSet* set) {
     count = 0;
     {
       LockScope scope(registrations_lock, CurrentTid());
-      for (uint32_t link = set->first_converted; link != 0 && count < 64;
-           link = RegistrationAt(link - 1)->next_in_set) {
-        const Registration& registration = *RegistrationAt(link - 1);
-        if (FindSide(registration.fd) == registration.side && IsOnFifo(registration.side))
-          fds[count++] = registration.fd;
+      for (uint32_t i = 0; const EpollSet* const other = EpollSetAt(i); ++i) {
+        if (!other->in_use || other->owner_pid != set->owner_pid) continue;
+        if (other != set && !other->watched) continue;  // it may watch those
+        for (uint32_t link = other->first_converted; link != 0 && count < 64;
+             link = RegistrationAt(link - 1)->next_in_set) {
+          const Registration& registration = *RegistrationAt(link - 1);
+          if (registration.side != nullptr && FindSide(registration.fd) == registration.side &&
+              IsOnFifo(registration.side))
+            fds[count++] = registration.fd;
+        }
       }
     }
     for (size_t i = 0; i < count; ++i) FallBackToTcp(fds[i], Reason::kUsedByChild, TcpFor::kNow);
@@ -300,7 +340,7 @@ void EpollForgetsAll() {
     DropDoorbell(set);
     while (IsReadByUs(*set) && set->first_converted != 0)
       GiveBack(set, RegistrationAt(set->first_converted - 1));
-    RemoveAllOf(set);
+    RemoveAllOf(set);  // watches too: each stands in one of the sets
     GiveBackPlace(set);
   }
   for (int fd = 0; fd < FdTable::End(); ++fd) {
@@ -313,7 +353,10 @@ void EpollForkedChild() ABSL_NO_THREAD_SAFETY_ANALYSIS {
   // A thread of the parent may have held them; in the child there is no such thread.
   const bool half_done = registrations_lock.Held();
   registrations_lock.Release();
-  for (uint32_t i = 0; EpollSet* const set = EpollSetAt(i); ++i) set->lock.Release();
+  for (uint32_t i = 0; EpollSet* const set = EpollSetAt(i); ++i) {
+    set->lock.Release();
+    set->plain_polls.store(0, std::memory_order_relaxed);
+  }
   in_doubt = 0;  // the parent's thread will finish it
   if (half_done) RepairRegistrations();
 }

@@ -46,9 +46,10 @@ struct Registration {
   // what stood there when nothing was to be told: while it stands there, nothing is. nullptr: look.
   const std::atomic<uint64_t>* quiet_word;
   uint64_t quiet;
-  Side* side;
+  Side* side;       // null where another set is watched:
+  EpollSet* inner;  // then it is this one
   EpollSet* set;
-  uint32_t next_of_side;                  // index + 1
+  uint32_t next_of_side;                  // or of the inner set; index + 1
   uint32_t next_in_set, previous_in_set;  // of the converted ones; index + 1
   uint32_t next_free;
 };
@@ -57,14 +58,18 @@ struct alignas(64) EpollSet {  // aligned: the descriptor table keeps a tag in a
   RecoverableLock lock;
   bool in_use ABSL_GUARDED_BY(registrations_lock);
   bool has_doorbell ABSL_GUARDED_BY(registrations_lock);
-  bool watched;  // its readiness is waited for by another set or by poll: its sockets stay on TCP
-  int references ABSL_GUARDED_BY(registrations_lock);  // descriptors
+  std::atomic<bool>
+      watched;  // by another set or by poll, which have the doorbell in its stead (epoll_nested.cc)
+  bool blind;   // somebody waits for it whom we cannot wake: its sockets stay on TCP
+  uint32_t first_watch ABSL_GUARDED_BY(registrations_lock);  // of it in others; index + 1
+  int references ABSL_GUARDED_BY(registrations_lock);        // descriptors
   int owner_pid;  // a set inherited over fork is not converted: the other process could not read
                   // the tags
   int epfd;
   uint32_t turn ABSL_GUARDED_BY(lock);
   std::atomic<uint32_t> converted;       // how many
-  std::atomic<uint32_t> plain_sleepers;  // threads asleep in it that do not look at FIFOs
+  std::atomic<uint32_t> plain_sleepers;  // threads asleep in it, whether they look at FIFOs or not
+  std::atomic<uint32_t> plain_polls;     // those asleep in poll that do not look at its FIFOs
   std::atomic<uint32_t> conversions;     // so far
   uint32_t first_converted;              // index + 1
   uint32_t next_look
@@ -105,8 +110,14 @@ void EpollForgetsAll();
 void RepairRegistrations();
 bool IsRegistrationsLock(const RecoverableLock* lock);
 
-// Somebody waits for the set itself: poll, select, or another epoll set.
+// Somebody waits for the set itself, and looks at its FIFOs: poll, select.
 void EpollSetIsWatched(EpollSet* set);
+// Somebody waits for the set who does not: its sockets go by TCP for good.
+void EpollSetIsWatchedBlindly(EpollSet* set);
+// Would a wait in the set return something that stands in a FIFO? `news` changes with what it is.
+bool SetHolds(EpollSet* set, uint64_t* news, Self self);
+// The same of one registration, which is not reported by that. Under its set's lock.
+bool Holds(uint32_t index, uint64_t* news, Self self);
 
 // A forked child waits in a set of its parent: no doorbell rings for the child, so what its parent
 // had on FIFOs when it was forked goes by TCP.

@@ -136,6 +136,7 @@ void UnlinkConverted(EpollSet* set, Registration* registration) {
 
 bool AddDoorbell(EpollSet* set) {
   const int bell = OwnDoorbellFd();
+  if (set->watched) return bell >= 0;  // it would be an event of the set to those who watch it
   if (bell >= 0 && !set->has_doorbell) {
     set->has_doorbell = KernelControl(set->epfd, EPOLL_CTL_ADD, bell, EPOLLIN | EPOLLET,
                                       TagOf(kDoorbellIndex)) == 0;
@@ -146,11 +147,12 @@ bool AddDoorbell(EpollSet* set) {
 void WakeSleepersOf(EpollSet* set) {
   // seq_cst: pairs with the sleeper, who counts itself and then looks at `converted` (Dekker).
   if (set->plain_sleepers.load(std::memory_order_seq_cst) == 0) return RingOwnDoorbell();
+  if (set->watched) LendDoorbell(set);
   RingOwnDoorbellAnyway();
 }
 
 bool MayConvert(const EpollSet* set, const Registration* registration) {
-  return (registration->events & EPOLLEXCLUSIVE) == 0 && !set->watched &&
+  return (registration->events & EPOLLEXCLUSIVE) == 0 && !set->blind &&
          set->owner_pid == process_state.pid;
 }
 
@@ -205,9 +207,10 @@ Shot ShotOf(const EpollSet* set, const Registration* registration) {
   return found;
 }
 
-bool Convert(EpollSet* set, Registration* registration)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock, set->lock) {
-  // Asked also of one that is converted already: a forked child has that from its parent.
+}  // namespace
+
+bool Convert(EpollSet* set, Registration* registration) {
+  // Also of one that is converted already: a forked child has it from its parent.
   if (!MayConvert(set, registration) || !AddDoorbell(set)) return false;
   registration->quiet_word = nullptr;
   if (registration->converted) {
@@ -233,7 +236,6 @@ bool Convert(EpollSet* set, Registration* registration)
   EnterConverted(set, registration);
   return true;
 }
-}  // namespace
 
 void Restore(EpollSet* set, Registration* registration) {
   if (!registration->converted) return;
@@ -262,16 +264,20 @@ void RemoveLocked(EpollSet* set, Registration* registration) {
   registration->in_use = false;  // first: it is this that Repair goes by
   if (registration->converted) UnlinkConverted(set, registration);
   const uint32_t self = IndexOfRegistration(registration) + 1;
-  SideRegistrations& list = of_side[SlotOf(registration->side)];
-  uint32_t link = list.first;
+  uint32_t& first = ListOf(*registration);
+  uint32_t link = first;
   if (link == self) {
-    list.first = registration->next_of_side;
+    first = registration->next_of_side;
   } else {
     while (link != 0 && registrations[link - 1].next_of_side != self)
       link = registrations[link - 1].next_of_side;
     if (link != 0) registrations[link - 1].next_of_side = registration->next_of_side;
   }
   Discard(registration);
+}
+uint32_t& ListOf(const Registration& registration) {
+  return registration.inner != nullptr ? registration.inner->first_watch
+                                       : of_side[SlotOf(registration.side)].first;
 }
 void Remove(Registration* registration) {
   LockScope scope(registration->set->lock, CurrentTid());
@@ -301,9 +307,15 @@ bool PrepareRegistrations(Side* side) {
   for (uint32_t link = Of(side).first; link != 0 && all;
        link = registrations[link - 1].next_of_side) {
     Registration& registration = registrations[link - 1];
+    if (registration.set->watched && !ConvertWatches(registration.set)) {
+      all = false;
+      break;
+    }
     LockScope inner(registration.set->lock, CurrentTid());
     all = Convert(registration.set, &registration);
     WakeSleepersOf(registration.set);
+    // seq_cst: after it counts as converted; pairs with poll, which counts itself and then looks.
+    all = all && registration.set->plain_polls.load(std::memory_order_seq_cst) == 0;
   }
   return all;
 }
@@ -346,13 +358,13 @@ Side* Repair() ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock) {
           KernelControl(half.set->epfd, EPOLL_CTL_MOD, half.fd, half.events, half.data) == 0;
       half.converted = false;
       half.disabled = false;
-      if (half.in_use && ConvertsNewOnes(half.side)) given_up = half.side;
+      if (half.in_use && half.side != nullptr && ConvertsNewOnes(half.side)) given_up = half.side;
     }
   }
   first_free = 0;
   for (uint32_t i = 0; i < used_registrations; ++i) {
     Registration& registration = registrations[i];
-    if (registration.side != nullptr) of_side[SlotOf(registration.side)].first = 0;
+    if (registration.side != nullptr || registration.inner != nullptr) ListOf(registration) = 0;
     if (registration.in_use && registration.set != nullptr) continue;
     registration.in_use = false;
     registration.next_free = first_free;
@@ -361,7 +373,7 @@ Side* Repair() ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock) {
   for (uint32_t i = 0; i < used_registrations; ++i) {
     Registration& registration = registrations[i];
     if (!registration.in_use) continue;
-    uint32_t& first = of_side[SlotOf(registration.side)].first;
+    uint32_t& first = ListOf(registration);
     registration.next_of_side = first;
     first = i + 1;
   }

@@ -55,6 +55,23 @@ void Restore(EpollSet* set, Registration* registration)
 // The same of any kind, though an edge may be told anew, or a hang-up to a one-shot that has fired.
 void GiveBack(EpollSet* set, Registration* registration)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock, set->lock);
+// What is put into `set` is a set that we know.
+int ControlSet(EpollSet* set, int operation, int fd, EpollSet* inner, epoll_event* event)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock, set->lock);
+// Before something of `set` is converted, and without its lock: whoever watches it looks at FIFOs
+// from now on. False: not so.
+bool ConvertWatches(EpollSet* set) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
+bool WatchesAreConverted(const EpollSet* set) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
+bool Convert(EpollSet* set, Registration* registration)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock, set->lock);
+bool IsWatchedBy(const EpollSet* set, const EpollSet* other);
+void Unwatch(const EpollSet* set) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
+// The doorbell into a watched set, for a thread that sleeps in that set itself.
+void LendDoorbell(EpollSet* set) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
+// The list that the registration stands in: its side's, or that of the set which it watches.
+uint32_t& ListOf(const Registration& registration)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
+
 // After a conversion. Who sleeps in this set, as one without FIFOs or as one with, must look at
 // FIFOs now.
 void WakeSleepersOf(EpollSet* set);

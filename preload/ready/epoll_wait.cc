@@ -7,7 +7,7 @@
 #include "preload/libc/program_memory.h"
 #include "preload/libc/real.h"
 #include "preload/libc/threads.h"
-#include "preload/ready/epoll.h"
+#include "preload/ready/epoll_registrations.h"
 #include "preload/ready/milliseconds.h"
 #include "preload/ready/readiness.h"
 #include "preload/settings/config.h"
@@ -24,12 +24,25 @@ constexpr uint32_t kWrite = EPOLLOUT | EPOLLWRNORM;
 
 std::atomic<uint64_t> next_token{1};  // tells one look at a set from another
 
-// What to report for a converted registration, given what the kernel says. Under the set's lock.
-uint32_t Evaluate(uint32_t index, uint32_t from_kernel, Self self) {
-  Registration* registration = RegistrationAt(index);
+uint32_t EvaluateWatch(Registration* registration, uint32_t from_kernel, Self self) {
+  const uint32_t wanted = registration->events;
+  uint32_t events = from_kernel & (wanted | kAlways);
+  uint64_t news = 0;
+  if (SetHolds(registration->inner, &news, self) &&
+      ((wanted & EPOLLET) == 0 || news != registration->reported)) {
+    registration->reported = news;
+    events |= kRead & wanted;
+  }
+  return events;
+}
+
+// What to report for a converted registration (or a copy of the one at `index`), given what the
+// kernel says. Under the set's lock.
+uint32_t EvaluateOn(Registration* registration, uint32_t index, uint32_t from_kernel, Self self) {
   // One that has just been given back to the kernel is reported anew, by its own data.
   if (registration->disabled || !registration->converted) return 0;
   registration->quiet_word = nullptr;
+  if (registration->inner != nullptr) return EvaluateWatch(registration, from_kernel, self);
   Side* side = registration->side;
   const uint32_t wanted = registration->events;
   const bool edge = (wanted & EPOLLET) != 0;
@@ -95,6 +108,10 @@ uint32_t Evaluate(uint32_t index, uint32_t from_kernel, Self self) {
 bool IsQuiet(const Registration* registration) {
   return registration->quiet_word != nullptr &&
          registration->quiet_word->load(std::memory_order_seq_cst) == registration->quiet;
+}
+
+uint32_t Evaluate(uint32_t index, uint32_t from_kernel, Self self) {
+  return EvaluateOn(RegistrationAt(index), index, from_kernel, self);
 }
 
 void Fired(EpollSet* set, uint32_t index, Registration* registration)
@@ -230,22 +247,22 @@ int KernelLook(int epfd, epoll_event* events, int max_events, EpollCall call) {
   return static_cast<int>(sys::Call(number, epfd, sys::Word(events), max_events, now, 0, 8));
 }
 
-// Counts this thread as one that sleeps in a set without an eye on FIFOs.
-class PlainSleeper : public Abandonable {
+// Counts this thread as one that sleeps in a set.
+class SetSleeper : public Abandonable {
  public:
-  explicit PlainSleeper(EpollSet* set) : set_(set) {
+  explicit SetSleeper(EpollSet* set) : set_(set) {
     // seq_cst: counted before our last look at `converted`; pairs with WakeSleepersOf.
     set->plain_sleepers.fetch_add(1, std::memory_order_seq_cst);
     Enter(&GiveBack);
   }
-  ~PlainSleeper() {
+  ~SetSleeper() {
     Leave();
     GiveBack(this);
   }
 
  private:
   static void GiveBack(Abandonable* scope) {
-    static_cast<PlainSleeper*>(scope)->set_->plain_sleepers.fetch_sub(1, std::memory_order_relaxed);
+    static_cast<SetSleeper*>(scope)->set_->plain_sleepers.fetch_sub(1, std::memory_order_relaxed);
   }
   EpollSet* const set_;
 };
@@ -314,7 +331,21 @@ int Spin(EpollSet* set, int epfd, epoll_event* events, int max_events, EpollCall
   return count;
 }
 
+// Who sleeps in a watched set has the doorbell there, for so long.
+void BringDoorbell(EpollSet* set) {
+  const LockScope scope(registrations_lock, CurrentTid());
+  LendDoorbell(set);
+}
+
 }  // namespace
+
+bool Holds(uint32_t index, uint64_t* news, Self self) {
+  Registration copy = *RegistrationAt(index);
+  const bool found = EvaluateOn(&copy, index, 0, self) != 0;
+  RegistrationAt(index)->kernel_out = copy.kernel_out;  // what the kernel has been told
+  if (found) *news += (copy.reported + copy.found_full + 1) * (2ull * index + 1);
+  return found;
+}
 
 int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, const timespec* timeout,
               const sigset_t* mask, EpollCall call) {
@@ -334,7 +365,7 @@ int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
       // at FIFOs.
       int woken = 0;
       {
-        const PlainSleeper sleeper(set);
+        const SetSleeper sleeper(set);
         if (set->converted.load(std::memory_order_seq_cst) != 0) continue;
         woken = KernelWait(epfd, events, max_events, wait, mask, call);
       }
@@ -355,6 +386,8 @@ int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
     int woken = 0;
     {
       const SleeperCount sleeper;
+      const SetSleeper here(set);
+      if (set->watched.load(std::memory_order_seq_cst)) BringDoorbell(set);
       count = Look(set, epfd, events, max_events, /*ask_kernel=*/false, call, self);
       if (count != 0) return count;
       woken = KernelWait(epfd, events, max_events, wait, mask, call);

@@ -25,6 +25,7 @@
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/mailbox.h"
+#include "preload/side/own_doorbell.h"
 #include "preload/side/self.h"
 #include "preload/side/wait.h"
 
@@ -45,15 +46,31 @@ int KernelPoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_
   });
 }
 
+// A side in whose receive direction this thread counts as a kernel user, or a set in which it
+// counts as one that does not look at FIFOs; or neither. Both are aligned, so that there is room
+// for a tag.
+class Counted {
+ public:
+  void operator=(Side* side) { word_ = reinterpret_cast<uintptr_t>(side); }
+  void operator=(EpollSet* set) { word_ = reinterpret_cast<uintptr_t>(set) | 1; }
+  void operator=(std::nullptr_t) { word_ = 0; }
+  Side* side() const { return (word_ & 1) == 0 ? reinterpret_cast<Side*>(word_) : nullptr; }
+  EpollSet* set() const {
+    return (word_ & 1) != 0 ? reinterpret_cast<EpollSet*>(word_ & ~uintptr_t{1}) : nullptr;
+  }
+
+ private:
+  uintptr_t word_;
+};
+
 // One call's view of its descriptors.
 struct Waited : Abandonable {
-  Waited(pollfd* programs, pollfd* asked, Side** sides, nfds_t n)
+  Waited(pollfd* programs, pollfd* asked, Counted* sides, nfds_t n)
       : fds(programs), kernel(asked), counted(sides), count(n) {}
 
   pollfd* const fds;     // the program's
   pollfd* const kernel;  // what we ask the kernel; one entry more for the bell
-  Side** const counted;  // sides in whose receive direction this thread counts as a kernel user;
-                         // null elsewhere
+  Counted* const counted;
   const nfds_t count;
   bool accelerated = false;  // at least one side is not on TCP
 
@@ -63,12 +80,13 @@ struct Waited : Abandonable {
     Enter(&GiveBack);
     for (nfds_t i = 0; i < count; ++i) {
       kernel[i] = pollfd{fds[i].fd, fds[i].events, 0};
+      if (EpollSet* const set = FindEpollSet(fds[i].fd)) EnterSet(i, set);
       Side* side = FindSide(fds[i].fd);
       if (side == nullptr) continue;
       if (side->receive.EnterKernel(self)) counted[i] = side;
       const bool room_is_ours =
           SendStream::HoldsRoom(side->send.route.load(std::memory_order_relaxed));
-      if (counted[i] == nullptr || room_is_ours) accelerated = true;
+      if (counted[i].side() == nullptr || room_is_ours) accelerated = true;
       if (room_is_ours) {
         kernel[i].events = static_cast<short>(fds[i].events & ~kWrite);
       }
@@ -76,16 +94,17 @@ struct Waited : Abandonable {
   }
   void LeaveKernel(Self self) {
     for (nfds_t i = 0; i < count; ++i) {
-      Side* const side = counted[i];
+      const Counted was = counted[i];
       counted[i] = nullptr;
-      if (side != nullptr) side->receive.LeaveKernel(self);
+      if (was.side() != nullptr) was.side()->receive.LeaveKernel(self);
+      if (was.set() != nullptr) was.set()->plain_polls.fetch_sub(1, std::memory_order_release);
     }
     Leave();
   }
   // One of them is on FIFOs that another process has attached, and rings that one's doorbell.
   bool HearsNoDoorbell() const {
     for (nfds_t i = 0; i < count; ++i) {
-      const Side* const side = counted[i] == nullptr ? FindSide(fds[i].fd) : nullptr;
+      const Side* const side = counted[i].side() == nullptr ? FindSide(fds[i].fd) : nullptr;
       if (side != nullptr && !IsOurs(side) && IsOnFifo(side)) return true;
     }
     return false;
@@ -103,9 +122,9 @@ struct Waited : Abandonable {
   // answer (KernelEvents).
   void Complete() {
     for (nfds_t i = 0; i < count; ++i) {
-      if (fds[i].revents != 0 && counted[i] != nullptr)
-        fds[i].revents =
-            static_cast<short>(fds[i].revents | KernelEvents(fds[i].fd, counted[i], fds[i].events));
+      if (fds[i].revents != 0 && counted[i].side() != nullptr)
+        fds[i].revents = static_cast<short>(
+            fds[i].revents | KernelEvents(fds[i].fd, counted[i].side(), fds[i].events));
     }
   }
   // Fills fds[].revents from the kernel's answer and the FIFOs; how many are ready.
@@ -124,6 +143,10 @@ struct Waited : Abandonable {
           found = static_cast<short>(found | (fds[i].events & kWrite));
         }
       }
+      EpollSet* const set = FindEpollSet(fds[i].fd);
+      uint64_t news = 0;
+      if (set != nullptr && (found & POLLNVAL) == 0 && SetHolds(set, &news, self))
+        found = static_cast<short>(found | (fds[i].events & kRead));
       fds[i].revents = found;
       if (found != 0) ++ready;
     }
@@ -131,10 +154,24 @@ struct Waited : Abandonable {
   }
 
  private:
+  // Where an agent is, a sleep takes a bell along. Where none is yet, it comes to one that must not
+  // convert anything of the set beneath us.
+  void EnterSet(nfds_t i, EpollSet* set) {
+    // seq_cst: counted before the look at `converted`; pairs with PrepareRegistrations.
+    set->plain_polls.fetch_add(1, std::memory_order_seq_cst);
+    if (set->converted.load(std::memory_order_seq_cst) != 0 || OwnDoorbellFd() >= 0) {
+      set->plain_polls.fetch_sub(1, std::memory_order_release);
+      accelerated = true;
+    } else {
+      counted[i] = set;
+    }
+  }
   static void GiveBack(Abandonable* scope) {
     const auto* const self = static_cast<Waited*>(scope);
     for (nfds_t i = 0; i < self->count; ++i) {
-      if (self->counted[i] != nullptr) self->counted[i]->receive.kernel_users.Leave();
+      const Counted& was = self->counted[i];
+      if (was.side() != nullptr) was.side()->receive.kernel_users.Leave();
+      if (was.set() != nullptr) was.set()->plain_polls.fetch_sub(1, std::memory_order_release);
     }
   }
 };
@@ -171,7 +208,7 @@ Side* OnlySide(const Waited& waited, const sigset_t* mask, Self self) {
   if (waited.count != 1 || mask != nullptr || (waited.fds[0].events & ~kToldThere) != 0)
     return nullptr;
   Side* const side = FindSide(waited.fds[0].fd);
-  if (side == nullptr || waited.counted[0] != nullptr || !IsOurs(side)) return nullptr;
+  if (side == nullptr || waited.counted[0].side() != nullptr || !IsOurs(side)) return nullptr;
   const LockScope scope(side->receive.lock, self.tid);
   const bool on_fifo = side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kFifo &&
                        !side->receive.fifo.foreign;  // no futex there: its agent rings our doorbell
@@ -242,7 +279,9 @@ bool PollConcernsUs(const pollfd* fds, nfds_t count) {
   bool concerns = false;
   for (nfds_t i = 0; i < count; ++i) {
     concerns = concerns || FindSide(fds[i].fd) != nullptr;
-    if (EpollSet* set = FindEpollSet(fds[i].fd)) EpollSetIsWatched(set);
+    EpollSet* const set = FindEpollSet(fds[i].fd);
+    if (set != nullptr) EpollSetIsWatched(set);
+    concerns = concerns || set != nullptr;
   }
   return concerns;
 }
@@ -256,9 +295,9 @@ int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mas
   }
   if (!MayWrite(fds, count * sizeof *fds)) return -EFAULT;
   pollfd stack_fds[kOnStack + 2];
-  Side* stack_sides[kOnStack + 1];
+  Counted stack_sides[kOnStack + 1];
   const Scratch<pollfd> kernel(stack_fds, count + 1);
-  const Scratch<Side*> counted(stack_sides, count);
+  const Scratch<Counted> counted(stack_sides, count);
   if (kernel.get() == nullptr || counted.get() == nullptr) return -ENOMEM;
   Waited waited(fds, kernel.get(), counted.get(), count);
   const Self self = CurrentSelf();

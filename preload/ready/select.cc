@@ -85,7 +85,9 @@ bool SelectConcernsUs(int count, const fd_set* read, const fd_set* write, const 
   for (int fd = 0; fd < end; ++fd) {
     if (!Has(read, fd) && !Has(write, fd) && !Has(except, fd)) continue;
     concerns = concerns || FindSide(fd) != nullptr;
-    if (EpollSet* set = FindEpollSet(fd)) EpollSetIsWatched(set);
+    EpollSet* const set = FindEpollSet(fd);
+    if (set != nullptr) EpollSetIsWatched(set);
+    concerns = concerns || set != nullptr;
   }
   return concerns;
 }

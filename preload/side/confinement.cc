@@ -5,8 +5,12 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include <atomic>
+
 #include "channel/base/sys.h"
+#include "preload/libc/program_memory.h"
 #include "preload/side/agent_shared.h"
+#include "preload/side/bulletin.h"
 #include "preload/side/private_fd.h"
 #include "preload/side/self.h"
 #include "preload/side/stats.h"
@@ -50,6 +54,14 @@ Filter LookForFilter() {
   return found;
 }
 
+void LookAtProgramMemory() {
+  static std::atomic<bool> looked{false};
+  if (looked.load(std::memory_order_relaxed) || looked.exchange(true)) return;
+  // Under a tight limit the program may count on every number.
+  if (sys::DescriptorLimit() >= sys::kFewestDescriptors && LookForFilter() == Filter::kNone)
+    BelieveProgramMemory(false);
+}
+
 void PrepareLooks() {
   for (int& fd : looks) {
     if (fd < 0) fd = MakePrivate(Open());
@@ -86,6 +98,7 @@ bool MayFollow() {
   process_state.in_doubt = false;
   process_state.sandboxed = found != Filter::kNone;
   if (process_state.sandboxed) return false;
+  bulletin.program.store(Reason::kNone, std::memory_order_relaxed);
   ForgetStats();  // they have been written
   agent_shared.ending.store(Reason::kNone, std::memory_order_release);
   process_state.ready = true;

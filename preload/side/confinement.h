@@ -16,6 +16,9 @@ void PrepareLooks();
 // With one of them; kUnknown when there is none left.
 Filter TakePreparedLook();
 bool HasPreparedLook();
+// At the first socket that is followed: where no filter stands, pointers of the program are looked
+// at from here on, and not only since there is an agent (libc/program_memory.h).
+void LookAtProgramMemory();
 bool IsPreparedLook(int fd);  // one of its descriptors
 void DropLooks();
 

@@ -43,14 +43,17 @@ class FdTable {
   // For walks: the number after `fd`, but for stretches where nothing was ever stored.
   static int Next(int fd);
 
- private:
+  // For the bulletin: what it means, and the words of the numbers below kStretch.
   static constexpr uintptr_t kTagMask = 7;
   static constexpr uintptr_t kSideTag = 1;
+  static constexpr int kStretch = 1 << 16;
+  static constexpr const void* LowWords() { return low_; }
+
+ private:
   static constexpr uintptr_t kEpollTag = 2;
   static constexpr uintptr_t kPrivate = 4;
 
   using Word = std::atomic<uintptr_t>;
-  static constexpr int kStretch = 1 << 16;
   static constexpr int kStretches = 1 << 15;  // of them there are as many as there are numbers
 
   static Word* Find(int fd) {

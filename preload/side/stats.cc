@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "preload/settings/config.h"
+#include "preload/side/bulletin.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/log.h"
 #include "preload/side/self.h"
@@ -13,7 +14,9 @@
 namespace xenloop {
 namespace {
 
-std::atomic<uint64_t> fallbacks[kReasonCount];
+using Counts = std::atomic<uint64_t>[kReasonCount];
+Counts fallbacks;
+Counts never_upgraded;
 std::atomic<uint64_t> connections;
 std::atomic<uint64_t> upgraded;
 std::atomic<uint64_t> tcp_sent;
@@ -22,13 +25,19 @@ std::atomic<uint64_t> fifo_sent;
 std::atomic<uint64_t> fifo_received;
 std::atomic<uint32_t> written;
 
+void Count(Counts& counts, Reason reason) {
+  counts[static_cast<size_t>(reason)].fetch_add(1, std::memory_order_relaxed);
+}
+
 }  // namespace
 
 void CountConnection() { connections.fetch_add(1, std::memory_order_relaxed); }
 void CountUpgrade() { upgraded.fetch_add(1, std::memory_order_relaxed); }
 
-void CountFallback(Reason reason) {
-  fallbacks[static_cast<size_t>(reason)].fetch_add(1, std::memory_order_relaxed);
+void CountFallback(Reason reason) { Count(fallbacks, reason); }
+void CountUnfollowed(Reason reason) {
+  CountConnection();
+  Count(never_upgraded, reason);
 }
 
 void TcpBytesOf(int fd, uint64_t* sent, uint64_t* received) {
@@ -49,6 +58,8 @@ void TcpBytesOf(int fd, uint64_t* sent, uint64_t* received) {
 }
 
 void CountClosed(int fd, const Side* side) {
+  if (side->Connected() && side->upgrades.load(std::memory_order_relaxed) == 0)
+    Count(never_upgraded, ReasonOf(side));
   fifo_sent.fetch_add(side->send.FifoBytes(), std::memory_order_relaxed);
   fifo_received.fetch_add(side->receive.FifoBytes(), std::memory_order_relaxed);
   // A system call that only statistics need.
@@ -65,11 +76,12 @@ Totals CurrentTotals() {
                 tcp_received.load(), fifo_sent.load(), fifo_received.load()};
 }
 
-size_t FormatFallbacks(char* text, size_t capacity) {
+namespace {
+size_t Format(const Counts& counts, char* text, size_t capacity) {
   size_t n = 0;
   text[n++] = '{';
   for (size_t number = 0; number < kReasonCount; ++number) {
-    const uint64_t count = fallbacks[number].load(std::memory_order_relaxed);
+    const uint64_t count = counts[number].load(std::memory_order_relaxed);
     const char* const words = ReasonText(static_cast<Reason>(number));
     if (count == 0 || n + strlen(words) + 32 > capacity) continue;
     n += static_cast<size_t>(snprintf(text + n, capacity - n, "%s\"%s\":%lu", n > 1 ? "," : "",
@@ -79,10 +91,16 @@ size_t FormatFallbacks(char* text, size_t capacity) {
   text[n] = '\0';
   return n;
 }
+}  // namespace
+
+size_t FormatFallbacks(char* text, size_t capacity) { return Format(fallbacks, text, capacity); }
+size_t FormatNeverUpgraded(char* text, size_t capacity) {
+  return Format(never_upgraded, text, capacity);
+}
 
 void WriteStats() {
   const Config& config = GetConfig();
-  if (config.stats_file[0] == '\0' || !process_state.ready || process_state.sandboxed ||
+  if (config.stats_file[0] == '\0' || process_state.pid == 0 || process_state.sandboxed ||
       written.exchange(1) != 0)
     return;
   for (int fd = 0; fd < FdTable::End(); fd = FdTable::Next(fd)) {
@@ -95,14 +113,16 @@ void WriteStats() {
   }
   const Totals totals = CurrentTotals();
   if (totals.connections == 0 && totals.fifo_sent + totals.fifo_received == 0) return;
-  char text[3072];
+  char text[6144];
   int n = snprintf(
       text, sizeof text,
       "{\"pid\":%d,\"program\":\"%s\",\"connections\":%lu,\"upgraded\":%lu,\"tcp_sent\":%lu,"
       "\"tcp_received\":%lu,\"fifo_sent\":%lu,\"fifo_received\":%lu,\"fallbacks\":",
       process_state.pid, ProgramName(), totals.connections, totals.upgraded, totals.tcp_sent,
       totals.tcp_received, totals.fifo_sent, totals.fifo_received);
-  n += static_cast<int>(FormatFallbacks(text + n, sizeof text - static_cast<size_t>(n) - 4));
+  n += static_cast<int>(FormatFallbacks(text + n, sizeof text / 2));
+  n += snprintf(text + n, sizeof text - static_cast<size_t>(n), ",\"never_upgraded\":");
+  n += static_cast<int>(FormatNeverUpgraded(text + n, sizeof text - static_cast<size_t>(n) - 4));
   text[n++] = '}';
   text[n++] = '\n';
   AppendLine(config.stats_file, text, static_cast<size_t>(n));
@@ -113,6 +133,7 @@ void ForgetStats() {
        {&connections, &upgraded, &tcp_sent, &tcp_received, &fifo_sent, &fifo_received})
     counter->store(0);
   for (std::atomic<uint64_t>& count : fallbacks) count.store(0);
+  for (std::atomic<uint64_t>& count : never_upgraded) count.store(0);
   written.store(0);
 }
 

@@ -11,6 +11,8 @@ namespace xenloop {
 void CountConnection();
 void CountUpgrade();  // a connection's first upgrade
 void CountFallback(Reason reason);
+// A connection that has no side, and this is why.
+void CountUnfollowed(Reason reason);
 // Before the last close: its bytes by route.
 void CountClosed(int fd, const Side* side)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(side->send.lock, side->receive.lock);
@@ -21,8 +23,10 @@ struct Totals {
   uint64_t connections, upgraded, tcp_sent, tcp_received, fifo_sent, fifo_received;
 };
 Totals CurrentTotals();
-// {"reason":n,...} into `text`; the length.
+// {"reason":n,...} into `text`; the length. Every fallback; every connection that ended without
+// ever having been upgraded.
 size_t FormatFallbacks(char* text, size_t capacity);
+size_t FormatNeverUpgraded(char* text, size_t capacity);
 // Bytes that the side's shadow socket has carried.
 void TcpBytesOf(int fd, uint64_t* sent, uint64_t* received);
 

@@ -7,6 +7,7 @@
 #include "preload/agent/agent.h"
 #include "preload/ready/epoll.h"
 #include "preload/settings/config.h"
+#include "preload/side/bulletin.h"
 #include "preload/side/confinement.h"
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
@@ -28,14 +29,35 @@ int DuplicateForUs(int fd) {
 }
 
 void Follow(int fd) {
-  if (!FdTable::InRange(fd)) return CountFallback(Reason::kAgentNoMemory);
-  if (!FdTable::IsEmpty(fd)) BeforeClose(fd);  // closed behind our back: what we knew is void
+  const bool in_range = FdTable::InRange(fd);
+  if (in_range && !FdTable::IsEmpty(fd)) BeforeClose(fd);  // closed behind our back: void
   if (process_state.bypassed) return;
-  Side* side = AllocateSide();
-  if (side == nullptr) return CountFallback(Reason::kAgentNoMemory);
+  Side* const side = in_range ? AllocateSide() : nullptr;
+  if (side == nullptr) {
+    bulletin.unfollowed.store(Reason::kAgentNoMemory, std::memory_order_relaxed);
+    return CountFallback(Reason::kAgentNoMemory);
+  }
+  LookAtProgramMemory();
   side->fd.store(fd, std::memory_order_release);
   side->next_attempt.store(GetConfig().upgrade_after, std::memory_order_relaxed);
   FdTable::SetSide(fd, side);
+}
+
+// A connection without a side has its place in the statistics, too; the question whether it is one
+// is asked for them alone.
+void NoteUnfollowed(int fd) {
+  if (GetConfig().stats_file[0] == '\0' || process_state.sandboxed || process_state.in_doubt ||
+      InBorrowedMemory())
+    return;
+  int protocol = 0;
+  socklen_t length = sizeof protocol;
+  if (sys::Call(SYS_getsockopt, fd, SOL_SOCKET, SO_PROTOCOL, sys::Word(&protocol),
+                sys::Word(&length)) != 0 ||
+      protocol != IPPROTO_TCP)
+    return;
+  Reason why = bulletin.program.load(std::memory_order_relaxed);
+  if (why == Reason::kNone) why = bulletin.unfollowed.load(std::memory_order_relaxed);
+  CountUnfollowed(why != Reason::kNone ? why : Reason::kUnseen);
 }
 
 // A thread of ours sleeps in a call on this very socket. The kernel would let it go on with the
@@ -89,7 +111,7 @@ void SocketCreated(int fd, int domain, int type, int protocol) {
 
 void SocketConnected(int fd) {
   Side* side = FindSide(fd);
-  if (side == nullptr) return;
+  if (side == nullptr) return NoteUnfollowed(fd);
   if (side->pinned.load(std::memory_order_relaxed) != 0 &&
       side->reason.load() == Reason::kDisconnected) {
     side->pinned.store(0, std::memory_order_relaxed);  // dissolved, and now connected anew
@@ -116,7 +138,7 @@ void SocketAccepted(int fd, sa_family_t family) {
   // Of a listener that we do not know the agent asks the protocol, before it offers anything.
   if (MayFollow()) Follow(fd);
   Side* side = FindSide(fd);
-  if (side == nullptr) return;
+  if (side == nullptr) return NoteUnfollowed(fd);
   side->opening.store(Opening::kAccepted, std::memory_order_relaxed);
   CountConnection();
   if (GetConfig().test_points || GetConfig().upgrade_after == 0) WantUpgrade(side);

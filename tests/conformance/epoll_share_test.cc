@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "tests/conformance/epoll_set.h"
+#include "tests/conformance/mode.h"
 #include "tests/conformance/pair.h"
 
 namespace conformance {
@@ -74,6 +75,83 @@ TEST_P(EpollShareTest, EdgeOfASetWithinASet) {
   peer().Send(10);
   EXPECT_EQ(outer.Next(), kIn);
   pair().Receive(10);
+}
+
+// As Java's pollers of virtual threads: one-shots in a set that is a one-shot in another.
+TEST_P(EpollShareTest, OneShotsInASetThatIsOne) {
+  EpollSet outer;
+  ASSERT_EQ(set_.Add(fd(), kIn | EPOLLONESHOT, 1), Done(0));
+  ASSERT_EQ(outer.Add(set_.fd(), kIn | EPOLLONESHOT, 2), Done(0));
+  for (int round = 0; round < 3; ++round) {
+    auto call = InThread([&] { return outer.Wait(-1); });
+    EXPECT_TRUE(StillBlocked(call));
+    peer().Send(10);
+    const auto events = call.get();
+    ASSERT_EQ(events.size(), 1u);
+    EXPECT_EQ(events[0].data.u64, 2u);
+    EXPECT_TRUE(outer.Quiet()) << "it has fired";
+    EXPECT_EQ(set_.Next(), kIn);
+    EXPECT_TRUE(set_.Quiet()) << "it has fired";
+    Mark();
+    pair().Receive(10);
+    ASSERT_EQ(set_.Modify(fd(), kIn | EPOLLONESHOT, 1), Done(0));
+    ASSERT_EQ(outer.Modify(set_.fd(), kIn | EPOLLONESHOT, 2), Done(0));
+  }
+}
+
+// A set says no more than its waits would: an edge that was reported, a member that was removed.
+TEST_P(EpollShareTest, SetWithNothingToReportIsNotReady) {
+  EpollSet outer;
+  ASSERT_EQ(set_.Add(fd(), kIn | EPOLLET), Done(0));
+  ASSERT_EQ(outer.Add(set_.fd(), kIn), Done(0));
+  peer().Send(10);
+  EXPECT_EQ(outer.Next(), kIn);
+  EXPECT_EQ(Revents(set_.fd(), POLLIN, kSoonMs), POLLIN);
+  EXPECT_EQ(set_.Next(), kIn);
+  EXPECT_TRUE(outer.Quiet());
+  EXPECT_EQ(Revents(set_.fd(), POLLIN, kNothingMs), 0);
+  peer().Send(10);
+  EXPECT_EQ(outer.Next(), kIn);
+  ASSERT_EQ(set_.Remove(fd()), Done(0));
+  EXPECT_TRUE(outer.Quiet());
+  pair().Receive(20);
+}
+
+// Threads that sleep in the set and in what watches it: each arrival is seen by both.
+TEST_P(EpollShareTest, SleepersInsideAndOutside) {
+  EpollSet outer;
+  ASSERT_EQ(set_.Add(fd(), kIn), Done(0));
+  ASSERT_EQ(outer.Add(set_.fd(), kIn), Done(0));
+  for (int round = 0; round < 3; ++round) {
+    auto inside = InThread([&] { return set_.Next(-1); });
+    auto outside = InThread([&] { return outer.Next(-1); });
+    auto polled = InThread([&] { return Revents(set_.fd(), POLLIN, -1); });
+    EXPECT_TRUE(StillBlocked(inside));
+    EXPECT_TRUE(StillBlocked(outside));
+    EXPECT_TRUE(StillBlocked(polled));
+    peer().Send(10);
+    EXPECT_EQ(inside.get(), kIn);
+    EXPECT_EQ(outside.get(), kIn);
+    EXPECT_EQ(polled.get(), POLLIN);
+    pair().Receive(10);
+    EXPECT_TRUE(set_.Quiet());
+  }
+}
+
+// Nested waits are followed: the connection stays where it is.
+TEST_P(EpollShareTest, WatchedSetsStayOnFifos) {
+  if (CurrentMode() != Mode::kLocal) GTEST_SKIP() << "there is a FIFO in mode local only";
+  EpollSet outer;
+  ASSERT_EQ(set_.Add(fd(), kIn), Done(0));
+  ASSERT_EQ(outer.Add(set_.fd(), kIn), Done(0));
+  for (int round = 0; round < 10; ++round) {
+    peer().Send(10);
+    EXPECT_EQ(outer.Next(), kIn);
+    EXPECT_EQ(Revents(set_.fd(), POLLIN, kSoonMs), POLLIN);
+    EXPECT_EQ(set_.Next(), kIn);
+    pair().Receive(10);
+  }
+  EXPECT_EQ(Routes(fd()) & kReceivesFromFifo, kReceivesFromFifo);
 }
 
 TEST_P(EpollShareTest, LoopsAreRefused) {

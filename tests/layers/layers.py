@@ -157,7 +157,8 @@ GLOBALS = {
     "preload/ready/epoll_wait.cc": "next_token",
     "preload/ready/lent_bell.cc": "first_bells blocks",
     "preload/settings/config.cc": "current",
-    "preload/side/confinement.cc": "looks",  # prepared for the child that is about to be
+    "preload/side/confinement.cc": "looks looked",  # prepared for the child that is about to be
+    "preload/side/bulletin.cc": "bulletin",
     "preload/side/fd_table.cc": "low_ far_ end_",
     "preload/side/fd_table.h": "low_ far_ end_",
     "preload/side/lent_memory.cc": "pieces lent",
@@ -165,7 +166,7 @@ GLOBALS = {
     "preload/side/own_doorbell.cc": "agent_shared",
     "preload/side/side.cc": "arena",
     "preload/side/stats.cc":
-        "fallbacks connections upgraded tcp_sent tcp_received fifo_sent fifo_received written",
+        "fallbacks connections upgraded tcp_sent tcp_received fifo_sent fifo_received written never_upgraded",
     "preload/side/wait.cc": "shared_history crowded_waits",
 }
 

@@ -2,8 +2,6 @@
 // it.
 #include "preload/libc/threads.h"
 
-#include <atomic>
-
 #include "preload/libc/symbols.h"
 
 namespace xenloop::threads {
@@ -26,25 +24,31 @@ class Found {
 using Create = int (*)(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*);
 using SetStackSize = int (*)(pthread_attr_t*, size_t);
 using OnBuffer = void (*)(__pthread_unwind_buf_t*);
-using Nothing = void (*)();
 
 Found<Create> create;
 Found<SetStackSize> set_stack_size;
-Found<Nothing> test_cancel;
 Found<OnBuffer> register_cancel;
 Found<OnBuffer> unregister_cancel;
 Found<OnBuffer> unwind_next;
 Found<const char*> single_threaded;
 
+bool FindTestCancel() {
+  if (test_cancel.load(std::memory_order_relaxed) == nullptr)
+    test_cancel.store(reinterpret_cast<void (*)()>(NextDefinition("pthread_testcancel")),
+                      std::memory_order_relaxed);
+  return test_cancel.load(std::memory_order_relaxed) != nullptr;
+}
+
 }  // namespace
+
+std::atomic<void (*)()> test_cancel{nullptr};
 
 bool Find() {
   single_threaded.Find("__libc_single_threaded");
   // In this order: who meets a registration must find the way back, too.
   return unwind_next.Find("__pthread_unwind_next") &&
          unregister_cancel.Find("__pthread_unregister_cancel") &&
-         register_cancel.Find("__pthread_register_cancel") &&
-         test_cancel.Find("pthread_testcancel") &&
+         register_cancel.Find("__pthread_register_cancel") && FindTestCancel() &&
          set_stack_size.Find("pthread_attr_setstacksize") && create.Find("pthread_create");
 }
 
@@ -60,7 +64,7 @@ int CreateDetached(size_t stack_bytes, void* (*run)(void*)) {
 }
 
 void TestCancel() {
-  if (const auto call = test_cancel.Get()) call();
+  if (const auto call = test_cancel.load(std::memory_order_relaxed)) call();
 }
 
 bool Several() {

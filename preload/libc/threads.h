@@ -6,6 +6,8 @@
 #include <pthread.h>
 #include <setjmp.h>
 
+#include <atomic>
+
 namespace xenloop::threads {
 
 // Looks the functions up: at the start, and again before a thread is made, since libpthread may
@@ -15,7 +17,9 @@ bool Find();
 // As pthread_create, detached. 0, or the error number. Only after Find() was true.
 int CreateDetached(size_t stack_bytes, void* (*run)(void*));
 
-// As pthread_testcancel.
+// pthread_testcancel, or null: nobody can cancel this thread.
+extern std::atomic<void (*)()> test_cancel;
+// The same as a call.
 void TestCancel();
 
 // Libc says that there are several threads, or have been. Before glibc 2.32 it does not say so.

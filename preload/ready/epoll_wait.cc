@@ -36,6 +36,14 @@ uint32_t EvaluateWatch(Registration* registration, uint32_t from_kernel, Self se
   return events;
 }
 
+// The kernel first, our note second: a look that is cut short between them is repeated.
+void AskKernelForRoom(Registration* registration, uint32_t index, bool ask) {
+  Registration asking = *registration;
+  asking.kernel_out = ask;
+  UpdateKernel(registration->set, index, &asking);
+  registration->kernel_out = ask;
+}
+
 // What to report for a converted registration (or a copy of the one at `index`), given what the
 // kernel says. Under the set's lock.
 uint32_t EvaluateOn(Registration* registration, uint32_t index, uint32_t from_kernel, Self self) {
@@ -71,13 +79,7 @@ uint32_t EvaluateOn(Registration* registration, uint32_t index, uint32_t from_ke
   // While sends go by TCP it is the kernel that must wake us when there is room again; its edges
   // come unasked.
   const bool ask_kernel = want_room && !room && ready.out_from_kernel && !edge;
-  if (ask_kernel != registration->kernel_out) {
-    // The kernel first, our note second: a look that is cut short between them is repeated.
-    Registration asking = *registration;
-    asking.kernel_out = ask_kernel;
-    UpdateKernel(registration->set, index, &asking);
-    registration->kernel_out = ask_kernel;
-  }
+  if (ask_kernel != registration->kernel_out) AskKernelForRoom(registration, index, ask_kernel);
   if (room) {
     events |= kWrite & wanted;
     news = true;

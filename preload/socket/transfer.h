@@ -85,7 +85,8 @@ inline ssize_t TakeFromFifo(int fd, Side* side, const iovec* iov, size_t iov_cou
       side->receive_low_water.load(std::memory_order_relaxed) > 1 || HasBadBuffer(iov, iov_count)) {
     return 0;
   }
-  threads::TestCancel();  // these calls are cancellation points even when they need not wait
+  // These calls are cancellation points even when they need not wait.
+  if (const auto test = threads::test_cancel.load(std::memory_order_relaxed)) test();
   IovCursor cursor(iov, iov_count, kMostBytesACall);
   size_t taken = 0;
   {

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # How many files of preload/ and channel/ a recv() runs through that finds its bytes in a FIFO: few enough for a reader to
-# follow it, nine and libc/threads.cc for pthread_testcancel. `warm_recv.sh WARM_RECV LIBRARY`; the files are told by the
+# follow it. `warm_recv.sh WARM_RECV LIBRARY`; the files are told by the
 # debug information of the library, inlined functions included.
 set -euo pipefail
-program=$1 library=$2 most=10
+program=$1 library=$2 most=9
 runtime=$(mktemp -d)
 trap 'rm -rf "$runtime"' EXIT
 status=0

@@ -54,7 +54,7 @@ TEST(StatCommand, TableShowsRoutesBytesAndReasons) {
 
 TEST(StatCommand, NoAgentsSaysSoInsteadOfAnEmptyTable) {
   const std::string text = SnapshotTable(Snapshot(), nullptr);
-  EXPECT_THAT(text, HasSubstr("has an agent"));
+  EXPECT_THAT(text, HasSubstr("has a TCP connection"));
   EXPECT_THAT(text, Not(HasSubstr("PROGRAM")));
 }
 

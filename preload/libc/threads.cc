@@ -34,14 +34,14 @@ Found<const char*> single_threaded;
 
 bool FindTestCancel() {
   if (test_cancel.load(std::memory_order_relaxed) == nullptr)
-    test_cancel.store(reinterpret_cast<void (*)()>(NextDefinition("pthread_testcancel")),
+    test_cancel.store(reinterpret_cast<TestCancelCall>(NextDefinition("pthread_testcancel")),
                       std::memory_order_relaxed);
   return test_cancel.load(std::memory_order_relaxed) != nullptr;
 }
 
 }  // namespace
 
-std::atomic<void (*)()> test_cancel{nullptr};
+std::atomic<TestCancelCall> test_cancel{nullptr};
 
 bool Find() {
   single_threaded.Find("__libc_single_threaded");

@@ -18,7 +18,8 @@ bool Find();
 int CreateDetached(size_t stack_bytes, void* (*run)(void*));
 
 // pthread_testcancel, or null: nobody can cancel this thread.
-extern std::atomic<void (*)()> test_cancel;
+using TestCancelCall = void (*)();
+extern std::atomic<TestCancelCall> test_cancel;
 // The same as a call.
 void TestCancel();
 

@@ -74,7 +74,7 @@ uint32_t& ListOf(const Registration& registration)
 
 // After a conversion. Who sleeps in this set, as one without FIFOs or as one with, must look at
 // FIFOs now.
-void WakeSleepersOf(EpollSet* set);
+void WakeSleepersOf(EpollSet* set) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
 
 // The sets that there have ever been, in epoll.cc; nullptr behind the last.
 EpollSet* EpollSetAt(uint32_t number);

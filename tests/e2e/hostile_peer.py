@@ -32,7 +32,7 @@ def memory(size, seals=SHRINK | GROW, header=True):
     fd = os.memfd_create('hostile', os.MFD_ALLOW_SEALING)
     os.ftruncate(fd, size)
     if header and size >= 512:
-        os.pwrite(fd, struct.pack('=IIQ', 0x584c4649, 2, CAPACITY), 256)
+        os.pwrite(fd, struct.pack('=IIQ', 0x584c4649, 3, CAPACITY), 256)
         os.pwrite(fd, struct.pack('=I', 1), 72)  # "nobody reads TCP unaware"
     fcntl.fcntl(fd, F_ADD_SEALS, seals)
     return fd

@@ -54,19 +54,29 @@ uint32_t IndexOfRegistration(const Registration* registration) {
   return static_cast<uint32_t>(registration - registrations);
 }
 
-Registration* NewRegistration() {
-  if (registrations == nullptr) {
-    registrations = static_cast<Registration*>(MapZeroed(sizeof(Registration) * kMaxRegistrations));
-    if (registrations == nullptr) return nullptr;
-    // From the random bytes that the kernel gives each program, some of which are libc's secrets.
-    uint64_t random = reinterpret_cast<uintptr_t>(registrations);
-    if (const auto* bytes = reinterpret_cast<const void*>(getauxval(AT_RANDOM))) {
-      uint64_t seed[2];
-      memcpy(seed, bytes, sizeof seed);
-      random ^= seed[0] * 0x9e3779b97f4a7c15ull ^ seed[1] * 0xc2b2ae3d27d4eb4full;
-    }
-    tag_base = (random * 0xff51afd7ed558ccdull) & ~0xffffffull;
+namespace {
+// A signal handler may jump out of this at any moment, most of all from the mmap: the array counts
+// as made only when its tags are.
+bool MakeRegistrations() {
+  auto* const made =
+      static_cast<Registration*>(MapZeroed(sizeof(Registration) * kMaxRegistrations));
+  if (made == nullptr) return false;
+  // From the random bytes that the kernel gives each program, some of which are libc's secrets.
+  uint64_t random = reinterpret_cast<uintptr_t>(made);
+  if (const auto* bytes = reinterpret_cast<const void*>(getauxval(AT_RANDOM))) {
+    uint64_t seed[2];
+    memcpy(seed, bytes, sizeof seed);
+    random ^= seed[0] * 0x9e3779b97f4a7c15ull ^ seed[1] * 0xc2b2ae3d27d4eb4full;
   }
+  tag_base = (random * 0xff51afd7ed558ccdull) & ~0xffffffull;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  registrations = made;
+  return true;
+}
+}  // namespace
+
+Registration* NewRegistration() {
+  if (registrations == nullptr && !MakeRegistrations()) return nullptr;
   uint32_t index;
   if (first_free != 0) {
     index = first_free - 1;

@@ -25,14 +25,12 @@ int PeerTableWriter::Open(const std::string& path) {
   if (fd < 0) return -errno;
   struct stat about = {};
   int error = 0;
-  if (fstat(fd, &about) != 0) {
-    error = -errno;
-  } else if (!S_ISREG(about.st_mode) || about.st_uid != geteuid()) {
+  const bool seen = fstat(fd, &about) == 0;
+  if (seen && (!S_ISREG(about.st_mode) || about.st_uid != geteuid())) {
     error = -EPERM;
-  } else if (fchmod(fd, 0644) != 0) {  // whatever the umask
-    error = -errno;
-  } else if (about.st_size < static_cast<off_t>(kPeerTableBytes) &&
-             ftruncate(fd, static_cast<off_t>(kPeerTableBytes)) != 0) {  // it never shrinks
+  } else if (!seen || fchmod(fd, 0644) != 0 ||                        // whatever the umask
+             (about.st_size < static_cast<off_t>(kPeerTableBytes) &&  // it never shrinks
+              ftruncate(fd, static_cast<off_t>(kPeerTableBytes)) != 0)) {
     error = -errno;
   }
   void* memory = MAP_FAILED;

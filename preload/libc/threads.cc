@@ -8,57 +8,45 @@ namespace xenloop::threads {
 namespace {
 
 template <class Pointer>
-class Found {
- public:
-  bool Find(const char* name) {
-    if (Get() == nullptr)
-      pointer_.store(reinterpret_cast<Pointer>(NextDefinition(name)), std::memory_order_relaxed);
-    return Get() != nullptr;
-  }
-  Pointer Get() const { return pointer_.load(std::memory_order_relaxed); }
-
- private:
-  std::atomic<Pointer> pointer_{nullptr};
-};
+bool FindInto(std::atomic<Pointer>& function, const char* name) {
+  if (function.load(std::memory_order_relaxed) == nullptr)
+    function.store(reinterpret_cast<Pointer>(NextDefinition(name)), std::memory_order_relaxed);
+  return function.load(std::memory_order_relaxed) != nullptr;
+}
 
 using Create = int (*)(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*);
 using SetStackSize = int (*)(pthread_attr_t*, size_t);
 using OnBuffer = void (*)(__pthread_unwind_buf_t*);
 
-Found<Create> create;
-Found<SetStackSize> set_stack_size;
-Found<OnBuffer> register_cancel;
-Found<OnBuffer> unregister_cancel;
-Found<OnBuffer> unwind_next;
-Found<const char*> single_threaded;
-
-bool FindTestCancel() {
-  if (test_cancel.load(std::memory_order_relaxed) == nullptr)
-    test_cancel.store(reinterpret_cast<TestCancelCall>(NextDefinition("pthread_testcancel")),
-                      std::memory_order_relaxed);
-  return test_cancel.load(std::memory_order_relaxed) != nullptr;
-}
+std::atomic<Create> create{nullptr};
+std::atomic<SetStackSize> set_stack_size{nullptr};
+std::atomic<OnBuffer> register_cancel{nullptr};
+std::atomic<OnBuffer> unregister_cancel{nullptr};
+std::atomic<OnBuffer> unwind_next{nullptr};
+std::atomic<const char*> single_threaded{nullptr};
 
 }  // namespace
 
 std::atomic<TestCancelCall> test_cancel{nullptr};
 
 bool Find() {
-  single_threaded.Find("__libc_single_threaded");
+  FindInto(single_threaded, "__libc_single_threaded");
   // In this order: who meets a registration must find the way back, too.
-  return unwind_next.Find("__pthread_unwind_next") &&
-         unregister_cancel.Find("__pthread_unregister_cancel") &&
-         register_cancel.Find("__pthread_register_cancel") && FindTestCancel() &&
-         set_stack_size.Find("pthread_attr_setstacksize") && create.Find("pthread_create");
+  return FindInto(unwind_next, "__pthread_unwind_next") &&
+         FindInto(unregister_cancel, "__pthread_unregister_cancel") &&
+         FindInto(register_cancel, "__pthread_register_cancel") &&
+         FindInto(test_cancel, "pthread_testcancel") &&
+         FindInto(set_stack_size, "pthread_attr_setstacksize") &&
+         FindInto(create, "pthread_create");
 }
 
 int CreateDetached(size_t stack_bytes, void* (*run)(void*)) {
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
-  set_stack_size.Get()(&attributes, stack_bytes);
+  set_stack_size.load(std::memory_order_relaxed)(&attributes, stack_bytes);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
   pthread_t thread;
-  const int error = create.Get()(&thread, &attributes, run, nullptr);
+  const int error = create.load(std::memory_order_relaxed)(&thread, &attributes, run, nullptr);
   pthread_attr_destroy(&attributes);
   return error;
 }
@@ -68,20 +56,20 @@ void TestCancel() {
 }
 
 bool Several() {
-  const char* const single = single_threaded.Get();
+  const char* const single = single_threaded.load(std::memory_order_relaxed);
   return single != nullptr && *single == 0;
 }
 
 void RegisterCancel(__pthread_unwind_buf_t* buffer) {
-  if (const auto call = register_cancel.Get()) call(buffer);
+  if (const auto call = register_cancel.load(std::memory_order_relaxed)) call(buffer);
 }
 
 void UnregisterCancel(__pthread_unwind_buf_t* buffer) {
-  if (const auto call = unregister_cancel.Get()) call(buffer);
+  if (const auto call = unregister_cancel.load(std::memory_order_relaxed)) call(buffer);
 }
 
 void UnwindNext(__pthread_unwind_buf_t* buffer) {
-  unwind_next.Get()(buffer);
+  unwind_next.load(std::memory_order_relaxed)(buffer);
   __builtin_unreachable();
 }
 

@@ -51,9 +51,9 @@ int KernelPoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_
 // for a tag.
 class Counted {
  public:
-  void operator=(Side* side) { word_ = reinterpret_cast<uintptr_t>(side); }
-  void operator=(EpollSet* set) { word_ = reinterpret_cast<uintptr_t>(set) | 1; }
-  void operator=(std::nullptr_t) { word_ = 0; }
+  void In(Side* side) { word_ = reinterpret_cast<uintptr_t>(side); }
+  void In(EpollSet* set) { word_ = reinterpret_cast<uintptr_t>(set) | 1; }
+  void Nowhere() { word_ = 0; }
   Side* side() const { return (word_ & 1) == 0 ? reinterpret_cast<Side*>(word_) : nullptr; }
   EpollSet* set() const {
     return (word_ & 1) != 0 ? reinterpret_cast<EpollSet*>(word_ & ~uintptr_t{1}) : nullptr;
@@ -76,14 +76,14 @@ struct Waited : Abandonable {
 
   void EnterKernel(Self self) {
     accelerated = false;
-    for (nfds_t i = 0; i < count; ++i) counted[i] = nullptr;
+    for (nfds_t i = 0; i < count; ++i) counted[i].Nowhere();
     Enter(&GiveBack);
     for (nfds_t i = 0; i < count; ++i) {
       kernel[i] = pollfd{fds[i].fd, fds[i].events, 0};
       if (EpollSet* const set = FindEpollSet(fds[i].fd)) EnterSet(i, set);
       Side* side = FindSide(fds[i].fd);
       if (side == nullptr) continue;
-      if (side->receive.EnterKernel(self)) counted[i] = side;
+      if (side->receive.EnterKernel(self)) counted[i].In(side);
       const bool room_is_ours =
           SendStream::HoldsRoom(side->send.route.load(std::memory_order_relaxed));
       if (counted[i].side() == nullptr || room_is_ours) accelerated = true;
@@ -95,7 +95,7 @@ struct Waited : Abandonable {
   void LeaveKernel(Self self) {
     for (nfds_t i = 0; i < count; ++i) {
       const Counted was = counted[i];
-      counted[i] = nullptr;
+      counted[i].Nowhere();
       if (was.side() != nullptr) was.side()->receive.LeaveKernel(self);
       if (was.set() != nullptr) was.set()->plain_polls.fetch_sub(1, std::memory_order_release);
     }
@@ -163,7 +163,7 @@ struct Waited : Abandonable {
       set->plain_polls.fetch_sub(1, std::memory_order_release);
       accelerated = true;
     } else {
-      counted[i] = set;
+      counted[i].In(set);
     }
   }
   static void GiveBack(Abandonable* scope) {

@@ -25,24 +25,13 @@
 #include <string>
 #include <vector>
 
+#include "tests/e2e/loopback.h"
+
 namespace {
 
 constexpr int kAhead = 24;
 
 volatile sig_atomic_t told_to_end = 0;
-
-[[noreturn]] void Die(const char* what) {
-  fprintf(stderr, "many-sockets: %s: %s\n", what, strerror(errno));
-  exit(1);
-}
-
-sockaddr_in Loopback(int port) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<uint16_t>(port));
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  return address;
-}
 
 int MakeSocket() {
   const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);

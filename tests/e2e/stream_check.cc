@@ -33,15 +33,12 @@
 #include <string>
 #include <vector>
 
+#include "tests/e2e/loopback.h"
+
 namespace {
 
 constexpr int kPeerGone = 3;
 constexpr size_t kLargestTransfer = 200000;
-
-[[noreturn]] void Die(const char* what) {
-  fprintf(stderr, "stream-check: %s: %s\n", what, strerror(errno));
-  exit(1);
-}
 
 // splitmix64 of the eight-byte block's number: position-addressable and without a period.
 uint64_t Block(uint64_t seed, uint64_t number) {

@@ -24,20 +24,9 @@
 #include <thread>
 #include <vector>
 
+#include "tests/e2e/loopback.h"
+
 namespace {
-
-[[noreturn]] void Die(const char* what) {
-  fprintf(stderr, "worker-farm: %s: %s\n", what, strerror(errno));
-  exit(1);
-}
-
-sockaddr_in Loopback(int port) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<uint16_t>(port));
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  return address;
-}
 
 bool ReadFully(int fd, void* to, size_t length) {
   for (size_t done = 0; done < length;) {

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # clang-tidy (.clang-tidy) over the sources: `tidy.sh [--quick] [--build DIR] [FOLDER...]`, by default all folders. It
 # reads the compile commands of a configured build (build/release). What no build compiles (programs of the Xen lab) is
-# left out. Nine tenths of the time are the analyser's, which --quick leaves out: a minute for the library on two
-# cores, which CI runs. With it everything takes a good ten minutes.
+# left out. Nine
+# tenths of the time are the analyser's, which --quick leaves out.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 

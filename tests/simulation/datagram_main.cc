@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "tests/simulation/datagram_world.h"
+#include "tests/simulation/runs.h"
 
 namespace xenloop::simulation {
 namespace {
@@ -19,34 +20,10 @@ struct Options {
 bool Run(uint64_t seed, uint64_t steps, DatagramMutant mutant, DatagramCoverage* coverage,
          std::string* why) {
   DatagramWorld world(seed, mutant, coverage);
-  uint64_t step = 0;
-  try {
-    for (; step < steps; ++step) world.Step();
+  return RunWorld(seed, world, why, [&](uint64_t* step) {
+    for (; *step < steps; ++*step) world.Step();
     world.Settle();
-    return true;
-  } catch (const Failure& failure) {
-    *why = "seed " + std::to_string(seed) + ", step " + std::to_string(step) + ": " +
-           failure.what() +
-           "\nThe last steps (deeper ones happened in the middle of the one after):\n" +
-           world.LastSteps();
-    return false;
-  }
-}
-
-int CatchMutants(const Options& options) {
-  int escaped = 0;
-  for (int i = 1; i < static_cast<int>(DatagramMutant::kCount); ++i) {
-    const auto mutant = static_cast<DatagramMutant>(i);
-    DatagramCoverage coverage;
-    std::string why;
-    bool caught = false;
-    for (uint64_t run = 0; run < options.runs && !caught; ++run)
-      caught = !Run(options.seed + run, options.steps, mutant, &coverage, &why);
-    printf("%-24s %s\n", NameOf(mutant),
-           caught ? why.substr(0, why.find('\n')).c_str() : "NOT CAUGHT");
-    if (!caught) ++escaped;
-  }
-  return escaped == 0 ? 0 : 1;
+  });
 }
 
 int Simulate(const char* program, const Options& options) {
@@ -59,35 +36,25 @@ int Simulate(const char* program, const Options& options) {
            static_cast<unsigned long>(options.steps));
     return 1;
   }
-  const struct {
-    const char* name;
-    uint64_t times;
-  } rows[] = {{"datagrams by FIFO", coverage.by_fifo},
-              {"datagrams by the kernel", coverage.by_kernel},
-              {"dropped by their sender, the queue being full", coverage.dropped_by_sender},
-              {"dropped by the receiver", coverage.dropped_by_receiver},
-              {"dropped by the kernel", coverage.dropped_by_kernel},
-              {"joins", coverage.joins},
-              {"FIFOs left with records", coverage.left_with_records},
-              {"returns with records", coverage.returned_with_records},
-              {"returns after their sender had gone on", coverage.returns_refused},
-              {"pieces of residue that the kernel did not take", coverage.flushes_in_pieces},
-              {"receivers closed or killed with records", coverage.closed_with_records},
-              {"senders killed", coverage.senders_killed},
-              {"receivers killed", coverage.receivers_killed},
-              {"kernel's datagrams before a first record", coverage.drains},
-              {"threads that died in a receive", coverage.dead_threads},
-              {"peeks", coverage.peeks},
-              {"steps in the middle of others", coverage.interruptions}};
-  bool all = true;
-  for (const auto& row : rows) {
-    printf("%12lu %s\n", static_cast<unsigned long>(row.times), row.name);
-    all = all && row.times > 0;
-  }
-  constexpr uint64_t kStepsForCoverage = 200000;
-  if (options.steps * options.runs < kStepsForCoverage || all) return 0;
-  printf("FAILED: not everything above has happened\n");
-  return 1;
+  const Happened rows[] = {
+      {"datagrams by FIFO", coverage.by_fifo},
+      {"datagrams by the kernel", coverage.by_kernel},
+      {"dropped by their sender, the queue being full", coverage.dropped_by_sender},
+      {"dropped by the receiver", coverage.dropped_by_receiver},
+      {"dropped by the kernel", coverage.dropped_by_kernel},
+      {"joins", coverage.joins},
+      {"FIFOs left with records", coverage.left_with_records},
+      {"returns with records", coverage.returned_with_records},
+      {"returns after their sender had gone on", coverage.returns_refused},
+      {"pieces of residue that the kernel did not take", coverage.flushes_in_pieces},
+      {"receivers closed or killed with records", coverage.closed_with_records},
+      {"senders killed", coverage.senders_killed},
+      {"receivers killed", coverage.receivers_killed},
+      {"kernel's datagrams before a first record", coverage.drains},
+      {"threads that died in a receive", coverage.dead_threads},
+      {"peeks", coverage.peeks},
+      {"steps in the middle of others", coverage.interruptions}};
+  return EverythingHappened(rows, options.steps * options.runs) ? 0 : 1;
 }
 
 int Main(int argc, char** argv) {
@@ -106,7 +73,12 @@ int Main(int argc, char** argv) {
       return 2;
     }
   }
-  return options.mutants ? CatchMutants(options) : Simulate(argv[0], options);
+  if (!options.mutants) return Simulate(argv[0], options);
+  return CatchMutants<DatagramMutant>(options.seed, options.runs,
+                                      [&](uint64_t seed, DatagramMutant mutant, std::string* why) {
+                                        DatagramCoverage coverage;
+                                        return Run(seed, options.steps, mutant, &coverage, why);
+                                      });
 }
 
 }  // namespace

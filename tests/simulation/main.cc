@@ -6,12 +6,11 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "tests/simulation/runs.h"
 #include "tests/simulation/world.h"
 
 namespace xenloop::simulation {
 namespace {
-
-constexpr uint64_t kStepsForCoverage = 200000;
 
 struct Options {
   uint64_t seed = 1;
@@ -35,87 +34,51 @@ struct Options {
   exit(2);
 }
 
-// One run. False: it failed, and *why tells.
 bool Run(uint64_t seed, uint64_t steps, Mutant mutant, bool trace, Coverage* coverage,
          uint64_t* taken, std::string* why) {
   World world(seed, mutant, trace, coverage);
-  uint64_t step = 0;
-  try {
+  return RunWorld(seed, world, why, [&](uint64_t* step) {
     MeetStrangers(seed, mutant, coverage);
-    for (; step < steps && !world.Over(); ++step) world.Step();
-    *taken += step;
+    for (; *step < steps && !world.Over(); ++*step) world.Step();
+    *taken += *step;
     world.Settle();
-    return true;
-  } catch (const Failure& failure) {
-    *why = "seed " + std::to_string(seed) + ", step " + std::to_string(step) + ": " +
-           failure.what() +
-           "\nThe last steps (deeper ones happened in the middle of the one after):\n" +
-           world.LastSteps();
-    return false;
-  }
+  });
 }
 
 // False: something has not been met although there was time for it.
 bool Print(const Coverage& coverage, uint64_t steps) {
-  const struct {
-    const char* name;
-    uint64_t times;
-  } rows[] = {{"upgrades", coverage.upgrades},
-              {"bytes by FIFO", coverage.fifo_bytes},
-              {"bytes by TCP", coverage.tcp_bytes},
-              {"full FIFOs", coverage.full_fifos},
-              {"readers that stood still", coverage.bypasses},
-              {"residues that TCP did not take at once", coverage.pending_residues},
-              {"receives between switch and offset", coverage.drains},
-              {"steps in the middle of others", coverage.interruptions},
-              {"shutdowns", coverage.shutdowns},
-              {"closes", coverage.closes},
-              {"crashes", coverage.crashes},
-              {"crashes with bytes in the FIFO", coverage.crashes_with_fifo},
-              {"residues read from a dead end's FIFO", coverage.dead_residues},
-              {"of these, of a connection closed at both ends", coverage.dead_residues_after_close},
-              {"residues given up in doubt", coverage.residues_in_doubt},
-              {"threads that died in a flush", coverage.dead_threads},
-              {"sleeps on a word of a FIFO", coverage.sleeps},
-              {"ends killed in a wake-up", coverage.killed_wakers},
-              {"of these, with somebody asleep", coverage.robbed_sleepers},
-              {"resets", coverage.resets},
-              {"planned moves", coverage.planned_moves},
-              {"FIFOs kept privately in a move", coverage.kept},
-              {"unplanned moves", coverage.unplanned_moves},
-              {"unplanned moves settled by a question", coverage.moves_settled},
-              {"unplanned moves that reset it", coverage.moves_that_reset},
-              {"ends whose peer was proved", coverage.proved},
-              {"ends that met a stranger", coverage.strangers}};
+  const Happened rows[] = {
+      {"upgrades", coverage.upgrades},
+      {"bytes by FIFO", coverage.fifo_bytes},
+      {"bytes by TCP", coverage.tcp_bytes},
+      {"full FIFOs", coverage.full_fifos},
+      {"readers that stood still", coverage.bypasses},
+      {"residues that TCP did not take at once", coverage.pending_residues},
+      {"receives between switch and offset", coverage.drains},
+      {"steps in the middle of others", coverage.interruptions},
+      {"shutdowns", coverage.shutdowns},
+      {"closes", coverage.closes},
+      {"crashes", coverage.crashes},
+      {"crashes with bytes in the FIFO", coverage.crashes_with_fifo},
+      {"residues read from a dead end's FIFO", coverage.dead_residues},
+      {"of these, of a connection closed at both ends", coverage.dead_residues_after_close},
+      {"residues given up in doubt", coverage.residues_in_doubt},
+      {"threads that died in a flush", coverage.dead_threads},
+      {"sleeps on a word of a FIFO", coverage.sleeps},
+      {"ends killed in a wake-up", coverage.killed_wakers},
+      {"of these, with somebody asleep", coverage.robbed_sleepers},
+      {"resets", coverage.resets},
+      {"planned moves", coverage.planned_moves},
+      {"FIFOs kept privately in a move", coverage.kept},
+      {"unplanned moves", coverage.unplanned_moves},
+      {"unplanned moves settled by a question", coverage.moves_settled},
+      {"unplanned moves that reset it", coverage.moves_that_reset},
+      {"ends whose peer was proved", coverage.proved},
+      {"ends that met a stranger", coverage.strangers}};
   // Too rare to be demanded.
   printf("%12lu ends of killed peers' streams that came too early after an unplanned move\n",
          static_cast<unsigned long>(coverage.unnoticed_losses));
-  bool all = true;
-  for (const auto& row : rows) {
-    printf("%12lu %s\n", static_cast<unsigned long>(row.times), row.name);
-    all = all && row.times > 0;
-  }
-  if (steps < kStepsForCoverage || all) return true;
-  printf("FAILED: not everything above has happened\n");
-  return false;
-}
-
-int CatchMutants(const Options& options) {
-  int escaped = 0;
-  for (int i = 1; i < static_cast<int>(Mutant::kCount); ++i) {
-    const auto mutant = static_cast<Mutant>(i);
-    uint64_t taken = 0;
-    Coverage coverage;
-    std::string why;
-    bool caught = false;
-    for (uint64_t run = 0; run < options.runs && !caught; ++run) {
-      caught = !Run(options.seed + run, options.steps, mutant, false, &coverage, &taken, &why);
-    }
-    printf("%-28s %s\n", NameOf(mutant),
-           caught ? why.substr(0, why.find('\n')).c_str() : "NOT CAUGHT");
-    if (!caught) ++escaped;
-  }
-  return escaped == 0 ? 0 : 1;
+  return EverythingHappened(rows, steps);
 }
 
 int Simulate(const char* program, const Options& options) {
@@ -175,7 +138,13 @@ int Main(int argc, char** argv) {
       Usage();
     }
   }
-  return options.mutants ? CatchMutants(options) : Simulate(argv[0], options);
+  if (!options.mutants) return Simulate(argv[0], options);
+  return CatchMutants<Mutant>(
+      options.seed, options.runs, [&](uint64_t seed, Mutant mutant, std::string* why) {
+        Coverage coverage;
+        uint64_t taken = 0;
+        return Run(seed, options.steps, mutant, false, &coverage, &taken, why);
+      });
 }
 
 }  // namespace

@@ -25,6 +25,13 @@ class DatagramRoutes : public ::testing::Test {
     pair.sender.Begin(pair.memory.fifo);
     return pair;
   }
+  // And the first record has been taken: the kernel has been read dry.
+  Pair& JoinAndBegin() {
+    Pair& pair = Join();
+    SendBy(pair, "f1");
+    EXPECT_EQ(Next(), "f1");
+    return pair;
+  }
   // As a program's send: by the route, or by the kernel if that is what comes out.
   void SendBy(Pair& pair, const std::string& text) {
     const iovec iov{const_cast<char*>(text.data()), text.size()};
@@ -91,9 +98,7 @@ TEST_F(DatagramRoutes, RecordsCannotKeepStrangersBack) {
 }
 
 TEST_F(DatagramRoutes, WhatALeavingSenderHasSentComesBeforeItsNewerDatagrams) {
-  Pair& pair = Join();
-  SendBy(pair, "f1");
-  EXPECT_EQ(Next(), "f1");
+  Pair& pair = JoinAndBegin();
   SendBy(pair, "f2");
   SendBy(pair, "f3");
   pair.sender.Leave(kernel);
@@ -109,9 +114,7 @@ TEST_F(DatagramRoutes, WhatALeavingSenderHasSentComesBeforeItsNewerDatagrams) {
 // The sender publishes, leaves and sends by the kernel while the receiver is between its look at
 // the FIFOs and its look at the kernel.
 TEST_F(DatagramRoutes, ANewerDatagramOfTheKernelIsNotTakenFirst) {
-  Pair& pair = Join();
-  SendBy(pair, "f1");
-  EXPECT_EQ(Next(), "f1");
+  Pair& pair = JoinAndBegin();
   struct Interrupted : PlainKernel {
     DatagramRoutes* test;
     Pair* pair;
@@ -140,9 +143,7 @@ TEST_F(DatagramRoutes, ANewerDatagramOfTheKernelIsNotTakenFirst) {
 }
 
 TEST_F(DatagramRoutes, AReturningReceiverGetsTheResidueByTheKernelBeforeNewerOnes) {
-  Pair& pair = Join();
-  SendBy(pair, "f1");
-  EXPECT_EQ(Next(), "f1");
+  Pair& pair = JoinAndBegin();
   SendBy(pair, "f2");
   SendBy(pair, "");
   EXPECT_TRUE(receiver.queue.Return(false));
@@ -153,9 +154,7 @@ TEST_F(DatagramRoutes, AReturningReceiverGetsTheResidueByTheKernelBeforeNewerOne
 }
 
 TEST_F(DatagramRoutes, WhatWasLeftIsNotAskedForAgainUnlessItsOrderIsNoMatter) {
-  Pair& pair = Join();
-  SendBy(pair, "f1");
-  EXPECT_EQ(Next(), "f1");
+  Pair& pair = JoinAndBegin();
   SendBy(pair, "f2");
   SendBy(pair, "f3");
   pair.sender.Leave(kernel);
@@ -270,9 +269,7 @@ TEST_F(DatagramRoutes, AllSendersTogetherFillOneQueue) {
 }
 
 TEST_F(DatagramRoutes, APeekShowsWhatTheNextReceiveGets) {
-  Pair& pair = Join();
-  SendBy(pair, "f1");
-  EXPECT_EQ(Next(), "f1");
+  Pair& pair = JoinAndBegin();
   kernel.queue.push_back("stranger");
   EXPECT_EQ(ReceiveFrom(receiver, kernel, /*peek=*/true), "stranger");
   SendBy(pair, "f2");
@@ -322,9 +319,7 @@ TEST_F(DatagramRoutes, ASenderThatBreaksTheRulesLosesItsOwnDatagramsOnly) {
 }
 
 TEST_F(DatagramRoutes, AStampThatRunsBackwardsEndsTheFifo) {
-  Pair& pair = Join();
-  SendBy(pair, "f1");
-  EXPECT_EQ(Next(), "f1");
+  Pair& pair = JoinAndBegin();
   pair.sender.account.last_stamp = 0;
   clock = 0;
   SendBy(pair, "f2");

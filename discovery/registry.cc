@@ -54,18 +54,17 @@ int Registry::Publish(uint64_t hash, uint64_t agent_id) {
   Entry bucket[kEntriesPerBucket] = {};
   const long got = sys::Call(SYS_pread64, hints_fd_, AsLong(bucket), sizeof bucket, OffsetOf(hash));
   if (got < 0) return static_cast<int>(got);
-  size_t slot = (hash >> 32) % kEntriesPerBucket;  // a full bucket loses one of its older hints
-  for (size_t i = 0; i < kEntriesPerBucket; ++i) {
-    if (bucket[i].agent_id == 0) slot = i;
-  }
-  for (size_t i = 0; i < kEntriesPerBucket; ++i) {
-    if (bucket[i].hash == hash) slot = i;
-  }
-  const Entry entry{hash, agent_id};
-  const long put = sys::Call(SYS_pwrite64, hints_fd_, AsLong(&entry), sizeof entry,
-                             OffsetOf(hash) + static_cast<off_t>(slot * sizeof(Entry)));
+  // The newest comes first: a full bucket loses its oldest hint, never one that somebody has just
+  // published and that is about to be looked up.
+  size_t last = 0;
+  while (last < kEntriesPerBucket - 1 && bucket[last].hash != hash && bucket[last].agent_id != 0)
+    ++last;
+  for (size_t i = last; i > 0; --i) bucket[i] = bucket[i - 1];
+  bucket[0] = {hash, agent_id};
+  const size_t length = (last + 1) * sizeof(Entry);
+  const long put = sys::Call(SYS_pwrite64, hints_fd_, AsLong(bucket), length, OffsetOf(hash));
   if (put < 0) return static_cast<int>(put);
-  return put == sizeof entry ? 0 : -ENOSPC;
+  return static_cast<size_t>(put) == length ? 0 : -ENOSPC;
 }
 
 size_t Registry::Lookup(uid_t uid, uint64_t hash, uint64_t* out, size_t capacity) {

@@ -8,10 +8,9 @@
 #include <stdint.h>
 #include <string.h>
 
-// NOLINTBEGIN(readability-identifier-naming)
-extern r_debug _r_debug __attribute__((weak));                   // glibc
-extern "C" r_debug* const _dl_debug_addr __attribute__((weak));  // musl
-// NOLINTEND(readability-identifier-naming)
+extern r_debug _r_debug __attribute__((weak));  // glibc; and musl:
+// NOLINTNEXTLINE(readability-identifier-naming)
+extern "C" r_debug* const _dl_debug_addr __attribute__((weak));
 
 namespace xenloop {
 namespace {

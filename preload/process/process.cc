@@ -17,13 +17,12 @@
 #include "preload/socket/socket.h"
 
 extern "C" {
-// NOLINTBEGIN(readability-identifier-naming)
 // What pthread_atfork calls, which is linked into each object. Weak: another libc does not have it,
 // and must load us all the same (see init.cc).
 int __register_atfork(void (*before)(), void (*in_parent)(), void (*in_child)(), void* object)
     __attribute__((weak));
+// NOLINTNEXTLINE(readability-identifier-naming)
 extern void* __dso_handle __attribute__((visibility("hidden")));
-// NOLINTEND(readability-identifier-naming)
 }
 
 namespace xenloop {

@@ -21,8 +21,9 @@ namespace xenloop {
 // "Make the real call": no errno has this value (the kernel's stop at 4095).
 inline constexpr ssize_t kUseKernel = -100000;
 
-struct ProgramFile;  // see discovery/handover.h
-struct Side;         // one end of one TCP connection; see side.h
+enum class Opening : uint32_t;  // how a connection has come; see side.h
+struct ProgramFile;             // see discovery/handover.h
+struct Side;                    // one end of one TCP connection; see side.h
 
 // ---- life of descriptors (fd_life.cc) ----
 void SocketCreated(int fd, int domain, int type, int protocol);  // after a successful socket()

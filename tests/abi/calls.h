@@ -61,7 +61,7 @@ void Expect(const char* file, int line, const char* what, long got, long want);
 #define EXPECT_TRUE(condition) Expect(__FILE__, __LINE__, #condition, !!(condition), 1)
 
 // Declares `name` as a local pointer to the exported symbol of that name, of the type of `like`.
-#define ENTRY_LIKE(name, like) __typeof__(&like) call_##name = (__typeof__(&like))Entry(#name)
+#define ENTRY_LIKE(name, like) __typeof__(&(like)) call_##name = (__typeof__(&(like)))Entry(#name)
 #define ENTRY(name) ENTRY_LIKE(name, name)
 
 // Runs `body` in a forked child; its exit status, or 256 + signal.

@@ -10,7 +10,7 @@
 enum { kWaits = 14 };
 
 static struct Pair shared;
-static const char zeros[4096];
+static const char kZeros[4096];
 
 static void* WaitForEver(void* argument) {
   const int form = (int)(long)argument;
@@ -39,7 +39,7 @@ static void* WaitForEver(void* argument) {
       recvfrom(fd, &byte, 1, 0, NULL, NULL);
       break;
     case 4:
-      recvmsg(fd, &message, 0);
+      (void)!recvmsg(fd, &message, 0);
       break;
     case 5:
       poll(&poll_fd, 1, -1);
@@ -63,9 +63,9 @@ static void* WaitForEver(void* argument) {
       epoll_pwait(epfd, &event, 1, -1, NULL);
       break;
     case 12:
-      for (;;) write(fd, zeros, sizeof zeros);
+      for (;;) write(fd, kZeros, sizeof kZeros);
     case 13:
-      for (;;) send(fd, zeros, sizeof zeros, 0);
+      for (;;) send(fd, kZeros, sizeof kZeros, 0);
   }
   return NULL;
 }

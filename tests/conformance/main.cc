@@ -43,7 +43,7 @@ std::string ReproduceCommand(const std::string& test) {
 }
 
 extern "C" void OnHang(int) {
-  static const char kSays[] = "\nHANG: the watchdog ends the run in test ";
+  static constexpr char kSays[] = "\nHANG: the watchdog ends the run in test ";
   if (write(STDERR_FILENO, kSays, sizeof(kSays) - 1) < 0 ||
       write(STDERR_FILENO, running_test, strlen(running_test)) < 0 ||
       write(STDERR_FILENO, "\n", 1) < 0) {

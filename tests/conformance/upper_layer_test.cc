@@ -75,7 +75,9 @@ FileDescriptor LoadRedirection(int map, int port) {
       Instruction(BPF_ALU64 | BPF_MOV | BPF_K, BPF_REG_3, 0, 0, 0),
       Instruction(BPF_JMP | BPF_JNE | BPF_K, BPF_REG_5, 0, 1, port),
       Instruction(BPF_ALU64 | BPF_MOV | BPF_K, BPF_REG_3, 0, 0, 1),
-      Instruction(BPF_LD | BPF_DW | BPF_IMM, BPF_REG_2, BPF_PSEUDO_MAP_FD, 0, map),
+      // NOLINTNEXTLINE(misc-redundant-expression): two of them are 0
+      Instruction(BPF_LD | static_cast<int>(BPF_DW) | BPF_IMM, BPF_REG_2, BPF_PSEUDO_MAP_FD, 0,
+                  map),
       Instruction(0, 0, 0, 0, 0),
       Instruction(BPF_ALU64 | BPF_MOV | BPF_K, BPF_REG_4, 0, 0, 0),
       Instruction(BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_sk_redirect_map),

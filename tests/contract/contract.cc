@@ -19,7 +19,7 @@ struct Peer::Thread {
   bool content = false;
 };
 
-Peer::Peer(bool as_process, std::function<bool()> peer) {
+Peer::Peer(bool as_process, const std::function<bool()>& peer) {
   if (as_process) {
     pid_ = fork();
     if (pid_ == 0) _exit(peer() ? 0 : 1);

@@ -24,7 +24,7 @@ inline void PrintTo(const Arrangement& arrangement, std::ostream* out) { *out <<
 // Runs `peer` beside the test: its result says whether it was content. Join() before the test ends.
 class Peer {
  public:
-  Peer(bool as_process, std::function<bool()> peer);
+  Peer(bool as_process, const std::function<bool()>& peer);
   ~Peer();
   Peer(const Peer&) = delete;
   Peer& operator=(const Peer&) = delete;

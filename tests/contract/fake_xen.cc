@@ -76,9 +76,16 @@ int ShareFake(uint32_t domid, uint32_t pages, Access access, void* at, uint32_t*
   return 0;
 }
 
+// The addresses stay reserved, as after an unmap by the real driver they would not be: who still
+// uses them dies.
+void LeaveNothingAt(void* at, uint32_t pages) {
+  if (mmap(at, pages * kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != at)
+    abort();
+}
+
 void UnshareFake(void* at, uint32_t pages, uint64_t handle) {
   const std::lock_guard<std::mutex> lock(mutex);
-  mmap(at, pages * kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+  LeaveNothingAt(at, pages);
   const auto found = shares.find(handle);
   if (found->second.cleared >= 0) {
     const char zero = 0;
@@ -111,7 +118,7 @@ int MapFake(uint32_t domid, const uint32_t* references, uint32_t pages, Access a
 
 void UnmapFake(void* at, uint32_t pages, uint64_t handle) {
   const std::lock_guard<std::mutex> lock(mutex);
-  mmap(at, pages * kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+  LeaveNothingAt(at, pages);
   mapped -= pages;
   const auto ring = rings.find(handle);
   if (ring == rings.end()) return;

@@ -156,14 +156,14 @@ TEST_F(LocalTicketTest, NoHolderOfADoorbellCanSilenceIt) {
       [&] {
         sockaddr_un own = {};
         own.sun_family = AF_UNIX;
-        bind(hostile, reinterpret_cast<sockaddr*>(&own), sizeof own.sun_family);
+        (void)bind(hostile, reinterpret_cast<sockaddr*>(&own), sizeof own.sun_family);
         listen(hostile, 0);
-        connect(hostile, reinterpret_cast<sockaddr*>(&own), sizeof own.sun_family);
+        (void)connect(hostile, reinterpret_cast<sockaddr*>(&own), sizeof own.sun_family);
       },
       [&] {
         sockaddr nowhere = {};
         nowhere.sa_family = AF_UNSPEC;
-        connect(hostile, &nowhere, sizeof nowhere);
+        (void)connect(hostile, &nowhere, sizeof nowhere);
       },
       [&] {
         const int small = 0;

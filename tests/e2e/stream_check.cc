@@ -16,6 +16,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
@@ -63,8 +64,8 @@ void Verify(uint64_t seed, uint64_t offset, const uint8_t* bytes, size_t length)
   if (memcmp(expected.data(), bytes, length) == 0) return;
   size_t i = 0;
   while (expected[i] == bytes[i]) ++i;
-  fprintf(stderr, "stream-check: byte %llu is %02x and should be %02x\n",
-          static_cast<unsigned long long>(offset + i), bytes[i], expected[i]);
+  fprintf(stderr, "stream-check: byte %" PRIu64 " is %02x and should be %02x\n",
+          uint64_t{offset + i}, bytes[i], expected[i]);
   exit(1);
 }
 

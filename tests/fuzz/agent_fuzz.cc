@@ -184,7 +184,7 @@ ControlMessage Run::Message() {
 }
 
 void Run::SendPacket() {
-  static const char* const kQuestions[] = {"STAT\n", "OFF\n", "ON\n", "\n", "STAT", "X\n"};
+  static constexpr const char* kQuestions[] = {"STAT\n", "OFF\n", "ON\n", "\n", "STAT", "X\n"};
   uint8_t packet[200] = {};
   size_t length = sizeof(ControlMessage);
   if (input_.OneIn(8)) {

@@ -28,7 +28,7 @@ class GuardedFifo {
   Fifo Clear() {
     memset(pages_, kPattern, static_cast<size_t>(memory_ - pages_));
     memset(memory_, 0, FifoMemoryBytes(capacity_bytes_));
-    memset(memory_ + sizeof(FifoHeader), kPattern, kFifoDataOffset - sizeof(FifoHeader));
+    static_assert(sizeof(FifoHeader) == kFifoDataOffset, "nothing between them to be watched");
     return Fifo::Initialise(memory_, capacity_bytes_);
   }
   uint8_t* memory() const { return memory_; }

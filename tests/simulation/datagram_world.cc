@@ -193,10 +193,10 @@ void DatagramWorld::Send(int s) {
     mine.owner = owner_;
     ++coverage_->by_kernel;
     KernelTakes(Message{socket.life, number, std::move(bytes)});
-  } else if (result == Sending::kWait) {
-    mine.excused = true;  // the program has been told EAGAIN
-  } else if (socket.memory != nullptr && socket.memory->receiver_dead) {
-    mine.excused = true;  // nobody has told its sender yet
+  } else if (result == Sending::kWait ||  // the program has been told EAGAIN
+                                          // or nobody has told the sender yet
+             (socket.memory != nullptr && socket.memory->receiver_dead)) {
+    mine.excused = true;
   }
   socket.locked = false;
 }

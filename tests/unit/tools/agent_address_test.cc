@@ -13,9 +13,7 @@
 namespace xenloop::tools {
 namespace {
 
-using testing::Contains;
 using testing::ElementsAre;
-using testing::Field;
 
 std::vector<std::string> Names(const std::vector<AgentAddress>& agents) {
   std::vector<std::string> names;

@@ -6,12 +6,15 @@
 
 #include <cstring>
 #include <random>
+#include <string>
 
 #include "gtest/gtest.h"
 #include "tools/environment.h"
 
 namespace xenloop::tools {
 namespace {
+
+using namespace std::string_literals;  // whose length counts the zeroes inside
 
 TEST(ElfFile, DynamicProgramOfThisMachine) {
   const auto elf = ReadElf(TEST_PROBE);
@@ -32,7 +35,7 @@ TEST(ElfFile, StaticGoAndMuslProgramsAreRecognised) {
 TEST(ElfFile, AddressSanitizerIsSeenInTheNamesThatAreAskedFor) {
   EXPECT_FALSE(ReadElf(TEST_PROBE)->has_address_sanitizer);
   std::string image(sizeof(Elf64_Ehdr) + 2 * sizeof(Elf64_Shdr), '\0');
-  const std::string strings("\0.dynstr\0libasan.so.8", 22);
+  const std::string strings = "\0.dynstr\0libasan.so.8\0"s;
   Elf64_Ehdr header = {};
   std::memcpy(header.e_ident, ELFMAG, SELFMAG);
   header.e_ident[EI_CLASS] = ELFCLASS64;
@@ -51,7 +54,7 @@ TEST(ElfFile, AddressSanitizerIsSeenInTheNamesThatAreAskedFor) {
   const auto elf = ParseElf(image + strings);
   ASSERT_TRUE(elf.ok());
   EXPECT_TRUE(elf->has_address_sanitizer);
-  EXPECT_FALSE(ParseElf(image + std::string("\0.dynstr\0libc.so.6", 19))->has_address_sanitizer);
+  EXPECT_FALSE(ParseElf(image + "\0.dynstr\0libc.so.6\0"s)->has_address_sanitizer);
 }
 
 TEST(ElfFile, ThirtyTwoBitProgram) {

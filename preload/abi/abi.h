@@ -27,7 +27,9 @@ inline bool IsUsable(const timespec* timeout) {
 }
 
 // A child in borrowed memory (vfork) has descriptors of its own, but our tables are its parent's.
-inline bool ChangesOurTables(int fd) { return CloseConcernsUs(fd) && !InBorrowedMemory(); }
+inline bool ChangesOurTables(int fd) {
+  return CloseConcernsUs(fd) && (IsSetInDoubt(fd) || !InBorrowedMemory());
+}
 
 template <class KernelCall>
 inline auto CloseOr(int fd, KernelCall kernel) -> decltype(kernel()) {

@@ -51,7 +51,8 @@ inline int DuplicatedAs(int from, int to) {
 // dup2 and dup3 close `to` unseen, provided that they succeed.
 template <class KernelCall>
 inline int DuplicateOnto(int from, int to, bool valid, KernelCall kernel) {
-  if (valid && from != to && ChangesOurTables(to) && sys::Call(SYS_fcntl, from, F_GETFD) >= 0) {
+  if (valid && from != to && ChangesOurTables(to) &&
+      (IsSetInDoubt(to) || sys::Call(SYS_fcntl, from, F_GETFD) >= 0)) {
     if (BeforeClose(to) < 0) {  // a descriptor of ours is in the way
       const int error = MakeRoomAt(to);
       if (error < 0) return ReturnToLibc(error);

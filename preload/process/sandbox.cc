@@ -44,7 +44,11 @@ void Withdraw(Reason reason, TcpFor how_long) {
   EndAgent(reason);
   WriteStats();
   ForgetSides(how_long);
-  EpollForgetsAll();
+  if (how_long == TcpFor::kNow) {
+    EpollForgetsSides();
+  } else {
+    EpollForgetsAll();
+  }
   process_state.ready = false;
   BelieveProgramMemory(true);
 }
@@ -65,6 +69,7 @@ void BeforeNoNewPrivileges() {
   if (!process_state.ready || InBorrowedMemory()) return;
   Withdraw(Reason::kPrivilegesGivenUp, TcpFor::kNow);
   PrepareLooks();
+  EpollBeforeDoubt();
   process_state.in_doubt = true;
 }
 

@@ -11,7 +11,8 @@ namespace xenloop {
 void BeforeSandbox();
 
 // PR_SET_NO_NEW_PRIVS: what a program without privileges must do before it installs a filter,
-// perhaps by a call that we cannot see. As above, until a new connection finds that none has come.
+// perhaps by a call that we cannot see. As above, until a new connection finds that none has come;
+// epoll sets are remembered for that, which costs no call.
 void BeforeNoNewPrivileges();
 
 // unshare, setns, capset, landlock, a raw setuid: the kernel wants a single thread, or changes the

@@ -121,11 +121,17 @@ EpollSet* EpollSetAt(uint32_t number) {
 }
 
 namespace {
+EpollSet* MakeBlock(uint32_t number) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock) {
+  EpollSet*& block = blocks[number];
+  if (block == nullptr) block = static_cast<EpollSet*>(MapZeroed(sizeof(EpollSet) * kBlock));
+  return block;
+}
+
 // A place for a set, or nullptr: none is left, or no memory.
 EpollSet* FreePlace() ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock) {
   for (; lowest_free < kMostSets; ++lowest_free) {
-    EpollSet*& block = blocks[lowest_free / kBlock];
-    if (block == nullptr) block = static_cast<EpollSet*>(MapZeroed(sizeof(EpollSet) * kBlock));
+    const uint32_t number = lowest_free / kBlock;
+    EpollSet* const block = process_state.in_doubt ? blocks[number] : MakeBlock(number);
     if (block == nullptr) return nullptr;
     if (!block[lowest_free % kBlock].in_use) return &block[lowest_free++ % kBlock];
   }
@@ -144,7 +150,8 @@ void GiveBackPlace(EpollSet* set) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lo
 }  // namespace
 
 void EpollCreated(int epfd) {
-  if (!process_state.ready || process_state.bypassed || !FdTable::InRange(epfd)) return;
+  const bool room = process_state.in_doubt ? epfd < FdTable::kStretch : FdTable::InRange(epfd);
+  if (!MayKnow() || process_state.bypassed || !room) return;
   LockScope scope(registrations_lock, CurrentTid());
   EpollSet* const set = FreePlace();
   if (set == nullptr) return;  // what is registered there stays on TCP
@@ -203,6 +210,10 @@ int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* ev
       operation > EPOLL_CTL_MOD) {
     return kernel();
   }
+  if (watched != nullptr && process_state.in_doubt && operation == EPOLL_CTL_ADD) {
+    EpollSetIsWatchedBlindly(watched);  // to know of it takes memory
+    return kernel();
+  }
   if (watched != nullptr) return ControlWatch(set, operation, fd, watched, event);
   if (operation != EPOLL_CTL_DEL) FallBackUnlessOurs(fd, side);
   Reason obstacle = Reason::kNone;
@@ -248,7 +259,7 @@ void EpollSetClosed(int epfd, EpollSet* set) {
     }
     return;
   }
-  RemoveAllOf(set);
+  RemoveAllOf(set, /*watches=*/true);
   Unwatch(set);
   GiveBackPlace(set);
 }
@@ -332,7 +343,9 @@ void EpollWithoutAgent() {
   }
 }
 
-void EpollForgetsAll() {
+namespace {
+// Watches of sets among each other stay, if the sets do.
+void Forget(bool sets) {
   LockScope scope(registrations_lock, CurrentTid());
   for (uint32_t i = 0; EpollSet* const set = EpollSetAt(i); ++i) {
     if (!set->in_use) continue;
@@ -340,12 +353,25 @@ void EpollForgetsAll() {
     DropDoorbell(set);
     while (IsReadByUs(*set) && set->first_converted != 0)
       GiveBack(set, RegistrationAt(set->first_converted - 1));
-    RemoveAllOf(set);  // watches too: each stands in one of the sets
+    const bool keep = !sets && IsReadByUs(*set);
+    RemoveAllOf(set, /*watches=*/!keep);
+    if (keep) continue;
+    Unwatch(set);
     GiveBackPlace(set);
   }
-  for (int fd = 0; fd < FdTable::End(); ++fd) {
-    if (FindEpollSet(fd) != nullptr) FdTable::Clear(fd);
+  for (int fd = 0; fd < FdTable::End(); fd = FdTable::Next(fd)) {
+    const EpollSet* const set = FindEpollSet(fd);
+    if (set != nullptr && !set->in_use) FdTable::Clear(fd);
   }
+}
+}  // namespace
+
+void EpollForgetsSides() { Forget(/*sets=*/false); }
+void EpollForgetsAll() { Forget(/*sets=*/true); }
+
+void EpollBeforeDoubt() {
+  LockScope scope(registrations_lock, CurrentTid());
+  MakeBlock(lowest_free / kBlock);
 }
 
 // The child has but this thread.

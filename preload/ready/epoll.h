@@ -102,15 +102,20 @@ void EpollSetClosed(int epfd, EpollSet* set);
 void EpollForkedChild();
 // The agent has ended, and its doorbell with it.
 void EpollWithoutAgent();
-// And all sets are forgotten: the kernel has their registrations as the program made them.
+// And all sides are forgotten: the kernel has the registrations as the program made them.
+void EpollForgetsSides();
+// And all sets: not looked at again.
 void EpollForgetsAll();
+// A filter of system calls may stand from here on, until a doubt ends: room for the sets that are
+// made meanwhile. A wait makes the program's own call then and no other.
+void EpollBeforeDoubt();
 
 // A thread has left its epoll_ctl half done, for good: gives that one registration back to the
 // kernel and puts the rest in order.
 void RepairRegistrations();
 bool IsRegistrationsLock(const RecoverableLock* lock);
 
-// Somebody waits for the set itself, and looks at its FIFOs: poll, select.
+// Somebody waits for the set itself, and looks at its FIFOs: poll, select. In doubt nobody looks.
 void EpollSetIsWatched(EpollSet* set);
 // Somebody waits for the set who does not: its sockets go by TCP for good.
 void EpollSetIsWatchedBlindly(EpollSet* set);

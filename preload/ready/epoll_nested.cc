@@ -133,6 +133,7 @@ void LendDoorbell(EpollSet* set) {
 }
 
 void EpollSetIsWatched(EpollSet* set) {
+  if (process_state.in_doubt) return EpollSetIsWatchedBlindly(set);
   if (set->owner_pid != process_state.pid) EpollSetIsShared(set);
   const LockScope scope(registrations_lock, CurrentTid());
   if (scope.result() != LockResult::kReentered) TakeDoorbellAway(set);

@@ -294,9 +294,11 @@ void Remove(Registration* registration) {
   RemoveLocked(registration->set, registration);
 }
 
-void RemoveAllOf(const EpollSet* set) {
+void RemoveAllOf(const EpollSet* set, bool watches) {
   for (uint32_t i = 0; i < used_registrations; ++i) {
-    if (registrations[i].in_use && registrations[i].set == set) Remove(&registrations[i]);
+    Registration& registration = registrations[i];
+    if (registration.in_use && registration.set == set && (watches || registration.side != nullptr))
+      Remove(&registration);
   }
 }
 

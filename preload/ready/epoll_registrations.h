@@ -37,7 +37,8 @@ void Remove(Registration* registration) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrati
 // Of this set, under its lock as well.
 void RemoveLocked(EpollSet* set, Registration* registration)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock, set->lock);
-void RemoveAllOf(const EpollSet* set) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
+void RemoveAllOf(const EpollSet* set, bool watches)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
 
 // Conversion, under both locks.
 bool MayConvert(const EpollSet* set, const Registration* registration);

@@ -339,6 +339,23 @@ void BringDoorbell(EpollSet* set) {
   LendDoorbell(set);
 }
 
+// While a filter may stand: the program's own call and nothing else, not even a look at a clock.
+// kDoubtOver: begin anew, with all of the time.
+constexpr int kDoubtOver = -100000;
+int WaitInDoubt(EpollSet* set, int epfd, epoll_event* events, int max_events,
+                const timespec* timeout, const sigset_t* mask, EpollCall call) {
+  const uint32_t conversions = set->conversions.load(std::memory_order_relaxed);
+  int woken = 0;
+  {
+    const SetSleeper sleeper(set);
+    if (set->converted.load(std::memory_order_seq_cst) != 0) return kDoubtOver;
+    woken = KernelWait(epfd, events, max_events, timeout, mask, call);
+  }
+  if (woken <= 0 || process_state.in_doubt) return woken;
+  const int count = Digest(set, events, woken, max_events, conversions, CurrentSelf());
+  return count != 0 ? count : kDoubtOver;
+}
+
 }  // namespace
 
 bool Holds(uint32_t index, uint64_t* news, Self self) {
@@ -353,6 +370,10 @@ int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
               const sigset_t* mask, EpollCall call) {
   threads::TestCancel();  // these calls are cancellation points even when they need not wait
   if (max_events <= 0) return KernelWait(epfd, events, max_events, timeout, mask, call);
+  if (process_state.in_doubt) {
+    const int count = WaitInDoubt(set, epfd, events, max_events, timeout, mask, call);
+    if (count != kDoubtOver) return count;
+  }
   if (set->owner_pid != process_state.pid) EpollSetIsShared(set);
   const Self self = CurrentSelf();
   const uint64_t deadline = timeout == nullptr ? 0 : sys::MonotonicNs() + ToNs(*timeout);

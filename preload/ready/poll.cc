@@ -273,8 +273,7 @@ int SleepWithBell(Waited& waited, const timespec* left, const sigset_t* mask, Po
 
 bool PollConcernsUs(const pollfd* fds, nfds_t count) {
   // The kernel refuses more than RLIMIT_NOFILE.
-  if (!process_state.ready || FdTable::End() == 0 || count > INT_MAX ||
-      !MayRead(fds, count * sizeof *fds))
+  if (!MayKnow() || FdTable::End() == 0 || count > INT_MAX || !MayRead(fds, count * sizeof *fds))
     return false;
   bool concerns = false;
   for (nfds_t i = 0; i < count; ++i) {
@@ -283,7 +282,7 @@ bool PollConcernsUs(const pollfd* fds, nfds_t count) {
     if (set != nullptr) EpollSetIsWatched(set);
     concerns = concerns || set != nullptr;
   }
-  return concerns;
+  return concerns && process_state.ready;
 }
 
 int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask, PollCall call,

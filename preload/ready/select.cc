@@ -77,7 +77,7 @@ struct BySelect : SelectCall {
 }  // namespace
 
 bool SelectConcernsUs(int count, const fd_set* read, const fd_set* write, const fd_set* except) {
-  if (!process_state.ready || count < 0) return false;
+  if (!MayKnow() || count < 0) return false;
   // What is numbered above all that we know is the kernel's.
   const int end = FdTable::End() < count ? FdTable::End() : count;
   if (!IsThere(read, end) || !IsThere(write, end) || !IsThere(except, end)) return false;
@@ -89,7 +89,7 @@ bool SelectConcernsUs(int count, const fd_set* read, const fd_set* write, const 
     if (set != nullptr) EpollSetIsWatched(set);
     concerns = concerns || set != nullptr;
   }
-  return concerns;
+  return concerns && process_state.ready;
 }
 
 int Select(SelectName name, int count, fd_set* read, fd_set* write, fd_set* except,

@@ -24,6 +24,9 @@ struct ProcessState {
 };
 extern ProcessState process_state;
 
+// Descriptors are followed, or may be again when a doubt is over.
+inline bool MayKnow() { return process_state.ready || process_state.in_doubt; }
+
 extern __thread uint32_t cached_tid;
 
 // The thread's id as libc knows it: a lock notes who holds it. No system call, which a program in a

@@ -43,6 +43,14 @@ void Follow(int fd) {
   FdTable::SetSide(fd, side);
 }
 
+// May end a doubt; the sets, too, are looked at no more if a filter stands.
+bool MayFollowNow() {
+  const bool in_doubt = process_state.in_doubt;
+  const bool may = MayFollow();
+  if (in_doubt && !may) EpollForgetsAll();
+  return may;
+}
+
 // A connection without a side has its place in the statistics, too; the question whether it is one
 // is asked for them alone.
 void NoteUnfollowed(int fd) {
@@ -106,7 +114,7 @@ void CloseAttached(int fd, Side* side) {
 void SocketCreated(int fd, int domain, int type, int protocol) {
   if (domain != AF_INET && domain != AF_INET6) return;
   if ((type & 0xf) != SOCK_STREAM || (protocol != 0 && protocol != IPPROTO_TCP)) return;
-  if (MayFollow()) Follow(fd);
+  if (MayFollowNow()) Follow(fd);
 }
 
 void SocketConnected(int fd) {
@@ -136,7 +144,7 @@ void SocketAdopted(int fd, Opening opening) {
 void SocketAccepted(int fd, sa_family_t family) {
   if (family != AF_INET && family != AF_INET6) return;
   // Of a listener that we do not know the agent asks the protocol, before it offers anything.
-  if (MayFollow()) Follow(fd);
+  if (MayFollowNow()) Follow(fd);
   Side* side = FindSide(fd);
   if (side == nullptr) return NoteUnfollowed(fd);
   side->opening.store(Opening::kAccepted, std::memory_order_relaxed);
@@ -144,9 +152,9 @@ void SocketAccepted(int fd, sa_family_t family) {
   if (GetConfig().test_points || GetConfig().upgrade_after == 0) WantUpgrade(side);
 }
 
-bool CloseConcernsUs(int fd) {
-  return (process_state.ready || process_state.in_doubt) && !FdTable::IsEmpty(fd);
-}
+bool CloseConcernsUs(int fd) { return MayKnow() && !FdTable::IsEmpty(fd); }
+
+bool IsSetInDoubt(int fd) { return process_state.in_doubt && FindEpollSet(fd) != nullptr; }
 
 int BeforeClose(int fd) {
   if (FdTable::IsPrivate(fd)) return -EBADF;
@@ -193,8 +201,7 @@ int BeforeClose(int fd) {
 }
 
 int CloseRange(unsigned first, unsigned last, int flags) {
-  if (flags != 0 || first > last || InBorrowedMemory() ||
-      !(process_state.ready || process_state.in_doubt)) {
+  if (flags != 0 || first > last || InBorrowedMemory() || !MayKnow()) {
     return static_cast<int>(sys::Call(SYS_close_range, first, last, flags));
   }
   const unsigned end = static_cast<unsigned>(FdTable::End());
@@ -210,11 +217,12 @@ int CloseRange(unsigned first, unsigned last, int flags) {
 }
 
 void Duplicated(int from, int to) {
+  if (IsSetInDoubt(from)) return EpollSetIsWatchedBlindly(FindEpollSet(from));
   if (!process_state.ready || from == to || InBorrowedMemory()) return;
   if (!FdTable::IsEmpty(from) && !FdTable::InRange(to)) {
     // Nobody would see what is done by that number.
     FallBackToTcp(from, Reason::kAgentNoMemory, TcpFor::kGood);
-    if (EpollSet* set = FindEpollSet(from)) EpollSetIsWatched(set);
+    if (EpollSet* set = FindEpollSet(from)) EpollSetIsWatchedBlindly(set);
     return;
   }
   if (Side* side = FindSide(from)) {

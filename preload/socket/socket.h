@@ -33,6 +33,9 @@ void SocketAccepted(int fd, sa_family_t family);  // after accept*() returned fd
 void SocketAdopted(int fd, Opening opening);
 // True if closing `fd` needs BeforeClose (is a side, an epoll set or one of our own descriptors).
 bool CloseConcernsUs(int fd);
+// An epoll set, while a filter may stand: it is forgotten by whoever may have closed it, be it a
+// vfork child, and a duplicate of it is not followed.
+bool IsSetInDoubt(int fd);
 // Before a close (or before dup2/dup3 silently closes `fd`): lets go of the side; does everything
 // but the close itself. Returns 0: go on with the real close; -EBADF: `fd` is a private descriptor
 // of ours, say EBADF to the program.

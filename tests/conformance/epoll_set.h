@@ -4,6 +4,7 @@
 
 #include <sys/epoll.h>
 
+#include <utility>
 #include <vector>
 
 #include "tests/conformance/check.h"
@@ -13,6 +14,7 @@ namespace conformance {
 class EpollSet {
  public:
   EpollSet() : set_(epoll_create1(EPOLL_CLOEXEC)) {}
+  explicit EpollSet(FileDescriptor set) : set_(std::move(set)) {}
 
   int fd() const { return set_.get(); }
   int Close() { return set_.Close(); }

@@ -16,6 +16,7 @@
 #include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
@@ -83,11 +84,17 @@ bool Whole(int fd, char* bytes, bool write_them) {
   return true;
 }
 
-// One side of some round trips; the client checks what comes back.
-bool Rounds(int fd, bool client, int count) {
+bool IsReadable(int set) {
+  epoll_event event;
+  return epoll_wait(set, &event, 1, 20000) == 1 && event.events == EPOLLIN;
+}
+
+// One side of some round trips; the client checks what comes back. The server waits in `set`.
+bool Rounds(int fd, bool client, int count, int set = -1) {
   for (int i = 0; i < count; ++i) {
     char bytes[kBytes];
     memset(bytes, i, sizeof bytes);
+    if (set >= 0 && !IsReadable(set)) return false;
     if (!Whole(fd, bytes, client) || !Whole(fd, bytes, !client)) return false;
     if (client && (bytes[0] != static_cast<char>(i) || bytes[kBytes - 1] != static_cast<char>(i)))
       return false;
@@ -112,9 +119,17 @@ int Connect(const sockaddr_in& address) {
   return connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 ? fd : -1;
 }
 
+int SetOf(int fd) {
+  const int set = epoll_create1(0);
+  epoll_event event{EPOLLIN, {}};
+  if (epoll_ctl(set, EPOLL_CTL_ADD, fd, &event) != 0) _exit(97);
+  return set;
+}
+
 [[noreturn]] void Server(int ready, const std::string& when, const char* how, unsigned otherwise) {
-  const std::set<int> calls = {SYS_read,       SYS_write,  SYS_close,
-                               SYS_exit_group, SYS_accept, SYS_rt_sigreturn};
+  const std::set<int> calls = {SYS_read,          SYS_write,        SYS_close,      SYS_exit_group,
+                               SYS_accept,        SYS_rt_sigreturn, SYS_epoll_wait, SYS_epoll_ctl,
+                               SYS_epoll_create1, SYS_dup,          SYS_dup2};
   std::set<int> all = calls;
   all.insert({SYS_socket, SYS_bind, SYS_listen, SYS_getsockname});
   if (when == "before") Filter(how, all, true, otherwise);
@@ -122,13 +137,17 @@ int Connect(const sockaddr_in& address) {
   const int listener = Listen(&address);
   if (write(ready, &address, sizeof address) != sizeof address) _exit(93);
   int fd = accept(listener, nullptr, nullptr);
-  if (!Rounds(fd, false, kRoundsBefore)) _exit(1);
+  const int set = SetOf(fd);
+  if (!Rounds(fd, false, kRoundsBefore, set)) _exit(1);
   if (when != "before") Filter(how, calls, true, otherwise);
-  if (!Rounds(fd, false, kRoundsAfter)) _exit(2);
+  if (!Rounds(fd, false, kRoundsAfter, set)) _exit(2);
   close(fd);
   if (when == "second") {
+    const int before = SetOf(listener);  // made before the doubt is over
+    dup2(dup(set), before);
+    close(set);
     fd = accept(listener, nullptr, nullptr);
-    if (!Rounds(fd, false, kRoundsAfter)) _exit(3);
+    if (!Rounds(fd, false, kRoundsAfter, SetOf(fd))) _exit(3);
     close(fd);
   }
   _exit(0);

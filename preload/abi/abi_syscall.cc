@@ -21,6 +21,7 @@
 #include "preload/ready/select.h"
 #include "preload/side/fd_table.h"
 #include "preload/socket/socket.h"
+#include "preload/socket/submissions.h"
 
 using namespace xenloop;
 
@@ -73,6 +74,16 @@ long ForkBy(const Kernel& kernel, unsigned long flags) {
   const long child = kernel();
   AfterRawFork(static_cast<pid_t>(child));
   return child;
+}
+
+template <typename Kernel>
+long EnterRing(int fd, uint32_t count, uint32_t flags, const Kernel& kernel) {
+  const Submitted submitted = BeforeSubmissions(fd, count, flags);
+  if (submitted.ended)
+    return submitted.error != 0 ? ReturnToLibc(submitted.error) : submitted.count;
+  const long result = kernel(count - submitted.count);
+  if (submitted.count == 0) return result;
+  return result < 0 ? submitted.count : submitted.count + result;
 }
 
 }  // namespace
@@ -244,11 +255,19 @@ XENLOOP_EXPORT long syscall(long number, ...) {
     case SYS_io_uring_setup: {
       const long ring = kernel();
       const KeepErrno keep_errno;
-      if (ring >= 0) Bypassed(Reason::kIoUring);
+      if (ring >= 0) SubmissionsSetUp(static_cast<int>(ring), b);
       return ring;
     }
+    case SYS_io_uring_enter:
+      return EnterRing(a, b, d, [=](uint32_t count) {
+        return real::syscall(SYS_io_uring_enter, a.value, count, c.value, d.value, e.value,
+                             f.value);
+      });
+    case SYS_io_uring_register:
+      BeforeRingRegister(b, c, d);
+      return kernel();
 
-    // Older forms, which newer architectures do not have.
+      // Older forms, which newer architectures do not have.
 #ifdef SYS_fork
     case SYS_fork:
       return ForkBy(kernel, 0);

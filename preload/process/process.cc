@@ -8,7 +8,6 @@
 #include "preload/ready/epoll.h"
 #include "preload/ready/lent_bell.h"
 #include "preload/settings/config.h"
-#include "preload/side/bulletin.h"
 #include "preload/side/each_side.h"
 #include "preload/side/fallback.h"
 #include "preload/side/holders.h"
@@ -97,13 +96,6 @@ void AfterRawFork(pid_t child) {
 }
 
 void MemoryIsLent() { process_state.lends = true; }
-
-void Bypassed(Reason reason) {
-  if (!process_state.ready || InBorrowedMemory() || process_state.bypassed) return;
-  process_state.bypassed = true;
-  bulletin.program.store(reason, std::memory_order_relaxed);
-  EachDescriptor([reason](int fd, Side*) { FallBackToTcp(fd, reason, TcpFor::kGood); });
-}
 
 void BeforeSpawn() {
   if (!process_state.ready || InBorrowedMemory()) return;

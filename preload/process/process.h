@@ -3,8 +3,6 @@
 
 #include <sys/types.h>
 
-#include "discovery/protocol/reasons.h"
-
 namespace xenloop {
 
 struct ProgramFile;  // see discovery/handover.h
@@ -27,8 +25,6 @@ void AfterFailedExec();
 // At _exit, _Exit, quick_exit and in our destructor: statistics, last bytes.
 void BeforeExit();
 
-// From now on bytes may move unseen (io_uring): all sockets of this process go by TCP, for good.
-void Bypassed(Reason reason);
 // Before vfork, or clone with CLONE_VM: from now on a caller may be a child in our memory.
 void MemoryIsLent();
 

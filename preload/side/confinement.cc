@@ -98,7 +98,7 @@ bool MayFollow() {
   process_state.in_doubt = false;
   process_state.sandboxed = found != Filter::kNone;
   if (process_state.sandboxed) return false;
-  bulletin.program.store(Reason::kNone, std::memory_order_relaxed);
+  if (!process_state.bypassed) bulletin.program.store(Reason::kNone, std::memory_order_relaxed);
   ForgetStats();  // they have been written
   agent_shared.ending.store(Reason::kNone, std::memory_order_release);
   process_state.ready = true;

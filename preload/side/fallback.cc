@@ -6,7 +6,10 @@
 
 #include "channel/base/time.h"
 #include "preload/side/agent_shared.h"
+#include "preload/side/bulletin.h"
+#include "preload/side/each_side.h"
 #include "preload/side/fd_table.h"
+#include "preload/side/holders.h"
 #include "preload/side/log.h"
 #include "preload/side/mailbox.h"
 #include "preload/side/self.h"
@@ -147,6 +150,15 @@ void FallBackToTcp(int fd, Reason reason, TcpFor how_long) {
     FallBack(fd, side, reason);
   }
   StopAsking(side);
+}
+
+void Bypassed(Reason reason) {
+  if (process_state.bypassed || InBorrowedMemory() ||
+      !(process_state.ready || process_state.in_doubt))
+    return;
+  process_state.bypassed = true;
+  bulletin.program.store(reason, std::memory_order_relaxed);
+  EachDescriptor([reason](int fd, Side*) { FallBackToTcp(fd, reason, TcpFor::kGood); });
 }
 
 EndedByClose EndForClose(int fd, Side* side) {

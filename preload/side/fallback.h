@@ -19,6 +19,8 @@ void FallBackReceiving(int fd, Side* side);
 // it is upgraded again. Waits until TCP has what the FIFO owed.
 enum class TcpFor : uint8_t { kNow, kGood };
 void FallBackToTcp(int fd, Reason reason, TcpFor how_long);
+// From now on bytes may move unseen (io_uring): all sockets of this process go by TCP, for good.
+void Bypassed(Reason reason);
 // The last close of an attached side, which has been taken out of the table: what of it goes on.
 struct EndedByClose {
   bool pending;  // TCP has not taken all of the residue

@@ -11,6 +11,7 @@ namespace xenloop {
 
 struct Side;
 struct EpollSet;
+struct SubmissionQueue;  // of an io_uring; socket/submissions.h
 
 class FdTable {
  public:
@@ -22,6 +23,12 @@ class FdTable {
     const uintptr_t word = Load(fd);
     return (word & kTagMask) == kEpollTag ? reinterpret_cast<EpollSet*>(word & ~kTagMask) : nullptr;
   }
+  static SubmissionQueue* FindSubmissions(int fd) {
+    const uintptr_t word = Load(fd);
+    return (word & kTagMask) == kSubmissionsTag
+               ? reinterpret_cast<SubmissionQueue*>(word & ~kTagMask)
+               : nullptr;
+  }
   static bool IsPrivate(int fd) { return Load(fd) == kPrivate; }
   static bool IsEmpty(int fd) { return Load(fd) == 0; }
 
@@ -30,6 +37,9 @@ class FdTable {
   }
   static void SetEpollSet(int fd, EpollSet* set) {
     Store(fd, reinterpret_cast<uintptr_t>(set) | kEpollTag);
+  }
+  static void SetSubmissions(int fd, SubmissionQueue* queue) {
+    Store(fd, reinterpret_cast<uintptr_t>(queue) | kSubmissionsTag);
   }
   static void SetPrivate(int fd) { Store(fd, kPrivate); }
   static void Clear(int fd) { Store(fd, 0); }
@@ -51,6 +61,7 @@ class FdTable {
 
  private:
   static constexpr uintptr_t kEpollTag = 2;
+  static constexpr uintptr_t kSubmissionsTag = 3;
   static constexpr uintptr_t kPrivate = 4;
 
   using Word = std::atomic<uintptr_t>;

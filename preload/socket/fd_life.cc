@@ -19,6 +19,7 @@
 #include "preload/side/stats.h"
 #include "preload/side/wait.h"
 #include "preload/socket/socket.h"
+#include "preload/socket/submissions.h"
 
 namespace xenloop {
 namespace {
@@ -163,6 +164,11 @@ int BeforeClose(int fd) {
     FdTable::Clear(fd);
     return 0;
   }
+  if (SubmissionQueue* queue = FdTable::FindSubmissions(fd)) {
+    SubmissionsClosed(queue);
+    FdTable::Clear(fd);
+    return 0;
+  }
   Side* side = FindSide(fd);
   if (side == nullptr) return 0;
   if (side->references.load(std::memory_order_acquire) > 1) {
@@ -223,6 +229,7 @@ void Duplicated(int from, int to) {
     // Nobody would see what is done by that number.
     FallBackToTcp(from, Reason::kAgentNoMemory, TcpFor::kGood);
     if (EpollSet* set = FindEpollSet(from)) EpollSetIsWatchedBlindly(set);
+    if (FdTable::FindSubmissions(from) != nullptr) Bypassed(Reason::kIoUringUnknown);
     return;
   }
   if (Side* side = FindSide(from)) {
@@ -232,6 +239,9 @@ void Duplicated(int from, int to) {
   } else if (EpollSet* set = FindEpollSet(from)) {
     EpollSetDuplicated(set);
     FdTable::SetEpollSet(to, set);
+  } else if (SubmissionQueue* queue = FdTable::FindSubmissions(from)) {
+    SubmissionsDuplicated(queue);
+    FdTable::SetSubmissions(to, queue);
   }
 }
 

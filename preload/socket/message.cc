@@ -12,10 +12,8 @@
 #include "preload/socket/transfer.h"
 
 namespace xenloop {
-namespace {
 
-// Whoever receives the descriptor may not have the library.
-void GiveUpPassedSockets(const msghdr* message) {
+void BeforePassing(const msghdr* message) {
   if (FdTable::End() == 0 || !MayRead(message, sizeof *message) ||
       !MayRead(message->msg_control, message->msg_controllen) || message->msg_control == nullptr)
     return;
@@ -33,6 +31,8 @@ void GiveUpPassedSockets(const msghdr* message) {
     }
   }
 }
+
+namespace {
 
 // As the kernel does: what there is no room for is cut off. `room`: of the control buffer.
 void TellBytesLeft(msghdr* message, size_t room, int left) {
@@ -121,7 +121,7 @@ ssize_t ReceiveMessage(int fd, Side* side, msghdr* message, int flags) {
 ssize_t SendMessage(int fd, Side* side, const msghdr* message, int flags) {
   const auto kernel = [=] { return real::sendmsg(fd, message, flags); };
   if (side == nullptr) {
-    GiveUpPassedSockets(message);
+    BeforePassing(message);
     return kernel();
   }
   if (!HasBytes(message)) return kernel();
@@ -156,8 +156,7 @@ int ReceiveMessages(int fd, Side* side, mmsghdr* messages, unsigned count, int f
 int SendMessages(int fd, Side* side, mmsghdr* messages, unsigned count, int flags) {
   if (count > IOV_MAX) count = IOV_MAX;
   if (side == nullptr) {
-    for (unsigned i = 0; i < count && FdTable::End() != 0; ++i)
-      GiveUpPassedSockets(&messages[i].msg_hdr);
+    for (unsigned i = 0; i < count && FdTable::End() != 0; ++i) BeforePassing(&messages[i].msg_hdr);
     return real::sendmmsg(fd, messages, count, flags);
   }
   unsigned done = 0;

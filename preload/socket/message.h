@@ -14,6 +14,9 @@ struct Side;
 // nobody knows yet take the bytes back to TCP first.
 int MessageFlags(int fd, int flags);
 
+// Before a message leaves, by whatever call: who receives a descriptor may not have the library.
+void BeforePassing(const msghdr* message);
+
 ssize_t ReceiveMessage(int fd, Side* side, msghdr* message, int flags);
 int ReceiveMessages(int fd, Side* side, mmsghdr* messages, unsigned count, int flags,
                     timespec* timeout);

@@ -1,5 +1,5 @@
 // Bytes and descriptors that go other ways than through the socket calls: asynchronous I/O,
-// io_uring, options that change what a socket is, descriptors taken by another process. The
+// options that change what a socket is, descriptors taken by another process. The
 // connection may be on FIFOs when it begins; the bytes must be the right ones all the same.
 
 #include <aio.h>
@@ -7,11 +7,9 @@
 #include <gtest/gtest.h>
 #include <linux/errqueue.h>
 #include <linux/filter.h>
-#include <linux/io_uring.h>
 #include <netinet/tcp.h>
 #include <signal.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -71,119 +69,6 @@ TEST_P(OtherWaysTest, AsynchronousReadsAndWrites) {
   EXPECT_EQ(Finished(&in), 100);
   TakeRight(buffer.data(), 100);
   pair().ExpectBothWaysWork();
-}
-
-// A ring of one entry, as a program without a library for it would make one.
-class Ring {
- public:
-  Ring() : fd_(static_cast<int>(syscall(SYS_io_uring_setup, 2, &parameters_))), error_(errno) {
-    if (fd_.get() < 0) return;
-    queue_ = Map(parameters_.sq_off.array + 2 * sizeof(unsigned), IORING_OFF_SQ_RING);
-    done_ = Map(parameters_.cq_off.cqes + 4 * sizeof(io_uring_cqe), IORING_OFF_CQ_RING);
-    entries_ = static_cast<io_uring_sqe*>(Map(2 * sizeof(io_uring_sqe), IORING_OFF_SQES));
-  }
-  ~Ring() {
-    for (const auto& [memory, length] : maps_) munmap(memory, length);
-  }
-  bool ok() const { return fd_.get() >= 0; }
-  int error() const { return error_; }
-
-  // Submits one operation and waits for its end.
-  int Do(unsigned char operation, int fd, void* buffer, unsigned length, int flags = 0) {
-    entries_[0] = io_uring_sqe{};
-    entries_[0].opcode = operation;
-    entries_[0].fd = fd;
-    entries_[0].addr = reinterpret_cast<uint64_t>(buffer);
-    entries_[0].len = length;
-    entries_[0].msg_flags = static_cast<uint32_t>(flags);
-    unsigned* const tail = At(queue_, parameters_.sq_off.tail);
-    At(queue_, parameters_.sq_off.array)[*tail & 1] = 0;
-    __atomic_store_n(tail, *tail + 1, __ATOMIC_RELEASE);
-    syscall(SYS_io_uring_enter, fd_.get(), 1, 1, IORING_ENTER_GETEVENTS, nullptr, 0);
-    unsigned* const head = At(done_, parameters_.cq_off.head);
-    const auto* const results =
-        reinterpret_cast<io_uring_cqe*>(static_cast<char*>(done_) + parameters_.cq_off.cqes);
-    const int result = results[*head & *At(done_, parameters_.cq_off.ring_mask)].res;
-    __atomic_store_n(head, *head + 1, __ATOMIC_RELEASE);
-    return result;
-  }
-
- private:
-  void* Map(size_t length, off_t offset) {
-    void* const memory =
-        mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd_.get(), offset);
-    EXPECT_NE(memory, MAP_FAILED);
-    maps_.push_back({memory, length});
-    return memory;
-  }
-  static unsigned* At(void* base, unsigned offset) {
-    return reinterpret_cast<unsigned*>(static_cast<char*>(base) + offset);
-  }
-
-  io_uring_params parameters_{};
-  FileDescriptor fd_;
-  int error_;
-  void *queue_ = nullptr, *done_ = nullptr;
-  io_uring_sqe* entries_ = nullptr;
-  std::vector<std::pair<void*, size_t>> maps_;
-};
-
-// Both ends in a process of their own: one that has a ring is not accelerated any more.
-TEST(IoUringTest, InTurnWithOrdinaryCalls) {
-  constexpr int kNoRing = 77;
-  const pid_t pid = fork();
-  if (pid == 0) {
-    const auto run = []() -> bool {
-      const FileDescriptor listener = ListenOn(Loopback(AF_INET));
-      const Address name = LocalName(listener.get());
-      const FileDescriptor here(socket(AF_INET, SOCK_STREAM, 0));
-      CHILD_CHECK(connect(here.get(), name.get(), name.length) == 0);
-      const FileDescriptor there(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-      CHILD_CHECK(UpgradeIfWanted(here.get()));
-      ByteStream to_there(kSeedToPeer), from_here(kSeedToPeer), to_here(kSeedFromPeer),
-          from_there(kSeedFromPeer);
-      const auto both_ways = [&](size_t bytes) {
-        return SendBytes(here.get(), &to_there, bytes).bytes == bytes &&
-               ReceiveBytes(there.get(), &from_here, bytes).bytes == bytes &&
-               SendBytes(there.get(), &to_here, bytes).bytes == bytes &&
-               ReceiveBytes(here.get(), &from_there, bytes).bytes == bytes;
-      };
-      for (int i = 0; i < 5; ++i) CHILD_CHECK(both_ways(100));
-      if (CurrentMode() == Mode::kLocal) {
-        const Stopwatch stopwatch;
-        while (Routes(here.get()) != (kSendsByFifo | kReceivesFromFifo)) {
-          CHILD_CHECK(both_ways(1));
-          CHILD_CHECK(stopwatch.ElapsedMs() < kSoonMs);
-        }
-      }
-      CHILD_CHECK(SendBytes(there.get(), &to_here, kBytes).bytes == kBytes);
-      char buffer[kBytes];
-      Ring ring;
-      if (!ring.ok()) _exit(kNoRing);
-      CHILD_CHECK(ring.Do(IORING_OP_RECV, here.get(), buffer, kBytes, MSG_WAITALL) ==
-                  static_cast<int>(kBytes));
-      CHILD_CHECK(from_there.Take(buffer, kBytes));
-      to_there.Fill(buffer, kBytes);
-      CHILD_CHECK(ring.Do(IORING_OP_SEND, here.get(), buffer, kBytes) == static_cast<int>(kBytes));
-      to_there.Advance(kBytes);
-      CHILD_CHECK(ReceiveBytes(there.get(), &from_here, kBytes).bytes == kBytes);
-      MarkedPoint(here.get());
-      CHILD_CHECK(both_ways(5000));
-      CHILD_CHECK(SendBytes(there.get(), &to_here, 100).bytes == 100);
-      CHILD_CHECK(ring.Do(IORING_OP_RECV, here.get(), buffer, 100, MSG_WAITALL) == 100);
-      CHILD_CHECK(from_there.Take(buffer, 100));
-      return both_ways(100);
-    };
-    alarm(15);
-    signal(SIGALRM, SIG_DFL);
-    _exit(run() ? 0 : 1);
-  }
-  int status = 0;
-  ASSERT_EQ(waitpid(pid, &status, 0), pid);
-  if (WIFEXITED(status) && WEXITSTATUS(status) == kNoRing) {
-    GTEST_SKIP() << "this machine does not allow io_uring";
-  }
-  EXPECT_EQ(status, 0);
 }
 
 TEST_P(OtherWaysTest, KernelTls) {

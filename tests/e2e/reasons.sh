@@ -68,10 +68,11 @@ way kDisabled 50 XENLOOP=off
 way kAgentNoDescriptors 50 BEFORE='resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))'
 way kAgentNoMemory 50 BEFORE='resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))'
 way kDirectoryNotMade 50 XENLOOP_RUNTIME_DIR=/proc/no/such/place
+way kIoUringPolled 50 BEFORE='import ctypes; assert ctypes.CDLL(None).syscall(425, 8, (ctypes.c_uint32 * 30)(0, 0, 2)) > 0'
 # Made by other cases (rules.sh, limits.sh, runtime_directory.sh, sandbox.sh) or unit tests, where the words are looked for.
 elsewhere=(kAgentNoThreadLibrary kProgramExcepted kProgramNotNamed kUserExcepted kUserNotNamed kAddressExcluded kPortExcluded kRuleNotUnderstood
   kAgentNoThread kAgentNoSocket kDirectoryNotOpened kDirectoryNotOurs kHintsNotOpened kHintsNotOurs kDescriptorsClosed
-  kDescriptorWanted kDirectoryName kUserChanged kSandbox kOwnDescriptors kIoUring kPrivilegesGivenUp kThreadChanged kFilterUntried kFilterForbids)
+  kDescriptorWanted kDirectoryName kUserChanged kSandbox kOwnDescriptors kIoUringUnknown kPrivilegesGivenUp kThreadChanged kFilterUntried kFilterForbids)
 while read -r reason; do
   [[ " ${tried[*]} ${elsewhere[*]} " == *" $reason "* ]] || fail "nobody makes $reason, which keeps a whole program on TCP"
 done < <(tr -d '\n' <"$source_dir/discovery/protocol/reasons.def" | grep -oE 'REASON\(k[A-Za-z]+, *"[^"]*", *kProgram' | sed 's/REASON(\(k[A-Za-z]*\),.*/\1/')

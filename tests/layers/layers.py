@@ -167,6 +167,7 @@ GLOBALS = {
     "preload/side/side.cc": "arena",
     "preload/side/stats.cc":
         "fallbacks connections upgraded tcp_sent tcp_received fifo_sent fifo_received written never_upgraded",
+    "preload/socket/submissions.cc": "queues",  # the mappings are shared memory, in a child as well
     "preload/side/wait.cc": "shared_history crowded_waits",
 }
 

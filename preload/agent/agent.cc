@@ -198,11 +198,14 @@ void* AgentMain(void*) {
       timeout_ms = 5;
       continue;
     }
+    if (MayRest()) break;
     RetryLater();
     agent.timers.Run(AgentNs(), OnTimer);
     DeliverPost();  // last: what all others have made due
     now = AgentNs();
-    timeout_ms = agent.timers.WaitMs(now);
+    timeout_ms = agent_shared.rest.load(std::memory_order_acquire) == Rest::kNo
+                     ? agent.timers.WaitMs(now)
+                     : 1;
   }
   agent_shared.tid.store(0, std::memory_order_release);
   return nullptr;

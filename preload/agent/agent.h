@@ -27,6 +27,10 @@ void AgentAfterFork();
 // with anybody, and no descriptor of it is left. It is not started again before MayStartAgent.
 void EndAgent(Reason reason);
 void MayStartAgent();
+// Before a fork of a program that has no thread but the calling one: ends the agent's thread if
+// nothing is attached, so that the program is seen with the one thread that it has made. It starts
+// again at the next connection that is hot.
+void LetAgentRest();
 // fork: the child drops the parent's agent; it starts its own when it first needs one.
 void AgentForkedChild(int32_t parent);
 // Before the process ends or execs: finishes flushes that are under way, for at most

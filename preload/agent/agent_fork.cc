@@ -121,6 +121,7 @@ void DropAgent() {
 }
 
 void AgentBeforeFork() {
+  LetAgentRest();
   // seq_cst: before our look at each side under its locks; pairs with Attach.
   agent_shared.forking.fetch_add(1, std::memory_order_seq_cst);
   if (agent_shared.own_page_count.load(std::memory_order_acquire) == 0) return;

@@ -197,6 +197,8 @@ void DropAgent();
 // agent_end.cc
 // In the agent's thread, which is to end: leaves all peers. True once nothing is left.
 bool LetGoOfAll(Reason reason);
+// Likewise, if that costs no connection anything. True: the thread is to end.
+bool MayRest();
 
 // trial.cc
 // Whether a system call filter keeps us from having an agent: kNone, or why.

@@ -19,6 +19,10 @@ inline constexpr uint32_t kMostGuests = 64;
 enum class Switch : uint32_t { kOn, kToldOff, kFoundOff, kLeft };
 inline constexpr const char* kSwitchedOffFile = "/run/xenloop/off";
 
+// The agent's thread is asked to end if it has nothing attached, and ends; kWanted again taken back
+// by who asked.
+enum class Rest : uint32_t { kNo, kWanted, kGranted };
+
 inline constexpr int kAgentFailed = 3;
 inline constexpr size_t kMostAncestors = 4;  // with an agent; of the oldest we let go
 
@@ -30,6 +34,7 @@ struct AgentShared {
   std::atomic<Reason> obstacle{Reason::kFilterUntried};
   // Why the agent is to end, or must not be started; kNone: it may run.
   std::atomic<Reason> ending{Reason::kNone};
+  std::atomic<Rest> rest{};
   std::atomic<Switch> refused_for_now{};
   std::atomic<int> poke_fd{0};
   // Of the processes that we come from, the youngest first: sides that one of them has attached are

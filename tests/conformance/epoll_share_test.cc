@@ -3,12 +3,14 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <thread>
+#include <vector>
 
 #include "tests/conformance/epoll_set.h"
 #include "tests/conformance/mode.h"
@@ -136,6 +138,32 @@ TEST_P(EpollShareTest, SleepersInsideAndOutside) {
     pair().Receive(10);
     EXPECT_TRUE(set_.Quiet());
   }
+}
+
+// Threads that fell asleep in a set before its connection was upgraded: none of them may go on
+// sleeping for the kernel's events only.
+TEST_P(EpollShareTest, SleepersBeforeTheUpgradeAreWokenAfterIt) {
+  ASSERT_EQ(set_.Add(fd(), kIn), Done(0));
+  constexpr int kSleepers = 8;
+  std::atomic<int> woken{0};
+  const auto sleep = [&] {
+    const uint32_t events = set_.Next(kSoonMs);
+    woken += events == kIn;
+    return events;
+  };
+  std::vector<BackgroundCall<uint32_t>> sleepers;
+  sleepers.reserve(kSleepers);
+  for (int i = 0; i < kSleepers; ++i) sleepers.push_back(InThread(sleep));
+  for (const auto& sleeper : sleepers) EXPECT_TRUE(StillBlocked(sleeper));
+  Mark();
+  for (int round = 1; round <= kSleepers; ++round) {
+    peer().Send(10);
+    const Stopwatch stopwatch;
+    while (woken < round && stopwatch.ElapsedMs() < kSoonMs) poll(nullptr, 0, 1);
+    EXPECT_GE(woken, round);
+    pair().Receive(10);
+  }
+  for (auto& sleeper : sleepers) EXPECT_EQ(sleeper.get(), kIn);
 }
 
 // Nested waits are followed: the connection stays where it is.

@@ -61,10 +61,10 @@ int Registry::Publish(uint64_t hash, uint64_t agent_id) {
     ++last;
   for (size_t i = last; i > 0; --i) bucket[i] = bucket[i - 1];
   bucket[0] = {hash, agent_id};
-  const size_t length = (last + 1) * sizeof(Entry);
+  const auto length = static_cast<long>((last + 1) * sizeof(Entry));
   const long put = sys::Call(SYS_pwrite64, hints_fd_, AsLong(bucket), length, OffsetOf(hash));
   if (put < 0) return static_cast<int>(put);
-  return static_cast<size_t>(put) == length ? 0 : -ENOSPC;
+  return put == length ? 0 : -ENOSPC;
 }
 
 size_t Registry::Lookup(uid_t uid, uint64_t hash, uint64_t* out, size_t capacity) {

@@ -27,6 +27,13 @@ struct BothEnds {
     CHILD_CHECK(server.get() >= 0);
     return true;
   }
+  // The server's end is in the set, and then upgraded.
+  bool ConnectInto(EpollSet* set) {
+    CHILD_CHECK(Connect());
+    CHILD_CHECK(set->Add(server.get(), EPOLLIN) == Done(0));
+    CHILD_CHECK(UpgradeIfWanted(client.get()));
+    return true;
+  }
   bool IsAsFastAsCanBe() const {
     return CurrentMode() != Mode::kLocal ||
            Routes(server.get()) == (kSendsByFifo | kReceivesFromFifo);
@@ -62,9 +69,7 @@ TEST(PrivilegesTest, SetMadeBefore) {
     EpollSet set;
     CHILD_CHECK(GivePrivilegesUp());
     BothEnds ends;
-    CHILD_CHECK(ends.Connect());
-    CHILD_CHECK(set.Add(ends.server.get(), EPOLLIN) == Done(0));
-    CHILD_CHECK(UpgradeIfWanted(ends.client.get()));
+    CHILD_CHECK(ends.ConnectInto(&set));
     CHILD_CHECK(ends.CarriesTo(set));
     return ends.IsAsFastAsCanBe();
   });
@@ -75,9 +80,7 @@ TEST(PrivilegesTest, SetMadeBehindIt) {
     CHILD_CHECK(GivePrivilegesUp());
     EpollSet set;
     BothEnds ends;
-    CHILD_CHECK(ends.Connect());
-    CHILD_CHECK(set.Add(ends.server.get(), EPOLLIN) == Done(0));
-    CHILD_CHECK(UpgradeIfWanted(ends.client.get()));
+    CHILD_CHECK(ends.ConnectInto(&set));
     CHILD_CHECK(ends.CarriesTo(set));
     return ends.IsAsFastAsCanBe();
   });
@@ -90,9 +93,7 @@ TEST(PrivilegesTest, AsleepInTheSetMeanwhile) {
     auto waits = InThread([&set] { return set.Next() == EPOLLIN; });
     CHILD_CHECK(StillBlocked(waits));
     BothEnds ends;
-    CHILD_CHECK(ends.Connect());
-    CHILD_CHECK(set.Add(ends.server.get(), EPOLLIN) == Done(0));
-    CHILD_CHECK(UpgradeIfWanted(ends.client.get()));
+    CHILD_CHECK(ends.ConnectInto(&set));
     CHILD_CHECK(StillBlocked(waits));
     CHILD_CHECK(send(ends.client.get(), "x", 1, 0) == 1);
     CHILD_CHECK(waits.get());
@@ -104,14 +105,12 @@ TEST(PrivilegesTest, ConnectionOfBeforeStaysInItsSet) {
   InAFreshProcess([] {
     EpollSet set;
     BothEnds ends;
-    CHILD_CHECK(ends.Connect());
-    CHILD_CHECK(set.Add(ends.server.get(), EPOLLIN) == Done(0));
-    CHILD_CHECK(UpgradeIfWanted(ends.client.get()));
+    CHILD_CHECK(ends.ConnectInto(&set));
     CHILD_CHECK(ends.CarriesTo(set));
     CHILD_CHECK(GivePrivilegesUp());
     BothEnds later;
     CHILD_CHECK(later.Connect());
-    CHILD_CHECK(UpgradeIfWanted(later.client.get()));
+    CHILD_CHECK(UpgradeIfWanted(later.client.get()));  // first, other than in the other tests
     CHILD_CHECK(set.Add(later.server.get(), EPOLLIN) == Done(0));
     CHILD_CHECK(later.CarriesTo(set));
     CHILD_CHECK(later.IsAsFastAsCanBe());
@@ -128,9 +127,7 @@ TEST(PrivilegesTest, SetInASet) {
     CHILD_CHECK(outer.Add(inner.fd(), EPOLLIN) == Done(0));
     CHILD_CHECK(GivePrivilegesUp());
     BothEnds ends;
-    CHILD_CHECK(ends.Connect());
-    CHILD_CHECK(inner.Add(ends.server.get(), EPOLLIN) == Done(0));
-    CHILD_CHECK(UpgradeIfWanted(ends.client.get()));
+    CHILD_CHECK(ends.ConnectInto(&inner));
     CHILD_CHECK(ends.CarriesTo(outer));
     return ends.IsAsFastAsCanBe();
   });

@@ -192,21 +192,21 @@ size_t FillUpWith(const std::function<ssize_t()>& send_some) {
   return total;
 }
 
-bool SendDescriptor(int channel, int fd) {
-  char byte = 'd';
-  iovec piece = {&byte, 1};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr message{};
-  message.msg_iov = &piece;
+DescriptorMessage::DescriptorMessage(int fd) {
+  message.msg_iov = &piece_;
   message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof(control);
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  message.msg_control = control_;
+  message.msg_controllen = sizeof control_;
+  cmsghdr* const header = CMSG_FIRSTHDR(&message);
   header->cmsg_level = SOL_SOCKET;
   header->cmsg_type = SCM_RIGHTS;
   header->cmsg_len = CMSG_LEN(sizeof(int));
   memcpy(CMSG_DATA(header), &fd, sizeof(int));
-  return sendmsg(channel, &message, 0) == 1;
+}
+
+bool SendDescriptor(int channel, int fd) {
+  const DescriptorMessage whole(fd);
+  return sendmsg(channel, &whole.message, 0) == 1;
 }
 
 int ReceiveDescriptor(int channel) {

@@ -7,6 +7,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 
 #include <functional>
@@ -55,6 +56,21 @@ size_t FillUp(int fd, ByteStream* sent);
 // The same with other bytes: `send_some` returns what a send with MSG_DONTWAIT does.
 size_t FillUpWith(const std::function<ssize_t()>& send_some);
 
+// One byte that brings a descriptor along (SCM_RIGHTS); stays where it is, as `message` points into
+// it.
+class DescriptorMessage {
+ public:
+  explicit DescriptorMessage(int fd);
+  DescriptorMessage(const DescriptorMessage&) = delete;
+  DescriptorMessage& operator=(const DescriptorMessage&) = delete;
+
+  msghdr message{};
+
+ private:
+  char byte_ = 'd';
+  iovec piece_ = {&byte_, 1};
+  alignas(cmsghdr) char control_[CMSG_SPACE(sizeof(int))] = {};
+};
 // SCM_RIGHTS over a UNIX socket. False, or -1, if it does not go.
 bool SendDescriptor(int channel, int fd);
 int ReceiveDescriptor(int channel);

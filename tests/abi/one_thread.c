@@ -1,10 +1,8 @@
 // A program of one thread is seen as one at a fork, also after traffic that went past TCP: who
 // counts threads there (Python 3.12 and later) must count no thread of ours. With the argument
 // `fifo` some bytes must have gone past TCP.
-#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/abi/loopback.h"
 #include "tests/abi/raw_tcp.h"
 
 enum { kRounds = 20000, kForks = 5, kBytes = 100 };
@@ -39,17 +38,11 @@ static void Move(int from, int to) {
 
 // Two ends in this process; until bytes go past TCP, where they are expected to.
 static void Talk(int ends[2], int fifo) {
-  const int listener = socket(AF_INET, SOCK_STREAM, 0);
   struct sockaddr_in address;
-  memset(&address, 0, sizeof address);
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof address;
-  Require(bind(listener, (struct sockaddr*)&address, length) == 0, "bind");
-  Require(listen(listener, 1) == 0, "listen");
-  Require(getsockname(listener, (struct sockaddr*)&address, &length) == 0, "getsockname");
+  const int listener = ListenOnLoopback(&address);
+  Require(listener >= 0, "a listener");
   ends[0] = socket(AF_INET, SOCK_STREAM, 0);
-  Require(connect(ends[0], (struct sockaddr*)&address, length) == 0, "connect");
+  Require(connect(ends[0], (struct sockaddr*)&address, sizeof address) == 0, "connect");
   ends[1] = accept(listener, NULL, NULL);
   Require(ends[1] >= 0, "accept");
   close(listener);

@@ -1,9 +1,7 @@
 // A program under a clock that stands still (stopped_clock.c): what ends without us must end with
 // us. With the argument `fifo` its bytes must have gone past TCP.
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/abi/loopback.h"
 #include "tests/abi/raw_tcp.h"
 
 // Less than two TCP sockets keep, and more than a FIFO.
@@ -74,15 +73,9 @@ int main(int argc, char** argv) {
   Require(first.tv_sec == second.tv_sec && first.tv_nsec == second.tv_nsec, "the clock goes");
   alarm(kLongestSeconds);
 
-  const int listener = socket(AF_INET, SOCK_STREAM, 0);
   struct sockaddr_in address;
-  memset(&address, 0, sizeof address);
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof address;
-  Require(bind(listener, (struct sockaddr*)&address, length) == 0, "bind");
-  Require(listen(listener, 1) == 0, "listen");
-  Require(getsockname(listener, (struct sockaddr*)&address, &length) == 0, "getsockname");
+  const int listener = ListenOnLoopback(&address);
+  Require(listener >= 0, "a listener");
   const pid_t server = fork();
   if (server == 0) {
     alarm(kLongestSeconds);
@@ -90,7 +83,7 @@ int main(int argc, char** argv) {
   }
   close(listener);
   const int fd = socket(AF_INET, SOCK_STREAM, 0);
-  Require(connect(fd, (struct sockaddr*)&address, length) == 0, "connect");
+  Require(connect(fd, (struct sockaddr*)&address, sizeof address) == 0, "connect");
 
   int64_t received = 0;
   for (int i = 0; i < 1000; ++i, received += kSmall) {

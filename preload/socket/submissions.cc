@@ -144,16 +144,21 @@ void LeaveAllToKernel(const int* fds, uint64_t count) {
   for (uint64_t i = 0; i < count; ++i) LeaveToKernel(fds[i]);
 }
 
+// Its turn may come later, or never: what fails before it in a chain cancels it. The flags are its
+// own and, for its place in a chain, those of the entry before it.
+bool MayComeLater(const io_uring_sqe& entry) {
+  return (entry.flags & (IOSQE_IO_LINK | IOSQE_IO_HARDLINK | IOSQE_IO_DRAIN)) != 0;
+}
+
 Then ControlEpoll(const io_uring_sqe& entry) {
   const int epfd = entry.fd;
   const int operation = static_cast<int>(entry.len);
   const int fd = static_cast<int>(entry.off);
   if (FindSide(fd) == nullptr && FindEpollSet(fd) == nullptr) return Then::kAsItIs;
   EpollSet* const set = FindEpollSet(epfd);
-  // Its turn may come later; or the kernel will refuse it for what it does not expect there.
-  const bool is_plain = (entry.flags & (IOSQE_IO_LINK | IOSQE_IO_HARDLINK | IOSQE_IO_DRAIN)) == 0 &&
-                        entry.ioprio == 0 && entry.rw_flags == 0 && entry.buf_index == 0 &&
-                        entry.splice_fd_in == 0;
+  // Or the kernel will refuse it for what it does not expect there.
+  const bool is_plain = !MayComeLater(entry) && entry.ioprio == 0 && entry.rw_flags == 0 &&
+                        entry.buf_index == 0 && entry.splice_fd_in == 0;
   if (set == nullptr || !is_plain) {
     if (operation != EPOLL_CTL_DEL) EpollUnfollowed(fd);
     return Then::kAsItIs;
@@ -167,9 +172,9 @@ Then Meet(const io_uring_sqe& entry) {
     case IORING_OP_EPOLL_CTL:
       return ControlEpoll(entry);
     case IORING_OP_CLOSE:
-      return entry.file_index == 0 && CloseConcernsUs(entry.fd) && BeforeClose(entry.fd) < 0
-                 ? Then::kRefuse
-                 : Then::kAsItIs;
+      if (entry.file_index != 0 || !CloseConcernsUs(entry.fd)) return Then::kAsItIs;
+      if (MayComeLater(entry) && !FdTable::IsPrivate(entry.fd)) break;  // by TCP until then
+      return BeforeClose(entry.fd) < 0 ? Then::kRefuse : Then::kAsItIs;
     case IORING_OP_FILES_UPDATE:
       LeaveAllToKernel(reinterpret_cast<const int*>(entry.addr), entry.len);
       return Then::kAsItIs;
@@ -239,6 +244,7 @@ Submitted BeforeSubmissions(int fd, uint32_t count, uint32_t flags) {
   const uint32_t head = Load(queue->indices + queue->head_at);
   const uint32_t waiting = Load(queue->indices + queue->tail_at) - head;
   count = std::min({count, waiting, queue->mask + 1});
+  uint8_t chained = 0;
   for (uint32_t i = 0; i < count; ++i) {
     uint32_t index = (head + i) & queue->mask;
     if (queue->array_at != 0)
@@ -246,7 +252,11 @@ Submitted BeforeSubmissions(int fd, uint32_t count, uint32_t flags) {
     if (index > queue->mask) continue;  // the kernel drops it
     char* const place = queue->entries + index * queue->stride;
     auto* const entry = reinterpret_cast<io_uring_sqe*>(place);
-    switch (Meet(Copy(place))) {
+    io_uring_sqe copy = Copy(place);
+    const uint8_t links_on = copy.flags & (IOSQE_IO_LINK | IOSQE_IO_HARDLINK);
+    copy.flags |= chained;
+    chained = links_on;
+    switch (Meet(copy)) {
       case Then::kAsItIs:
         break;
       case Then::kNothing:

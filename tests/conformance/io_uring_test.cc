@@ -385,6 +385,28 @@ TEST_P(IoUringTest, Close) {
   peer().ReceiveEndOfStream();
 }
 
+// What fails before them in a chain cancels them: the connection goes on, and the set is empty.
+TEST_P(IoUringTest, CancelledInAChain) {
+  EpollSet set;
+  epoll_event event{};
+  event.events = EPOLLIN;
+  peer().Send(kBytes);
+  ASSERT_TRUE(WaitForBytes(fd(), kBytes));
+  for (const uint8_t operation : {IORING_OP_EPOLL_CTL, IORING_OP_CLOSE}) {
+    ring().Prepare(IORING_OP_FSYNC, -1, 1)->flags = IOSQE_IO_LINK;
+    if (operation == IORING_OP_CLOSE) {
+      ring().Prepare(IORING_OP_CLOSE, fd(), 2);
+    } else {
+      ring().PrepareControl(set.fd(), EPOLL_CTL_ADD, fd(), &event, 2);
+    }
+    EXPECT_EQ(ring().Enter(2, 2), Done(2));
+    EXPECT_EQ(ring().Results(), (std::map<uint64_t, int>{{1, -EBADF}, {2, -ECANCELED}}));
+  }
+  EXPECT_EQ(set.Modify(fd(), EPOLLIN), Failed(ENOENT));
+  pair().Receive(kBytes);
+  pair().ExpectBothWaysWork();
+}
+
 TEST_P(IoUringTest, PassesADescriptor) {
   int channel[2];
   ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, channel), 0);

@@ -110,6 +110,7 @@ struct SendStream {
       route.store(SendRoute::kTcp, std::memory_order_seq_cst);
       return;
     }
+    shadow.BeforeTcp();
     residue_begin = IndexOf(fifo.header->consumer.load(std::memory_order_acquire));
     residue_end = IndexOf(fifo.header->producer.load(std::memory_order_relaxed));
     // A consumer that wrote nonsense loses its residue; nobody else is touched.

@@ -16,6 +16,8 @@
 //   ssize_t TryReceive(const iovec*, size_t, int)  never blocks; flags MSG_PEEK, MSG_TRUNC; 0 = end
 //   int64_t Written(), Read()                      TCP payload bytes so far, or -errno
 //   int64_t ReceivedAtLeast(), ReceivedAtMost()    the same, arrived but perhaps not read
+//   void BeforeTcp()                               what is written next goes by TCP, after bytes
+//                                                  that did not
 //   void Reset()                                   ends the connection: no byte of it can be right
 //   bool Readable()                                data, end of stream or an error is pending
 //   bool Ended()                                   nothing is left to read, and nothing will come

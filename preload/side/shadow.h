@@ -145,6 +145,7 @@ class SocketShadow {
     return sys::Call(SYS_ppoll, reinterpret_cast<long>(&entry), 1, reinterpret_cast<long>(&now), 0,
                      8) > 0;
   }
+  void BeforeTcp() const { TellHeldOptions(fd_, side_); }
   // Both ends are told, by the kernel: ECONNRESET.
   void Reset() const { ResetConnection(fd_, side_); }
   void Ring(bool certain) const { RingPeerOf(side_, certain); }

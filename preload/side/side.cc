@@ -54,6 +54,7 @@ void Begin(Side* side) {
   side->tells_bytes_left.store(0, std::memory_order_relaxed);
   side->receive_timeout_us.store(0, std::memory_order_relaxed);
   side->send_timeout_us.store(0, std::memory_order_relaxed);
+  side->held = {};
   side->operations.store(0, std::memory_order_relaxed);
   side->next_attempt.store(0, std::memory_order_relaxed);
   side->pinned.store(0, std::memory_order_relaxed);

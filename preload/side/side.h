@@ -13,6 +13,7 @@
 #include "channel/stream.h"
 #include "discovery/protocol/reasons.h"
 #include "discovery/protocol/tuple.h"
+#include "preload/side/held_options.h"
 
 namespace xenloop {
 
@@ -42,6 +43,7 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
   std::atomic<uint32_t> tells_bytes_left;   // TCP_INQ: each recvmsg does
   std::atomic<int64_t> receive_timeout_us;  // 0: none
   std::atomic<int64_t> send_timeout_us;
+  HeldOptions held ABSL_GUARDED_BY(send.lock);
 
   // When to try an upgrade, and why there is none.
   std::atomic<uint64_t> operations;

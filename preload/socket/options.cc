@@ -95,6 +95,12 @@ ssize_t BeforeSetOption(int fd, Side* side, int level, int name, const void* val
     FallBack(fd, side, Reason::kMarkedPoint);
     return 0;
   }
+  int result;
+  if (level == IPPROTO_TCP && length >= sizeof(int) && MayRead(value, sizeof(int))) {
+    int on;
+    memcpy(&on, value, sizeof on);
+    if (HoldOption(fd, side, name, on != 0, &result)) return result;
+  }
   const Reason reason = ReasonAgainstOption(level, name);
   if (reason != Reason::kNone) FallBackToTcp(fd, reason, TcpFor::kGood);
   return kUseKernel;
@@ -135,6 +141,10 @@ ssize_t BeforeGetOption(int fd, Side* side, int level, int name, void* value, so
     memcpy(value, &routes, sizeof routes);
     *length = sizeof routes;
     return 0;
+  }
+  if (level == IPPROTO_TCP && (name == TCP_CORK || name == TCP_NODELAY)) {
+    const LockScope scope(side->send.lock, CurrentTid());
+    if (scope.result() == LockResult::kAcquired && FindSide(fd) == side) TellHeldOptions(fd, side);
   }
   if (level == IPPROTO_TCP && name == kTcpZerocopyReceive)
     FallBackToTcp(fd, Reason::kZeroCopyReceive, TcpFor::kGood);

@@ -119,6 +119,33 @@ TEST_P(QueryTest, OptionsAreKept) {
   EXPECT_EQ(Call(setsockopt(fd(), SOL_SOCKET, 0x7777, &value, sizeof(value))), Failed(ENOPROTOOPT));
 }
 
+TEST_P(QueryTest, CorkAndDelayAreKept) {
+  for (int round = 0; round < 3; ++round) {
+    for (const int name : {TCP_CORK, TCP_NODELAY}) {
+      for (const int value : {1, 1, 0, 0, 5, 0}) {
+        SetOption(IPPROTO_TCP, name, value);
+        pair().Send(100);
+        if (round == 1) Mark();
+        EXPECT_EQ(Option(IPPROTO_TCP, name), value != 0 ? 1 : 0);
+        if (round == 2) MarkAtPeer();
+      }
+    }
+    // A cork lets go when it is taken off, whatever was set under it.
+    SetOption(IPPROTO_TCP, TCP_CORK, 1);
+    SetOption(IPPROTO_TCP, TCP_NODELAY, 1);
+    pair().Send(10);
+    Mark();
+    pair().Send(10);
+    SetOption(IPPROTO_TCP, TCP_CORK, 0);
+    EXPECT_EQ(Option(IPPROTO_TCP, TCP_NODELAY), 1);
+    SetOption(IPPROTO_TCP, TCP_NODELAY, 0);
+    peer().Receive(12 * 100 + 20);
+  }
+  EXPECT_EQ(Call(setsockopt(fd(), IPPROTO_TCP, TCP_CORK, "\0\0", 2)), Failed(EINVAL));
+  EXPECT_EQ(Call(setsockopt(fd(), IPPROTO_TCP, TCP_CORK, nullptr, sizeof(int))), Failed(EFAULT));
+  pair().ExpectBothWaysWork(5000);
+}
+
 TEST_P(QueryTest, StateOfTheConnection) {
   tcp_info info{};
   socklen_t length = sizeof(info);

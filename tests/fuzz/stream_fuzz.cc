@@ -64,6 +64,7 @@ struct Shadow {
     world.Interrupt();
     return world.ours();
   }
+  void BeforeTcp() const {}
   void Reset() const {}
   ssize_t TrySend(const iovec* iov, size_t count) const {
     world.Interrupt();

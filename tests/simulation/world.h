@@ -150,6 +150,7 @@ class VectorShadow {
   bool Readable();
   void Ring(bool certain);
   void RingAll(bool certain) { Ring(certain); }
+  void BeforeTcp() const {}
   void Reset();
 
  private:

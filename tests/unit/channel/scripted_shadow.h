@@ -23,6 +23,7 @@ struct ScriptedShadow {
   bool reset = false;
   int64_t written_before = 0;  // by this connection, before the test
   int64_t read_so_far = 0;
+  int64_t told_before_bytes = -1;  // BeforeTcp came when TCP had been given so many
   int rings = 0;
   std::function<void()> in_try_send;  // runs when TCP has taken the bytes
 
@@ -61,6 +62,7 @@ struct ScriptedShadow {
   int64_t ReceivedAtMost() const { return read_so_far + static_cast<int64_t>(arriving.size()); }
   bool Ended() const { return ended && arriving.empty(); }
   bool Readable() const { return ended || !arriving.empty(); }
+  void BeforeTcp() { told_before_bytes = static_cast<int64_t>(sent.size()); }
   void Reset() { reset = true; }
   void Ring(bool) { ++rings; }
   void RingAll(bool) { ++rings; }

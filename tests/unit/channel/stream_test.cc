@@ -135,6 +135,7 @@ TEST_F(SuspendedTest, WithoutASuspensionTheResidueIsSent) {
   EXPECT_EQ(send_.PumpResidue(shadow_), 0);
   EXPECT_FALSE(shadow_.reset);
   EXPECT_EQ(shadow_.sent, "abcd");
+  EXPECT_EQ(shadow_.told_before_bytes, 0);
 }
 
 TEST_F(SuspendedTest, ReceiverGoesOnByTcpWhereItStands) {

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Passes ctest's output on, and tells in front of its summary which tests passed only at a second try.
 
+    ctest ... | retried.py [FILE]    FILE: a line for each case that a test has tried again itself (XENLOOP_RETRIED)
+
 The summary stays last: that is what others read.
 """
 
@@ -14,11 +16,14 @@ for line in sys.stdin.buffer:
     if test and re.search(rb"\*\*\*(Failed|Timeout|Exception)", test[2]):
         failed.add(test[1])
     elif test and test[1] in failed and re.search(rb" Passed +[\d.]+ sec", test[2]):
-        passed_later.append(test[1])
+        passed_later.append(test[1].decode())
     if re.match(rb"\d+% tests passed", line):
+        if len(sys.argv) > 1:
+            with open(sys.argv[1], encoding="utf-8") as file:
+                passed_later += sorted(set(file.read().splitlines()))
         print(f"passed only at a second try: {len(passed_later)}")
         for name in passed_later:
-            print("\t" + name.decode())
+            print("\t" + name)
         print(flush=True)
     sys.stdout.buffer.write(line)
     sys.stdout.buffer.flush()

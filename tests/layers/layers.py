@@ -421,6 +421,13 @@ def CheckGuards(tree):
             yield path + ":1", "guard", "no #pragma once"
 
 
+def CheckHeads(tree):
+    """What a file is for stands in its first lines."""
+    for path in tree.Sources(WITH_TESTS):
+        if not re.match(r"\s*(//|/\*)", tree.texts[path]):
+            yield path + ":1", "head", "no comment at the head"
+
+
 NAME = re.compile(r"(?<![\w./<$-])((?:[a-z_0-9]+/)*[a-z_0-9]+\.(?:h|cc|def|md|pml|sh|py))\b")
 KERNEL = ("linux/", "include/net/")
 
@@ -439,7 +446,7 @@ def CheckNames(tree):
 
 
 CHECKS = (CheckIncludes, CheckCircles, CheckLayersInCMake, CheckOnly, CheckGlobals, CheckSizes, CheckFunctions,
-          CheckGuards, CheckNames)
+          CheckGuards, CheckHeads, CheckNames)
 
 
 def Findings(tree):
@@ -472,6 +479,7 @@ def SelfTest(tree):
         ("size", small[:len(tree.Sources(("preload",))) // 10 + 1], NINE_OF_TEN_IN_PRELOAD),
         ("function", "preload/socket/send.cc", "int Planted() {\n" + "  Call();\n" * LONGEST_FUNCTION + "}"),
         ("guard", "bench/planted.h", "int Planted();"),
+        ("head", "bench/planted.cc", "int planted;"),
         ("name", "preload/README.md", "See planted.h."),
         ("name", "channel/fifo.h", "// channel/planted.cc tells why."),
     ] + [(rule.name, *rule.planted) for rule in ONLY]

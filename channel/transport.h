@@ -57,10 +57,14 @@ struct Doorbell {
   int fd = -1;           // at the owner: readable at all times, a ring is an edge (EPOLLET), and
                          // there is nothing to drain
   bool owns_fd = false;  // the descriptor is this doorbell's alone, and is closed with it
-  DoorbellPage* page = nullptr;             // of whoever is rung
+  DoorbellPage* page = nullptr;  // of whoever is rung
+  // Ours, where we count those of our sleepers whom the peer of this doorbell may ring. With a
+  // doorbell per peer it stays mapped when that is released: any thread may be about to count
+  // itself there.
+  DoorbellPage* own_page = nullptr;
   void (*ring)(const Doorbell&) = nullptr;  // never blocks; async-signal-safe; any thread
-  mutable uint64_t rung = 0;           // `changes` of the page when we have last rung; any thread
-  uint64_t handles[4] = {0, 0, 0, 0};  // the transport's own business
+  mutable uint64_t rung = 0;        // `changes` of the page when we have last rung; any thread
+  uint64_t handles[3] = {0, 0, 0};  // the transport's own business
 };
 
 struct Transport {
@@ -89,9 +93,6 @@ struct Transport {
   int (*create_doorbell)(Doorbell* doorbell, Ticket* ticket);
   int (*map_doorbell)(Ticket* ticket, Doorbell* doorbell);
   void (*release_doorbell)(Doorbell* doorbell);
-  // The page in which we count those of our sleepers whom the peer of this doorbell may ring. It
-  // stays mapped when the doorbell is released: any thread may be about to count itself there.
-  DoorbellPage* (*own_page)(const Doorbell& doorbell);
 };
 
 // Releases a mapping, whosever it is. Harmless on an empty one.

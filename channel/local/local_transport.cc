@@ -142,7 +142,7 @@ int CreateDoorbell(Doorbell* doorbell, Ticket* ticket) {
   }
   doorbell->fd = static_cast<int>(fd);
   doorbell->owns_fd = true;
-  doorbell->page = static_cast<DoorbellPage*>(memory);
+  doorbell->page = doorbell->own_page = static_cast<DoorbellPage*>(memory);
   doorbell->ring = Ring;
   ticket->fds[0] = doorbell->fd;
   ticket->fds[1] = page_fd;
@@ -187,12 +187,10 @@ void ReleaseDoorbell(Doorbell* doorbell) {
   *doorbell = Doorbell{};
 }
 
-DoorbellPage* OwnPage(const Doorbell& doorbell) { return doorbell.page; }
-
 constexpr Transport kLocalTransport{"local",     /*foreign=*/false, /*doorbell_per_peer=*/false,
                                     CreateFifo,  MapFifo,           Unmap,
                                     DiscardData, KeepCopy,          CreateDoorbell,
-                                    MapDoorbell, ReleaseDoorbell,   OwnPage};
+                                    MapDoorbell, ReleaseDoorbell};
 
 }  // namespace
 

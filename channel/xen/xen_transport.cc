@@ -20,9 +20,9 @@ constexpr uint32_t kMaxDomains = 64;
 enum { kReference, kPages, kIdentity };
 enum { kBellReference, kBellPort };
 
-// A doorbell's handles: its port, 0 for none; the mapping of the peer's page; our own page, which
-// the peer reads; whether the peer's page has said that its owner is alive.
-enum { kPort, kMapping, kOwnPage, kTellsDeath };
+// A doorbell's handles: its port, 0 for none; the mapping of the peer's page; whether that page has
+// said that its owner is alive.
+enum { kPort, kMapping, kTellsDeath };
 
 const XenCalls* calls = nullptr;
 XenBudget budget;
@@ -234,10 +234,6 @@ void LeaveSleepers(const DoorbellPage* page) {
   }
 }
 
-DoorbellPage* OwnPage(const Doorbell& doorbell) {
-  return reinterpret_cast<DoorbellPage*>(doorbell.handles[kOwnPage]);
-}
-
 void Ring(const Doorbell& doorbell) {
   if (calls != nullptr) calls->ring(doorbell.fd, XenPortOf(doorbell));
 }
@@ -254,8 +250,8 @@ int CreateDoorbell(Doorbell* doorbell, Ticket* ticket) {
   int error = 0;
   SleeperPage* sleepers = SleepersFor(ticket->peer, &error);
   if (sleepers == nullptr) return error;
-  if (OwnPage(*doorbell) == nullptr) ++sleepers->users;
-  doorbell->handles[kOwnPage] = reinterpret_cast<uint64_t>(sleepers->page);
+  if (doorbell->own_page == nullptr) ++sleepers->users;
+  doorbell->own_page = sleepers->page;
   ticket->words[kBellReference] = sleepers->reference;
   ticket->words[kBellPort] = 0;
   if (XenPortOf(*doorbell) != 0) return 0;
@@ -311,7 +307,7 @@ void ReleaseDoorbell(Doorbell* doorbell) {
     if (doorbell->fd == calls->ring_descriptor(port)) calls->unbind(port);
     --budget.ports;
   }
-  if (calls != nullptr && OwnPage(*doorbell) != nullptr) LeaveSleepers(OwnPage(*doorbell));
+  if (calls != nullptr && doorbell->own_page != nullptr) LeaveSleepers(doorbell->own_page);
   *doorbell = Doorbell{};
 }
 
@@ -333,7 +329,7 @@ int KeepCopy(FifoMapping* mapping) {
 constexpr Transport kXenTransport{"xen",       /*foreign=*/true, /*doorbell_per_peer=*/true,
                                   CreateFifo,  MapFifo,          Release,
                                   DiscardData, KeepCopy,         CreateDoorbell,
-                                  MapDoorbell, ReleaseDoorbell,  OwnPage};
+                                  MapDoorbell, ReleaseDoorbell};
 
 }  // namespace
 

@@ -123,7 +123,7 @@ int SendHello(Talk& talk) {
   ticket.peer = talk.guest;
   const int error = transport.create_doorbell(&DoorbellOf(talk), &ticket);
   if (error != 0) return error;
-  AddOwnPage(transport.own_page(DoorbellOf(talk)));
+  AddOwnPage(DoorbellOf(talk).own_page);
   memcpy(hello.words, ticket.words, sizeof hello.words);
   return SendControl(talk, hello, nullptr, 0);
 }

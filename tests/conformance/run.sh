@@ -2,6 +2,7 @@
 # One mode of the conformance binary, a process a suite, so that a hang costs one suite and not the rest.
 # These are timing-sensitive tests of concurrent behaviour on a machine that may be busy: what fails is tried again, twice
 # at the most, and every such case is named FLAKY in the output: it is a finding to look into, not a pass like the others.
+# XENLOOP_RETRIED=FILE: named there as well, a line each, for the count at the end of tests/run.
 #   run.sh BINARY [LIBRARY [SUITE...]]   LIBRARY is preloaded into the binary only; without suites, all; -SUITE: all but this
 set -uo pipefail
 binary=$1
@@ -42,7 +43,10 @@ for suite in $suites; do
   done
   if [[ $good == yes ]]; then flaky+=("$suite ($filter)"); else failed+=("$suite"); fi
 done
-for suite in "${flaky[@]}"; do echo "FLAKY $suite"; done
+for suite in "${flaky[@]}"; do
+  echo "FLAKY $suite"
+  [[ -z ${XENLOOP_RETRIED:-} ]] || echo "conformance ${XENLOOP_CONFORMANCE_MODE:-native}: $suite" >>"$XENLOOP_RETRIED"
+done
 for suite in "${failed[@]}"; do echo "FAILED three times: $suite"; done
 echo "${XENLOOP_CONFORMANCE_MODE:-native}: $count suites, ${#flaky[@]} flaky, ${#failed[@]} failed"
 ((${#failed[@]} == 0))

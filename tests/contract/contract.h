@@ -53,7 +53,7 @@ class TransportTest : public testing::TestWithParam<Arrangement> {
   }
   void MakeDoorbell(Doorbell* mine, Doorbell* theirs);
   // The owner's view of a doorbell: where it counts its sleepers, and what becomes readable.
-  DoorbellPage& PageOf(const Doorbell& bell) const { return *transport().own_page(bell); }
+  DoorbellPage& PageOf(const Doorbell& bell) const { return *bell.own_page; }
   static int HeardAt(const Doorbell& bell) { return GetParam().heard(bell); }
 };
 

@@ -81,7 +81,7 @@ int CreateDoorbell(Doorbell* doorbell, Ticket* ticket) {
   close(pair[1]);
   doorbell->fd = pair[0];
   ticket->words[0] = Keep(sizeof(DoorbellPage), doorbell->fd, &memory);
-  doorbell->page = static_cast<DoorbellPage*>(memory);
+  doorbell->page = doorbell->own_page = static_cast<DoorbellPage*>(memory);
   doorbell->ring = Ring;
   return 0;
 }
@@ -90,7 +90,10 @@ int MapDoorbell(Ticket* ticket, Doorbell* doorbell) {
   Offered* found = Find(ticket->words[0]);
   if (found == nullptr || found->fd < 0) return -EPERM;
   ++found->users;
-  *doorbell = Doorbell{found->fd, false, static_cast<DoorbellPage*>(found->memory), Ring};
+  *doorbell = Doorbell{};
+  doorbell->fd = found->fd;
+  doorbell->page = static_cast<DoorbellPage*>(found->memory);
+  doorbell->ring = Ring;
   return 0;
 }
 int KeepCopy(FifoMapping*) { return -ENOSYS; }  // the memory is private as it is
@@ -99,12 +102,10 @@ void ReleaseDoorbell(Doorbell* doorbell) {
   *doorbell = Doorbell{};
 }
 
-DoorbellPage* OwnPage(const Doorbell& doorbell) { return doorbell.page; }
-
 constexpr Transport kInProcess{"in-process", /*foreign=*/false, /*doorbell_per_peer=*/false,
                                CreateFifo,   MapFifo,           Release,
                                DiscardData,  KeepCopy,          CreateDoorbell,
-                               MapDoorbell,  ReleaseDoorbell,   OwnPage};
+                               MapDoorbell,  ReleaseDoorbell};
 
 }  // namespace
 

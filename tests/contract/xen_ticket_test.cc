@@ -35,7 +35,7 @@ class XenTicketTest : public testing::Test {
     EXPECT_EQ(CurrentXenBudget().used_pages, 0u);
   }
   static XenSleepersPage* OwnPageOf(const Doorbell& bell) {
-    return reinterpret_cast<XenSleepersPage*>(XenTransport().own_page(bell));
+    return reinterpret_cast<XenSleepersPage*>(bell.own_page);
   }
   static int MapFifo(Ticket ticket) {
     FifoMapping mapping;

@@ -40,5 +40,5 @@ scenario() {
 
 both scenario
 [[ ${E2E_NATIVE:-} == 1 ]] || echo "FIFO bytes: $(fifo_bytes)"
-both scenario XENLOOP_UPGRADE_AFTER=0
+again scenario XENLOOP_UPGRADE_AFTER=0
 [[ ${E2E_NATIVE:-} == 1 ]] || echo "FIFO bytes: $(fifo_bytes)"

@@ -64,6 +64,6 @@ http.server.ThreadingHTTPServer(('127.0.0.1', $port), handler).serve_forever()"
 
 both scenario
 expect_fifo python3 curl
-both scenario XENLOOP_UPGRADE_AFTER=0
+again scenario XENLOOP_UPGRADE_AFTER=0
 expect_fifo python3 curl
-both scenario XENLOOP_SWITCH_EVERY=7
+again scenario XENLOOP_SWITCH_EVERY=7

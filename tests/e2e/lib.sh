@@ -171,13 +171,26 @@ copy_library() {
 
 # both SCENARIO [NAME=VALUE...]: natively, then with the library (and these settings of it).
 both() {
+  natively
+  "$1" >"$work/native.result"
+  if [[ ${E2E_NATIVE:-} == 1 ]]; then
+    echo "native result of $1:"; sed 's/^/  /' "$work/native.result"; return
+  fi
+  cp "$work/native.result" "$work/native.result.$1"
+  like_native "$@"
+}
+
+# again SCENARIO [NAME=VALUE...]: with the library and other settings of it, when `both` has been told of the same
+# scenario before: what it does natively is known.
+again() {
+  [[ ${E2E_NATIVE:-} != 1 ]] || return 0
+  cp "$work/native.result.$1" "$work/native.result"
+  like_native "$@"
+}
+
+like_native() {
   local scenario=$1
   shift
-  natively
-  "$scenario" >"$work/native.result"
-  if [[ ${E2E_NATIVE:-} == 1 ]]; then
-    echo "native result of $scenario:"; sed 's/^/  /' "$work/native.result"; return
-  fi
   copy_library
   [[ ! -s $stats ]] || mv "$stats" "$work/stats-$((++rounds)).json"
   : >"$stats"; chmod 666 "$stats"

@@ -34,8 +34,10 @@ scenario() {
 }
 
 for malloc in "${mallocs[@]}"; do
+  way=both
   for preload in "$library:$malloc" "$malloc:$library"; do
-    both scenario
+    $way scenario
+    way=again
     expect_fifo redis-server python3
   done
 done

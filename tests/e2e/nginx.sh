@@ -55,5 +55,5 @@ scenario() {
 both scenario
 expect_fifo nginx wrk ab curl
 # Every connection offered at once: short ones are then caught in the middle of an upgrade.
-both scenario XENLOOP_UPGRADE_AFTER=0
+again scenario XENLOOP_UPGRADE_AFTER=0
 expect_fifo nginx wrk ab curl

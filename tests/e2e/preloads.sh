@@ -36,8 +36,10 @@ while read -r package file values; do
   [[ -n $other ]] || other=$(find /usr/lib -name "$file" 2>/dev/null | head -n 1)
   [[ -n $other ]] || skip "$package is not installed"
   read -ra settings <<<"$values"
+  way=both
   for preload in "$library:$other" "$other:$library"; do
-    both scenario
+    $way scenario
+    way=again
     case $file,$preload in
       libmptcpwrap*) expect_no_fifo "MPTCP" python3 ;;
       libsocket_wrapper.so,"$other":*) expect_no_fifo "it takes its calls from libc itself, past us" python3 ;;

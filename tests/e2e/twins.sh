@@ -12,4 +12,4 @@ both scenario XENLOOP_UPGRADE_AFTER=0
 expect_fifo python3
 both dropping XENLOOP_UPGRADE_AFTER=0
 expect_fifo python3
-both dropping
+again dropping

@@ -60,6 +60,6 @@ scenario() {
 }
 
 both scenario
-both scenario XENLOOP_UPGRADE_AFTER=0
-both scenario XENLOOP_UPGRADE_AFTER=0 XENLOOP_OTHER_USERS=on
+again scenario XENLOOP_UPGRADE_AFTER=0
+again scenario XENLOOP_UPGRADE_AFTER=0 XENLOOP_OTHER_USERS=on
 [[ ${E2E_NATIVE:-} == 1 ]] || echo "FIFO bytes: $(fifo_bytes)"

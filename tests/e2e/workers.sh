@@ -23,7 +23,7 @@ scenario() {
 
 both scenario
 expect_fifo worker-farm
-both scenario XENLOOP_UPGRADE_AFTER=0
+again scenario XENLOOP_UPGRADE_AFTER=0
 expect_fifo worker-farm
-both scenario XENLOOP_SWITCH_EVERY=5
+again scenario XENLOOP_SWITCH_EVERY=5
 expect_fifo worker-farm

@@ -181,14 +181,22 @@ class Tree:
 
     def __init__(self, root):
         self.texts, self.lines, self.matches = {}, {}, {}
-        for top in WITH_TESTS:
+        self.ends = set()  # all files, by each end of their paths: side.h, side/side.h, preload/side/side.h
+        for top in WITH_TESTS + ("findings",):
             for folder, subfolders, names in os.walk(os.path.join(root, top)):
                 subfolders[:] = [name for name in subfolders if name != "corpus"]
                 for name in names:
-                    if name.endswith(SOURCES) or name in ("CMakeLists.txt", "README.md"):
-                        path = os.path.join(folder, name)
-                        with open(path, encoding="utf-8") as file:
-                            self.Put(os.path.relpath(path, root), file.read())
+                    self.Read(root, os.path.relpath(os.path.join(folder, name), root))
+        for name in os.listdir(root):
+            if name.endswith(".md"):
+                self.Read(root, name)
+
+    def Read(self, root, path):
+        parts = path.split("/")
+        self.ends.update("/".join(parts[i:]) for i in range(len(parts)))
+        if path.endswith(SOURCES + (".md", "CMakeLists.txt")):
+            with open(os.path.join(root, path), encoding="utf-8") as file:
+                self.Put(path, file.read())
 
     def Put(self, path, text):
         self.texts[path] = text
@@ -197,7 +205,7 @@ class Tree:
     def With(self, path, text):
         """A copy in which `text` stands at the end of a file, which may be a new one."""
         copy = Tree.__new__(Tree)
-        copy.texts, copy.lines, copy.matches = dict(self.texts), dict(self.lines), self.matches
+        copy.texts, copy.lines, copy.matches, copy.ends = dict(self.texts), dict(self.lines), self.matches, self.ends
         copy.Put(path, self.texts.get(path, "") + text)
         return copy
 
@@ -413,8 +421,32 @@ def CheckGuards(tree):
             yield path + ":1", "guard", "no #pragma once"
 
 
+def CheckHeads(tree):
+    """What a file is for stands in its first lines."""
+    for path in tree.Sources(WITH_TESTS):
+        if not re.match(r"\s*(//|/\*)", tree.texts[path]):
+            yield path + ":1", "head", "no comment at the head"
+
+
+NAME = re.compile(r"(?<![\w./<$-])((?:[a-z_0-9]+/)*[a-z_0-9]+\.(?:h|cc|def|md|pml|sh|py))\b")
+KERNEL = ("linux/", "include/net/")
+
+
+def CheckNames(tree):
+    """What a page or a comment names is there."""
+    for path, text in sorted(tree.texts.items()):
+        is_page = path.endswith(".md")
+        if not is_page and not path.endswith(SOURCES):
+            continue
+        for number, line in enumerate(text.splitlines(), 1):
+            said = line if is_page else line.partition("//")[2]
+            for name in NAME.findall(said) if "." in said else ():
+                if name not in tree.ends and not name.startswith(KERNEL):
+                    yield f"{path}:{number}", "name", f"no file {name}"
+
+
 CHECKS = (CheckIncludes, CheckCircles, CheckLayersInCMake, CheckOnly, CheckGlobals, CheckSizes, CheckFunctions,
-          CheckGuards)
+          CheckGuards, CheckHeads, CheckNames)
 
 
 def Findings(tree):
@@ -422,7 +454,8 @@ def Findings(tree):
 
 
 def SelfTest(tree):
-    """(rule that must speak, file, line to append, or how many empty ones)"""
+    """(rule that must speak, file or files, line to append, or how many empty ones)"""
+    small = [path for length, path in SizesOfPreload(tree) if length < 100]
     plants = [
         ("include", "preload/side/side.h", '#include "preload/agent/agent_state.h"'),
         ("include", "preload/settings/rules.h", '#include "preload/libc/real.h"'),
@@ -443,16 +476,23 @@ def SelfTest(tree):
         ("global", "preload/socket/send.cc", "  static char planted[8];"),
         ("global", "channel/transport.h", "inline std::atomic<uint32_t> planted{0};"),
         ("size", "preload/socket/socket.h", LONGEST_IN_PRELOAD),
+        ("size", small[:len(tree.Sources(("preload",))) // 10 + 1], NINE_OF_TEN_IN_PRELOAD),
         ("function", "preload/socket/send.cc", "int Planted() {\n" + "  Call();\n" * LONGEST_FUNCTION + "}"),
         ("guard", "bench/planted.h", "int Planted();"),
+        ("head", "bench/planted.cc", "int planted;"),
+        ("name", "preload/README.md", "See planted.h."),
+        ("name", "channel/fifo.h", "// channel/planted.cc tells why."),
     ] + [(rule.name, *rule.planted) for rule in ONLY]
     failures = 0
     innocent = set(Findings(tree))
-    for rule, path, planted in plants:
+    for rule, paths, planted in plants:
         text = "\n" * planted if isinstance(planted, int) else planted + "\n"
-        found = {finding[1] for finding in set(Findings(tree.With(path, text))) - innocent}
+        copy = tree
+        for path in [paths] if isinstance(paths, str) else paths:
+            copy = copy.With(path, text)
+        found = {finding[1] for finding in set(Findings(copy)) - innocent}
         if rule not in found:
-            print(f"not found: {rule}: {path}: {planted}", file=sys.stderr)
+            print(f"not found: {rule}: {paths}: {planted}", file=sys.stderr)
             failures += 1
     print(f"self-test: {len(plants) - failures} of {len(plants)} planted violations found")
     return failures

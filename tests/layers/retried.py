@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 """Passes ctest's output on, and tells in front of its summary which tests passed only at a second try.
 
+    ctest ... | retried.py FILE    FILE (XENLOOP_RETRIED): a line for each case that a test has tried again itself, and
+                                   what was told of the rings before this one; the names go there as well
+
 The summary stays last: that is what others read.
 """
 
@@ -14,11 +17,15 @@ for line in sys.stdin.buffer:
     if test and re.search(rb"\*\*\*(Failed|Timeout|Exception)", test[2]):
         failed.add(test[1])
     elif test and test[1] in failed and re.search(rb" Passed +[\d.]+ sec", test[2]):
-        passed_later.append(test[1])
+        passed_later.append(test[1].decode())
     if re.match(rb"\d+% tests passed", line):
-        print(f"passed only at a second try: {len(passed_later)}")
-        for name in passed_later:
-            print("\t" + name.decode())
+        with open(sys.argv[1], "a+", encoding="utf-8") as file:
+            file.writelines(name + "\n" for name in passed_later)
+            file.seek(0)
+            told = file.read().splitlines()
+        print(f"passed only at a second try: {len(told)}")
+        for name in told:
+            print("\t" + name)
         print(flush=True)
     sys.stdout.buffer.write(line)
     sys.stdout.buffer.flush()

@@ -3,7 +3,8 @@
 # reads the compile commands of a configured build (build/release). What no build compiles (programs of the Xen lab) is
 # left out.
 #
-# clangd runs the checks, on what is written in each file and not on all that it includes: five minutes for everything.
+# clangd runs the checks, on what is written in each file and not on all that it includes: five minutes for everything. What
+# has been found clean is kept (tidy_keys.py), in ${XDG_CACHE_HOME:-~/.cache}/xenloop-tidy, and not checked again.
 # --deep takes clang-tidy itself, with the analyser and the few checks that clangd leaves out: an hour.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -32,6 +33,10 @@ fi
 compiled() { find "$@" -name corpus -prune -o -type f \( -name '*.cc' -o -name '*.c' \) -print | sort |
   grep -Fxf <(jq -r --arg here "$PWD/" '.[].file | ltrimstr($here)' "$commands"); }
 
+known=${XDG_CACHE_HOME:-$HOME/.cache}/xenloop-tidy
+mkdir -p "$known"
+find "$known" -type f -mtime +30 -delete
+
 deeply() { clang-tidy -p "$1" --quiet "$2" 2>/dev/null; }
 
 # Of a finding clangd tells the line, not the file.
@@ -39,8 +44,10 @@ quickly() {
   local told
   told=$(clangd --compile-commands-dir="$1" --check="$2" --check-lines=1-1 --log=error 2>&1) && [[ -z $told ]] ||
     { sed -E "s#^E\[[0-9:.]*\] #$2: #" <<<"$told"; return 1; }
+  [[ -z ${3:-} ]] || : >"$known/$3"
 }
 export -f deeply quickly
+export known
 
 mapfile -t files < <(compiled "$@" || true; [[ $deep == yes ]] || find "$@" -name '*.h' | sort)
 ((${#files[@]} > 0)) || { echo "nothing below $* is compiled in $build" >&2; exit 1; }
@@ -48,11 +55,17 @@ mapfile -t files < <(compiled "$@" || true; [[ $deep == yes ]] || find "$@" -nam
 # That it can fail.
 check=$([[ $deep == yes ]] && echo deeply || echo quickly)
 planted=$build/planted.cc
-trap 'rm -f "$planted"' EXIT
+trap 'rm -f "$planted" "$planted.files"' EXIT
 printf 'int Planted() {\n  int BadName = 0;\n  return BadName;\n}\n' >"$planted"
 ! found=$("$check" "$build" "$planted") || { echo "a planted violation was not noticed" >&2; exit 1; }
 [[ $found == *readability-identifier-naming* ]] || { echo "the planted violation is told as: $found" >&2; exit 1; }
 
-printf '%s\0' "${files[@]}" |
-  xargs -0 -n 1 -P "$(nproc)" bash -c "$check \"\$@\"" tidy "$build" || exit 1
-echo "${#files[@]} files"
+if [[ $deep == yes ]]; then
+  printf '%s\n' "${files[@]}"
+else
+  tests/layers/tidy_keys.py "$build" "${files[@]}" | while read -r key file; do
+    [[ -e $known/$key ]] || echo "$file $key"
+  done
+fi >"$planted.files"
+xargs -a "$planted.files" -r -L 1 -P "$(nproc)" bash -c "$check \"\$@\"" tidy "$build" || exit 1
+echo "${#files[@]} files, $(wc -l <"$planted.files") of them checked now"

@@ -74,5 +74,5 @@ scenario() {
 
 both scenario
 expect_fifo apache2 ab curl
-both scenario XENLOOP_UPGRADE_AFTER=0
+again scenario XENLOOP_UPGRADE_AFTER=0
 expect_fifo apache2 ab curl

@@ -17,4 +17,4 @@ scenario() {
 }
 
 both scenario
-both scenario XENLOOP_UPGRADE_AFTER=0
+again scenario XENLOOP_UPGRADE_AFTER=0

@@ -54,5 +54,5 @@ END
 
 both scenario
 expect_fifo nsd dnsperf
-both scenario XENLOOP_UPGRADE_AFTER=0
+again scenario XENLOOP_UPGRADE_AFTER=0
 expect_fifo nsd dnsperf

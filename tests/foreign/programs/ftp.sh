@@ -66,5 +66,5 @@ END
 
 both scenario
 expect_no_fifo "stdio; a server in an empty root folder"
-both scenario XENLOOP_UPGRADE_AFTER=0
+again scenario XENLOOP_UPGRADE_AFTER=0
 expect_no_fifo "stdio; a server in an empty root folder"

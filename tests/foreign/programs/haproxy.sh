@@ -45,5 +45,5 @@ END
 
 both scenario
 expect_fifo curl
-both scenario XENLOOP_UPGRADE_AFTER=0
+again scenario XENLOOP_UPGRADE_AFTER=0
 expect_fifo curl

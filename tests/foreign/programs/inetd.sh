@@ -41,5 +41,5 @@ scenario() {
 
 both scenario
 expect_fifo socat
-both scenario XENLOOP_UPGRADE_AFTER=0
+again scenario XENLOOP_UPGRADE_AFTER=0
 expect_fifo socat

@@ -18,5 +18,5 @@ scenario() {
 
 both scenario
 expect_fifo java
-both scenario XENLOOP_UPGRADE_AFTER=0
+again scenario XENLOOP_UPGRADE_AFTER=0
 expect_fifo java

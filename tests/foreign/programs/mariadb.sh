@@ -51,5 +51,5 @@ alone() {
 
 both scenario
 expect_fifo mariadbd sysbench mariadb
-both scenario XENLOOP_UPGRADE_AFTER=0
+again scenario XENLOOP_UPGRADE_AFTER=0
 expect_fifo mariadbd sysbench mariadb

@@ -37,5 +37,5 @@ subscribed() { (($(sed -n '/lines\//p' "$work/$mode.broker.log" | wc -l) >= $1))
 
 both scenario
 expect_fifo mosquitto mosquitto_pub mosquitto_sub
-both scenario XENLOOP_UPGRADE_AFTER=0
+again scenario XENLOOP_UPGRADE_AFTER=0
 expect_fifo mosquitto mosquitto_pub mosquitto_sub

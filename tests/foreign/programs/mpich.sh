@@ -12,5 +12,5 @@ scenario() {  # two: more that wait busily than there are processors would take 
 
 both scenario
 expect_no_fifo "a nested epoll set" mpi_check
-both scenario XENLOOP_UPGRADE_AFTER=0
+again scenario XENLOOP_UPGRADE_AFTER=0
 expect_no_fifo "a nested epoll set" mpi_check

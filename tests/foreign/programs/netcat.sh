@@ -27,5 +27,5 @@ scenario() {
 
 both scenario
 expect_fifo nc
-both scenario XENLOOP_UPGRADE_AFTER=0
+again scenario XENLOOP_UPGRADE_AFTER=0
 expect_fifo nc

@@ -16,5 +16,5 @@ scenario() {
 
 both scenario
 expect_fifo mpi_check
-both scenario XENLOOP_UPGRADE_AFTER=0
+again scenario XENLOOP_UPGRADE_AFTER=0
 expect_fifo mpi_check

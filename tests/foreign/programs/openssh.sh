@@ -52,5 +52,5 @@ END
 
 both scenario
 expect_fifo ssh
-both scenario XENLOOP_UPGRADE_AFTER=0
+again scenario XENLOOP_UPGRADE_AFTER=0
 expect_fifo ssh

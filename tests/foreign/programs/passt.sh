@@ -39,4 +39,4 @@ scenario() {
 }
 
 both scenario
-both scenario XENLOOP_UPGRADE_AFTER=0
+again scenario XENLOOP_UPGRADE_AFTER=0

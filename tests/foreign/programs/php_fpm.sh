@@ -83,5 +83,5 @@ END
 
 both scenario
 expect_fifo php-fpm nginx
-both scenario XENLOOP_UPGRADE_AFTER=0
+again scenario XENLOOP_UPGRADE_AFTER=0
 expect_fifo php-fpm nginx cgi-fcgi

@@ -51,5 +51,5 @@ scenario() {
 
 both scenario
 expect_fifo stunnel socat
-both scenario XENLOOP_UPGRADE_AFTER=0
+again scenario XENLOOP_UPGRADE_AFTER=0
 expect_fifo stunnel socat

@@ -33,5 +33,5 @@ scenario() {
 }
 
 both scenario
-both scenario XENLOOP_UPGRADE_AFTER=0
+again scenario XENLOOP_UPGRADE_AFTER=0
 expect_no_fifo "it is in a sandbox" tor

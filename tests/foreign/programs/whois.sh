@@ -28,5 +28,5 @@ scenario() {
 
 both scenario
 expect_no_fifo "stdio"
-both scenario XENLOOP_UPGRADE_AFTER=0
+again scenario XENLOOP_UPGRADE_AFTER=0
 expect_no_fifo "stdio"

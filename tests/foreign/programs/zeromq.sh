@@ -26,5 +26,5 @@ scenario() {
 
 both scenario
 expect_fifo python3
-both scenario XENLOOP_UPGRADE_AFTER=0
+again scenario XENLOOP_UPGRADE_AFTER=0
 expect_fifo python3

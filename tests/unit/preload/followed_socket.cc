@@ -1,3 +1,4 @@
+// See followed_socket.h.
 #include "tests/unit/preload/followed_socket.h"
 
 #include <arpa/inet.h>

@@ -316,8 +316,7 @@ int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
     const uint32_t conversions = set->conversions.load(std::memory_order_relaxed);
     const bool beside = SleepsBeside(set);
     if (set->converted.load(std::memory_order_acquire) == 0 && !beside) {
-      // A conversion meanwhile puts the doorbell into the set and rings it: we come round and look
-      // at FIFOs.
+      // A conversion meanwhile puts bells into the set and rings: we come round and look at FIFOs.
       int woken = 0;
       {
         const SetSleeper sleeper(set);
@@ -341,8 +340,8 @@ int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
     int woken = 0;
     if (beside) {
       if (can_wait) count = SleepBeside(set, epfd, events, max_events, wait, mask, call, self);
-      if (count != kLookAgain) return count;
-      continue;
+      if (count == kLookAgain) continue;
+      return count;
     }
     {
       const SetSleeper here(set);

@@ -20,7 +20,7 @@
 namespace xenloop {
 
 inline constexpr uint32_t kFifoMagic = 0x584c4649;  // "XLFI"
-inline constexpr uint32_t kFifoVersion = 3;
+inline constexpr uint32_t kFifoVersion = 4;
 inline constexpr size_t kFifoDataOffset = 512;
 inline constexpr uint64_t kMinFifoBytes = 4096;
 inline constexpr uint64_t kMaxFifoBytes = 64ull << 20;
@@ -32,6 +32,12 @@ inline constexpr uint32_t kRequests = kFutexSleeper | kDoorbellInterest;
 // From here on the wake-ups are counted: the word has changed for whoever asked before and does not
 // sleep yet, also if another has asked since.
 inline constexpr uint32_t kOneWakeUp = 4;
+
+// What a bell word says: by which line into its process (transport.h) one end of the FIFO is woken
+// who waits for it in poll or epoll. The number of a bell, and whether the common bell as well.
+inline constexpr uint32_t kAnyBell = 0;  // nobody knows: the doorbell, which wakes all
+inline constexpr uint32_t kCommonBell = 1;
+inline constexpr uint32_t kCommonToo = 1u << 31;
 
 struct FifoHeader {
   // Line 0: written by the producer.
@@ -48,7 +54,9 @@ struct FifoHeader {
   std::atomic<uint64_t> tcp_read;
   // Lines 2 and 3: wake-up requests.
   alignas(64) std::atomic<uint32_t> consumer_waiting;
+  std::atomic<uint32_t> consumer_bell;
   alignas(64) std::atomic<uint32_t> producer_waiting;
+  std::atomic<uint32_t> producer_bell;
   // Line 4: constants, written once before the memory is offered.
   alignas(64) uint32_t magic;
   uint32_t version;

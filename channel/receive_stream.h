@@ -182,7 +182,9 @@ struct ReceiveStream {
     if ((flags & MSG_PEEK) != 0 || !ProducerWaits()) return;
     if (fifo.FreeBytes() < fifo.WakeThresholdBytes()) return;
     const uint32_t bits = WakeSleepers(fifo.header->producer_waiting, /*once=*/true, fifo.foreign);
-    if (bits != 0) shadow.Ring(/*certain=*/(bits & kFutexSleeper) != 0);
+    if (bits == 0) return;
+    shadow.Ring(/*certain=*/(bits & kFutexSleeper) != 0,
+                fifo.header->producer_bell.load(std::memory_order_seq_cst));
   }
 
   // One attempt at `limit` bytes into `destination` (null with MSG_TRUNC: discard). `flags`:

@@ -258,7 +258,10 @@ struct SendStream {
   template <typename Shadow>
   void WakeConsumer(Shadow& shadow) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
     const uint32_t bits = WakeSleepers(fifo.header->consumer_waiting, /*once=*/false, fifo.foreign);
-    if (bits != 0) shadow.Ring(/*certain=*/(bits & kFutexSleeper) != 0);
+    if (bits == 0) return;
+    // seq_cst: behind the publication; pairs with whoever goes to wait by another bell.
+    shadow.Ring(/*certain=*/(bits & kFutexSleeper) != 0,
+                fifo.header->consumer_bell.load(std::memory_order_seq_cst));
   }
 
   ssize_t TakePendingError() {

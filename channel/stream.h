@@ -22,8 +22,9 @@
 //   bool Readable()                                data, end of stream or an error is pending
 //   bool Ended()                                   nothing is left to read, and nothing will come
 //   bool StillOurs()                               under the lock: still the stream we looked up
-//   void Ring(bool certain)                        the peer's doorbell: somebody waits for this
-//                                                  FIFO; certain: a thread of it is known to sleep
+//   void Ring(bool certain, uint32_t bell)         the peer's bell: somebody waits for this FIFO;
+//                                                  certain: a thread of it is known to sleep; bell:
+//                                                  what the FIFO says of it (fifo.h)
 //   void RingAll(bool certain)                     a route ended: the peer's doorbell and our own
 //
 // Both structs live in memory shared by a process and its forked children; they hold no pointers

@@ -26,17 +26,42 @@ int KeepPrivately(FifoMapping* mapping) {
   return 0;
 }
 
+namespace {
+template <class Ring>
+void RingForLine(const DoorbellPage& line, uint64_t* rung, Ring ring) {
+  // seq_cst: pairs with the sleeper's count before its last look at the FIFOs.
+  if (line.sleepers.load(std::memory_order_seq_cst) == 0) return;
+  // Read before the ring: who goes to sleep after that is not rung by it.
+  const uint64_t changes = line.changes.load(std::memory_order_seq_cst);
+  if (__atomic_load_n(rung, __ATOMIC_ACQUIRE) == changes) return;
+  ring();
+  // Written behind the ring: nobody relies on one that has not been made.
+  __atomic_store_n(rung, changes, __ATOMIC_RELEASE);
+}
+}  // namespace
+
 void RingDoorbell(const Doorbell& doorbell, bool certain) {
   if (doorbell.page == nullptr) return;
   if (certain) return RingAnyway(doorbell);
-  // seq_cst: pairs with the sleeper's count before its last look at the FIFOs.
-  if (doorbell.page->sleepers.load(std::memory_order_seq_cst) == 0) return;
-  // Read before the ring: who goes to sleep after that is not rung by it.
-  const uint64_t changes = doorbell.page->changes.load(std::memory_order_seq_cst);
-  if (__atomic_load_n(&doorbell.rung, __ATOMIC_ACQUIRE) == changes) return;
-  RingAnyway(doorbell);
-  // Written behind the ring: nobody relies on one that has not been made.
-  __atomic_store_n(&doorbell.rung, changes, __ATOMIC_RELEASE);
+  RingForLine(*doorbell.page, &doorbell.rung, [&] { RingAnyway(doorbell); });
+}
+
+void RingBell(const Doorbell& doorbell, Bell* bell, uint32_t number) {
+  if (number == kAnyBell || number >= doorbell.lines || doorbell.page == nullptr)
+    return RingDoorbell(doorbell);
+  const DoorbellPage& line = *LineOf(doorbell.page, number);
+  // acquire: pairs with whoever has made the bell known here.
+  if (bell == nullptr || __atomic_load_n(&bell->fd, __ATOMIC_ACQUIRE) <= 0) {
+    if (line.sleepers.load(std::memory_order_seq_cst) != 0) RingDoorbell(doorbell);
+    return;
+  }
+  RingForLine(line, &bell->rung, [&] { RingBellAnyway(doorbell, *bell); });
+}
+
+void RingBellAnyway(const Doorbell& doorbell, const Bell& bell) {
+  Doorbell one = doorbell;
+  one.fd = __atomic_load_n(&bell.fd, __ATOMIC_ACQUIRE);
+  RingAnyway(one.fd > 0 ? one : doorbell);
 }
 
 void RingAnyway(const Doorbell& doorbell) {

@@ -53,6 +53,20 @@ struct DoorbellPage {
     changes.fetch_add(1, std::memory_order_seq_cst);
   }
 };
+// A local process may have bells besides, each of which wakes some of its sleepers only. The
+// sleepers of a bell have a line of their own in the page, as those of the doorbell, who are all,
+// have the first.
+inline constexpr uint32_t kMostBells = 1024;
+inline constexpr size_t kLineBytes = 64;
+inline DoorbellPage* LineOf(DoorbellPage* page, uint32_t bell) {
+  return reinterpret_cast<DoorbellPage*>(reinterpret_cast<char*>(page) + bell * kLineBytes);
+}
+// At whom rings it.
+struct Bell {
+  int fd;         // 0: not known here
+  uint64_t rung;  // as in the doorbell
+};
+
 struct Doorbell {
   int fd = -1;           // at the owner: readable at all times, a ring is an edge (EPOLLET), and
                          // there is nothing to drain
@@ -64,6 +78,7 @@ struct Doorbell {
   DoorbellPage* own_page = nullptr;
   void (*ring)(const Doorbell&) = nullptr;  // never blocks; async-signal-safe; any thread
   mutable uint64_t rung = 0;        // `changes` of the page when we have last rung; any thread
+  uint32_t lines = 1;               // of the page: one more than the highest bell
   uint64_t handles[3] = {0, 0, 0};  // the transport's own business
 };
 
@@ -93,6 +108,12 @@ struct Transport {
   int (*create_doorbell)(Doorbell* doorbell, Ticket* ticket);
   int (*map_doorbell)(Ticket* ticket, Doorbell* doorbell);
   void (*release_doorbell)(Doorbell* doorbell);
+
+  // A bell of ours besides the doorbell: its descriptor, or -errno. Null: there are none.
+  int (*create_bell)() = nullptr;
+  // A peer's ticket for one, after checking that ringing it neither blocks nor fails: its
+  // descriptor, or -EPERM. Closes what it does not take.
+  int (*map_bell)(Ticket* ticket) = nullptr;
 };
 
 // Releases a mapping, whosever it is. Harmless on an empty one.
@@ -107,5 +128,9 @@ int KeepPrivately(FifoMapping* mapping);
 void RingDoorbell(const Doorbell& doorbell, bool certain = false);
 // The same for sleepers that the page does not count.
 void RingAnyway(const Doorbell& doorbell);
+// The same for those of one bell of the process. Where the bell is not known here (null, or without
+// a descriptor) the doorbell wakes them, and all others with them.
+void RingBell(const Doorbell& doorbell, Bell* bell, uint32_t number);
+void RingBellAnyway(const Doorbell& doorbell, const Bell& bell);
 
 }  // namespace xenloop

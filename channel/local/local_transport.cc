@@ -23,6 +23,8 @@ namespace xenloop {
 namespace {
 
 constexpr size_t kPageBytes = 4096;
+constexpr size_t kDoorbellBytes = kMostBells * kLineBytes;
+static_assert(sizeof(DoorbellPage) <= kLineBytes && kDoorbellBytes % kPageBytes == 0);
 
 size_t RoundToPages(size_t bytes) { return (bytes + kPageBytes - 1) & ~(kPageBytes - 1); }
 
@@ -125,23 +127,29 @@ void Ring(const Doorbell& doorbell) {
   if (doorbell.fd >= 0) Shut(doorbell.fd);
 }
 
-int CreateDoorbell(Doorbell* doorbell, Ticket* ticket) {
+int CreateSpentSocket() {
   int pair[2];
   const long made = sys::Call(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
                               0, AsLong(pair));
   if (made < 0) return static_cast<int>(made);
   sys::Close(pair[1]);
-  const long fd = sys::MoveUp(pair[0], sys::DescriptorBase());
-  if (fd < 0) return static_cast<int>(fd);
+  return static_cast<int>(sys::MoveUp(pair[0], sys::DescriptorBase()));
+}
+
+int CreateDoorbell(Doorbell* doorbell, Ticket* ticket) {
+  const int fd = CreateSpentSocket();
+  if (fd < 0) return fd;
   void* memory = nullptr;
   // FUTURE_WRITE: peers can map the page for reading only.
-  const int page_fd = CreateSealed("xenloop-doorbell", kPageBytes, F_SEAL_FUTURE_WRITE, &memory);
+  const int page_fd =
+      CreateSealed("xenloop-doorbell", kDoorbellBytes, F_SEAL_FUTURE_WRITE, &memory);
   if (page_fd < 0) {
-    sys::Close(static_cast<int>(fd));
+    sys::Close(fd);
     return page_fd;
   }
-  doorbell->fd = static_cast<int>(fd);
+  doorbell->fd = fd;
   doorbell->owns_fd = true;
+  doorbell->lines = kMostBells;
   doorbell->page = doorbell->own_page = static_cast<DoorbellPage*>(memory);
   doorbell->ring = Ring;
   ticket->fds[0] = doorbell->fd;
@@ -165,7 +173,7 @@ bool IsDoorbell(int fd) {
 int MapDoorbell(Ticket* ticket, Doorbell* doorbell) {
   const long size = IsDoorbell(ticket->fds[0]) ? SoundSize(ticket->fds[1]) : -EPERM;
   long result = size < 0 ? size : -EPROTO;
-  if (size == static_cast<long>(kPageBytes)) {
+  if (size == static_cast<long>(kDoorbellBytes)) {
     result = sys::Call(SYS_mmap, 0, size, PROT_READ, MAP_SHARED, ticket->fds[1], 0);
   }
   if (IsMapError(result)) {
@@ -174,6 +182,7 @@ int MapDoorbell(Ticket* ticket, Doorbell* doorbell) {
   }
   doorbell->fd = ticket->fds[0];
   doorbell->owns_fd = true;
+  doorbell->lines = kMostBells;
   doorbell->page = reinterpret_cast<DoorbellPage*>(result);
   doorbell->ring = Ring;
   ticket->fds[0] = -1;
@@ -183,14 +192,26 @@ int MapDoorbell(Ticket* ticket, Doorbell* doorbell) {
 
 void ReleaseDoorbell(Doorbell* doorbell) {
   if (doorbell->fd >= 0) sys::Close(doorbell->fd);
-  if (doorbell->page != nullptr) sys::Call(SYS_munmap, AsLong(doorbell->page), kPageBytes);
+  if (doorbell->page != nullptr) sys::Call(SYS_munmap, AsLong(doorbell->page), kDoorbellBytes);
   *doorbell = Doorbell{};
+}
+
+int MapBell(Ticket* ticket) {
+  const int fd = ticket->fds[0];
+  if (!IsDoorbell(fd)) {
+    CloseTicket(ticket);
+    return -EPERM;
+  }
+  ticket->fds[0] = -1;
+  CloseTicket(ticket);
+  return fd;
 }
 
 constexpr Transport kLocalTransport{"local",     /*foreign=*/false, /*doorbell_per_peer=*/false,
                                     CreateFifo,  MapFifo,           Unmap,
                                     DiscardData, KeepCopy,          CreateDoorbell,
-                                    MapDoorbell, ReleaseDoorbell};
+                                    MapDoorbell, ReleaseDoorbell,   CreateSpentSocket,
+                                    MapBell};
 
 }  // namespace
 

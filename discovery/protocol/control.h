@@ -8,6 +8,8 @@
 //   JOIN    slot, generation of both, + 1 descriptor: "joined; here is mine"
 //   REFUSE  slot, generation of the offer, reason
 //   SEALED  slot, generation of both: "a FIFO of this stream is sealed; flush what you owe"
+//   BELL    words: number, + 1 descriptor: what my FIFOs name by that number. Who does not take it
+//           rings the doorbell instead
 //
 // From an agent to its guest's xenloopd:
 //   SEEK    tuple as the other end sees it: who holds that end?
@@ -40,7 +42,7 @@
 namespace xenloop {
 
 inline constexpr uint32_t kControlMagic = 0x584c4354;  // "XLCT"
-inline constexpr uint32_t kControlVersion = 2;
+inline constexpr uint32_t kControlVersion = 3;
 
 enum class ControlType : uint32_t {
   kHello = 1,
@@ -53,7 +55,8 @@ enum class ControlType : uint32_t {
   kLeave,
   kKeep,
   kWhere,
-  kStands
+  kStands,
+  kBell
 };
 
 // Why an offer is refused: the number that is sent. What the other end shows is ReasonOfRefusal.

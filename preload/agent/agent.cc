@@ -18,6 +18,7 @@
 #include "preload/libc/threads.h"
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
+#include "preload/side/bells.h"
 #include "preload/side/each_side.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/log.h"
@@ -271,6 +272,7 @@ Reason Prepare() {
   if (bell < 0 || page < 0) return Reason::kAgentNoDescriptors;
   agent_shared.doorbell.fd = bell;
   agent.page_fd = page;
+  MakeCommonBell(LocalTransport());
   Watch(poke, WatchKind::kPoke, 0, 0, EPOLLIN);
   Watch(agent.listen_fd, WatchKind::kListener, 0, 0, EPOLLIN | EPOLLET);
   return Reason::kNone;
@@ -283,6 +285,7 @@ void Unprepare() {
   }
   const int poke = agent_shared.poke_fd.exchange(-1, std::memory_order_acq_rel);
   if (poke > 0) ClosePrivate(poke);
+  CloseOwnBells();
   CloseRegistry();
 }
 

@@ -10,6 +10,7 @@
 #include "preload/ready/epoll.h"
 #include "preload/ready/lent_bell.h"
 #include "preload/side/agent_shared.h"
+#include "preload/side/bells.h"
 #include "preload/side/each_side.h"
 #include "preload/side/mailbox.h"
 #include "preload/side/private_fd.h"
@@ -40,6 +41,7 @@ void ClearAfterAgent(int state) {
   const int poke = agent_shared.poke_fd.exchange(-1, std::memory_order_acq_rel);
   if (poke > 0) ClosePrivate(poke);
   DropAgent();
+  CloseOwnBells();
   agent_shared.doorbell = Doorbell{};  // its page stays: a thread may be counted there
   if (state != kAgentFailed) agent_shared.started.store(0, std::memory_order_release);
 }

@@ -6,6 +6,7 @@
 #include "preload/agent/agent.h"
 #include "preload/agent/agent_state.h"
 #include "preload/side/agent_shared.h"
+#include "preload/side/bells.h"
 #include "preload/side/confinement.h"
 #include "preload/side/each_side.h"
 #include "preload/side/fallback.h"
@@ -95,6 +96,7 @@ void AgentForkedChild(int32_t parent) {
     const bool kept = talk.in_use && DoorbellOf(talk).fd >= 0;
     const Transport* const transport = talk.transport;
     talk = Talk{};
+    ForgetToldBells(static_cast<uint32_t>(&talk - agent.talks.first));
     talk.in_use = talk.kept = kept;
     talk.transport = transport;  // of the doorbell
   }
@@ -111,6 +113,8 @@ void DropAgent() {
     *fd = -1;
   }
   for (Talk& talk : agent.talks) {
+    DropPeerBells(static_cast<uint32_t>(&talk - agent.talks.first));
+    ForgetToldBells(static_cast<uint32_t>(&talk - agent.talks.first));
     DropUnsent(talk);
     if (talk.fd >= 0) ClosePrivate(talk.fd);
     talk = Talk{};

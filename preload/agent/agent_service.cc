@@ -155,6 +155,7 @@ void ServiceSide(uint32_t slot) {
       FreeSide(side);
     return;
   }
+  TellBells(slot);
   const bool closed = side->references.load(std::memory_order_acquire) == 0;
   const int lingering_fd = side->lingering_fd.load(std::memory_order_acquire);
   const int fd = lingering_fd >= 0 ? lingering_fd : side->fd.load(std::memory_order_acquire);

@@ -168,9 +168,11 @@ inline Doorbell& DoorbellOf(const Talk& talk) {
 // Is the process at the other end of the socket a daemon, and the peer a process of another guest?
 inline bool IsBridged(const Talk& talk) { return talk.devices != nullptr; }
 // A place in the table as if nobody had used it.
+void ForgetToldBells(uint32_t talk);  // agent_bells.cc
 inline void Renew(Talk& talk) {
   talk = Talk{};
   DoorbellOf(talk) = Doorbell{};
+  ForgetToldBells(static_cast<uint32_t>(&talk - agent.talks.first));
 }
 
 // The work of a timer is a function whose result is the pause until the next time, in nanoseconds,
@@ -320,6 +322,14 @@ uint64_t RetryPostponed(uint64_t pause_ns);
 
 // agent_watch.cc
 uint64_t WatchReaders(uint64_t now);
+
+// agent_bells.cc
+// The peer is to know the bells by which the side's FIFOs may wake us.
+void TellBells(uint32_t slot);
+// Whether a BELL's descriptor is to be taken.
+bool WantsBell(uint32_t talk, const ControlMessage& message);
+// False: it breaks the protocol.
+bool OnBell(uint32_t talk, const ControlMessage& message, Ticket* ticket);
 
 // agent_service.cc: attached sides, and letting go
 void TellSealed(AgentSide& note, uint32_t slot);

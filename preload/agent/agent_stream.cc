@@ -10,6 +10,7 @@
 #include "preload/ready/epoll.h"
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
+#include "preload/side/bells.h"
 #include "preload/side/each_side.h"
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
@@ -160,10 +161,13 @@ bool Attach(uint32_t slot) {
       side->receive.BecomeAware(note.theirs.fifo);
       side->send.window = SendWindowOf(fd);
       side->send.Offer(note.mine.fifo, note.theirs.fifo);
+      side->told_bell.store(kAnyBell, std::memory_order_relaxed);
+      WriteBell(side);
       attached = true;
     }
   }
   if (attached) {
+    TellBells(slot);
     Log("upgraded fd %d, slot %u", fd, slot);
     if (side->upgrades.fetch_add(1, std::memory_order_relaxed) == 0) CountUpgrade();
   } else {

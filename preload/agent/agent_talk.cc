@@ -10,6 +10,7 @@
 #include "preload/agent/agent_state.h"
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
+#include "preload/side/bells.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/log.h"
 #include "preload/side/private_fd.h"
@@ -143,7 +144,9 @@ bool BringsNothingWanted(uint32_t index) {
   ControlMessage message;
   const long n = sys::Call(SYS_recvfrom, agent.talks[index].fd, reinterpret_cast<long>(&message),
                            sizeof message, MSG_DONTWAIT | MSG_PEEK, 0, 0);
-  return n == static_cast<long>(sizeof message) && message.type == ControlType::kOffer &&
+  if (n != static_cast<long>(sizeof message)) return false;
+  if (message.type == ControlType::kBell) return !WantsBell(index, message);
+  return message.type == ControlType::kOffer &&
          ObjectionTo(index, message) != RefusalReason::kCount;
 }
 
@@ -220,6 +223,8 @@ bool HandlePacket(uint32_t index, const ControlMessage& message, Ticket* ticket)
     case ControlType::kSealed:
       OnSealed(index, message);
       return true;
+    case ControlType::kBell:
+      return OnBell(index, message, ticket);
     default:
       return false;
   }
@@ -317,6 +322,7 @@ void ReleaseTalkIfUnused(uint32_t index) {
   Doorbell& bell = DoorbellOf(talk);
   if (bell.owns_fd && bell.fd >= 0) FdTable::Clear(bell.fd);
   talk.transport->release_doorbell(&bell);
+  DropPeerBells(index);
   if (talk.fd >= 0) ClosePrivate(talk.fd);  // last: it says that nothing is left
   talk.fd = -1;
   talk.in_use = false;

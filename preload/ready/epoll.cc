@@ -8,6 +8,7 @@
 #include "preload/ready/epoll_registrations.h"
 #include "preload/ready/readiness.h"
 #include "preload/side/agent_shared.h"
+#include "preload/side/bells.h"
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/own_doorbell.h"
@@ -47,7 +48,7 @@ int Add(EpollSet* set, int fd, Side* side, epoll_event* event)
   }
   const uint32_t index = IndexOfRegistration(registration);
   draft.converted = converted && MayConvert(set, &draft) && WatchesAreConverted(set) &&
-                    AddDoorbell(set) && set->plain_polls.load(std::memory_order_seq_cst) == 0;
+                    AddDoorbell(set) && !SomebodySleepsWithoutBell(set);
   draft.in_use = true;
   *registration = draft;
   in_doubt = index + 1;
@@ -62,6 +63,7 @@ int Add(EpollSet* set, int fd, Side* side, epoll_event* event)
   Of(side).first = index + 1;
   if (draft.converted) {
     EnterConverted(set, registration);
+    NameBell(side);
     WakeSleepersOf(set);
   } else if (converted) {
     side->pinned.store(1, std::memory_order_relaxed);
@@ -80,7 +82,10 @@ int ControlSide(EpollSet* set, int operation, int fd, Side* side, epoll_event* e
   if (registration != nullptr) in_doubt = IndexOfRegistration(registration) + 1;
   if (operation == EPOLL_CTL_DEL) {
     const int result = kernel();
-    if (result == 0 && registration != nullptr) RemoveLocked(set, registration);
+    if (result == 0 && registration != nullptr) {
+      RemoveLocked(set, registration);
+      NameBell(side);
+    }
     return result;
   }
   if (registration == nullptr || !registration->converted || !ConvertsNewOnes(side)) {
@@ -109,7 +114,7 @@ int ControlSide(EpollSet* set, int operation, int fd, Side* side, epoll_event* e
   registration->quiet_word = nullptr;  // more may be wanted now
   const int result = UpdateKernel(set, IndexOfRegistration(registration), registration);
   // Another thread may be asleep in this set, and what it waits for may be in the FIFO already.
-  RingOwnDoorbell();
+  RingSleepersOf(set);
   return result;
 }
 
@@ -140,6 +145,8 @@ EpollSet* FreePlace() ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock) {
 
 void GiveBackPlace(EpollSet* set) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock) {
   set->in_use = false;
+  // The kernel has dropped what was in the set.
+  if (set->owner_pid == process_state.pid) GiveBackOwnBell(set->bell.exchange(kAnyBell));
   for (uint32_t i = 0; i * kBlock < lowest_free; ++i) {
     const auto number = static_cast<uint32_t>(set - blocks[i]);
     if (set < blocks[i] || number >= kBlock) continue;
@@ -158,6 +165,7 @@ void EpollCreated(int epfd) {
   const LockScope inner(set->lock, CurrentTid());
   set->in_use = true;
   set->has_doorbell = false;
+  set->bell.store(kAnyBell, std::memory_order_relaxed);
   set->watched.store(false, std::memory_order_relaxed);
   set->blind = false;
   set->first_watch = 0;
@@ -275,8 +283,7 @@ void EpollSetIsWatchedBlindly(EpollSet* set) {
     {
       LockScope scope(registrations_lock, CurrentTid());
       set->blind = true;
-      if (set->has_doorbell) KernelControl(set->epfd, EPOLL_CTL_DEL, OwnDoorbellFd(), 0, 0);
-      set->has_doorbell = false;
+      RemoveDoorbell(set);
       for (uint32_t link = set->first_converted; link != 0 && count < 64;
            link = RegistrationAt(link - 1)->next_in_set) {
         const Registration& registration = *RegistrationAt(link - 1);
@@ -329,8 +336,7 @@ namespace {
 bool IsReadByUs(const EpollSet& set) { return set.owner_pid == process_state.pid; }
 
 void DropDoorbell(EpollSet* set) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock) {
-  if (IsReadByUs(*set) && set->has_doorbell)
-    KernelControl(set->epfd, EPOLL_CTL_DEL, agent_shared.doorbell.fd, 0, 0);
+  if (IsReadByUs(*set)) RemoveDoorbell(set);
   set->has_doorbell = false;
 }
 }  // namespace
@@ -381,6 +387,7 @@ void EpollForkedChild() ABSL_NO_THREAD_SAFETY_ANALYSIS {
   registrations_lock.Release();
   for (uint32_t i = 0; EpollSet* const set = EpollSetAt(i); ++i) {
     set->lock.Release();
+    set->bell.store(kAnyBell, std::memory_order_relaxed);  // the parent's
     set->plain_polls.store(0, std::memory_order_relaxed);
   }
   in_doubt = 0;  // the parent's thread will finish it

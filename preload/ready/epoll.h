@@ -2,7 +2,8 @@
 // sharing and closing keep the kernel's semantics. While a socket is accelerated its registration
 // is *converted*: in the kernel it carries a tag instead of the program's data and, if it is
 // level-triggered, no EPOLLOUT (the shadow socket is always writable), and the set holds our
-// doorbell; EpollWait turns both back into what the program registered.
+// doorbell and a bell of its own (side/bells.h); EpollWait turns both back into what the program
+// registered.
 //
 // Locks: `registrations_lock` guards structure (who is registered where, who is converted), a set's
 // own lock what a wait looks at. The list of a set's converted registrations is changed under both,
@@ -66,9 +67,11 @@ struct alignas(64) EpollSet {  // aligned: the descriptor table keeps a tag in a
   int owner_pid;  // a set inherited over fork is not converted: the other process could not read
                   // the tags
   int epfd;
+  std::atomic<uint32_t> bell;  // of this set alone, beside the doorbell; or kAnyBell
   uint32_t turn ABSL_GUARDED_BY(lock);
   std::atomic<uint32_t> converted;       // how many
-  std::atomic<uint32_t> plain_sleepers;  // threads asleep in it, whether they look at FIFOs or not
+  std::atomic<uint32_t> plain_sleepers;  // threads asleep in it, whether they look at FIFOs or not;
+                                         // not those beside it (epoll_wait.cc)
   std::atomic<uint32_t> plain_polls;     // those asleep in poll that do not look at its FIFOs
   std::atomic<uint32_t> conversions;     // so far
   uint32_t first_converted;              // index + 1

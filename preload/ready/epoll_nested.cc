@@ -1,7 +1,8 @@
 // Sets that are watched: by other sets, and by poll and select. In the kernel a watched set stays a
 // member of the set that watches it, and the kernel's part of its readiness comes from there. What
 // stands in FIFOs is looked for by who watches (SetHolds), and the doorbell is theirs: in a watched
-// set it would be an event of that set, which nobody but its own waits can tell from the others.
+// set it would be an event of that set, which nobody but its own waits can tell from the others. So
+// a thread that waits in a watched set sleeps beside it: in poll, for the set and for a bell.
 #include <errno.h>
 
 #include "preload/ready/epoll_registrations.h"
@@ -19,16 +20,6 @@ Registration* FindWatch(const EpollSet* set, int fd, const EpollSet* inner)
     if (watch->set == set && watch->fd == fd) return watch;
   }
   return nullptr;
-}
-
-// Unless somebody sleeps in the set itself.
-void TakeDoorbellAway(EpollSet* set) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock) {
-  // seq_cst: before the look at the sleepers; pairs with EpollWait, which counts itself and then
-  // looks whether it must bring the doorbell.
-  set->watched.store(true, std::memory_order_seq_cst);
-  if (!set->has_doorbell || set->plain_sleepers.load(std::memory_order_seq_cst) != 0) return;
-  KernelControl(set->epfd, EPOLL_CTL_DEL, OwnDoorbellFd(), 0, 0);
-  set->has_doorbell = false;
 }
 
 int Watch(EpollSet* set, int fd, EpollSet* inner, const epoll_event* event)
@@ -89,12 +80,12 @@ int ControlSet(EpollSet* set, int operation, int fd, EpollSet* inner, epoll_even
   watch->reported = ~0ull;
   if (!watch->converted) return 0;
   const int result = UpdateKernel(set, IndexOfRegistration(watch), watch);
-  RingOwnDoorbell();  // somebody may be asleep in the set, and a FIFO hold something already
+  RingSleepersOf(set);  // somebody may be asleep there, and a FIFO hold something already
   return result;
 }
 
 bool ConvertWatches(EpollSet* set) {
-  if (set->blind || set->plain_polls.load(std::memory_order_seq_cst) != 0) return false;
+  if (set->blind || SomebodySleepsWithoutBell(set)) return false;
   for (uint32_t link = set->first_watch; link != 0; link = RegistrationAt(link - 1)->next_of_side) {
     Registration* const watch = RegistrationAt(link - 1);
     EpollSet* const outer = watch->set;
@@ -123,13 +114,6 @@ bool IsWatchedBy(const EpollSet* set, const EpollSet* other) {
 
 void Unwatch(const EpollSet* set) {
   while (set->first_watch != 0) Remove(RegistrationAt(set->first_watch - 1));
-}
-
-void LendDoorbell(EpollSet* set) {
-  const int bell = OwnDoorbellFd();
-  if (bell < 0 || set->has_doorbell) return;
-  set->has_doorbell =
-      KernelControl(set->epfd, EPOLL_CTL_ADD, bell, EPOLLIN | EPOLLET, TagOf(kDoorbellIndex)) == 0;
 }
 
 void EpollSetIsWatched(EpollSet* set) {

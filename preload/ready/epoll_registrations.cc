@@ -144,23 +144,6 @@ void UnlinkConverted(EpollSet* set, Registration* registration) {
   set->converted.fetch_sub(1, std::memory_order_relaxed);
 }
 
-bool AddDoorbell(EpollSet* set) {
-  const int bell = OwnDoorbellFd();
-  if (set->watched) return bell >= 0;  // it would be an event of the set to those who watch it
-  if (bell >= 0 && !set->has_doorbell) {
-    set->has_doorbell = KernelControl(set->epfd, EPOLL_CTL_ADD, bell, EPOLLIN | EPOLLET,
-                                      TagOf(kDoorbellIndex)) == 0;
-  }
-  return set->has_doorbell;
-}
-
-void WakeSleepersOf(EpollSet* set) {
-  // seq_cst: pairs with the sleeper, who counts itself and then looks at `converted` (Dekker).
-  if (set->plain_sleepers.load(std::memory_order_seq_cst) == 0) return RingOwnDoorbell();
-  if (set->watched) LendDoorbell(set);
-  RingOwnDoorbellAnyway();
-}
-
 bool MayConvert(const EpollSet* set, const Registration* registration) {
   return (registration->events & EPOLLEXCLUSIVE) == 0 && !set->blind &&
          set->owner_pid == process_state.pid;
@@ -327,8 +310,9 @@ bool PrepareRegistrations(Side* side) {
     all = Convert(registration.set, &registration);
     WakeSleepersOf(registration.set);
     // seq_cst: after it counts as converted; pairs with poll, which counts itself and then looks.
-    all = all && registration.set->plain_polls.load(std::memory_order_seq_cst) == 0;
+    all = all && !SomebodySleepsWithoutBell(registration.set);
   }
+  side->bell.store(BellOf(side), std::memory_order_relaxed);
   return all;
 }
 
@@ -409,6 +393,7 @@ Side* Repair() ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock) {
     set->conversions.fetch_add(1, std::memory_order_relaxed);
     if (count > 0) {
       AddDoorbell(set);
+      NameBells(set);
       WakeSleepersOf(set);
     }
   }

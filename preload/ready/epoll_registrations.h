@@ -44,8 +44,6 @@ void RemoveAllOf(const EpollSet* set, bool watches)
 bool MayConvert(const EpollSet* set, const Registration* registration);
 // Tells the kernel what the registration wants as a converted one.
 int TellKernel(EpollSet* set, int operation, uint32_t index, const Registration* registration);
-// False: it cannot be put into the set.
-bool AddDoorbell(EpollSet* set) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
 // The kernel's set has the registration as converted: so has ours.
 void EnterConverted(EpollSet* set, Registration* registration)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock, set->lock);
@@ -67,15 +65,41 @@ bool Convert(EpollSet* set, Registration* registration)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock, set->lock);
 bool IsWatchedBy(const EpollSet* set, const EpollSet* other);
 void Unwatch(const EpollSet* set) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
-// The doorbell into a watched set, for a thread that sleeps in that set itself.
-void LendDoorbell(EpollSet* set) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
 // The list that the registration stands in: its side's, or that of the set which it watches.
 uint32_t& ListOf(const Registration& registration)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
 
+// What to report (epoll_evaluate.cc).
+inline constexpr uint32_t kAlways = EPOLLERR | EPOLLHUP;
+inline constexpr uint32_t kRead = EPOLLIN | EPOLLRDNORM;
+inline constexpr uint32_t kWrite = EPOLLOUT | EPOLLWRNORM;
+// For a converted registration (or a copy of the one at `index`), given what the kernel says. Under
+// the set's lock.
+uint32_t EvaluateOn(Registration* registration, uint32_t index, uint32_t from_kernel, Self self);
+// Without locks, and without a look at the side: of many connections few have news. What is told of
+// one that waits for bytes only comes by this word, bytes and seals, or from the kernel, which
+// evaluates it anew.
+bool IsQuiet(const Registration* registration);
+
+// Bells (epoll_bells.cc).
+// The doorbell, and a bell of its own, into a set; a watched one has neither. False: it cannot be.
+bool AddDoorbell(EpollSet* set) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
+void RemoveDoorbell(EpollSet* set) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
+// The set is watched from now on.
+void TakeDoorbellAway(EpollSet* set) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
+// By which bell of ours it wakes who waits for the side in poll or epoll.
+uint32_t BellOf(const Side* side) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
+// After a change of that: tells the peer, through the FIFOs. Whoever may be asleep by another bell
+// is to be woken after this.
+void NameBell(Side* side) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
+void NameBells(EpollSet* set) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
 // After a conversion. Who sleeps in this set, as one without FIFOs or as one with, must look at
 // FIFOs now.
 void WakeSleepersOf(EpollSet* set) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
+// For what has come meanwhile, or does not fit one look: whoever else sleeps in the set.
+void RingSleepersOf(const EpollSet* set);
+// Nothing of the set may be converted beneath him.
+bool SomebodySleepsWithoutBell(const EpollSet* set);
 
 // The sets that there have ever been, in epoll.cc; nullptr behind the last.
 EpollSet* EpollSetAt(uint32_t number);

@@ -1,6 +1,7 @@
 // Waiting on an epoll set: what the kernel reports, plus what FIFOs hold, in the program's own
 // terms.
 #include <errno.h>
+#include <poll.h>
 
 #include "channel/base/time.h"
 #include "preload/libc/errno.h"
@@ -8,9 +9,10 @@
 #include "preload/libc/real.h"
 #include "preload/libc/threads.h"
 #include "preload/ready/epoll_registrations.h"
+#include "preload/ready/lent_bell.h"
 #include "preload/ready/milliseconds.h"
-#include "preload/ready/readiness.h"
 #include "preload/settings/config.h"
+#include "preload/side/bells.h"
 #include "preload/side/own_doorbell.h"
 #include "preload/side/self.h"
 #include "preload/side/wait.h"
@@ -18,99 +20,7 @@
 namespace xenloop {
 namespace {
 
-constexpr uint32_t kAlways = EPOLLERR | EPOLLHUP;
-constexpr uint32_t kRead = EPOLLIN | EPOLLRDNORM;
-constexpr uint32_t kWrite = EPOLLOUT | EPOLLWRNORM;
-
 std::atomic<uint64_t> next_token{1};  // tells one look at a set from another
-
-uint32_t EvaluateWatch(Registration* registration, uint32_t from_kernel, Self self) {
-  const uint32_t wanted = registration->events;
-  uint32_t events = from_kernel & (wanted | kAlways);
-  uint64_t news = 0;
-  if (SetHolds(registration->inner, &news, self) &&
-      ((wanted & EPOLLET) == 0 || news != registration->reported)) {
-    registration->reported = news;
-    events |= kRead & wanted;
-  }
-  return events;
-}
-
-// The kernel first, our note second: a look that is cut short between them is repeated.
-void AskKernelForRoom(Registration* registration, uint32_t index, bool ask) {
-  Registration asking = *registration;
-  asking.kernel_out = ask;
-  UpdateKernel(registration->set, index, &asking);
-  registration->kernel_out = ask;
-}
-
-// What to report for a converted registration (or a copy of the one at `index`), given what the
-// kernel says. Under the set's lock.
-uint32_t EvaluateOn(Registration* registration, uint32_t index, uint32_t from_kernel, Self self) {
-  // One that has just been given back to the kernel is reported anew, by its own data.
-  if (registration->disabled || !registration->converted) return 0;
-  registration->quiet_word = nullptr;
-  if (registration->inner != nullptr) return EvaluateWatch(registration, from_kernel, self);
-  Side* side = registration->side;
-  const uint32_t wanted = registration->events;
-  const bool edge = (wanted & EPOLLET) != 0;
-  if (from_kernel != 0) {
-    // The bits of poll and epoll are the same.
-    constexpr uint32_t kOfPoll = EPOLLIN | EPOLLPRI | EPOLLRDNORM | EPOLLRDBAND | EPOLLRDHUP;
-    from_kernel |= static_cast<uint32_t>(static_cast<uint16_t>(
-        KernelEvents(registration->fd, side, static_cast<short>(wanted & kOfPoll))));
-  }
-  uint32_t events = from_kernel & ((wanted & ~kWrite) | kAlways);
-  // Room is told when it is news: on the FIFO after a send that found none, on TCP when the kernel
-  // says so.
-  const uint32_t found_full = side->send.found_full.load(std::memory_order_relaxed);
-  if ((from_kernel & kWrite) != 0 || found_full != registration->found_full)
-    registration->out_reported = false;
-  const bool want_room = (wanted & kWrite) != 0 && !(edge && registration->out_reported);
-  const FifoReadiness ready = ReadinessOf(registration->fd, side, want_room, self);
-  bool news = events != 0;
-  if (ready.in && (!edge || ready.published != registration->reported)) {
-    events |= kRead & wanted;
-    news = news || (kRead & wanted) != 0;
-    registration->reported = ready.published;
-  }
-  const bool room =
-      want_room && (ready.out || (ready.out_from_kernel && KernelWritable(registration->fd)));
-  // While sends go by TCP it is the kernel that must wake us when there is room again; its edges
-  // come unasked.
-  const bool ask_kernel = want_room && !room && ready.out_from_kernel && !edge;
-  if (ask_kernel != registration->kernel_out) AskKernelForRoom(registration, index, ask_kernel);
-  if (room) {
-    events |= kWrite & wanted;
-    news = true;
-    registration->out_reported = true;
-    registration->found_full = found_full;
-  }
-  if (!news || events == 0) {
-    if ((wanted & kWrite) == 0 && from_kernel == 0) {
-      registration->quiet = ready.published;
-      registration->quiet_word = ready.empty;
-    }
-    return 0;
-  }
-  // As the kernel does, an edge tells the whole state: room that was told before is told again with
-  // new data.
-  if (edge && registration->out_reported && (wanted & kWrite) != 0 &&
-      (SendStream::HoldsRoom(side->send.route.load(std::memory_order_relaxed)) ||
-       KernelWritable(registration->fd))) {
-    events |= kWrite & wanted;
-  }
-  if (edge && ready.in) events |= kRead & wanted;
-  return events;
-}
-
-// Without locks, and without a look at the side: of many connections few have news. What is told of
-// one that waits for bytes only comes by this word, bytes and seals, or from the kernel, which
-// evaluates it anew. seq_cst: behind our count as a sleeper; pairs with the publication.
-bool IsQuiet(const Registration* registration) {
-  return registration->quiet_word != nullptr &&
-         registration->quiet_word->load(std::memory_order_seq_cst) == registration->quiet;
-}
 
 uint32_t Evaluate(uint32_t index, uint32_t from_kernel, Self self) {
   return EvaluateOn(RegistrationAt(index), index, from_kernel, self);
@@ -176,7 +86,7 @@ int Collect(EpollSet* set, epoll_event* events, int count, int max_events, uint6
   }
   set->next_look = all ? 0 : link;
   // More may be ready than fits: let another sleeper have them now.
-  if (!all) RingOwnDoorbell();
+  if (!all) RingSleepersOf(set);
   return count;
 }
 
@@ -301,10 +211,10 @@ int Look(EpollSet* set, int epfd, epoll_event* events, int max_events, bool ask_
   }
   // The ring that we have taken out of the set may have been for one who sleeps there, and does not
   // wake now: what it tells of must be seen by us, or told to him.
-  const bool others = rung && TookDoorbell();
+  const bool others = rung && TookDoorbell(set->bell.load(std::memory_order_relaxed));
   if ((kernel_first || others) && alone)
     count = Collect(set, events, count, max_events, token, self, /*again=*/others);
-  if (others && (!alone || count == max_events)) RingOwnDoorbell();
+  if (others && (!alone || count == max_events)) RingSleepersOf(set);
   return count;
 }
 
@@ -333,10 +243,39 @@ int Spin(EpollSet* set, int epfd, epoll_event* events, int max_events, EpollCall
   return count;
 }
 
-// Who sleeps in a watched set has the doorbell there, for so long.
-void BringDoorbell(EpollSet* set) {
-  const LockScope scope(registrations_lock, CurrentTid());
-  LendDoorbell(set);
+// Who waits in a watched set sleeps beside it.
+bool SleepsBeside(const EpollSet* set) {
+  return set->watched.load(std::memory_order_seq_cst) && OwnDoorbellFd() >= 0;
+}
+
+// Sleeps so. How many events there are, -errno, 0 if the time is over, or kLookAgain.
+constexpr int kLookAgain = -100001;
+int SleepBeside(EpollSet* set, int epfd, epoll_event* events, int max_events, const timespec* left,
+                const sigset_t* mask, EpollCall call, Self self) {
+  {
+    const LockScope scope(registrations_lock, self.tid);
+    TakeDoorbellAway(set);  // where those who slept there when it became watched have left it
+  }
+  const LentBell bell;
+  if (bell.fd() < 0) {
+    EpollSetIsWatchedBlindly(set);
+    return kLookAgain;
+  }
+  int answer = 0;
+  {
+    const SleeperCount sleeper(kCommonBell);
+    const int count = Look(set, epfd, events, max_events, /*ask_kernel=*/false, call, self);
+    if (count != 0) return count;
+    answer = FromLibc([&] {
+      return Cancellable([&] {
+        pollfd both[2] = {{epfd, POLLIN, 0}, {bell.fd(), POLLIN, 0}};
+        return real::ppoll(both, 2, left, mask);
+      });
+    });
+  }
+  bell.Swallow();
+  if (answer != 0) return answer < 0 ? answer : kLookAgain;
+  return Look(set, epfd, events, max_events, /*ask_kernel=*/true, call, self);
 }
 
 // While a filter may stand: the program's own call and nothing else, not even a look at a clock.
@@ -358,14 +297,6 @@ int WaitInDoubt(EpollSet* set, int epfd, epoll_event* events, int max_events,
 
 }  // namespace
 
-bool Holds(uint32_t index, uint64_t* news, Self self) {
-  Registration copy = *RegistrationAt(index);
-  const bool found = EvaluateOn(&copy, index, 0, self) != 0;
-  RegistrationAt(index)->kernel_out = copy.kernel_out;  // what the kernel has been told
-  if (found) *news += (copy.reported + copy.found_full + 1) * (2ull * index + 1);
-  return found;
-}
-
 int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, const timespec* timeout,
               const sigset_t* mask, EpollCall call) {
   threads::TestCancel();  // these calls are cancellation points even when they need not wait
@@ -383,13 +314,13 @@ int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
     const bool can_wait = Remaining(timeout, deadline, &left);
     const timespec* const wait = timeout == nullptr ? nullptr : &left;
     const uint32_t conversions = set->conversions.load(std::memory_order_relaxed);
-    if (set->converted.load(std::memory_order_acquire) == 0) {
-      // A conversion meanwhile puts the doorbell into the set and rings it: we come round and look
-      // at FIFOs.
+    const bool beside = SleepsBeside(set);
+    if (set->converted.load(std::memory_order_acquire) == 0 && !beside) {
+      // A conversion meanwhile puts bells into the set and rings: we come round and look at FIFOs.
       int woken = 0;
       {
         const SetSleeper sleeper(set);
-        if (set->converted.load(std::memory_order_seq_cst) != 0) continue;
+        if (set->converted.load(std::memory_order_seq_cst) != 0 || SleepsBeside(set)) continue;
         woken = KernelWait(epfd, events, max_events, wait, mask, call);
       }
       if (woken <= 0) return woken;
@@ -407,10 +338,15 @@ int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
     }
     if (count != 0) return count;
     int woken = 0;
+    if (beside) {
+      if (can_wait) count = SleepBeside(set, epfd, events, max_events, wait, mask, call, self);
+      if (count == kLookAgain) continue;
+      return count;
+    }
     {
-      const SleeperCount sleeper;
       const SetSleeper here(set);
-      if (set->watched.load(std::memory_order_seq_cst)) BringDoorbell(set);
+      if (SleepsBeside(set)) continue;
+      const SleeperCount sleeper(set->bell.load(std::memory_order_relaxed));
       count = Look(set, epfd, events, max_events, /*ask_kernel=*/false, call, self);
       if (count != 0) return count;
       woken = KernelWait(epfd, events, max_events, wait, mask, call);

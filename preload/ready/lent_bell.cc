@@ -7,6 +7,7 @@
 #include <atomic>
 
 #include "channel/base/sys.h"
+#include "preload/side/bells.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/own_doorbell.h"
 #include "preload/side/private_fd.h"
@@ -72,8 +73,10 @@ LentBell::LentBell() {
       MakePrivate(static_cast<int>(sys::MakeDescriptor(SYS_epoll_create1, EPOLL_CLOEXEC)));
   epoll_event event{};
   event.events = EPOLLIN | EPOLLET;
-  if (fd >= 0)
-    sys::Call(SYS_epoll_ctl, fd, EPOLL_CTL_ADD, doorbell, reinterpret_cast<long>(&event));
+  for (const int line : {doorbell, OwnBellFd(kCommonBell)}) {
+    if (fd >= 0 && line >= 0)
+      sys::Call(SYS_epoll_ctl, fd, EPOLL_CTL_ADD, line, reinterpret_cast<long>(&event));
+  }
   bell_->epfd = fd;
   bell_->bell_fd = doorbell;
 }
@@ -87,8 +90,8 @@ LentBell::~LentBell() {
 int LentBell::fd() const { return bell_ != nullptr && bell_->epfd > 0 ? bell_->epfd : -1; }
 
 void LentBell::Swallow() const {
-  epoll_event event;
-  sys::Call(SYS_epoll_pwait, fd(), reinterpret_cast<long>(&event), 1, 0, 0, 8);
+  epoll_event events[2];
+  sys::Call(SYS_epoll_pwait, fd(), reinterpret_cast<long>(events), 2, 0, 0, 8);
 }
 
 void LentBell::GiveBack(Abandonable* scope) {

@@ -1,6 +1,7 @@
-// What a thread in poll or select sleeps on beside its descriptors: an epoll descriptor that holds
-// the doorbell edge-triggered. Each sleeping thread has its own, so none can swallow another's
-// wake-up. Lent from a small pool for the time of a sleep.
+// What a thread in poll or select sleeps on beside its descriptors, and one in a watched set beside
+// that: an epoll descriptor that holds the doorbell and the common bell edge-triggered. Each
+// sleeping thread has its own, so none can swallow another's wake-up. Lent from a small pool for
+// the time of a sleep.
 #pragma once
 
 #include "channel/base/abandon.h"

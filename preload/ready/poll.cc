@@ -22,6 +22,7 @@
 #include "preload/ready/readiness.h"
 #include "preload/ready/scratch.h"
 #include "preload/settings/config.h"
+#include "preload/side/bells.h"
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/mailbox.h"
@@ -108,6 +109,13 @@ struct Waited : Abandonable {
       if (side != nullptr && !IsOurs(side) && IsOnFifo(side)) return true;
     }
     return false;
+  }
+  // Their FIFOs ring the common bell from now on, by which we sleep.
+  void NameBells(Self self) const {
+    for (nfds_t i = 0; i < count; ++i) {
+      Side* const side = FindSide(fds[i].fd);
+      if (side != nullptr && IsOurs(side)) BellForPoll(side, self);
+    }
   }
   // For good: a program that has so many threads asleep will have them again.
   void LeaveFifos() {
@@ -261,8 +269,9 @@ int SleepWithBell(Waited& waited, const timespec* left, const sigset_t* mask, Po
   const LentBell bell;
   int answer = 0;
   {
-    const SleeperCount sleeper;
-    // Once more, now that the doorbell rings for us.
+    waited.NameBells(self);
+    const SleeperCount sleeper(kCommonBell);
+    // Once more, now that the bell rings for us.
     if (const int ready = waited.Evaluate(self); ready != 0) return ready;
     answer = AskKernel(waited, bell, left, mask, call, slept_out);
   }

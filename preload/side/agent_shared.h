@@ -48,6 +48,8 @@ struct AgentShared {
   // by any thread that holds a stream's lock while the stream is attached to this talk; it is
   // released only when no side uses the talk.
   Doorbell* peers = nullptr;
+  // Their bells, kMostBells a peer once it has told us of one.
+  std::atomic<Bell*> peer_bells[kMaxTalks] = {};
   // What other guests may see of our sleepers. Pages are added and stay.
   DoorbellPage* own_pages[kMostGuests] = {};
   std::atomic<uint32_t> own_page_count{0};

@@ -2,6 +2,7 @@
 #include "preload/side/own_doorbell.h"
 
 #include "preload/side/agent_shared.h"
+#include "preload/side/bells.h"
 #include "preload/side/self.h"
 
 namespace xenloop {
@@ -17,6 +18,8 @@ void AgentShared::Renew() {
   // What the parent's agent was told (`xenloop off`, `leave`) nobody could take back here.
   refused_for_now.store(Switch::kOn, std::memory_order_relaxed);
   doorbell = Doorbell{};
+  ForgetOwnBells();
+  ForgetPeerBells();
   own_page_count.store(0, std::memory_order_relaxed);
   for (std::atomic<uint64_t>& word : postponed.words) {
     if (word.load(std::memory_order_relaxed) != 0) word.store(0, std::memory_order_relaxed);
@@ -25,9 +28,12 @@ void AgentShared::Renew() {
   started.store(0, std::memory_order_relaxed);
 }
 
-void RingPeerOf(const Side* side, bool certain) {
+void RingPeerOf(const Side* side, bool certain, uint32_t bell) {
   const uint32_t talk = side->talk.load(std::memory_order_relaxed);
-  if (talk < kMaxTalks) RingDoorbell(agent_shared.peers[talk], certain);
+  if (talk >= kMaxTalks) return;
+  if (certain || bell == kAnyBell) return RingDoorbell(agent_shared.peers[talk], certain);
+  RingPeerBell(talk, bell & ~kCommonToo);
+  if ((bell & kCommonToo) != 0) RingPeerBell(talk, kCommonBell);
 }
 void RingOwnDoorbell() { RingDoorbell(agent_shared.doorbell); }
 void RingOwnDoorbellAnyway() { RingAnyway(agent_shared.doorbell); }
@@ -38,11 +44,13 @@ int OwnDoorbellFd() {
 
 bool MeetsGuests() { return agent_shared.own_page_count.load(std::memory_order_relaxed) != 0; }
 
-SleeperPages AddSleeper() {
+SleeperPages AddSleeper(uint32_t bell) {
   SleeperPages counted;
   counted.pid = process_state.pid;
   counted.own = agent_shared.doorbell.page;
   if (counted.own != nullptr) counted.own->Count(1);
+  counted.of_bell = LineOfOwnBell(bell);
+  if (counted.of_bell != nullptr) counted.of_bell->Count(1);
   // A page that is added after this look is for FIFOs that are attached later still. Attaching one
   // rings our own doorbell: a sleeper wakes then, and counts itself anew in all pages.
   counted.guests = agent_shared.own_page_count.load(std::memory_order_acquire);
@@ -52,15 +60,18 @@ SleeperPages AddSleeper() {
 void RemoveSleeper(const SleeperPages& counted) {
   if (counted.pid != process_state.pid) return;  // forked in a handler: the parent's count
   if (counted.own != nullptr) counted.own->Count(~0u);
+  if (counted.of_bell != nullptr) counted.of_bell->Count(~0u);
   for (uint32_t i = 0; i < counted.guests; ++i) agent_shared.own_pages[i]->Count(~0u);
 }
-bool TookDoorbell() {
+bool TookDoorbell(uint32_t bell) {
   DoorbellPage* const own = agent_shared.doorbell.page;
   if (own == nullptr) return false;
   own->Count(0);
   const uint32_t guests = agent_shared.own_page_count.load(std::memory_order_acquire);
   for (uint32_t i = 0; i < guests; ++i) agent_shared.own_pages[i]->Count(0);
-  return own->sleepers.load(std::memory_order_seq_cst) != 0;
+  DoorbellPage* const of_bell = LineOfOwnBell(bell);
+  if (of_bell != nullptr) of_bell->Count(0);
+  return (of_bell != nullptr ? of_bell : own)->sleepers.load(std::memory_order_seq_cst) != 0;
 }
 
 }  // namespace xenloop

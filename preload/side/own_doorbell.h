@@ -9,9 +9,9 @@
 
 namespace xenloop {
 
-// Rings the doorbell of the process at the other end of a side's channel. `certain`: somebody
-// sleeps there.
-void RingPeerOf(const Side* side, bool certain);
+// Wakes who waits in the process at the other end of a side's channel, by the bell that it has
+// named in the FIFO. `certain`: somebody sleeps there.
+void RingPeerOf(const Side* side, bool certain, uint32_t bell);
 
 // The doorbell of this process; fd -1 while there is none.
 int OwnDoorbellFd();
@@ -24,15 +24,17 @@ bool MeetsGuests();
 struct SleeperPages {
   int32_t pid = 0;
   DoorbellPage* own = nullptr;
+  DoorbellPage* of_bell = nullptr;
   uint32_t guests = 0;
 };
 // Before the last look at the FIFOs; what it returns is for RemoveSleeper, which comes before the
-// next look at them.
-SleeperPages AddSleeper();
+// next look at them. `bell`: of ours, by which this thread can be woken besides.
+SleeperPages AddSleeper(uint32_t bell);
 void RemoveSleeper(const SleeperPages& counted);
 // Before a look at the FIFOs by one who has taken the doorbell's event out of a set and has not
 // been asleep there: others who are may not see it any more, and are to be rung for what comes now.
-// True: somebody sleeps.
-bool TookDoorbell();
+// True: somebody
+// sleeps who has that bell.
+bool TookDoorbell(uint32_t bell);
 
 }  // namespace xenloop

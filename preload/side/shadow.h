@@ -148,9 +148,9 @@ class SocketShadow {
   void BeforeTcp() const { TellHeldOptions(fd_, side_); }
   // Both ends are told, by the kernel: ECONNRESET.
   void Reset() const { ResetConnection(fd_, side_); }
-  void Ring(bool certain) const { RingPeerOf(side_, certain); }
+  void Ring(bool certain, uint32_t bell) const { RingPeerOf(side_, certain, bell); }
   void RingAll(bool certain) const {
-    RingPeerOf(side_, certain);
+    RingPeerOf(side_, certain, kAnyBell);
     RingOwnDoorbell();
   }
 

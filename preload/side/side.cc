@@ -71,6 +71,9 @@ void Begin(Side* side) {
   side->fallbacks.store(0, std::memory_order_relaxed);
   side->talk.store(0, std::memory_order_relaxed);
   side->spin_history.store(0, std::memory_order_relaxed);
+  side->bell.store(kAnyBell, std::memory_order_relaxed);
+  side->told_bell.store(kAnyBell, std::memory_order_relaxed);
+  side->polled.store(0, std::memory_order_relaxed);
   side->pairing.running.store(0, std::memory_order_relaxed);
   side->outside.store(0, std::memory_order_relaxed);
   side->handed_pid.store(0, std::memory_order_relaxed);

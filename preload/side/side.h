@@ -71,6 +71,12 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
   std::atomic<uint32_t> fallbacks;
   std::atomic<uint32_t> talk;  // index in the owner's table of talks, valid while attached
   std::atomic<uint32_t> spin_history;
+  // By which bell of the owner it wakes who waits for it in poll or epoll (bells.h); the last one
+  // that the peer has been told of; and whether somebody has waited in poll: 1, and 2 once the
+  // FIFOs say so.
+  std::atomic<uint32_t> bell;
+  std::atomic<uint32_t> told_bell;
+  std::atomic<uint32_t> polled;
 
   // Who the other end is, where names do not prove it (channel/pairing.h): begun and ended by the
   // agent of `pairing_pid`, whose mappings it uses, and fed by that process's calls.

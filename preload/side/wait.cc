@@ -145,8 +145,8 @@ bool Left(uint64_t deadline_ns, timespec* left) {
 
 }  // namespace
 
-SleeperCount::SleeperCount() {
-  counted_ = AddSleeper();
+SleeperCount::SleeperCount(uint32_t bell) {
+  counted_ = AddSleeper(bell);
   Enter(&GiveBack);
 }
 SleeperCount::~SleeperCount() {

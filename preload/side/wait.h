@@ -33,10 +33,11 @@ struct WakeRequest {
 };
 WakeRequest RequestWake(int fd, Side* side, Wanted wanted, Self self);
 
-// Counts this thread as one that sleeps with FIFOs in view: our doorbell is rung for it.
+// Counts this thread as one that sleeps with FIFOs in view: our doorbell is rung for it, and that
+// bell (bells.h).
 class SleeperCount : public Abandonable {
  public:
-  SleeperCount();
+  explicit SleeperCount(uint32_t bell);
   ~SleeperCount();
 
  private:

@@ -29,6 +29,14 @@ bool InSelect(int fd) {
   return select(fd + 1, &readable, nullptr, nullptr, &limit) == 1;
 }
 
+bool InEpoll(int fd, uint32_t events) {
+  EpollSet set;
+  return set.Add(fd, events) == Done(0) && set.Next(kSoonMs) == EPOLLIN;
+}
+bool InEpollByLevel(int fd) { return InEpoll(fd, EPOLLIN); }
+bool InEpollByEdge(int fd) { return InEpoll(fd, EPOLLIN | EPOLLET); }
+bool InEpollOnce(int fd) { return InEpoll(fd, EPOLLIN | EPOLLONESHOT); }
+
 // How often the thread has gone to sleep so far.
 long SleepsOf(pid_t tid) {
   std::ifstream status("/proc/self/task/" + std::to_string(tid) + "/status");
@@ -81,6 +89,12 @@ INSTANTIATE_TEST_SUITE_P(, SleepersTest, OneOfEachPlace(), VariantName);
 
 TEST_P(SleepersTest, InPollEachIsWokenAlone) { EachIsWokenAlone(InPoll); }
 TEST_P(SleepersTest, InSelectEachIsWokenAlone) { EachIsWokenAlone(InSelect); }
+// Each in a set of its own.
+TEST_P(SleepersTest, InEpollEachIsWokenAlone) {
+  EachIsWokenAlone(InEpollByLevel);
+  EachIsWokenAlone(InEpollByEdge);
+  EachIsWokenAlone(InEpollOnce);
+}
 
 }  // namespace
 }  // namespace conformance

@@ -103,12 +103,15 @@ TEST_F(LocalTicketTest, OtherKindsOfDescriptorAreRefused) {
   EXPECT_EQ(MapFifo(1 << 20), -EPERM);
 }
 
+constexpr size_t kLines = kMostBells * kLineBytes;
+
 int Socket(int domain = AF_UNIX, int type = SOCK_STREAM) { return socket(domain, type, 0); }
 
-TEST_F(LocalTicketTest, DoorbellPageMustBeOnePageThatStays) {
-  EXPECT_EQ(MapDoorbell(Socket(), Memfd(kPage, kSeals)), 0);
-  EXPECT_EQ(MapDoorbell(Socket(), Memfd(kPage, 0)), -EPERM);
-  EXPECT_EQ(MapDoorbell(Socket(), Memfd(2 * kPage, kSeals)), -EPROTO);
+TEST_F(LocalTicketTest, DoorbellPageMustHoldAllLinesAndStay) {
+  EXPECT_EQ(MapDoorbell(Socket(), Memfd(kLines, kSeals)), 0);
+  EXPECT_EQ(MapDoorbell(Socket(), Memfd(kLines, 0)), -EPERM);
+  EXPECT_EQ(MapDoorbell(Socket(), Memfd(kPage, kSeals)), -EPROTO);
+  EXPECT_EQ(MapDoorbell(Socket(), Memfd(2 * kLines, kSeals)), -EPROTO);
   EXPECT_EQ(MapDoorbell(Socket(), Memfd(0, kSeals)), -EPROTO);
   EXPECT_EQ(MapDoorbell(Socket(), eventfd(0, 0)), -EPERM);
   EXPECT_EQ(MapDoorbell(-1, -1), -EPERM);
@@ -116,15 +119,36 @@ TEST_F(LocalTicketTest, DoorbellPageMustBeOnePageThatStays) {
 
 // A doorbell that blocks, or that is something else, must not stop or harm whoever rings it.
 TEST_F(LocalTicketTest, DoorbellThatIsNoUnixStreamSocketIsRefused) {
-  EXPECT_LT(MapDoorbell(eventfd(0, EFD_NONBLOCK), Memfd(kPage, kSeals)), 0);
-  EXPECT_LT(MapDoorbell(Socket(AF_INET), Memfd(kPage, kSeals)), 0);
-  EXPECT_LT(MapDoorbell(Socket(AF_UNIX, SOCK_DGRAM), Memfd(kPage, kSeals)), 0);
+  EXPECT_LT(MapDoorbell(eventfd(0, EFD_NONBLOCK), Memfd(kLines, kSeals)), 0);
+  EXPECT_LT(MapDoorbell(Socket(AF_INET), Memfd(kLines, kSeals)), 0);
+  EXPECT_LT(MapDoorbell(Socket(AF_UNIX, SOCK_DGRAM), Memfd(kLines, kSeals)), 0);
   int pipes[2];
   ASSERT_EQ(pipe(pipes), 0);
-  EXPECT_LT(MapDoorbell(pipes[1], Memfd(kPage, kSeals)), 0);
+  EXPECT_LT(MapDoorbell(pipes[1], Memfd(kLines, kSeals)), 0);
   close(pipes[0]);
-  EXPECT_LT(MapDoorbell(-1, Memfd(kPage, kSeals)), 0);
-  EXPECT_LT(MapDoorbell(Memfd(kPage, 0), Memfd(kPage, kSeals)), 0);
+  EXPECT_LT(MapDoorbell(-1, Memfd(kLines, kSeals)), 0);
+  EXPECT_LT(MapDoorbell(Memfd(kPage, 0), Memfd(kLines, kSeals)), 0);
+}
+
+// The same for a bell.
+TEST_F(LocalTicketTest, BellThatIsNoUnixStreamSocketIsRefused) {
+  const auto map = [](int fd) {
+    Ticket ticket;
+    ticket.fds[0] = fd;
+    ticket.fds[1] = Memfd(kPage, kSeals);  // is closed in any case
+    const int bell = LocalTransport().map_bell(&ticket);
+    EXPECT_EQ(ticket.fds[0], -1);
+    EXPECT_EQ(ticket.fds[1], -1);
+    if (bell < 0) return bell;
+    close(bell);
+    return 0;
+  };
+  EXPECT_EQ(map(LocalTransport().create_bell()), 0);
+  EXPECT_EQ(map(Socket()), 0);
+  for (const int fd : {-1, 1 << 20, eventfd(0, EFD_NONBLOCK), Memfd(kPage, kSeals), Socket(AF_INET),
+                       Socket(AF_UNIX, SOCK_DGRAM)}) {
+    EXPECT_EQ(map(fd), -EPERM) << fd;
+  }
 }
 
 // Every peer of a process holds its doorbell. One of them does all it can with it: for the others

@@ -199,5 +199,63 @@ TEST_P(TransportTest, DoorbellIsRungOnceForEachSleep) {
   RingDoorbell(bell);  // released: nothing
 }
 
+// Who sleeps by another bell of the process hears nothing; where the bell is not known to whoever
+// rings, all hear the doorbell.
+TEST_P(TransportTest, BellWakesItsSleepersOnly) {
+  if (transport().create_bell == nullptr) GTEST_SKIP() << "there are no bells";
+  Doorbell doorbell, doorbell_peer;
+  MakeDoorbell(&doorbell, &doorbell_peer);
+  constexpr uint32_t kBells[] = {1, kMostBells - 1};
+  int epoll[2];
+  Bell known[2] = {};
+  epoll_event event{EPOLLIN | EPOLLET, {}};
+  for (int i = 0; i < 2; ++i) {
+    const int bell = transport().create_bell();
+    ASSERT_GE(bell, 0);
+    epoll[i] = epoll_create1(EPOLL_CLOEXEC);
+    ASSERT_EQ(epoll_ctl(epoll[i], EPOLL_CTL_ADD, bell, &event), 0);
+    ASSERT_EQ(epoll_ctl(epoll[i], EPOLL_CTL_ADD, doorbell.fd, &event), 0);
+    while (epoll_wait(epoll[i], &event, 1, 0) > 0) continue;  // the edges that they begin with
+    event = {EPOLLIN | EPOLLET, {}};
+    Ticket ticket;
+    ticket.fds[0] = bell;
+    known[i].fd = transport().map_bell(&ticket);
+    ASSERT_GE(known[i].fd, 0);
+    while (epoll_wait(epoll[i], &event, 1, 0) > 0) continue;  // tried once
+    event = {EPOLLIN | EPOLLET, {}};
+  }
+  const auto heard = [&](int i) { return epoll_wait(epoll[i], &event, 1, 0); };
+  const auto fall_asleep = [&](int i) {
+    PageOf(doorbell).Count(1);
+    LineOf(&PageOf(doorbell), kBells[i])->Count(1);
+  };
+  RingBell(doorbell_peer, &known[0], kBells[0]);
+  EXPECT_EQ(heard(0) + heard(1), 0) << "nobody sleeps";
+  fall_asleep(1);
+  RingBell(doorbell_peer, &known[0], kBells[0]);
+  RingBell(doorbell_peer, nullptr, kBells[0]);
+  EXPECT_EQ(heard(0) + heard(1), 0) << "nobody sleeps by that bell";
+  fall_asleep(0);
+  for (int i = 0; i < 2; ++i) {
+    RingBell(doorbell_peer, &known[i], kBells[i]);
+    EXPECT_EQ(heard(i), 1);
+    EXPECT_EQ(heard(1 - i), 0);
+    RingBell(doorbell_peer, &known[i], kBells[i]);
+    EXPECT_EQ(heard(i), 0) << "he is being woken";
+  }
+  RingBell(doorbell_peer, nullptr, kBells[1]);
+  EXPECT_EQ(heard(0) + heard(1), 2);
+  fall_asleep(0);
+  RingBell(doorbell_peer, &known[0], kMostBells);  // as a hostile peer may name it
+  EXPECT_EQ(heard(0) + heard(1), 2);
+  for (int i = 0; i < 2; ++i) {
+    close(known[i].fd);
+    close(epoll[i]);
+  }
+  transport().release_doorbell(&doorbell_peer);
+  transport().release_doorbell(&doorbell);
+  RingBell(doorbell_peer, nullptr, kBells[0]);  // released: nothing
+}
+
 }  // namespace
 }  // namespace xenloop

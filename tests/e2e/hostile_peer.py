@@ -9,8 +9,9 @@ victim, seconds, port = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
 random.seed(7)
 done = collections.Counter()
 squatted = set()  # names of hers that are ours
-MAGIC, VERSION, PACKET = 0x584c4354, 2, 128
+MAGIC, VERSION, PACKET = 0x584c4354, 3, 128
 HELLO, OFFER, JOIN, REFUSE, SEALED, SEEK, BRIDGE = range(1, 8)
+BELL = 12
 F_ADD_SEALS, SHRINK, GROW = 1033, 2, 4
 CAPACITY = 65536
 
@@ -23,16 +24,16 @@ def tuple_of(local, peer):
     return endpoint(*local) + endpoint(*peer)
 
 
-def message(kind, tuple_=b'\0' * 36, agent=0, cookie=0, sender=(0, 0), receiver=(0, 0)):
+def message(kind, tuple_=b'\0' * 36, agent=0, cookie=0, sender=(0, 0), receiver=(0, 0), number=0):
     return struct.pack('=IIIIQQiIIIII', MAGIC, VERSION, kind, 0, agent, cookie, os.getpid(),
-                       *sender, *receiver, 0) + tuple_ + b'\0' * 36
+                       *sender, *receiver, 0) + tuple_ + struct.pack('=IQ', 0, number) + b'\0' * 24
 
 
 def memory(size, seals=SHRINK | GROW, header=True):
     fd = os.memfd_create('hostile', os.MFD_ALLOW_SEALING)
     os.ftruncate(fd, size)
     if header and size >= 512:
-        os.pwrite(fd, struct.pack('=IIQ', 0x584c4649, 3, CAPACITY), 256)
+        os.pwrite(fd, struct.pack('=IIQ', 0x584c4649, 4, CAPACITY), 256)
         os.pwrite(fd, struct.pack('=I', 1), 72)  # "nobody reads TCP unaware"
     fcntl.fcntl(fd, F_ADD_SEALS, seals)
     return fd
@@ -87,7 +88,7 @@ def close_all(fds):
 def hello_descriptors():
     a, b = socket.socketpair()
     b.close()
-    return [a.detach(), memory(4096, header=False)]
+    return [a.detach(), memory(65536, header=False)]
 
 
 def introduce(s, cookie):
@@ -140,7 +141,7 @@ def garbage(fd):
     size = os.fstat(fd).st_size
     with mmap.mmap(fd, size) as m:
         for _ in range(50):
-            offset = random.choice([0, 8, 16, 64, 72, 128, 192, 256, 264])
+            offset = random.choice([0, 8, 16, 64, 72, 128, 132, 192, 196, 256, 264])
             m[offset:offset + 8] = struct.pack('=Q', random.choice(
                 [0, 1, 2, 2**64 - 1, 2**63, CAPACITY * 2, CAPACITY * 2 + 1, random.getrandbits(64)]))
     done['garbage written into mapped memory'] += 50
@@ -172,7 +173,14 @@ def forge(s, own, sound=False):
                     pass
             close_all(fds)
         os.close(kept)
-    for kind in (JOIN, REFUSE, SEALED, SEEK, BRIDGE, 8, 0):
+    for number in [*range(1, 60), 1023]:  # more than one of another user may have; then no bell
+        rings = socket.socketpair()
+        send(s, message(BELL, number=number), [rings[0].detach()])
+        rings[1].close()
+        done['bells'] += 1
+    if random.randrange(2):
+        send(s, message(BELL, number=1022), [os.open('/dev/null', os.O_RDWR)])
+    for kind in (JOIN, REFUSE, SEALED, SEEK, BRIDGE, BELL, 8, 0):
         for _ in range(10):
             slot = random.choice([0, 1, 2, 3, random.getrandbits(32)])
             if not send(s, message(kind, sender=(1, 1), receiver=(slot, random.randrange(8)))):

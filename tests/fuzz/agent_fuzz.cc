@@ -19,6 +19,7 @@
 #include "preload/agent/agent_state.h"
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
+#include "preload/side/bells.h"
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/private_fd.h"
@@ -63,6 +64,7 @@ void StartAgent() {
   XENLOOP_REQUIRE(LocalTransport().create_doorbell(&agent_shared.doorbell, &ticket) == 0);
   agent_shared.doorbell.fd = MakePrivate(ticket.fds[0]);
   agent.page_fd = MakePrivate(ticket.fds[1]);
+  MakeCommonBell(LocalTransport());
   agent_shared.tid.store(CurrentTid());
   agent_shared.started.store(2);
 }
@@ -103,6 +105,7 @@ void Run::OpenTalk() {
   setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &little, sizeof little);
   Talk& talk = agent.talks[kTalk];
   talk = Talk{};
+  ForgetToldBells(kTalk);
   talk.fd = MakePrivate(pair[1]);
   talk.in_use = true;
   talk.transport = &LocalTransport();
@@ -179,6 +182,7 @@ ControlMessage Run::Message() {
   if (input_.OneIn(8)) input_.Take(&message.tuple, sizeof message.tuple);
   message.words[0] = kIdentity;
   message.words[1] = input_.Word();
+  if (message.type == ControlType::kBell) message.words[0] = message.sender_slot * 5;
   if (input_.OneIn(16)) input_.Take(&message, sizeof message);
   return message;
 }
@@ -206,7 +210,7 @@ void Run::SendPacket() {
     case 2: {  // what a HELLO brings
       fds[count++] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
       fds[count++] = memfd_create("page", MFD_ALLOW_SEALING | MFD_CLOEXEC);
-      XENLOOP_REQUIRE(ftruncate(fds[1], 4096) == 0);
+      XENLOOP_REQUIRE(ftruncate(fds[1], kMostBells * kLineBytes) == 0);
       fcntl(fds[1], F_ADD_SEALS, F_SEAL_SHRINK);
       break;
     }

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 
 #include "channel/fifo.h"
+#include "channel/transport.h"
 #include "tests/fuzz/input.h"
 
 namespace xenloop::fuzz {
@@ -102,8 +103,12 @@ inline void HostileWrite(Input& input, FifoHeader* header, uint64_t capacity_byt
       if (input.OneIn(2)) header->magic ^= input.Byte();
       if (input.OneIn(2)) header->version ^= input.Byte();
       return;
-    default:
-      header->producer_cpu.store(static_cast<uint32_t>(input.Word()));
+    default: {
+      const auto word = static_cast<uint32_t>(input.Word());
+      header->producer_cpu.store(word);
+      header->consumer_bell.store(word % 2 != 0 ? word : word & (2 * kMostBells - 1));
+      header->producer_bell.store(word / 2);
+    }
   }
 }
 

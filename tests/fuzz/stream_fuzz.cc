@@ -107,7 +107,7 @@ struct Shadow {
     world.Interrupt();
     return world.tcp().Readable();
   }
-  void Ring(bool) const { world.Interrupt(); }
+  void Ring(bool, uint32_t) const { world.Interrupt(); }
   void RingAll(bool) const { world.Interrupt(); }
 };
 

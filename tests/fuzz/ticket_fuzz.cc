@@ -21,8 +21,8 @@ constexpr size_t kPage = 4096;
 int HostileMemory(Input& input) {
   const int fd = memfd_create("hostile", MFD_ALLOW_SEALING);
   XENLOOP_REQUIRE(fd >= 0);
-  static constexpr size_t kSizes[] = {0,           1,         511,       512,       kPage,
-                                      kPage + 512, 2 * kPage, 3 * kPage, 9 * kPage, 68 << 20};
+  static constexpr size_t kSizes[] = {
+      0, 1, 511, 512, kPage, kPage + 512, 2 * kPage, 3 * kPage, kMostBells * kLineBytes, 68 << 20};
   size_t size = kSizes[input.Below(10)];
   if (input.OneIn(4)) size = input.Short();
   XENLOOP_REQUIRE(ftruncate(fd, static_cast<off_t>(size)) == 0);

@@ -144,6 +144,7 @@ GLOBALS = {
     "channel/xen/xen_calls.cc": "descriptors generation",
     "channel/xen/xen_transport.cc": "calls budget next_identity sleeper_pages sleeper_page_count",
     "preload/agent/agent.cc": "agent",
+    "preload/agent/agent_bells.cc": "told",  # each agent begins with its talks
     "preload/agent/agent_xen.cc": "xen",
     "preload/libc/program_memory.cc": "known_pages believing nobody_waits",
     "preload/libc/real.cc": "table preloads preload_count",
@@ -158,6 +159,7 @@ GLOBALS = {
     "preload/ready/lent_bell.cc": "first_bells blocks",
     "preload/settings/config.cc": "current",
     "preload/side/confinement.cc": "looks looked",  # prepared for the child that is about to be
+    "preload/side/bells.cc": "makes own lent held_of_peers",  # forgotten, as the doorbell is
     "preload/side/bulletin.cc": "bulletin",
     "preload/side/fd_table.cc": "low_ far_ end_",
     "preload/side/fd_table.h": "low_ far_ end_",

@@ -52,6 +52,7 @@ case ${1:-small} in
     right "nobody is killed" -DNO_DEATH
     model=$models/bell.pml
     right "doorbell: two sleepers and a looker, one byte" -DBYTES=1
+    right "doorbell: a sleeper in another set" -DBYTES=1 -DOTHER -DSLEEPERS=1 -DLOOKS=0
     model=$models/pairing.pml
     right "pairing: one connection" -DMESSAGES=2
     right "pairing: two that carry the same" -DMESSAGES=2 -DSTRANGERS
@@ -81,6 +82,9 @@ case ${1:-small} in
     wrong "doorbell: a ring is taken by one who has looked" -DWRONG_LOOKER
     wrong "doorbell: he does not change the number" -DWRONG_LOOKER_UNCOUNTED
     wrong "doorbell: the number is read after the ring" -DWRONG_NUMBER_LATE
+    wrong "bell: its line counts a sleeper who has looked" -DWRONG_LINE_LATE
+    wrong "bell: who does not have it rings nobody" -DBYTES=1 -DWRONG_UNKNOWN
+    wrong "bell: its name is taken back after the look" -DOTHER -DSLEEPERS=1 -DLOOKS=0 -DWRONG_NAME_LATE
     model=$models/pairing.pml
     wrong "pairing: the first sample may contradict" -DWRONG_FIRST_SAMPLE
     wrong "pairing: samples overtake each other" -DWRONG_UNLOCKED
@@ -103,6 +107,7 @@ case ${1:-small} in
   large)
     model=$models/bell.pml
     right "doorbell: two sleepers and a looker"
+    right "doorbell: a sleeper in another set" -DOTHER -DSLEEPERS=1
     right "doorbell: two sleepers, two publishers" -DBYTES=1 -DPUBLISHERS=2 -DLOOKS=0
     model=$models/pairing.pml
     right "pairing: one connection"

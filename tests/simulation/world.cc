@@ -227,7 +227,7 @@ bool VectorShadow::Readable() {
   world_.Interrupt(end_, false);
   return readable;
 }
-void VectorShadow::Ring(bool) { world_.Interrupt(end_, true); }
+void VectorShadow::Ring(bool, uint32_t) { world_.Interrupt(end_, true); }
 void VectorShadow::Reset() {
   ++world_.coverage_->moves_that_reset;
   world_.ResetConnection();

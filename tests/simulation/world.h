@@ -148,8 +148,8 @@ class VectorShadow {
   bool IsClosed();
   bool Ended();
   bool Readable();
-  void Ring(bool certain);
-  void RingAll(bool certain) { Ring(certain); }
+  void Ring(bool certain, uint32_t bell);
+  void RingAll(bool certain) { Ring(certain, kAnyBell); }
   void BeforeTcp() const {}
   void Reset();
 

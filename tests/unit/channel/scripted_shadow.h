@@ -64,7 +64,7 @@ struct ScriptedShadow {
   bool Readable() const { return ended || !arriving.empty(); }
   void BeforeTcp() { told_before_bytes = static_cast<int64_t>(sent.size()); }
   void Reset() { reset = true; }
-  void Ring(bool) { ++rings; }
+  void Ring(bool, uint32_t) { ++rings; }
   void RingAll(bool) { ++rings; }
 };
 

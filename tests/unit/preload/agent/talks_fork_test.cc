@@ -64,7 +64,7 @@ TEST(TalksForkTest, DoorbellOfAnInheritedSideIsKeptAndOthersAreReleased) {
               for (int i = 0; i < 3; ++i) {
                 if (AdoptTalk(dup(pair[0])) == kUsed) return 3;
               }
-              RingPeerOf(socket.side(), /*certain=*/false);
+              RingPeerOf(socket.side(), /*certain=*/false, kAnyBell);
               return 0;
             }),
             0);

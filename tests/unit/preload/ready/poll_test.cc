@@ -150,8 +150,8 @@ TEST(SleeperCountTest, DoorbellThatIsMadeDuringASleepIsNotCountedDown) {
   StartDoorbell();
   EXPECT_EQ(InForkedChild([] {
               {
-                const SleeperCount sleeper;  // in a child without an agent
-                StartDoorbell();             // started by another thread
+                const SleeperCount sleeper(kCommonBell);  // in a child without an agent
+                StartDoorbell();                          // started by another thread
               }
               return agent_shared.doorbell.page->sleepers.load() == 0 ? 0 : 1;
             }),
@@ -160,7 +160,7 @@ TEST(SleeperCountTest, DoorbellThatIsMadeDuringASleepIsNotCountedDown) {
 
 TEST(SleeperCountTest, ChildForkedInASleepLeavesItsParentsCountAlone) {
   StartDoorbell();
-  auto* const sleeper = new SleeperCount;
+  auto* const sleeper = new SleeperCount(kCommonBell);
   const uint32_t before = agent_shared.doorbell.page->sleepers.load();
   EXPECT_EQ(InForkedChild([&] {
               delete sleeper;

@@ -1,0 +1,52 @@
+// Bells: lines into a process that wake some of its sleepers and not all, as the doorbell does. One
+// for each epoll set that looks at FIFOs, and a common one for poll and select. An end of a FIFO
+// names in its header the bell of those who wait for it there, and its agent has handed that bell's
+// descriptor to the peer's. Whatever of this cannot be had: the doorbell, which wakes all.
+//
+// A bell is the same line for as long as the process has an agent: a set that is closed gives it
+// back, and the next one takes it, so what peers know of it stays true.
+#pragma once
+
+#include <cstdint>
+
+#include "channel/transport.h"
+#include "preload/side/side.h"
+
+namespace xenloop {
+
+// ---- ours ----
+
+// By the agent, before it starts. `transport`: the doorbell's.
+void MakeCommonBell(const Transport& transport);
+// Under registrations_lock. A bell for a set; kAnyBell: none is to be had.
+uint32_t LendOwnBell();
+void GiveBackOwnBell(uint32_t bell);
+int OwnBellFd(uint32_t bell);                // -1: there is none of that number
+DoorbellPage* LineOfOwnBell(uint32_t bell);  // nullptr: likewise
+// Rings for those of our threads that have the bell; kAnyBell: for all.
+void RingOwnBell(uint32_t bell);
+void RingOwnBellAnyway(uint32_t bell);
+// The agent has ended, and the doorbell with it. In a forked child the descriptors are the
+// parent's, and closed already.
+void CloseOwnBells();
+void ForgetOwnBells();
+
+// Says in the headers of both FIFOs by which bell this end is woken. Under both streams' locks, or
+// in a handler that has interrupted their holder.
+void WriteBell(Side* side);
+// Somebody goes to wait for the side in poll: before his last look at it.
+void BellForPoll(Side* side, Self self);
+
+// ---- the peers' ----
+
+void RingPeerBell(uint32_t talk, uint32_t bell);
+// For the agent. May this bell of the peer be taken? No more than `most` of one peer.
+bool WantsPeerBell(uint32_t talk, uint32_t bell, uint32_t most);
+// Takes a private descriptor. False: there is no memory.
+bool AddPeerBell(uint32_t talk, uint32_t bell, int fd);
+// No side uses the talk any more.
+void DropPeerBells(uint32_t talk);
+// In a forked child.
+void ForgetPeerBells();
+
+}  // namespace xenloop

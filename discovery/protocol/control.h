@@ -8,6 +8,10 @@
 //   JOIN    slot, generation of both, + 1 descriptor: "joined; here is mine"
 //   REFUSE  slot, generation of the offer, reason
 //   SEALED  slot, generation of both: "a FIFO of this stream is sealed; flush what you owe"
+//   DATAGRAM_OFFER   slot, generation, tuple as the receiver sees it, + 1 descriptor: "join my FIFO"
+//   DATAGRAM_JOIN    slot, generation of both: "joined"
+//   DATAGRAM_REFUSE  slot, generation of the offer, reason
+//   DATAGRAM_SEALED  slot, generation of both: "look at the FIFO between us: it has ended"
 //
 // From an agent to its guest's xenloopd:
 //   SEEK    tuple as the other end sees it: who holds that end?
@@ -40,7 +44,7 @@
 namespace xenloop {
 
 inline constexpr uint32_t kControlMagic = 0x584c4354;  // "XLCT"
-inline constexpr uint32_t kControlVersion = 2;
+inline constexpr uint32_t kControlVersion = 3;
 
 enum class ControlType : uint32_t {
   kHello = 1,
@@ -53,7 +57,11 @@ enum class ControlType : uint32_t {
   kLeave,
   kKeep,
   kWhere,
-  kStands
+  kStands,
+  kDatagramOffer,
+  kDatagramJoin,
+  kDatagramRefuse,
+  kDatagramSealed
 };
 
 // Why an offer is refused: the number that is sent. What the other end shows is ReasonOfRefusal.
@@ -83,7 +91,7 @@ struct ControlMessage {
   uint32_t receiver_slot = 0;
   uint32_t receiver_generation = 0;
   uint32_t domid = 0;  // BRIDGE
-  Tuple tuple;         // OFFER, SEEK
+  Tuple tuple;         // OFFER, SEEK, DATAGRAM_OFFER
   uint32_t reserved = 0;
   uint64_t words[4] = {0, 0, 0, 0};  // the ticket, between domains; WHERE, STANDS
 };

@@ -143,7 +143,10 @@ bool BringsNothingWanted(uint32_t index) {
   ControlMessage message;
   const long n = sys::Call(SYS_recvfrom, agent.talks[index].fd, reinterpret_cast<long>(&message),
                            sizeof message, MSG_DONTWAIT | MSG_PEEK, 0, 0);
-  return n == static_cast<long>(sizeof message) && message.type == ControlType::kOffer &&
+  if (n != static_cast<long>(sizeof message)) return false;
+  if (message.type == ControlType::kDatagramOffer)
+    return ObjectionToDatagrams(index, message) != RefusalReason::kCount;
+  return message.type == ControlType::kOffer &&
          ObjectionTo(index, message) != RefusalReason::kCount;
 }
 
@@ -220,6 +223,11 @@ bool HandlePacket(uint32_t index, const ControlMessage& message, Ticket* ticket)
     case ControlType::kSealed:
       OnSealed(index, message);
       return true;
+    case ControlType::kDatagramOffer:
+    case ControlType::kDatagramJoin:
+    case ControlType::kDatagramRefuse:
+    case ControlType::kDatagramSealed:
+      return OnDatagramMessage(index, message, ticket);
     default:
       return false;
   }

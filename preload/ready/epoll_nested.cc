@@ -4,6 +4,7 @@
 // set it would be an event of that set, which nobody but its own waits can tell from the others.
 #include <errno.h>
 
+#include "preload/ready/datagram_ready.h"
 #include "preload/ready/epoll_registrations.h"
 #include "preload/side/own_doorbell.h"
 #include "preload/side/self.h"
@@ -133,6 +134,7 @@ void LendDoorbell(EpollSet* set) {
 }
 
 void EpollSetIsWatched(EpollSet* set) {
+  ForgetDatagramsOf(set, /*to_kernel=*/true);
   if (process_state.in_doubt) return EpollSetIsWatchedBlindly(set);
   if (set->owner_pid != process_state.pid) EpollSetIsShared(set);
   const LockScope scope(registrations_lock, CurrentTid());

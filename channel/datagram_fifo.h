@@ -85,17 +85,22 @@ struct DatagramFifo {
 
   // ---- sleep: a sender must not leave a record to one who does not look any more ----
 
-  // Producer. True: Put, then EndPut. False: somebody sleeps who is to be woken by the kernel.
-  bool BeginPut(PutAccount& account) const {
+  // Producer. kPut: Put, then EndPut. kRing: somebody sleeps who is to be woken by the kernel. kLeave:
+  // likewise, but what the kernel brings would be read before what the FIFO holds.
+  enum class Begun : uint8_t { kPut, kRing, kLeave };
+  Begun BeginPut(PutAccount& account) const {
     // seq_cst, both: Dekker with GoToSleep.
     board().putting.store(1, std::memory_order_seq_cst);
     const uint32_t asleep = board().asleep.load(std::memory_order_seq_cst);
     const uint32_t sleepers = asleep & kSleepers;
     if (sleepers == kNobodyAsleep || (sleepers == kOneAsleep && asleep == account.rung))
-      return true;
+      return Begun::kPut;
+    const bool empty = IsEmpty();
+    // Who has not slept yet finds what is there.
+    if (!empty && (asleep & kForEdges) == 0) return Begun::kPut;
     account.rung = asleep;
     EndPut();
-    return false;
+    return empty ? Begun::kRing : Begun::kLeave;
   }
   void EndPut() const { board().putting.store(0, std::memory_order_release); }
   bool IsEmpty() const {

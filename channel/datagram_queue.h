@@ -51,9 +51,9 @@ class DatagramQueue {
 
   // So many threads sleep at the socket, or are about to: all senders are told. Then comes the last
   // look.
-  void Sleepers(int count) {
+  void Sleepers(int count, bool for_edges = false) {
     const uint32_t how = count <= 0 ? kNobodyAsleep : count == 1 ? kOneAsleep : kSeveralAsleep;
-    asleep_ = ((asleep_ & ~kSleepers) + kSleepers + 1) | how;
+    asleep_ = ((asleep_ & ~(kOneSleep - 1)) + kOneSleep) | how | (for_edges ? kForEdges : 0);
     ForEach([this](Slot& slot) { slot.fifo.GoToSleep(asleep_); });
   }
 

@@ -81,7 +81,11 @@ enum class Residue : uint32_t {
 // Who sleeps at the receiving socket, in calls of the kernel: the low bits of `asleep`. The others
 // count, so that each sleep is another one. A sender wakes a sleeper by sending a datagram by the
 // kernel. One sleeper is woken by the first; where several sleep, each datagram wakes another one.
+// Who goes to sleep looks at the FIFO first, and stays awake if it holds anything; but for waits
+// for edges (kForEdges), which have told of that already.
 inline constexpr uint32_t kSleepers = 3;
+inline constexpr uint32_t kForEdges = 4;
+inline constexpr uint32_t kOneSleep = 8;  // from here on they count
 inline constexpr uint32_t kNobodyAsleep = 0;
 inline constexpr uint32_t kOneAsleep = 1;
 inline constexpr uint32_t kSeveralAsleep = 2;

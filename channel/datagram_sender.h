@@ -51,10 +51,9 @@ struct DatagramSender {
   template <typename Shadow>
   Sending Send(Shadow& shadow, const IovCursor& source, uint64_t stamp) {
     if (route.load(std::memory_order_relaxed) == DatagramRoute::kFifo) {
-      if (!fifo.BeginPut(account)) {
-        // What the kernel brings is read after what the FIFO holds only where that has come to its
-        // end.
-        if (fifo.IsEmpty()) return Sending::kRing;
+      const DatagramFifo::Begun begun = fifo.BeginPut(account);
+      if (begun == DatagramFifo::Begun::kRing) return Sending::kRing;
+      if (begun == DatagramFifo::Begun::kLeave) {
         Leave(shadow);
         return AfterTheFifo();
       }

@@ -233,7 +233,8 @@ bool JoinSource(DatagramSide* side, uint32_t talk, const ControlMessage& offer,
   source.used.store(1, std::memory_order_release);
   // seq_cst: before the look at the sleepers; pairs with DatagramSleep.
   side->receiving.fetch_add(1, std::memory_order_seq_cst);
-  side->receiver.queue.Sleepers(side->sleepers.load(std::memory_order_seq_cst));
+  side->receiver.queue.Sleepers(side->sleepers.load(std::memory_order_seq_cst),
+                                side->edge_sleepers.load(std::memory_order_seq_cst) > 0);
   return true;
 }
 

@@ -68,7 +68,7 @@ struct Watched {
         DropWatch(&watch);
       } else if ((watch.events & (EPOLLIN | EPOLLRDNORM)) != 0 && wait.count() < wait.kMost) {
         copies[wait.count()] = watch;
-        wait.Add(watch.fd, watch.side);
+        wait.Add(watch.fd, watch.side, (watch.events & EPOLLET) != 0);
       }
     }
   }

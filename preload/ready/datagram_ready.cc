@@ -12,13 +12,14 @@ namespace {
 constexpr short kPollRead = POLLIN | POLLRDNORM;
 }  // namespace
 
-bool DatagramWait::Add(int fd, DatagramSide* side) {
+bool DatagramWait::Add(int fd, DatagramSide* side, bool for_edge) {
   if (count_ == kMost) {
     DatagramToKernel(fd, Reason::kManyDatagramSockets, KernelFor::kGood);
     return false;
   }
   fds_[count_] = fd;
   sides_[count_] = side;
+  for_edge_[count_] = for_edge;
   generations_[count_++] = side->generation.load(std::memory_order_acquire);
   return true;
 }
@@ -50,12 +51,12 @@ bool DatagramWait::Spin() const {
 }
 
 void DatagramWait::Sleep() {
-  for (int i = 0; i < count_; ++i) DatagramSleep(sides_[i]);
+  for (int i = 0; i < count_; ++i) DatagramSleep(sides_[i], for_edge_[i]);
 }
 
 void DatagramWait::Wake() {
   const KeepErrno keep_errno;
-  for (int i = 0; i < count_; ++i) DatagramWake(sides_[i], generations_[i]);
+  for (int i = 0; i < count_; ++i) DatagramWake(sides_[i], generations_[i], for_edge_[i]);
 }
 
 void DatagramsOf(const pollfd* fds, nfds_t count, DatagramWait* datagrams) {

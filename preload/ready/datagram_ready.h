@@ -17,7 +17,7 @@ class DatagramWait {
   static constexpr int kMost = 16;
 
   // False: there are too many, and this one goes by the kernel.
-  bool Add(int fd, DatagramSide* side);
+  bool Add(int fd, DatagramSide* side, bool for_edge = false);
   bool Any() const { return count_ != 0; }
   int count() const { return count_; }
   int fd(int i) const { return fds_[i]; }
@@ -32,6 +32,7 @@ class DatagramWait {
   int fds_[kMost];
   DatagramSide* sides_[kMost];
   uint32_t generations_[kMost];
+  bool for_edge_[kMost];
   int count_ = 0;
 };
 

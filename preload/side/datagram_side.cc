@@ -58,6 +58,7 @@ DatagramSide* AllocateDatagramSide() ABSL_NO_THREAD_SAFETY_ANALYSIS {
           &side.upgrades})
       word->store(0, std::memory_order_relaxed);
     side.sleepers.store(0, std::memory_order_relaxed);
+    side.edge_sleepers.store(0, std::memory_order_relaxed);
     side.reason.store(Reason::kNotHotYet, std::memory_order_relaxed);
     side.sender.route.store(DatagramRoute::kKernel, std::memory_order_relaxed);
     side.sender.pending_error = 0;
@@ -114,11 +115,13 @@ ssize_t DatagramShadow::SendRecord(const iovec* iov, size_t count) {
 
 namespace {
 void TellSleepers(DatagramSide* side) ABSL_EXCLUSIVE_LOCKS_REQUIRED(side->receive_lock) {
-  side->receiver.queue.Sleepers(side->sleepers.load(std::memory_order_seq_cst));
+  side->receiver.queue.Sleepers(side->sleepers.load(std::memory_order_seq_cst),
+                                side->edge_sleepers.load(std::memory_order_seq_cst) > 0);
 }
 }  // namespace
 
-bool DatagramSleep(DatagramSide* side) {
+bool DatagramSleep(DatagramSide* side, bool for_edge) {
+  if (for_edge) side->edge_sleepers.fetch_add(1, std::memory_order_seq_cst);
   // seq_cst: before the look whether there are FIFOs; pairs with the agent, which counts a FIFO and
   // then tells it of the sleepers.
   side->sleepers.fetch_add(1, std::memory_order_seq_cst);
@@ -129,8 +132,9 @@ bool DatagramSleep(DatagramSide* side) {
   return !side->receiver.Readable();
 }
 
-void DatagramWake(DatagramSide* side, uint32_t generation) {
+void DatagramWake(DatagramSide* side, uint32_t generation, bool for_edge) {
   if (side->generation.load(std::memory_order_acquire) != generation) return;
+  if (for_edge) side->edge_sleepers.fetch_sub(1, std::memory_order_seq_cst);
   side->sleepers.fetch_sub(1, std::memory_order_seq_cst);
   if (side->receiving.load(std::memory_order_seq_cst) == 0) return;
   const LockScope scope(side->receive_lock, CurrentTid());

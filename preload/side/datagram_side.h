@@ -78,6 +78,7 @@ struct alignas(64) DatagramSide {
     std::atomic<uint32_t> used;  // 1: joined; 2: let go, the agent tells its peer
   } sources[DatagramQueue::kMostSlots];
   std::atomic<int32_t> sleepers;       // threads in calls that wait for a datagram
+  std::atomic<int32_t> edge_sleepers;  // those among them that wait for an edge
   std::atomic<uint32_t> error_likely;  // it has sent by the kernel: an error comes before data
 };
 
@@ -134,8 +135,8 @@ struct DatagramShadow {
 
 // This thread goes into a call of the kernel that waits for a datagram, or comes back from it.
 // Sleep: false: there is one in a FIFO now, and the call must not wait.
-bool DatagramSleep(DatagramSide* side);
-void DatagramWake(DatagramSide* side, uint32_t generation);
+bool DatagramSleep(DatagramSide* side, bool for_edge = false);
+void DatagramWake(DatagramSide* side, uint32_t generation, bool for_edge = false);
 // A datagram stands in a FIFO. `published`: changes with each that comes.
 bool DatagramReadable(DatagramSide* side, uint64_t* published);
 

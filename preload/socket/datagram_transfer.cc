@@ -202,6 +202,14 @@ uint64_t DestinationOf(const DatagramSide* side, const void* to, socklen_t to_le
   return name.sin_family == AF_INET ? NameWord(name) : 0;
 }
 
+// The FIFO has been left just now, by either end: the agent lets go of it.
+void NoteEnd(DatagramSide* side) {
+  if (side->sending.exchange(2, std::memory_order_acq_rel) == 2 &&
+      side->sender.route.load(std::memory_order_relaxed) != DatagramRoute::kKernel)
+    return;
+  AskAgent(side, kWantsService);
+}
+
 Sent SendByFifo(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, int flags,
                 uint64_t to, bool plain, ssize_t* result) {
   constexpr int kMeaningless = MSG_DONTWAIT | MSG_NOSIGNAL | MSG_CONFIRM;
@@ -226,8 +234,7 @@ Sent SendByFifo(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, 
     return Sent::kDone;
   }
   *result = static_cast<ssize_t>(length);
-  if (side->sender.route.load(std::memory_order_relaxed) == DatagramRoute::kKernel)
-    AskAgent(side, kWantsService);
+  if (side->sender.route.load(std::memory_order_relaxed) != DatagramRoute::kFifo) NoteEnd(side);
   switch (sending) {
     case Sending::kDone:
       side->fifo_sent.store(side->fifo_sent.load(std::memory_order_relaxed) + 1,

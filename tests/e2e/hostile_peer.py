@@ -9,7 +9,7 @@ victim, seconds, port = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
 random.seed(7)
 done = collections.Counter()
 squatted = set()  # names of hers that are ours
-MAGIC, VERSION, PACKET = 0x584c4354, 2, 128
+MAGIC, VERSION, PACKET = 0x584c4354, 3, 128
 HELLO, OFFER, JOIN, REFUSE, SEALED, SEEK, BRIDGE = range(1, 8)
 F_ADD_SEALS, SHRINK, GROW = 1033, 2, 4
 CAPACITY = 65536

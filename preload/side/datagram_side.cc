@@ -214,6 +214,11 @@ void StopSending(DatagramSide* side, Reason reason) {
 void EndSources(DatagramSide* side, Reason reason) {
   if (side->receiving.load(std::memory_order_acquire) == 0) return;
   const LockScope scope(side->receive_lock, CurrentTid());
+  // What the kernel brings from here on is newer than what the FIFOs hold.
+  side->receiver.queue.Admit();
+  DatagramShadow shadow{side->fd.load(std::memory_order_relaxed), side};
+  const uint32_t draining = side->receiver.queue.Draining();
+  if (draining != 0 && shadow.Peek(nullptr) == -EAGAIN) side->receiver.queue.KernelIsDry(draining);
   for (int i = 0; i < DatagramQueue::kMostSlots; ++i) {
     if (side->sources[i].used.load(std::memory_order_relaxed) == 1) side->receiver.queue.End(i);
   }

@@ -173,6 +173,12 @@ int WaitInSetWithDatagrams(int epfd, EpollSet* set, epoll_event* events, int max
   return ready < 0 ? ready : watched.Merge(events, ready, max_events);
 }
 
+// Alone. All sockets are forgotten.
+void DatagramsForkedChild() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  watch_lock.Release();
+  for (Watch& watch : watches) DropWatch(&watch);
+}
+
 void ForgetDatagramsOf(EpollSet* set, bool to_kernel) {
   if (set->datagrams.load(std::memory_order_seq_cst) == 0) return;
   int fds[kMostWatches];

@@ -60,6 +60,7 @@ int ControlDatagrams(EpollSet* set, int operation, int fd, DatagramSide* side, e
 int WaitInSetWithDatagrams(int epfd, EpollSet* set, epoll_event* events, int max_events,
                            const timespec* timeout, const sigset_t* mask, EpollCall call);
 // Nobody looks at the FIFOs there any more: `good`: its sockets go by the kernel.
+void DatagramsForkedChild();
 void ForgetDatagramsOf(EpollSet* set, bool to_kernel);
 
 }  // namespace xenloop

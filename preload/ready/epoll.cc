@@ -384,6 +384,7 @@ void EpollBeforeDoubt() {
 
 // The child has but this thread.
 void EpollForkedChild() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  DatagramsForkedChild();
   // A thread of the parent may have held them; in the child there is no such thread.
   const bool half_done = registrations_lock.Held();
   registrations_lock.Release();

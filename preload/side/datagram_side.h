@@ -105,6 +105,16 @@ void FreeDatagramSide(DatagramSide* side);
 
 // Something of this side is for the agent, if there is one.
 void AskAgent(DatagramSide* side, uint32_t wants);
+// Of all UDP sockets that there are or have been, for people.
+struct DatagramCounts {
+  uint64_t fifo_sent, fifo_received, kernel_sent, kernel_received;
+  uint64_t dropped;  // by FIFOs, because a queue was full
+  uint64_t upgrades, fallbacks;
+  bool Any() const { return fifo_sent + fifo_received + kernel_sent + kernel_received != 0; }
+};
+DatagramCounts CountedDatagrams();
+// {"fifo_sent":n,...} into `text`; the length.
+size_t FormatDatagrams(char* text, size_t capacity);
 // Set by AskAgent, taken by the agent.
 extern std::atomic<uint32_t> datagrams_due;
 

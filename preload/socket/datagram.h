@@ -52,6 +52,7 @@ int SendDatagramMessages(int fd, mmsghdr* messages, unsigned count, int flags);
 
 // By a plural form of the kernel's.
 void DatagramsReceived(DatagramSide* side, uint32_t count);
+void DatagramSent(DatagramSide* side, const msghdr& message);
 
 template <class Call>
 ssize_t DatagramReceiveOr(int fd, const iovec* iov, size_t iov_count, int flags, Call kernel,

@@ -80,7 +80,14 @@ int ReceiveDatagramMessages(int fd, mmsghdr* messages, unsigned count, int flags
 }
 
 int SendDatagramMessages(int fd, mmsghdr* messages, unsigned count, int flags) {
-  const DatagramSide* const first = FindDatagram(fd);
+  DatagramSide* const first = FindDatagram(fd);
+  // One call while nothing is on a FIFO.
+  if (first == nullptr || first->sending.load(std::memory_order_acquire) == 0) {
+    const int done = real::sendmmsg(fd, messages, count, flags);
+    const KeepErrno keep_errno;
+    for (int i = 0; first != nullptr && i < done; ++i) DatagramSent(first, messages[i].msg_hdr);
+    return done;
+  }
   if (count > IOV_MAX) count = IOV_MAX;
   unsigned done = 0;
   for (; done < count && first != nullptr; ++done) {

@@ -270,6 +270,12 @@ void CountKernelSend(DatagramSide* side, uint64_t to) {
 
 }  // namespace
 
+void DatagramSent(DatagramSide* side, const msghdr& message) {
+  const bool named = message.msg_name != nullptr && message.msg_namelen != 0;
+  const uint64_t to = DestinationOf(side, named ? message.msg_name : nullptr, message.msg_namelen);
+  if (to != 0) CountKernelSend(side, to);
+}
+
 ssize_t SendDatagram(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, int flags,
                      const void* to, socklen_t to_length, bool plain, const KernelCall& kernel) {
   const uint64_t destination = DestinationOf(side, to, to_length);

@@ -20,8 +20,10 @@ enum class PutResult : uint8_t {
 
 // A producer's private account of one FIFO.
 struct PutAccount {
-  uint64_t charged = 0;     // to be compared with the board's `released`
-  uint64_t last_stamp = 0;  // of what it has sent
+  uint64_t charged = 0;       // to be compared with the board's `released`
+  uint64_t last_stamp = 0;    // of what it has sent
+  uint32_t rung = 0;          // the sleep that has been ended by the kernel; the board's word
+  bool after_kernel = false;  // something has gone by the kernel since the last record
 };
 
 enum class LookResult : uint8_t {
@@ -36,6 +38,7 @@ struct DatagramView {
   uint64_t at = 0;  // its index in the FIFO
   uint32_t length = 0;
   uint64_t stamp = 0;
+  bool after_kernel = false;
 
   uint64_t After() const { return at + RecordBytes(length); }
 };
@@ -80,6 +83,48 @@ struct DatagramFifo {
     return IsSealed(fifo.header->consumer.load(std::memory_order_acquire));
   }
 
+  // ---- sleep: a sender must not leave a record to one who does not look any more ----
+
+  // Producer. kPut: Put, then EndPut. kRing: somebody sleeps who is to be woken by the kernel.
+  // kLeave: likewise, but what the kernel brings would be read before what the FIFO holds.
+  enum class Begun : uint8_t { kPut, kRing, kLeave };
+  Begun BeginPut(PutAccount& account) const {
+    // seq_cst, both: Dekker with GoToSleep.
+    board().putting.store(1, std::memory_order_seq_cst);
+    const uint32_t asleep = board().asleep.load(std::memory_order_seq_cst);
+    const uint32_t sleepers = asleep & kSleepers;
+    if (sleepers == kNobodyAsleep || (sleepers == kOneAsleep && asleep == account.rung))
+      return Begun::kPut;
+    const bool empty = IsEmpty();
+    // Who has not slept yet finds what is there.
+    if (!empty && (asleep & kForEdges) == 0) return Begun::kPut;
+    account.rung = asleep;
+    EndPut();
+    return empty ? Begun::kRing : Begun::kLeave;
+  }
+  void EndPut() const { board().putting.store(0, std::memory_order_release); }
+  bool IsEmpty() const {
+    return IndexOf(fifo.header->producer.load(std::memory_order_relaxed)) ==
+           IndexOf(fifo.header->consumer.load(std::memory_order_acquire));
+  }
+  // Consumer, before its last look at the FIFO. A producer that is stopped in the middle finds its
+  // FIFO sealed, and goes on by the kernel.
+  void GoToSleep(uint32_t asleep) const {
+    board().asleep.store(asleep, std::memory_order_seq_cst);
+    if ((asleep & kSleepers) == kNobodyAsleep) return;
+    constexpr int kTurns = 1000;
+    for (int i = 0; i < kTurns; ++i) {
+      if (board().putting.load(std::memory_order_seq_cst) == 0) return;
+      if (i < 100) {
+        sys::Pause();
+      } else {
+        sys::Yield();
+      }
+    }
+    Decide(Residue::kLeft);
+    SealProducer();
+  }
+
   // ---- producer (one at a time: under the send lock) ----
 
   PutResult Put(IovCursor source, uint64_t stamp, PutAccount& account) const {
@@ -105,7 +150,7 @@ struct DatagramFifo {
     if (RecordBytes(length) > fifo.capacity_bytes - in_flight) return PutResult::kFull;
 
     if (!IsLater(stamp, account.last_stamp)) stamp = account.last_stamp + 1;
-    const DatagramRecord record{length, 0, stamp};
+    const DatagramRecord record{length, account.after_kernel ? kAfterKernel : 0, stamp};
     memcpy(fifo.data + (p & (fifo.capacity_bytes - 1)), &record, sizeof record);
     const uint64_t offset = (p + sizeof record) & (fifo.capacity_bytes - 1);
     const size_t first =
@@ -119,6 +164,7 @@ struct DatagramFifo {
       return PutResult::kSealed;
     account.charged += charge;
     account.last_stamp = stamp;
+    account.after_kernel = false;
     return PutResult::kSent;
   }
 
@@ -144,10 +190,10 @@ struct DatagramFifo {
     const uint64_t copy[2] = {words[0], words[1]};
     DatagramRecord record;
     memcpy(&record, copy, sizeof record);
-    if (record.length > kMostDatagramBytes || record.flags != 0 ||
+    if (record.length > kMostDatagramBytes || (record.flags & ~kAfterKernel) != 0 ||
         RecordBytes(record.length) > available)
       return LookResult::kCorrupt;
-    *view = DatagramView{at, record.length, record.stamp};
+    *view = DatagramView{at, record.length, record.stamp, record.flags != 0};
     return LookResult::kHere;
   }
   // The payload of a record that LookAt has found, in two pieces at the most; returns how many.

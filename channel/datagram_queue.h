@@ -31,6 +31,7 @@ class DatagramQueue {
       if (!fifo.Position(&slot.taken)) return -1;
       slot.admitted = slot.taken;
       fifo.board().limit_bytes.store(limit_bytes_, std::memory_order_relaxed);
+      fifo.board().asleep.store(asleep_, std::memory_order_seq_cst);
       slot.state = State::kFresh;
       return i;
     }
@@ -46,6 +47,14 @@ class DatagramQueue {
     ForEach([bytes](Slot& slot) {
       slot.fifo.board().limit_bytes.store(bytes, std::memory_order_relaxed);
     });
+  }
+
+  // So many threads sleep at the socket, or are about to: all senders are told. Then comes the last
+  // look.
+  void Sleepers(int count, bool for_edges = false) {
+    const uint32_t how = count <= 0 ? kNobodyAsleep : count == 1 ? kOneAsleep : kSeveralAsleep;
+    asleep_ = ((asleep_ & ~(kOneSleep - 1)) + kOneSleep) | how | (for_edges ? kForEdges : 0);
+    ForEach([this](Slot& slot) { slot.fifo.GoToSleep(asleep_); });
   }
 
   // ---- ways out; each slot is to be detached when HasEnded says so ----
@@ -101,8 +110,7 @@ class DatagramQueue {
       if (slot.state != State::kFresh) return;
       const LookResult look = slot.fifo.LookAt(slot.taken, &view);
       if (look == LookResult::kEmpty || look == LookResult::kEnded) return;
-      slot.state = State::kDraining;
-      slot.to_drain = limit_bytes_ / DatagramCharge(0, false) + 2;
+      Drain(slot);
     });
     uint32_t known = 0;
     DatagramView heads[kMostSlots];
@@ -208,6 +216,7 @@ class DatagramQueue {
     uint64_t released = 0;
     uint64_t queued_bytes = 0;  // its part of the queue's
     uint32_t to_drain = 0;
+    uint64_t drained_at = ~uint64_t{0};  // the record for which the kernel was read dry last
     bool any_stamp = false;
     State state = State::kNone;
   };
@@ -236,8 +245,13 @@ class DatagramQueue {
     }
     return false;
   }
+  void Drain(Slot& slot) const {
+    slot.state = State::kDraining;
+    slot.to_drain = limit_bytes_ / DatagramCharge(0, false) + 2;
+  }
   static void Start(Slot& slot) {
     slot.state = State::kStarted;
+    slot.drained_at = slot.admitted;
     slot.fifo.board().started.store(1, std::memory_order_release);
   }
   // A record that has been admitted must still be what it was.
@@ -257,7 +271,10 @@ class DatagramQueue {
         Slot& slot = slots_[i];
         if (slot.state != State::kStarted || (*known & 1u << i) != 0) continue;
         const LookResult look = slot.fifo.LookAt(slot.admitted, &heads[i]);
-        if (look == LookResult::kHere && RunsOn(slot, heads[i].stamp)) {
+        if (look == LookResult::kHere && heads[i].after_kernel &&
+            slot.drained_at != slot.admitted) {
+          Drain(slot);
+        } else if (look == LookResult::kHere && RunsOn(slot, heads[i].stamp)) {
           *known |= 1u << i;
           found = true;
         } else if (look == LookResult::kHere || look == LookResult::kCorrupt) {
@@ -337,6 +354,7 @@ class DatagramQueue {
   uint64_t queued_bytes_ = 0;
   uint64_t dropped_ = 0;
   uint32_t limit_bytes_ = 212992;
+  uint32_t asleep_ = 0;
 };
 
 }  // namespace xenloop

@@ -15,10 +15,13 @@ namespace xenloop {
 // never lies over the edge of the ring.
 struct DatagramRecord {
   uint32_t length;  // of the payload behind it
-  uint32_t flags;   // none are known yet: a record with one is not understood
+  uint32_t flags;   // kAfterKernel; a record with another is not understood
   uint64_t stamp;   // when it was sent, in the order of all senders to this receiver
 };
 static_assert(sizeof(DatagramRecord) == 16);
+
+// The sender has sent by the kernel since its last record: what is in the kernel's queue is older.
+inline constexpr uint32_t kAfterKernel = 1;
 
 inline constexpr uint64_t kRecordAlignment = sizeof(DatagramRecord);
 inline constexpr uint32_t kMostDatagramBytes = 65535;
@@ -75,6 +78,18 @@ enum class Residue : uint32_t {
   kForgotten,  // the receiving socket is closed: the kernel would throw its queue away, too
 };
 
+// Who sleeps at the receiving socket, in calls of the kernel: the low bits of `asleep`. The others
+// count, so that each sleep is another one. A sender wakes a sleeper by sending a datagram by the
+// kernel. One sleeper is woken by the first; where several sleep, each datagram wakes another one.
+// Who goes to sleep looks at the FIFO first, and stays awake if it holds anything; but for waits
+// for edges (kForEdges), which have told of that already.
+inline constexpr uint32_t kSleepers = 3;
+inline constexpr uint32_t kForEdges = 4;
+inline constexpr uint32_t kOneSleep = 8;  // from here on they count
+inline constexpr uint32_t kNobodyAsleep = 0;
+inline constexpr uint32_t kOneAsleep = 1;
+inline constexpr uint32_t kSeveralAsleep = 2;
+
 // The words that datagrams need besides those of the FIFO. They lie where a stream's proof of
 // pairing lies.
 struct DatagramBoard {
@@ -83,6 +98,10 @@ struct DatagramBoard {
   std::atomic<uint32_t> limit_bytes;  // its SO_RCVBUF
   std::atomic<uint32_t> started;      // it has read the kernel dry, and takes records
   std::atomic<Residue> residue;       // by both ends
+  std::atomic<uint32_t> asleep;       // by the consumer; before its last look at the FIFO
+  // By the producer, around its look at `asleep` and the record that it publishes then: who goes to
+  // sleep waits for it.
+  std::atomic<uint32_t> putting;
 };
 inline constexpr size_t kDatagramBoardOffset = 320;
 static_assert(offsetof(FifoHeader, pairing) == kDatagramBoardOffset);
@@ -90,5 +109,7 @@ static_assert(kDatagramBoardOffset + sizeof(DatagramBoard) <= kFifoDataOffset);
 static_assert(offsetof(DatagramBoard, limit_bytes) == 8);
 static_assert(offsetof(DatagramBoard, started) == 12);
 static_assert(offsetof(DatagramBoard, residue) == 16);
+static_assert(offsetof(DatagramBoard, asleep) == 20);
+static_assert(offsetof(DatagramBoard, putting) == 24);
 
 }  // namespace xenloop

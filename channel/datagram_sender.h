@@ -25,6 +25,7 @@ enum class Sending : uint8_t {
   kDone,      // sent, or dropped as the kernel would have dropped it
   kByKernel,  // the caller sends it, as it is
   kWait,      // EAGAIN: the kernel's send buffer is full with the residue
+  kRing,      // the caller sends it by the kernel, to wake a sleeper, and calls Rang
 };
 
 struct DatagramSender {
@@ -42,14 +43,23 @@ struct DatagramSender {
   // on, what was sent by the kernel is older than the first record.
   void Begin(const DatagramFifo& with) {
     fifo = with;
-    account = PutAccount{with.board().released.load(std::memory_order_relaxed), 0};
+    account = PutAccount{};
+    account.charged = with.board().released.load(std::memory_order_relaxed);
     route.store(DatagramRoute::kFifo, std::memory_order_release);
   }
 
   template <typename Shadow>
   Sending Send(Shadow& shadow, const IovCursor& source, uint64_t stamp) {
     if (route.load(std::memory_order_relaxed) == DatagramRoute::kFifo) {
-      switch (fifo.Put(source, stamp, account)) {
+      const DatagramFifo::Begun begun = fifo.BeginPut(account);
+      if (begun == DatagramFifo::Begun::kRing) return Sending::kRing;
+      if (begun == DatagramFifo::Begun::kLeave) {
+        Leave(shadow);
+        return AfterTheFifo();
+      }
+      const PutResult put = fifo.Put(source, stamp, account);
+      fifo.EndPut();
+      switch (put) {
         case PutResult::kSent:
           ++sent;
           shadow.Wake();
@@ -72,8 +82,12 @@ struct DatagramSender {
     } else {
       Settle(shadow);
     }
-    return route.load(std::memory_order_relaxed) == DatagramRoute::kFlushing ? Sending::kWait
-                                                                             : Sending::kByKernel;
+    return AfterTheFifo();
+  }
+  // Whether the kernel has taken it.
+  void Rang(bool sent) {
+    if (sent) account.after_kernel = true;
+    if (!sent) account.rung = 0;
   }
 
   // For a reason of ours (an option, another destination, the end of the socket): newer ones go by
@@ -117,6 +131,10 @@ struct DatagramSender {
   }
 
  private:
+  Sending AfterTheFifo() const {
+    return route.load(std::memory_order_relaxed) == DatagramRoute::kFlushing ? Sending::kWait
+                                                                             : Sending::kByKernel;
+  }
   bool Finish() {
     route.store(DatagramRoute::kKernel, std::memory_order_release);
     return true;

@@ -47,6 +47,13 @@ void DecodeProcess(const json& packet, ProcessReport* process) {
   process->connections = NumberAt(packet, "connections");
   process->upgraded = NumberAt(packet, "upgraded");
   AddCountsAt(packet, "fallbacks", &process->fallbacks);
+  const auto datagrams = packet.find("datagrams");
+  if (datagrams != packet.end() && datagrams->is_object()) {
+    process->datagrams =
+        DatagramReport{NumberAt(*datagrams, "fifo_sent"), NumberAt(*datagrams, "fifo_received"),
+                       NumberAt(*datagrams, "kernel_sent"), NumberAt(*datagrams, "kernel_received"),
+                       NumberAt(*datagrams, "dropped")};
+  }
   const auto xen = packet.find("xen");
   if (xen == packet.end() || !xen->is_object()) return;
   process->xen = XenReport{NumberAt(*xen, "domid"), NumberAt(*xen, "granted_pages"),

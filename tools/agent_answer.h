@@ -48,6 +48,15 @@ struct XenReport {
   uint64_t event_channels = 0;
 };
 
+// The datagrams of a process, by route.
+struct DatagramReport {
+  uint64_t fifo_sent = 0;
+  uint64_t fifo_received = 0;
+  uint64_t kernel_sent = 0;
+  uint64_t kernel_received = 0;
+  uint64_t dropped = 0;
+};
+
 struct ProcessReport {
   uint64_t pid = 0;
   uid_t uid = 0;
@@ -56,6 +65,7 @@ struct ProcessReport {
   uint64_t connections = 0;
   uint64_t upgraded = 0;
   std::map<std::string, uint64_t> fallbacks;  // by reason
+  DatagramReport datagrams;
   std::optional<XenReport> xen;
   std::vector<StreamReport> streams;
   bool introduced = false;  // its "process" packet came

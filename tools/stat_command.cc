@@ -134,6 +134,14 @@ std::string SnapshotTable(const Snapshot& snapshot, const RateMeter* rates) {
   std::string text = any ? table.ToString() : "";
   absl::StrAppend(&text, Summary(snapshot));
   for (const ProcessReport& process : snapshot.processes) {
+    const DatagramReport& datagrams = process.datagrams;
+    if (datagrams.fifo_sent + datagrams.fifo_received == 0) continue;
+    absl::StrAppend(&text, process.program, " (", process.pid,
+                    ") datagrams by FIFO: ", datagrams.fifo_sent, " out, ", datagrams.fifo_received,
+                    " in; by the kernel: ", datagrams.kernel_sent, " out, ",
+                    datagrams.kernel_received, " in; dropped: ", datagrams.dropped, "\n");
+  }
+  for (const ProcessReport& process : snapshot.processes) {
     if (!process.xen) continue;
     absl::StrAppend(&text, process.program, " (", process.pid, ") grants ",
                     process.xen->granted_pages, " of its ", process.xen->may_grant_pages,
@@ -164,6 +172,12 @@ std::string SnapshotJson(const Snapshot& snapshot, bool indented) {
                          {"connections", process.connections},
                          {"upgraded", process.upgraded},
                          {"fallbacks", process.fallbacks},
+                         {"datagrams",
+                          {{"fifo_sent", process.datagrams.fifo_sent},
+                           {"fifo_received", process.datagrams.fifo_received},
+                           {"kernel_sent", process.datagrams.kernel_sent},
+                           {"kernel_received", process.datagrams.kernel_received},
+                           {"dropped", process.datagrams.dropped}}},
                          {"complete", process.complete},
                          {"xen", std::move(xen)},
                          {"streams", std::move(streams)}});

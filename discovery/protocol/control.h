@@ -10,6 +10,10 @@
 //   SEALED  slot, generation of both: "a FIFO of this stream is sealed; flush what you owe"
 //   BELL    words: number, + 1 descriptor: what my FIFOs name by that number. Who does not take it
 //           rings the doorbell instead
+//   DATAGRAM_OFFER   slot, generation, tuple as the receiver sees it, + 1 descriptor: "join my
+//   FIFO" DATAGRAM_JOIN    slot, generation of both: "joined" DATAGRAM_REFUSE  slot, generation of
+//   the offer, reason DATAGRAM_SEALED  slot, generation of both: "look at the FIFO between us: it
+//   has ended"
 //
 // From an agent to its guest's xenloopd:
 //   SEEK    tuple as the other end sees it: who holds that end?
@@ -56,7 +60,11 @@ enum class ControlType : uint32_t {
   kKeep,
   kWhere,
   kStands,
-  kBell
+  kBell,
+  kDatagramOffer,
+  kDatagramJoin,
+  kDatagramRefuse,
+  kDatagramSealed
 };
 
 // Why an offer is refused: the number that is sent. What the other end shows is ReasonOfRefusal.
@@ -86,7 +94,7 @@ struct ControlMessage {
   uint32_t receiver_slot = 0;
   uint32_t receiver_generation = 0;
   uint32_t domid = 0;  // BRIDGE
-  Tuple tuple;         // OFFER, SEEK
+  Tuple tuple;         // OFFER, SEEK, DATAGRAM_OFFER
   uint32_t reserved = 0;
   uint64_t words[4] = {0, 0, 0, 0};  // the ticket, between domains; WHERE, STANDS
 };

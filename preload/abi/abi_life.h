@@ -10,6 +10,7 @@
 #include "channel/base/sys.h"
 #include "preload/abi/abi.h"
 #include "preload/side/fallback.h"
+#include "preload/socket/datagram.h"
 
 namespace xenloop {
 
@@ -19,6 +20,7 @@ inline int SocketBy(int domain, int type, int protocol, KernelCall kernel) {
   if (fd >= 0) {
     const KeepErrno keep_errno;
     SocketCreated(fd, domain, type, protocol);
+    DatagramCreated(fd, domain, type, protocol);
   }
   return fd;
 }
@@ -28,7 +30,13 @@ inline int ConnectBy(int fd, const sockaddr* address, socklen_t length, KernelCa
   const bool dissolves = FindSide(fd) != nullptr && length >= sizeof(sa_family_t) &&
                          MayRead(address, sizeof(sa_family_t)) && address->sa_family == AF_UNSPEC;
   if (dissolves) FallBackToTcp(fd, Reason::kDisconnected, TcpFor::kGood);
+  BeforeDatagramConnect(fd);
   const int result = static_cast<int>(kernel());
+  if (FindDatagram(fd) != nullptr) {
+    const KeepErrno keep_errno;
+    AfterDatagramConnect(fd, address, length, result == 0);
+    return result;
+  }
   if (!dissolves && (result == 0 || errno == EINPROGRESS)) {
     const KeepErrno keep_errno;
     SocketConnected(fd);
@@ -95,6 +103,8 @@ inline int FcntlBy(int fd, int command, long argument, KernelCall kernel) {
   if (command == F_SETFL && result == 0) {
     const KeepErrno keep_errno;
     if (Side* const side = FindSide(fd)) AfterSetFlags(fd, side, static_cast<int>(argument));
+    if (DatagramSide* const side = FindDatagram(fd))
+      AfterDatagramSetFlags(fd, side, static_cast<int>(argument));
   }
   return result;
 }

@@ -2,23 +2,32 @@
 // may carry sockets of ours.
 #include "preload/abi/abi.h"
 #include "preload/side/fd_table.h"
+#include "preload/socket/datagram.h"
 #include "preload/socket/message.h"
 
 using namespace xenloop;
 
 XENLOOP_EXPORT ssize_t recvmsg(int fd, msghdr* message, int flags) {
   Side* const side = FindSide(fd);
-  if (side == nullptr) return real::recvmsg(fd, message, flags);
+  if (side == nullptr) {
+    DatagramSide* const datagrams = FindDatagram(fd);
+    return datagrams != nullptr ? ReceiveDatagramMessage(fd, datagrams, message, flags)
+                                : real::recvmsg(fd, message, flags);
+  }
   return ReceiveMessage(fd, side, message, flags);
 }
 
 XENLOOP_EXPORT ssize_t sendmsg(int fd, const msghdr* message, int flags) {
+  DatagramSide* const datagrams = FindDatagram(fd);
+  if (datagrams != nullptr) return SendDatagramMessage(fd, datagrams, message, flags);
   return SendMessage(fd, FindSide(fd), message, flags);
 }
 
 XENLOOP_EXPORT int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags,
                             timespec* timeout) {
   Side* const side = FindSide(fd);
+  if (FindDatagram(fd) != nullptr && IsUsable(timeout))
+    return ReceiveDatagramMessages(fd, messages, count, flags, timeout);
   if (side == nullptr || !IsUsable(timeout)) {
     return real::recvmmsg(fd, messages, count, flags, timeout);
   }
@@ -26,5 +35,6 @@ XENLOOP_EXPORT int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags
 }
 
 XENLOOP_EXPORT int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
+  if (FindDatagram(fd) != nullptr) return SendDatagramMessages(fd, messages, count, flags);
   return SendMessages(fd, FindSide(fd), messages, count, flags);
 }

@@ -8,6 +8,7 @@
 
 #include "preload/abi/abi.h"
 #include "preload/libc/errno.h"
+#include "preload/ready/datagram_ready.h"
 #include "preload/ready/epoll.h"
 #include "preload/ready/poll.h"
 #include "preload/ready/select.h"
@@ -32,6 +33,11 @@ class Timeout {
 
 bool IsOurs(const pollfd* fds, nfds_t count) { return PollConcernsUs(fds, count); }
 
+constexpr timespec kNow{0, 0};
+bool Waits(const timespec* timeout) {
+  return timeout == nullptr || timeout->tv_sec != 0 || timeout->tv_nsec != 0;
+}
+
 EpollSet* Waitable(int epfd, const epoll_event* events, int max_events) {
   return events != nullptr && max_events > 0 ? FindEpollSet(epfd) : nullptr;
 }
@@ -47,8 +53,16 @@ int Created(int epfd) {
 }  // namespace
 
 XENLOOP_EXPORT int poll(pollfd* fds, nfds_t count, int timeout_ms) {
-  if (!IsOurs(fds, count)) return real::poll(fds, count, timeout_ms);
-  return ReturnToLibc(Poll(fds, count, Timeout(timeout_ms).get(), nullptr, PollCall::kPoll));
+  DatagramWait datagrams;
+  DatagramsOf(fds, count, &datagrams);
+  const auto ask = [=](int milliseconds) {
+    if (!IsOurs(fds, count)) return real::poll(fds, count, milliseconds);
+    return ReturnToLibc(Poll(fds, count, Timeout(milliseconds).get(), nullptr, PollCall::kPoll));
+  };
+  if (!datagrams.Any()) return ask(timeout_ms);
+  return WaitForDatagrams(
+      datagrams, timeout_ms != 0, [&] { return ask(0); }, [&] { return ask(timeout_ms); },
+      [&](int ready) { return AddDatagrams(datagrams, fds, count, ready); });
 }
 XENLOOP_ALIAS(__poll, poll);
 
@@ -58,8 +72,16 @@ XENLOOP_EXPORT int __poll_chk(pollfd* fds, nfds_t count, int timeout_ms, size_t 
 }
 
 XENLOOP_EXPORT int ppoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask) {
-  if (!IsUsable(timeout) || !IsOurs(fds, count)) return real::ppoll(fds, count, timeout, mask);
-  return ReturnToLibc(Poll(fds, count, timeout, mask, PollCall::kPpoll));
+  DatagramWait datagrams;
+  if (IsUsable(timeout)) DatagramsOf(fds, count, &datagrams);
+  const auto ask = [=](const timespec* time) {
+    if (!IsUsable(time) || !IsOurs(fds, count)) return real::ppoll(fds, count, time, mask);
+    return ReturnToLibc(Poll(fds, count, time, mask, PollCall::kPpoll));
+  };
+  if (!datagrams.Any()) return ask(timeout);
+  return WaitForDatagrams(
+      datagrams, Waits(timeout), [&] { return ask(&kNow); }, [&] { return ask(timeout); },
+      [&](int ready) { return AddDatagrams(datagrams, fds, count, ready); });
 }
 
 XENLOOP_EXPORT int __ppoll_chk(pollfd* fds, nfds_t count, const timespec* timeout,
@@ -70,9 +92,9 @@ XENLOOP_EXPORT int __ppoll_chk(pollfd* fds, nfds_t count, const timespec* timeou
   return ppoll(fds, count, timeout, mask);
 }
 
+namespace {
 // As on Linux, `timeout` becomes the time that was left.
-XENLOOP_EXPORT int select(int count, fd_set* read, fd_set* write, fd_set* except,
-                          timeval* timeout) {
+int SelectStreams(int count, fd_set* read, fd_set* write, fd_set* except, timeval* timeout) {
   const auto valid = [timeout] {
     return timeout == nullptr ||
            (MayWrite(timeout, sizeof *timeout) && timeout->tv_sec >= 0 && timeout->tv_usec >= 0);
@@ -94,15 +116,37 @@ XENLOOP_EXPORT int select(int count, fd_set* read, fd_set* write, fd_set* except
   *timeout = {remaining.tv_sec, remaining.tv_nsec / 1000};
   return ReturnToLibc(ready);
 }
+}  // namespace
+
+XENLOOP_EXPORT int select(int count, fd_set* read, fd_set* write, fd_set* except,
+                          timeval* timeout) {
+  DatagramWait datagrams;
+  if (timeout == nullptr || MayWrite(timeout, sizeof *timeout))
+    DatagramsOf(count, read, &datagrams);
+  const auto ask = [=](timeval* time) { return SelectStreams(count, read, write, except, time); };
+  if (!datagrams.Any()) return ask(timeout);
+  const bool waits = timeout == nullptr || timeout->tv_sec != 0 || timeout->tv_usec != 0;
+  timeval now{0, 0};
+  return WaitForDatagrams(
+      datagrams, waits, [&] { return ask(&now); }, [&] { return ask(timeout); },
+      [&](int ready) { return AddDatagrams(datagrams, read, ready); });
+}
 XENLOOP_ALIAS(__select, select);
 
 XENLOOP_EXPORT int pselect(int count, fd_set* read, fd_set* write, fd_set* except,
                            const timespec* timeout, const sigset_t* mask) {
-  if (!IsUsable(timeout) || !SelectConcernsUs(count, read, write, except)) {
-    return real::pselect(count, read, write, except, timeout, mask);
-  }
-  return ReturnToLibc(
-      Select(SelectName::kPselect, count, read, write, except, timeout, nullptr, mask));
+  DatagramWait datagrams;
+  if (IsUsable(timeout)) DatagramsOf(count, read, &datagrams);
+  const auto ask = [=](const timespec* time) {
+    if (!IsUsable(time) || !SelectConcernsUs(count, read, write, except))
+      return real::pselect(count, read, write, except, time, mask);
+    return static_cast<int>(ReturnToLibc(
+        Select(SelectName::kPselect, count, read, write, except, time, nullptr, mask)));
+  };
+  if (!datagrams.Any()) return ask(timeout);
+  return WaitForDatagrams(
+      datagrams, Waits(timeout), [&] { return ask(&kNow); }, [&] { return ask(timeout); },
+      [&](int ready) { return AddDatagrams(datagrams, read, ready); });
 }
 
 XENLOOP_EXPORT int epoll_create(int size) { return Created(real::epoll_create(size)); }

@@ -41,7 +41,7 @@ struct Argument {
   }
 };
 
-bool IsSide(int fd) { return FindSide(fd) != nullptr; }
+bool IsSide(int fd) { return FindSide(fd) != nullptr || FindDatagram(fd) != nullptr; }
 
 // The kernel's signal sets are shorter than libc's.
 class SignalMask {

@@ -4,6 +4,7 @@
 
 #include "preload/abi/abi.h"
 #include "preload/side/fd_table.h"
+#include "preload/socket/datagram.h"
 #include "preload/socket/message.h"
 #include "preload/socket/transfer.h"
 
@@ -28,8 +29,9 @@ bool IsTransfer(const iovec* iov, int iov_count) {
 XENLOOP_EXPORT ssize_t read(int fd, void* buffer, size_t length) {
   const auto kernel = [=] { return real::read(fd, buffer, length); };
   Side* const side = FindSide(fd);
-  if (side == nullptr || IsRefused(buffer, length)) return kernel();
+  if (IsRefused(buffer, length)) return kernel();
   const iovec destination{buffer, length};
+  if (side == nullptr) return DatagramReceiveOr(fd, &destination, 1, 0, kernel);
   return ReceiveOr(fd, side, &destination, 1, 0, nullptr, kernel);
 }
 XENLOOP_ALIAS(__read, read);
@@ -42,12 +44,15 @@ XENLOOP_EXPORT ssize_t __read_chk(int fd, void* buffer, size_t length, size_t bu
 XENLOOP_EXPORT ssize_t readv(int fd, const iovec* iov, int iov_count) {
   const auto kernel = [=] { return real::readv(fd, iov, iov_count); };
   Side* const side = FindSide(fd);
-  if (side == nullptr || !IsTransfer(iov, iov_count)) return kernel();
+  if ((side == nullptr && FindDatagram(fd) == nullptr) || !IsTransfer(iov, iov_count))
+    return kernel();
+  if (side == nullptr) return DatagramReceiveOr(fd, iov, static_cast<size_t>(iov_count), 0, kernel);
   return ReceiveOr(fd, side, iov, static_cast<size_t>(iov_count), 0, nullptr, kernel);
 }
 
 XENLOOP_EXPORT ssize_t preadv2(int fd, const iovec* iov, int iov_count, off_t offset, int flags) {
   const auto kernel = [=] { return real::preadv2(fd, iov, iov_count, offset, flags); };
+  DatagramToKernel(fd, Reason::kVectorFlags, KernelFor::kGood);
   Side* const side = FindSide(fd);
   if (side == nullptr || offset != -1 || !IsTransfer(iov, iov_count)) return kernel();
   return ReceiveOr(fd, side, iov, static_cast<size_t>(iov_count), MessageFlags(fd, flags), nullptr,
@@ -58,8 +63,8 @@ XENLOOP_ALIAS(preadv64v2, preadv2);
 XENLOOP_EXPORT ssize_t recv(int fd, void* buffer, size_t length, int flags) {
   const auto kernel = [=] { return real::recv(fd, buffer, length, flags); };
   Side* const side = FindSide(fd);
-  if (side == nullptr) return kernel();
   const iovec destination{buffer, Most(length)};
+  if (side == nullptr) return DatagramReceiveOr(fd, &destination, 1, flags, kernel);
   return ReceiveOr(fd, side, &destination, 1, flags, nullptr, kernel);
 }
 
@@ -77,8 +82,11 @@ XENLOOP_EXPORT ssize_t recvfrom(int fd, void* buffer, size_t length, int flags, 
     return real::recvfrom(fd, buffer, length, flags, address, address_length);
   };
   Side* const side = FindSide(fd);
-  if (side == nullptr) return kernel();
   const iovec destination{buffer, Most(length)};
+  if (side == nullptr) {
+    return DatagramReceiveOr(fd, &destination, 1, flags, kernel,
+                             DatagramName{address, address_length});
+  }
   const ssize_t received = ReceiveOr(fd, side, &destination, 1, flags, nullptr, kernel);
   // TCP names no sender. As in the kernel, the bytes are gone when this turns out wrong.
   if (!by_kernel && received >= 0 && address != nullptr) {
@@ -99,8 +107,10 @@ XENLOOP_EXPORT ssize_t __recvfrom_chk(int fd, void* buffer, size_t length, size_
 XENLOOP_EXPORT ssize_t write(int fd, const void* buffer, size_t length) {
   const auto kernel = [=] { return real::write(fd, buffer, length); };
   Side* const side = FindSide(fd);
-  if (side == nullptr || IsRefused(buffer, length)) return kernel();
+  if (side == nullptr && length == 0) return kernel();
+  if (IsRefused(buffer, length)) return kernel();
   const iovec source{const_cast<void*>(buffer), length};
+  if (side == nullptr) return DatagramSendOr(fd, &source, 1, 0, kernel);
   return SendOr(fd, side, &source, 1, 0, kernel);
 }
 XENLOOP_ALIAS(__write, write);
@@ -108,12 +118,15 @@ XENLOOP_ALIAS(__write, write);
 XENLOOP_EXPORT ssize_t writev(int fd, const iovec* iov, int iov_count) {
   const auto kernel = [=] { return real::writev(fd, iov, iov_count); };
   Side* const side = FindSide(fd);
-  if (side == nullptr || !IsTransfer(iov, iov_count)) return kernel();
+  if ((side == nullptr && FindDatagram(fd) == nullptr) || !IsTransfer(iov, iov_count))
+    return kernel();
+  if (side == nullptr) return DatagramSendOr(fd, iov, static_cast<size_t>(iov_count), 0, kernel);
   return SendOr(fd, side, iov, static_cast<size_t>(iov_count), 0, kernel);
 }
 
 XENLOOP_EXPORT ssize_t pwritev2(int fd, const iovec* iov, int iov_count, off_t offset, int flags) {
   const auto kernel = [=] { return real::pwritev2(fd, iov, iov_count, offset, flags); };
+  DatagramToKernel(fd, Reason::kVectorFlags, KernelFor::kGood);
   Side* const side = FindSide(fd);
   if (side == nullptr || offset != -1 || !IsTransfer(iov, iov_count)) return kernel();
   return SendOr(fd, side, iov, static_cast<size_t>(iov_count), MessageFlags(fd, flags), kernel);
@@ -123,8 +136,9 @@ XENLOOP_ALIAS(pwritev64v2, pwritev2);
 XENLOOP_EXPORT ssize_t send(int fd, const void* buffer, size_t length, int flags) {
   const auto kernel = [=] { return real::send(fd, buffer, length, flags); };
   Side* const side = FindSide(fd);
-  if (side == nullptr || length == 0) return kernel();
   const iovec source{const_cast<void*>(buffer), Most(length)};
+  if (side == nullptr) return DatagramSendOr(fd, &source, 1, flags, kernel);
+  if (length == 0) return kernel();
   return SendOr(fd, side, &source, 1, flags, kernel);
 }
 XENLOOP_ALIAS(__send, send);
@@ -136,7 +150,9 @@ XENLOOP_EXPORT ssize_t sendto(int fd, const void* buffer, size_t length, int fla
     return real::sendto(fd, buffer, length, flags, address, address_length);
   };
   Side* const side = FindSide(fd);
-  if (side == nullptr || length == 0) return kernel();
   const iovec source{const_cast<void*>(buffer), Most(length)};
+  if (side == nullptr)
+    return DatagramSendOr(fd, &source, 1, flags, kernel, address, address_length);
+  if (length == 0) return kernel();
   return SendOr(fd, side, &source, 1, flags, kernel);
 }

@@ -193,6 +193,7 @@ void* AgentMain(void*) {
     // Whose reader stood still is the one to know that it goes on: it makes the offer.
     TakeOurs(Arena()->wanted,
              [](uint32_t slot) { ConsiderSide(slot, agent.sides[slot].bypasses != 0); });
+    ServiceDatagrams();
     const Reason ending = agent_shared.ending.load(std::memory_order_acquire);
     if (ending != Reason::kNone) {
       if (LetGoOfAll(ending)) break;

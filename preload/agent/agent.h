@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "preload/side/fd_table.h"
 #include "preload/side/side.h"
 
 namespace xenloop {
@@ -16,6 +17,8 @@ namespace xenloop {
 void ConsiderUpgrade(Side* side);
 // Asks for an upgrade of this side, soon. Starts the agent if need be. Cheap when repeated.
 void WantUpgrade(Side* side);
+// A UDP socket is hot: asks for a FIFO (kWantsToSend), or lets itself be found (kWantsToReceive).
+void WantDatagrams(DatagramSide* side, uint32_t wants);
 // Before a fork that libc does not see: the child has libc's record of our thread, and setuid() and
 // its like would wait there for a thread that is still being made.
 void AgentSettle();

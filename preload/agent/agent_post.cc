@@ -58,7 +58,9 @@ uint32_t TakeEntry() {
 }
 
 bool IsAnswer(const Unsent& entry) {
-  return entry.message.type == ControlType::kJoin || entry.message.type == ControlType::kRefuse;
+  return entry.message.type == ControlType::kJoin || entry.message.type == ControlType::kRefuse ||
+         entry.message.type == ControlType::kDatagramJoin ||
+         entry.message.type == ControlType::kDatagramRefuse;
 }
 
 // Removes the first one that waits.
@@ -126,7 +128,7 @@ int SendControl(Talk& talk, const ControlMessage& message, const int* fds, size_
     // Whoever makes these tries again, and makes them only when there is room.
     if (message.type == ControlType::kOffer) AwaitRoom(talk, sent);
     if (message.type != ControlType::kJoin && message.type != ControlType::kRefuse &&
-        message.type != ControlType::kSealed)
+        message.type != ControlType::kSealed && message.type < ControlType::kDatagramJoin)
       return -EAGAIN;
     AwaitRoom(talk, sent);
   }

@@ -9,6 +9,7 @@
 #include "preload/agent/agent_state.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/bulletin.h"
+#include "preload/side/datagram_side.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/log.h"
 #include "preload/side/self.h"
@@ -128,13 +129,15 @@ bool Report(Talk& talk) {
   FormatFallbacks(fallbacks, sizeof fallbacks - 2);
   char devices[256];
   DescribeDevices(devices, sizeof devices);
-  char text[3072];
+  char datagrams[256];
+  FormatDatagrams(datagrams, sizeof datagrams);
+  char text[3584];
   const int n =
       snprintf(text, sizeof text,
                "{\"process\":{\"pid\":%d,\"program\":\"%s\",\"version\":\"%s\",\"streams\":%u,"
-               "\"connections\":%lu,\"upgraded\":%lu,\"fallbacks\":%s%s}}",
+               "\"connections\":%lu,\"upgraded\":%lu,\"datagrams\":%s,\"fallbacks\":%s%s}}",
                process_state.pid, ProgramName(), kVersion, streams, totals.connections,
-               totals.upgraded, fallbacks, devices);
+               totals.upgraded, datagrams, fallbacks, devices);
   if (!SendText(talk, text, static_cast<size_t>(n))) return false;
   for (int fd = 0; fd < FdTable::End(); fd = FdTable::Next(fd)) {
     Side* side = FdTable::FindSide(fd);

@@ -9,6 +9,7 @@
 #include "preload/ready/epoll.h"
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
+#include "preload/side/datagram_side.h"
 #include "preload/side/each_side.h"
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
@@ -267,6 +268,7 @@ void TalkGone(uint32_t index) {
     DropUnsent(talk);
   }
   ++talk.sides;  // not to be released under our hands
+  DatagramTalkGone(index);
   // For all its connections together: a peer that only ends the talk must not hold us.
   Naps patience(20 * kNsPerMs, 100 * kNsPerUs);
   for (uint32_t slot = 0; slot < kMaxSides && talk.sides > 1; ++slot) {
@@ -304,6 +306,7 @@ void LeavePeer(uint32_t index, Reason reason) {
   talk.leaving = true;
   sys::Call(SYS_epoll_ctl, agent.epoll_fd, EPOLL_CTL_DEL, talk.fd, 0);
   ++talk.sides;  // not to be released under our hands
+  DatagramTalkGone(index);
   for (uint32_t slot = 0; slot < kMaxSides && talk.sides > 1; ++slot) {
     AgentSide& note = agent.sides[slot];
     if (note.stage == Stage::kNone || note.talk != index) continue;
@@ -330,6 +333,7 @@ void LeaveAllPeers(Reason reason) {
 }
 
 void FallBackEverything(Reason reason) {
+  DatagramsToKernel(reason, KernelFor::kNow);
   if (Arena() == nullptr) return;
   EachSlot([reason](uint32_t slot) {
     Side* side = SideAt(slot);

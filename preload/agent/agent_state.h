@@ -271,6 +271,15 @@ void OnRefuse(uint32_t talk, const ControlMessage& message);
 void OnSealed(uint32_t talk, const ControlMessage& message);
 void FallBackEverything(Reason reason);
 
+// agent_datagram.cc: UDP sockets
+void ServiceDatagrams();
+void DatagramTalkReady(uint32_t index);
+void DatagramTalkGone(uint32_t index);
+// As ObjectionTo.
+RefusalReason ObjectionToDatagrams(uint32_t talk, const ControlMessage& offer);
+// False: it breaks the protocol.
+bool OnDatagramMessage(uint32_t talk, const ControlMessage& message, Ticket* ticket);
+
 // agent_pairing.cc: whose end it is, where names do not prove it
 Tracking TrackingOf(int fd, const Tuple& tuple);
 // This end wants a proof, as far as it can know; once joined: either does.

@@ -194,6 +194,7 @@ void TalkReady(uint32_t index) {
     if (agent.sides[slot].stage == Stage::kWaiting && agent.sides[slot].talk == index)
       SendOffer(slot);
   });
+  DatagramTalkReady(index);
 }
 
 RefusalReason ObjectionTo(uint32_t talk, const ControlMessage& offer) {

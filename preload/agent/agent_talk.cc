@@ -146,6 +146,8 @@ bool BringsNothingWanted(uint32_t index) {
                            sizeof message, MSG_DONTWAIT | MSG_PEEK, 0, 0);
   if (n != static_cast<long>(sizeof message)) return false;
   if (message.type == ControlType::kBell) return !WantsBell(index, message);
+  if (message.type == ControlType::kDatagramOffer)
+    return ObjectionToDatagrams(index, message) != RefusalReason::kCount;
   return message.type == ControlType::kOffer &&
          ObjectionTo(index, message) != RefusalReason::kCount;
 }
@@ -225,6 +227,11 @@ bool HandlePacket(uint32_t index, const ControlMessage& message, Ticket* ticket)
       return true;
     case ControlType::kBell:
       return OnBell(index, message, ticket);
+    case ControlType::kDatagramOffer:
+    case ControlType::kDatagramJoin:
+    case ControlType::kDatagramRefuse:
+    case ControlType::kDatagramSealed:
+      return OnDatagramMessage(index, message, ticket);
     default:
       return false;
   }

@@ -6,6 +6,7 @@
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/confinement.h"
+#include "preload/side/datagram_side.h"
 #include "preload/side/mailbox.h"
 #include "preload/side/self.h"
 
@@ -47,7 +48,7 @@ void ConsiderUpgrade(Side* side) {
 namespace {
 // A process with an agent is told. One without looks whether root has switched the machine off, and
 // one that has found that looks again from time to time.
-bool SwitchedOff(Side* side) {
+bool SwitchedOff(std::atomic<Reason>& reason) {
   Switch now = agent_shared.refused_for_now.load(std::memory_order_acquire);
   if (now == Switch::kFoundOff || (now == Switch::kOn && agent_shared.started.load() == 0)) {
     const bool off = sys::Call(SYS_faccessat, AT_FDCWD, sys::Word(kSwitchedOffFile), F_OK) == 0;
@@ -56,8 +57,8 @@ bool SwitchedOff(Side* side) {
       now = found;
   }
   if (now != Switch::kOn) {
-    side->reason.store(now == Switch::kLeft ? Reason::kAboutToMove : Reason::kSwitchedOff,
-                       std::memory_order_relaxed);
+    reason.store(now == Switch::kLeft ? Reason::kAboutToMove : Reason::kSwitchedOff,
+                 std::memory_order_relaxed);
   }
   return now != Switch::kOn;
 }
@@ -65,7 +66,7 @@ bool SwitchedOff(Side* side) {
 
 namespace {
 // Before anything else that asks the kernel, but for its limit, for which the loader has asked.
-bool IsForbidden(Side* side) {
+bool IsForbidden(std::atomic<Reason>& reason) {
   if (agent_shared.started.load(std::memory_order_relaxed) != 0) return false;
   // Once is enough, but where a filter was not tried, as a child may try it, or may have come
   // since.
@@ -78,14 +79,14 @@ bool IsForbidden(Side* side) {
   agent_shared.obstacle.store(obstacle, std::memory_order_relaxed);
   if (obstacle == Reason::kNone) return false;
   agent_shared.start_failure.store(obstacle, std::memory_order_relaxed);
-  side->reason.store(obstacle, std::memory_order_relaxed);
+  reason.store(obstacle, std::memory_order_relaxed);
   agent_shared.started.store(kAgentFailed, std::memory_order_release);
   return true;
 }
 }  // namespace
 
 void WantUpgrade(Side* side) {
-  if (IsForbidden(side) || SwitchedOff(side) || !EnsureAgent()) return;
+  if (IsForbidden(side->reason) || SwitchedOff(side->reason) || !EnsureAgent()) return;
   if (side->attached.load(std::memory_order_acquire) != 0) {
     if (!IsOurs(side)) {  // by the process that we were forked from; it lets go soon
       Postpone(SlotOf(side));
@@ -96,6 +97,14 @@ void WantUpgrade(Side* side) {
   side->owner_pid.store(process_state.pid, std::memory_order_release);
   Arena()->wanted.Add(SlotOf(side));
   Poke(process_state.pid);
+}
+
+void WantDatagrams(DatagramSide* side, uint32_t wants) {
+  if (!process_state.ready || !HasArena() ||
+      agent_shared.started.load(std::memory_order_relaxed) == kAgentFailed ||
+      IsForbidden(side->reason) || SwitchedOff(side->reason) || !EnsureAgent())
+    return;
+  AskAgent(side, wants);
 }
 
 }  // namespace xenloop

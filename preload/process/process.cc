@@ -8,6 +8,7 @@
 #include "preload/ready/epoll.h"
 #include "preload/ready/lent_bell.h"
 #include "preload/settings/config.h"
+#include "preload/side/datagram_side.h"
 #include "preload/side/each_side.h"
 #include "preload/side/fallback.h"
 #include "preload/side/holders.h"
@@ -53,6 +54,7 @@ void DropOrphans() {
 
 void BeforeFork() {
   process_state.forks = true;
+  DatagramsToKernel(Reason::kShared, KernelFor::kGood);
   AgentBeforeFork();
   ShareSides();
 }
@@ -63,6 +65,7 @@ void BecomeChild(uint32_t tid) {
   process_state.pid = static_cast<int32_t>(CurrentTid());
   process_state.lends = false;
   AgentForkedChild(parent);
+  ForgetDatagramSides();
   EpollForkedChild();
   PollForkedChild();
   ForgetStats();
@@ -83,6 +86,7 @@ void BeforeRawFork() {
   if (!process_state.ready || InBorrowedMemory()) return;
   AgentSettle();
   process_state.forks = true;
+  DatagramsToKernel(Reason::kShared, KernelFor::kGood);
   process_state.lends = true;  // for AfterRawFork, which must tell parent from child
   AgentBeforeFork();
 }
@@ -99,6 +103,11 @@ void MemoryIsLent() { process_state.lends = true; }
 
 void BeforeSpawn() {
   if (!process_state.ready || InBorrowedMemory()) return;
+  EachDatagramSide([](DatagramSide* side) {
+    const int fd = side->fd.load(std::memory_order_acquire);
+    if (FindDatagram(fd) == side && SurvivesExec(fd))
+      DatagramToKernel(fd, Reason::kSpawned, KernelFor::kGood);
+  });
   EachDescriptor([](int fd, Side* side) {
     if (side->Connected() && side->pinned.load(std::memory_order_relaxed) == 0 &&
         SurvivesExec(fd)) {
@@ -113,6 +122,7 @@ void BeforeExec(const ProgramFile& program) {
     if (side->attached.load(std::memory_order_acquire) != 0)
       FallBackToTcp(fd, Reason::kExec, TcpFor::kNow);
   });
+  DatagramsToKernel(Reason::kExec, KernelFor::kNow);
   LeaveForNextProgram(program);
   AgentDrain(kLongestDrainMs);
 }

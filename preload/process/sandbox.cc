@@ -9,6 +9,7 @@
 #include "preload/side/agent_shared.h"
 #include "preload/side/bulletin.h"
 #include "preload/side/confinement.h"
+#include "preload/side/datagram_side.h"
 #include "preload/side/each_side.h"
 #include "preload/side/fallback.h"
 #include "preload/side/holders.h"
@@ -41,6 +42,7 @@ void Withdraw(Reason reason, TcpFor how_long) {
   EachSide([=](int fd, Side* side) {
     if (how_long == TcpFor::kGood || !IsAnothers(side)) FallBackToTcp(fd, reason, how_long);
   });
+  DatagramsToKernel(reason, KernelFor::kGood);
   EndAgent(reason);
   WriteStats();
   ForgetSides(how_long);
@@ -49,6 +51,7 @@ void Withdraw(Reason reason, TcpFor how_long) {
   } else {
     EpollForgetsAll();
   }
+  ForgetDatagramSides();
   process_state.ready = false;
   BelieveProgramMemory(true);
 }
@@ -79,6 +82,7 @@ void BeforeThreadChange() {
   EachSide([](int fd, Side* side) {
     if (IsOurs(side)) FallBackToTcp(fd, Reason::kThreadChanged, TcpFor::kNow);
   });
+  DatagramsToKernel(Reason::kThreadChanged, KernelFor::kNow);
   EndAgent(Reason::kThreadChanged);
 }
 

@@ -5,6 +5,7 @@
 
 #include "preload/libc/program_memory.h"
 #include "preload/libc/real.h"
+#include "preload/ready/datagram_ready.h"
 #include "preload/ready/epoll_registrations.h"
 #include "preload/ready/readiness.h"
 #include "preload/side/agent_shared.h"
@@ -147,6 +148,7 @@ void GiveBackPlace(EpollSet* set) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lo
   set->in_use = false;
   // The kernel has dropped what was in the set.
   if (set->owner_pid == process_state.pid) GiveBackOwnBell(set->bell.exchange(kAnyBell));
+  ForgetDatagramsOf(set, /*to_kernel=*/false);
   for (uint32_t i = 0; i * kBlock < lowest_free; ++i) {
     const auto number = static_cast<uint32_t>(set - blocks[i]);
     if (set < blocks[i] || number >= kBlock) continue;
@@ -181,6 +183,7 @@ void EpollCreated(int epfd) {
 }
 
 void EpollUnfollowed(int fd) {
+  DatagramToKernel(fd, Reason::kEpollUnfollowed, KernelFor::kGood);
   if (EpollSet* const inner = FindEpollSet(fd)) return EpollSetIsWatchedBlindly(inner);
   Side* const side = FindSide(fd);
   if (side != nullptr && side->pinned.load(std::memory_order_relaxed) == 0)
@@ -189,6 +192,7 @@ void EpollUnfollowed(int fd) {
 
 namespace {
 int ControlWatch(EpollSet* set, int operation, int fd, EpollSet* watched, epoll_event* event) {
+  if (operation != EPOLL_CTL_DEL) ForgetDatagramsOf(watched, /*to_kernel=*/true);
   bool followed;
   int result;
   {
@@ -207,6 +211,9 @@ int ControlWatch(EpollSet* set, int operation, int fd, EpollSet* watched, epoll_
 }  // namespace
 
 int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* event) {
+  if (DatagramSide* const datagrams = FindDatagram(fd);
+      datagrams != nullptr && (operation == EPOLL_CTL_DEL || MayRead(event, sizeof *event)))
+    return ControlDatagrams(set, operation, fd, datagrams, event);
   Side* side = FindSide(fd);
   const auto kernel = [&] {
     return static_cast<int>(
@@ -273,6 +280,7 @@ void EpollSetClosed(int epfd, EpollSet* set) {
 }
 
 void EpollSetIsWatchedBlindly(EpollSet* set) {
+  ForgetDatagramsOf(set, /*to_kernel=*/true);
   if (set->blind) return;
   // Collected first: FallBackToTcp may wait, for TCP to take the residue or for the agent, and the
   // agent needs our lock to finish what is under way.
@@ -382,6 +390,7 @@ void EpollBeforeDoubt() {
 
 // The child has but this thread.
 void EpollForkedChild() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  DatagramsForkedChild();
   // A thread of the parent may have held them; in the child there is no such thread.
   const bool half_done = registrations_lock.Held();
   registrations_lock.Release();

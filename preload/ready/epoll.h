@@ -75,6 +75,8 @@ struct alignas(64) EpollSet {  // aligned: the descriptor table keeps a tag in a
   std::atomic<uint32_t> plain_polls;     // those asleep in poll that do not look at its FIFOs
   std::atomic<uint32_t> conversions;     // so far
   uint32_t first_converted;              // index + 1
+  std::atomic<uint32_t> datagrams;       // UDP sockets that are watched (datagram_epoll.cc)
+  std::atomic<uint32_t> datagram_turn;
   uint32_t next_look
       ABSL_GUARDED_BY(lock);  // where the next look begins; index + 1, 0: at the first
 };
@@ -90,6 +92,10 @@ int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* ev
 enum class EpollCall : uint8_t { kWait, kPwait, kPwait2 };
 // As that call; timeout null: for ever. -errno.
 int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, const timespec* timeout,
+              const sigset_t* mask, EpollCall call);
+
+// Its part that knows nothing of datagrams.
+int WaitInSet(int epfd, EpollSet* set, epoll_event* events, int max_events, const timespec* timeout,
               const sigset_t* mask, EpollCall call);
 
 // For the agent: converts all registrations of a side, before it is attached. False: one of them

@@ -5,6 +5,7 @@
 // a thread that waits in a watched set sleeps beside it: in poll, for the set and for a bell.
 #include <errno.h>
 
+#include "preload/ready/datagram_ready.h"
 #include "preload/ready/epoll_registrations.h"
 #include "preload/side/own_doorbell.h"
 #include "preload/side/self.h"
@@ -117,6 +118,7 @@ void Unwatch(const EpollSet* set) {
 }
 
 void EpollSetIsWatched(EpollSet* set) {
+  ForgetDatagramsOf(set, /*to_kernel=*/true);
   if (process_state.in_doubt) return EpollSetIsWatchedBlindly(set);
   if (set->owner_pid != process_state.pid) EpollSetIsShared(set);
   const LockScope scope(registrations_lock, CurrentTid());

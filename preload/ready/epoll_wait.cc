@@ -8,6 +8,7 @@
 #include "preload/libc/program_memory.h"
 #include "preload/libc/real.h"
 #include "preload/libc/threads.h"
+#include "preload/ready/datagram_ready.h"
 #include "preload/ready/epoll_registrations.h"
 #include "preload/ready/lent_bell.h"
 #include "preload/ready/milliseconds.h"
@@ -298,6 +299,14 @@ int WaitInDoubt(EpollSet* set, int epfd, epoll_event* events, int max_events,
 }  // namespace
 
 int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, const timespec* timeout,
+              const sigset_t* mask, EpollCall call) {
+  const bool datagrams = set->datagrams.load(std::memory_order_seq_cst) != 0 && max_events > 0 &&
+                         MayWrite(events, sizeof *events);
+  return datagrams ? WaitInSetWithDatagrams(epfd, set, events, max_events, timeout, mask, call)
+                   : WaitInSet(epfd, set, events, max_events, timeout, mask, call);
+}
+
+int WaitInSet(int epfd, EpollSet* set, epoll_event* events, int max_events, const timespec* timeout,
               const sigset_t* mask, EpollCall call) {
   threads::TestCancel();  // these calls are cancellation points even when they need not wait
   if (max_events <= 0) return KernelWait(epfd, events, max_events, timeout, mask, call);

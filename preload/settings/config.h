@@ -18,6 +18,7 @@ inline constexpr uint32_t kFirstHumanUid = 1000;  // UID_MIN of login.defs: belo
 struct Config {
   bool enabled = true;
   bool accept_offers = true;
+  bool udp = false;  // datagrams, too
   bool test_points = false;
   OtherUsers other_users = OtherUsers::kSystem;
   uint64_t upgrade_after = 16;

@@ -7,6 +7,7 @@
 #include "channel/base/time.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/bulletin.h"
+#include "preload/side/datagram_side.h"
 #include "preload/side/each_side.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/holders.h"
@@ -137,6 +138,7 @@ void StopAsking(Side* side) {
 
 void FallBackToTcp(int fd, Reason reason, TcpFor how_long) {
   Side* side = FindSide(fd);
+  DatagramToKernel(fd, reason, how_long == TcpFor::kGood ? KernelFor::kGood : KernelFor::kNow);
   if (side == nullptr) return;
   if (how_long == TcpFor::kGood) side->pinned.store(1, std::memory_order_relaxed);
   FallBack(fd, side, reason);
@@ -158,6 +160,7 @@ void Bypassed(Reason reason) {
     return;
   process_state.bypassed = true;
   bulletin.program.store(reason, std::memory_order_relaxed);
+  DatagramsToKernel(reason, KernelFor::kGood);
   EachDescriptor([reason](int fd, Side*) { FallBackToTcp(fd, reason, TcpFor::kGood); });
 }
 

@@ -11,6 +11,7 @@ namespace xenloop {
 
 struct Side;
 struct EpollSet;
+struct DatagramSide;     // a UDP socket; side/datagram_side.h
 struct SubmissionQueue;  // of an io_uring; socket/submissions.h
 
 class FdTable {
@@ -29,6 +30,11 @@ class FdTable {
                ? reinterpret_cast<SubmissionQueue*>(word & ~kTagMask)
                : nullptr;
   }
+  static DatagramSide* FindDatagram(int fd) {
+    const uintptr_t word = Load(fd);
+    return (word & kTagMask) == kDatagramTag ? reinterpret_cast<DatagramSide*>(word & ~kTagMask)
+                                             : nullptr;
+  }
   static bool IsPrivate(int fd) { return Load(fd) == kPrivate; }
   static bool IsEmpty(int fd) { return Load(fd) == 0; }
 
@@ -40,6 +46,9 @@ class FdTable {
   }
   static void SetSubmissions(int fd, SubmissionQueue* queue) {
     Store(fd, reinterpret_cast<uintptr_t>(queue) | kSubmissionsTag);
+  }
+  static void SetDatagram(int fd, DatagramSide* side) {
+    Store(fd, reinterpret_cast<uintptr_t>(side) | kDatagramTag);
   }
   static void SetPrivate(int fd) { Store(fd, kPrivate); }
   static void Clear(int fd) { Store(fd, 0); }
@@ -63,6 +72,7 @@ class FdTable {
   static constexpr uintptr_t kEpollTag = 2;
   static constexpr uintptr_t kSubmissionsTag = 3;
   static constexpr uintptr_t kPrivate = 4;
+  static constexpr uintptr_t kDatagramTag = 5;
 
   using Word = std::atomic<uintptr_t>;
   static constexpr int kStretches = 1 << 15;  // of them there are as many as there are numbers
@@ -87,6 +97,7 @@ class FdTable {
 // The side behind `fd`, or nullptr if `fd` is not a TCP socket that we follow. One load; safe at
 // any time, also before initialisation (then always nullptr).
 inline Side* FindSide(int fd) { return FdTable::FindSide(fd); }
+inline DatagramSide* FindDatagram(int fd) { return FdTable::FindDatagram(fd); }
 inline EpollSet* FindEpollSet(int fd) { return FdTable::FindEpollSet(fd); }
 
 // A descriptor of the side in this process other than `except`, or -1.

@@ -87,6 +87,7 @@ void Begin(Side* side) {
 }  // namespace
 
 SideArena* Arena() { return arena.load(std::memory_order_acquire); }
+bool HasArena() { return Arena() != nullptr || MakeArena() != nullptr; }
 
 Side* AllocateSide() {
   SideArena* a = Arena();

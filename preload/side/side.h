@@ -124,6 +124,8 @@ struct SideArena {
 
 // The arena of this process (shared with forked children), or nullptr before the first socket.
 SideArena* Arena();
+// Makes it if need be; false: there is no memory.
+bool HasArena();
 // A side on TCP with one reference, as if its slot had never been used; or nullptr if there is no
 // room (then the socket stays on TCP).
 Side* AllocateSide();

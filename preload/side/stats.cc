@@ -6,6 +6,7 @@
 
 #include "preload/settings/config.h"
 #include "preload/side/bulletin.h"
+#include "preload/side/datagram_side.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/log.h"
 #include "preload/side/self.h"
@@ -112,17 +113,22 @@ void WriteStats() {
     }
   }
   const Totals totals = CurrentTotals();
-  if (totals.connections == 0 && totals.fifo_sent + totals.fifo_received == 0) return;
-  char text[6144];
+  const bool datagrams = CountedDatagrams().Any();
+  if (totals.connections == 0 && totals.fifo_sent + totals.fifo_received == 0 && !datagrams) return;
+  char text[6656];
   int n = snprintf(
       text, sizeof text,
       "{\"pid\":%d,\"program\":\"%s\",\"connections\":%lu,\"upgraded\":%lu,\"tcp_sent\":%lu,"
       "\"tcp_received\":%lu,\"fifo_sent\":%lu,\"fifo_received\":%lu,\"fallbacks\":",
       process_state.pid, ProgramName(), totals.connections, totals.upgraded, totals.tcp_sent,
       totals.tcp_received, totals.fifo_sent, totals.fifo_received);
-  n += static_cast<int>(FormatFallbacks(text + n, sizeof text / 2));
+  n += static_cast<int>(FormatFallbacks(text + n, size_t{3072}));
   n += snprintf(text + n, sizeof text - static_cast<size_t>(n), ",\"never_upgraded\":");
   n += static_cast<int>(FormatNeverUpgraded(text + n, sizeof text - static_cast<size_t>(n) - 4));
+  if (datagrams) {
+    n += snprintf(text + n, sizeof text - static_cast<size_t>(n), ",\"datagrams\":");
+    n += static_cast<int>(FormatDatagrams(text + n, sizeof text - static_cast<size_t>(n) - 4));
+  }
   text[n++] = '}';
   text[n++] = '\n';
   AppendLine(config.stats_file, text, static_cast<size_t>(n));

@@ -9,6 +9,7 @@
 #include "preload/settings/config.h"
 #include "preload/side/bulletin.h"
 #include "preload/side/confinement.h"
+#include "preload/side/datagram_side.h"
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/holders.h"
@@ -169,6 +170,10 @@ int BeforeClose(int fd) {
     FdTable::Clear(fd);
     return 0;
   }
+  if (DatagramSide* const datagrams = FindDatagram(fd)) {
+    DatagramClosed(fd, datagrams);
+    return 0;
+  }
   Side* side = FindSide(fd);
   if (side == nullptr) return 0;
   if (side->references.load(std::memory_order_acquire) > 1) {
@@ -232,6 +237,7 @@ void Duplicated(int from, int to) {
     if (FdTable::FindSubmissions(from) != nullptr) Bypassed(Reason::kIoUringUnknown);
     return;
   }
+  DatagramToKernel(from, Reason::kDuplicated, KernelFor::kGood);
   if (Side* side = FindSide(from)) {
     side->references.fetch_add(1, std::memory_order_acq_rel);
     FdTable::SetSide(to, side);
@@ -251,7 +257,7 @@ int MakeRoomAt(int fd) {
 }
 
 void DuplicatedForAnotherProgram(int fd) {
-  if (process_state.ready && FindSide(fd) != nullptr) {
+  if (process_state.ready) {
     FallBackToTcp(fd, Reason::kSpawned, TcpFor::kGood);
   }
 }

@@ -25,9 +25,7 @@ void BeforePassing(const msghdr* message) {
     for (size_t i = 0; i < count; ++i) {
       int passed;
       memcpy(&passed, CMSG_DATA(part) + i * sizeof(int), sizeof(int));
-      if (FindSide(passed) != nullptr) {
-        FallBackToTcp(passed, Reason::kPassed, TcpFor::kGood);
-      }
+      FallBackToTcp(passed, Reason::kPassed, TcpFor::kGood);
     }
   }
 }

@@ -63,4 +63,25 @@ ssize_t UpgradeNow(int fd, Side* side) {
   return 0;
 }
 
+int DatagramRoutes(DatagramSide* side) {
+  const LockScope scope(side->send_lock, CurrentTid());
+  const bool sends = side->sending.load(std::memory_order_acquire) != 0 &&
+                     side->sender.route.load(std::memory_order_relaxed) == DatagramRoute::kFifo;
+  return (sends ? 1 : 0) | (side->receiving.load(std::memory_order_acquire) != 0 ? 2 : 0);
+}
+
+ssize_t MeetNow(DatagramSide* side) {
+  constexpr uint64_t kLongestNs = 2 * kNsPerSecond;
+  const bool sends = side->destination.load(std::memory_order_relaxed) != 0;
+  Naps naps(kLongestNs, 100 * kNsPerUs);
+  for (uint32_t turn = 0;; ++turn) {
+    if (sends ? (DatagramRoutes(side) & 1) != 0
+              : side->published.load(std::memory_order_acquire) != 0)
+      return 0;
+    if (side->pinned.load(std::memory_order_relaxed) != 0) return -EOPNOTSUPP;
+    if (turn % 64 == 0) WantDatagrams(side, sends ? kWantsToSend : kWantsToReceive);
+    if (!naps.Take()) return -ETIMEDOUT;
+  }
+}
+
 }  // namespace xenloop

@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include "preload/side/datagram_side.h"
 #include "preload/side/side.h"
 
 namespace xenloop {
@@ -13,5 +14,9 @@ inline constexpr int kMarkedPoint = 0x786C;
 int RoutesOf(Side* side);
 // Upgrades both directions and waits for it, for a while. 0 or -errno.
 ssize_t UpgradeNow(int fd, Side* side);
+// The same of a UDP socket: 1 it sends by a FIFO, 2 it receives from some.
+int DatagramRoutes(DatagramSide* side);
+// A socket with a destination gets a FIFO there; another one lets itself be found.
+ssize_t MeetNow(DatagramSide* side);
 
 }  // namespace xenloop

@@ -11,6 +11,8 @@
 
 #include <vector>
 
+#include "tests/conformance/mode.h"
+
 namespace conformance {
 namespace {
 
@@ -22,6 +24,13 @@ class DatagramTest : public ::testing::Test {
       EXPECT_EQ(sender_.Send("hot"), Done(3));
       EXPECT_EQ(receiver_.Receive(), "hot");
     }
+    Meet(sender_);
+  }
+  // In mode local the two are on a FIFO from here on.
+  void Meet(const UdpSocket& sender) {
+    EXPECT_TRUE(UpgradeIfWanted(receiver_.fd()));
+    EXPECT_TRUE(UpgradeIfWanted(sender.fd()));
+    if (CurrentMode() == Mode::kLocal) EXPECT_EQ(Routes(sender.fd()), kSendsByFifo);
   }
   int Queued() const {
     int bytes = -1;
@@ -108,6 +117,7 @@ TEST_F(DatagramTest, ASenderThatClosesHasSent) {
 TEST_F(DatagramTest, TwoSendersAreReceivedInTheOrderInWhichTheySent) {
   UdpSocket other;
   other.Connect(receiver_.Port());
+  Meet(other);
   for (int i = 0; i < 100; ++i) {
     other.Send("o" + std::to_string(i));
     sender_.Send("s" + std::to_string(i));
@@ -149,6 +159,7 @@ TEST_F(DatagramTest, TwoSendersFillOneQueue) {
   };
   UdpSocket other;
   other.Connect(receiver_.Port());
+  Meet(other);
   const int alone = fill(sender_);
   EXPECT_EQ(fill(other), alone);
 }

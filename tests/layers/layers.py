@@ -83,8 +83,8 @@ ONLY = [
     #   self.h                   takes a lock of its own frame, to read who holds it
     #   abi/                     passes a call of the program's through
     #   lock.h, xen_calls.cc     give way for some microseconds to whoever holds the word or the page
-    #   readiness.cc, lent_bell.cc, shadow.h   look, with a time-out of zero
-    #   fallback.cc, receive_kernel.cc  wait a bounded time for bytes that are on their way to TCP (D-7)
+    #   readiness.cc, lent_bell.cc, shadow.h, datagram_transfer.cc   look, with a time-out of zero
+    #   fallback.cc, receive_kernel.cc, datagram_side.cc  wait a bounded time for bytes that are on their way to TCP (D-7)
     #   agent/                   a thread of our own
     #   program_memory.cc        wakes nobody, to see whether a page can be written
     #   test_points.cc           tests only
@@ -97,7 +97,7 @@ ONLY = [
           "preload/abi/", "preload/libc/real.cc", "preload/libc/program_memory.cc", "channel/base/sys.h", "channel/base/time.h", "channel/base/lock.h",
           "channel/xen/xen_calls.cc", "preload/ready/readiness.cc", "preload/ready/lent_bell.cc",
           "preload/side/shadow.h", "preload/side/fallback.cc", "preload/socket/receive_kernel.cc",
-          "preload/agent/", "preload/socket/test_points.cc", DAEMON, "tools/"],
+          "preload/agent/", "preload/socket/datagram_transfer.cc", "preload/socket/test_points.cc", DAEMON, "tools/"],
          ("preload/socket/send.cc", "void Planted() { sys::FutexWait(nullptr, 0, nullptr); }"),
          says="calls that block stand in preload/side/wait.cc and where tests/layers says"),
     # One place cannot be: FIFOs, routes and sides are words that threads and processes share. But
@@ -152,6 +152,7 @@ GLOBALS = {
                                " unwind_next single_threaded",
     "preload/process/inheritance.cc": "at_exec",
     "preload/process/init.cc": "process_state cached_tid",
+    "preload/ready/datagram_epoll.cc": "watch_lock watches",  # a child begins without any
     "preload/ready/epoll.cc": "blocks lowest_free",
     "preload/ready/epoll_registrations.cc": "registrations_lock in_doubt of_side registrations"
                                             " used_registrations first_free tag_base text",
@@ -161,6 +162,7 @@ GLOBALS = {
     "preload/side/confinement.cc": "looks looked",  # prepared for the child that is about to be
     "preload/side/bells.cc": "makes own lent held_of_peers",  # forgotten, as the doorbell is
     "preload/side/bulletin.cc": "bulletin",
+    "preload/side/datagram_side.cc": "datagrams_due sides counts_lock closed",  # a child forgets them
     "preload/side/fd_table.cc": "low_ far_ end_",
     "preload/side/fd_table.h": "low_ far_ end_",
     "preload/side/lent_memory.cc": "pieces lent",

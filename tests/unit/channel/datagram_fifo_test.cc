@@ -181,7 +181,7 @@ TEST_F(HostileRecord, LengthsBeyondWhatIsPublished) {
 }
 
 TEST_F(HostileRecord, FlagsThatNobodyKnows) {
-  EXPECT_EQ(After([](DatagramRecord* record) { record->flags = 1; }), LookResult::kCorrupt);
+  EXPECT_EQ(After([](DatagramRecord* record) { record->flags = 2; }), LookResult::kCorrupt);
 }
 
 TEST(HostileProducer, IndicesThatNoRecordHas) {

@@ -1,0 +1,27 @@
+// What the kernel says of a UDP socket before it may send, or receive, by a FIFO.
+#pragma once
+
+#include <netinet/in.h>
+
+#include "discovery/protocol/reasons.h"
+#include "discovery/protocol/tuple.h"
+#include "preload/side/datagram_side.h"
+
+namespace xenloop {
+
+struct DatagramEnds {
+  Endpoint source;  // its own name
+  Endpoint destination;
+  uint64_t destination_word = 0;
+  bool connected = false;
+};
+
+// kNone, or why not. `destination` is set if the socket has one: it is connected, or (of a sender)
+// sends to one after the other.
+Reason ProbeDatagramSender(int fd, DatagramSide* side, DatagramEnds* ends);
+Reason ProbeDatagramReceiver(int fd, DatagramSide* side, DatagramEnds* ends);
+// Nothing in this network namespace is tracked by the kernel, so no name is translated.
+bool NamesAreProof();
+sockaddr_in ToSocketName(const Endpoint& name);
+
+}  // namespace xenloop

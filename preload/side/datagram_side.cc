@@ -1,0 +1,339 @@
+// See datagram_side.h.
+#include "preload/side/datagram_side.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+#include "channel/base/time.h"
+#include "preload/side/agent_shared.h"
+#include "preload/side/log.h"
+#include "preload/side/mailbox.h"
+#include "preload/side/self.h"
+#include "preload/side/stats.h"
+
+namespace xenloop {
+
+std::atomic<uint32_t> datagrams_due{0};
+
+namespace {
+std::atomic<DatagramSide*> sides{nullptr};
+RecoverableLock counts_lock;
+DatagramCounts closed ABSL_GUARDED_BY(counts_lock);
+
+// Without the sockets' locks: for people.
+void Add(const DatagramSide& side, DatagramCounts* sum) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  sum->fifo_sent += side.fifo_sent.load(std::memory_order_relaxed);
+  sum->fifo_received += side.fifo_received.load(std::memory_order_relaxed);
+  sum->kernel_sent += side.kernel_sent.load(std::memory_order_relaxed);
+  sum->kernel_received += side.kernel_received.load(std::memory_order_relaxed);
+  sum->dropped += side.sender.dropped + side.receiver.queue.dropped();
+  sum->upgrades += side.upgrades.load(std::memory_order_relaxed);
+  sum->fallbacks += side.fallbacks.load(std::memory_order_relaxed);
+}
+
+DatagramSide* MapSides() {
+  constexpr size_t kBytes = sizeof(DatagramSide) * kMostDatagramSides;
+  const long memory = sys::Call(SYS_mmap, 0, kBytes, PROT_READ | PROT_WRITE,
+                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory < 0 && memory > -4096) return nullptr;
+  auto* const made = reinterpret_cast<DatagramSide*>(memory);
+  DatagramSide* none = nullptr;
+  if (sides.compare_exchange_strong(none, made, std::memory_order_acq_rel)) return made;
+  sys::Call(SYS_munmap, memory, kBytes);
+  return none;
+}
+}  // namespace
+
+DatagramSide* DatagramSides() { return sides.load(std::memory_order_acquire); }
+DatagramSide* DatagramSideAt(uint32_t slot) { return &DatagramSides()[slot]; }
+uint32_t SlotOf(const DatagramSide* side) { return static_cast<uint32_t>(side - DatagramSides()); }
+
+// The caller is alone with it until it stands in the table.
+DatagramSide* AllocateDatagramSide() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  DatagramSide* all = DatagramSides();
+  if (all == nullptr) all = MapSides();
+  for (uint32_t i = 0; all != nullptr && i < kMostDatagramSides; ++i) {
+    DatagramSide& side = all[i];
+    uint32_t free = 0;
+    if (side.in_use.load(std::memory_order_relaxed) != 0 ||
+        !side.in_use.compare_exchange_strong(free, 1, std::memory_order_acq_rel))
+      continue;
+    side.generation.fetch_add(1, std::memory_order_acq_rel);
+    for (auto* word : {&side.pinned, &side.nonblocking, &side.shares, &side.connected, &side.sends,
+                       &side.receives, &side.wants, &side.published, &side.sending, &side.receiving,
+                       &side.error_likely})
+      word->store(0, std::memory_order_relaxed);
+    for (auto* word : {&side.destination, &side.sends_since_ns, &side.receives_since_ns,
+                       &side.kernel_sent, &side.kernel_received, &side.fifo_sent,
+                       &side.fifo_received, &side.fallbacks, &side.upgrades})
+      word->store(0, std::memory_order_relaxed);
+    side.sleepers.store(0, std::memory_order_relaxed);
+    side.edge_sleepers.store(0, std::memory_order_relaxed);
+    side.reason.store(Reason::kNotHotYet, std::memory_order_relaxed);
+    side.sender.route.store(DatagramRoute::kKernel, std::memory_order_relaxed);
+    side.sender.pending_error = 0;
+    side.sender.dropped = 0;
+    side.receiver = DatagramReceiver{};
+    side.mine = FifoMapping{};
+    side.receiver_at = DatagramPeer{};
+    side.stage = DatagramStage::kNone;
+    for (auto& source : side.sources) source.used.store(0, std::memory_order_relaxed);
+    return &side;
+  }
+  return nullptr;
+}
+
+DatagramCounts CountedDatagrams() {
+  const LockScope scope(counts_lock, CurrentTid());
+  DatagramCounts sum = closed;
+  EachDatagramSide([&sum](DatagramSide* side) { Add(*side, &sum); });
+  return sum;
+}
+
+size_t FormatDatagrams(char* text, size_t capacity) {
+  const DatagramCounts sum = CountedDatagrams();
+  return static_cast<size_t>(snprintf(
+      text, capacity,
+      "{\"fifo_sent\":%lu,\"fifo_received\":%lu,\"kernel_sent\":%lu,\"kernel_received\":%lu,"
+      "\"dropped\":%lu,\"upgrades\":%lu,\"fallbacks\":%lu}",
+      sum.fifo_sent, sum.fifo_received, sum.kernel_sent, sum.kernel_received, sum.dropped,
+      sum.upgrades, sum.fallbacks));
+}
+
+void FreeDatagramSide(DatagramSide* side) {
+  const LockScope scope(counts_lock, CurrentTid());
+  Add(*side, &closed);
+  side->in_use.store(0, std::memory_order_release);
+}
+
+void AskAgent(DatagramSide* side, uint32_t wants) {
+  side->wants.fetch_or(wants, std::memory_order_acq_rel);
+  datagrams_due.store(1, std::memory_order_release);
+  Poke(process_state.pid);
+}
+
+// ---- the kernel's socket ----
+
+ssize_t DatagramShadow::Peek(IovCursor* into) {
+  constexpr size_t kMostPieces = 64;
+  iovec pieces[kMostPieces];
+  msghdr message{};
+  message.msg_iov = pieces;
+  message.msg_iovlen = into != nullptr ? into->Rest(pieces, kMostPieces, SIZE_MAX) : 0;
+  message.msg_name = &from;
+  message.msg_namelen = sizeof from;
+  any_from = true;
+  return sys::Call(SYS_recvmsg, fd, sys::Word(&message), MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC);
+}
+
+void DatagramShadow::Drop() {
+  char none;
+  sys::Call(SYS_recvfrom, fd, sys::Word(&none), 0, MSG_DONTWAIT, 0, 0);
+}
+
+ssize_t DatagramShadow::SendRecord(const iovec* iov, size_t count) {
+  sockaddr_in name = NameOfWord(to);
+  msghdr message{};
+  message.msg_iov = const_cast<iovec*>(iov);
+  message.msg_iovlen = count;
+  if (to != 0) {
+    message.msg_name = &name;
+    message.msg_namelen = sizeof name;
+  }
+  return sys::Call(SYS_sendmsg, fd, sys::Word(&message), MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+// ---- sleeping ----
+
+namespace {
+void TellSleepers(DatagramSide* side) ABSL_EXCLUSIVE_LOCKS_REQUIRED(side->receive_lock) {
+  side->receiver.queue.Sleepers(side->sleepers.load(std::memory_order_seq_cst),
+                                side->edge_sleepers.load(std::memory_order_seq_cst) > 0);
+}
+}  // namespace
+
+bool DatagramSleep(DatagramSide* side, bool for_edge) {
+  if (for_edge) side->edge_sleepers.fetch_add(1, std::memory_order_seq_cst);
+  // seq_cst: before the look whether there are FIFOs; pairs with the agent, which counts a FIFO and
+  // then tells it of the sleepers.
+  side->sleepers.fetch_add(1, std::memory_order_seq_cst);
+  if (side->receiving.load(std::memory_order_seq_cst) == 0) return true;
+  const LockScope scope(side->receive_lock, CurrentTid());
+  if (scope.result() == LockResult::kReentered) return true;
+  TellSleepers(side);
+  return !side->receiver.Readable();
+}
+
+void DatagramWake(DatagramSide* side, uint32_t generation, bool for_edge) {
+  if (side->generation.load(std::memory_order_acquire) != generation) return;
+  if (for_edge) side->edge_sleepers.fetch_sub(1, std::memory_order_seq_cst);
+  side->sleepers.fetch_sub(1, std::memory_order_seq_cst);
+  if (side->receiving.load(std::memory_order_seq_cst) == 0) return;
+  const LockScope scope(side->receive_lock, CurrentTid());
+  if (scope.result() != LockResult::kReentered) TellSleepers(side);
+}
+
+bool DatagramReadable(DatagramSide* side, uint64_t* published) {
+  *published = 0;
+  if (side->receiving.load(std::memory_order_acquire) == 0) return false;
+  const LockScope scope(side->receive_lock, CurrentTid());
+  if (scope.result() == LockResult::kReentered) return false;
+  for (const auto& source : side->sources) {
+    if (source.used.load(std::memory_order_relaxed) == 1 && source.theirs.fifo)
+      *published += source.theirs.fifo.header->producer.load(std::memory_order_acquire) >> 1;
+  }
+  return side->receiver.Readable();
+}
+
+// ---- back to the kernel ----
+
+void ReapSources(DatagramSide* side) {
+  bool any = false;
+  for (int i = 0; i < DatagramQueue::kMostSlots; ++i) {
+    DatagramSide::Source& source = side->sources[i];
+    if (source.used.load(std::memory_order_relaxed) != 1 || !side->receiver.queue.HasEnded(i))
+      continue;
+    side->receiver.queue.Detach(i);
+    ReleaseFifo(&source.theirs);
+    source.used.store(2, std::memory_order_release);
+    side->receiving.fetch_sub(1, std::memory_order_seq_cst);
+    any = true;
+  }
+  if (any) AskAgent(side, kWantsService);
+}
+
+namespace {
+void CountEnd(DatagramSide* side, Reason reason) {
+  Log("datagrams of fd %d to the kernel: %s", side->fd.load(std::memory_order_relaxed),
+      ReasonText(reason));
+  side->fallbacks.fetch_add(1, std::memory_order_relaxed);
+  side->reason.store(reason, std::memory_order_relaxed);
+  CountFallback(reason);
+}
+
+// Every sender that is alive is asked to send again what it has sent. False: nothing was joined.
+bool AskBack(DatagramSide* side) {
+  const LockScope scope(side->receive_lock, CurrentTid());
+  if (side->receiving.load(std::memory_order_relaxed) == 0) return false;
+  side->receiver.queue.Return(/*whatever_order=*/true);
+  ReapSources(side);
+  return true;
+}
+bool HaveAllEnded(DatagramSide* side) {
+  const LockScope scope(side->receive_lock, CurrentTid());
+  ReapSources(side);
+  return side->receiving.load(std::memory_order_relaxed) == 0;
+}
+void ForgetAll(DatagramSide* side) {
+  const LockScope scope(side->receive_lock, CurrentTid());
+  side->receiver.queue.Close();
+  ReapSources(side);
+}
+}  // namespace
+
+void StopSending(DatagramSide* side, Reason reason) {
+  if (side->sending.load(std::memory_order_acquire) == 0) return;
+  const LockScope scope(side->send_lock, CurrentTid());
+  DatagramShadow shadow{side->fd.load(std::memory_order_relaxed), side};
+  shadow.to = side->connected.load(std::memory_order_relaxed) != 0 ? 0 : side->fifo_destination;
+  if (side->sender.route.load(std::memory_order_relaxed) == DatagramRoute::kFifo)
+    CountEnd(side, reason);
+  side->sender.Leave(shadow);
+  side->sender.Settle(shadow);
+  AskAgent(side, kWantsService);
+}
+
+void EndSources(DatagramSide* side, Reason reason) {
+  if (side->receiving.load(std::memory_order_acquire) == 0) return;
+  const LockScope scope(side->receive_lock, CurrentTid());
+  // What the kernel brings from here on is newer than what the FIFOs hold.
+  side->receiver.queue.Admit();
+  DatagramShadow shadow{side->fd.load(std::memory_order_relaxed), side};
+  const uint32_t draining = side->receiver.queue.Draining();
+  if (draining != 0 && shadow.Peek(nullptr) == -EAGAIN) side->receiver.queue.KernelIsDry(draining);
+  for (int i = 0; i < DatagramQueue::kMostSlots; ++i) {
+    if (side->sources[i].used.load(std::memory_order_relaxed) == 1) side->receiver.queue.End(i);
+  }
+  CountEnd(side, reason);
+  ReapSources(side);
+}
+
+void DatagramToKernel(int fd, Reason reason, KernelFor how_long) {
+  DatagramSide* const side = FindDatagram(fd);
+  if (side == nullptr) return;
+  if (how_long == KernelFor::kGood) {
+    side->pinned.store(1, std::memory_order_seq_cst);
+    side->reason.store(reason, std::memory_order_relaxed);
+  }
+  if (AskBack(side)) {
+    constexpr uint64_t kLongestNs = 500 * kNsPerMs;
+    CountEnd(side, reason);
+    AskAgent(side, kWantsService);
+    const bool is_agent = CurrentTid() == agent_shared.tid.load(std::memory_order_relaxed);
+    Naps naps(kLongestNs, 50 * kNsPerUs);
+    bool ended = HaveAllEnded(side);
+    while (!ended && !is_agent && naps.Take()) ended = HaveAllEnded(side);
+    if (!ended && !is_agent) ForgetAll(side);
+  }
+  StopSending(side, reason);
+}
+
+void DatagramsToKernel(Reason reason, KernelFor how_long) {
+  // Who receives first: what a sender of ours has sent is flushed while it still can be.
+  EachDatagramSide([=](DatagramSide* side) {
+    const int fd = side->fd.load(std::memory_order_acquire);
+    if (FindDatagram(fd) == side && side->receiving.load(std::memory_order_acquire) != 0)
+      DatagramToKernel(fd, reason, how_long);
+  });
+  EachDatagramSide([=](DatagramSide* side) {
+    const int fd = side->fd.load(std::memory_order_acquire);
+    if (FindDatagram(fd) == side) DatagramToKernel(fd, reason, how_long);
+  });
+}
+
+void DatagramClosed(int fd, DatagramSide* side) {
+  {
+    const uint32_t tid = CurrentTid();
+    const LockScope send(side->send_lock, tid);
+    const LockScope receive(side->receive_lock, tid);
+    if (FindDatagram(fd) != side) return;
+    FdTable::Clear(fd);
+    side->receiver.queue.Close();
+    ReapSources(side);
+    DatagramShadow shadow{fd, side};
+    if (side->sending.load(std::memory_order_relaxed) != 0) {
+      side->sender.Leave(shadow);
+      // What is left is the receiver's, which has it mapped itself.
+      side->sender.route.store(DatagramRoute::kKernel, std::memory_order_relaxed);
+    }
+  }
+  const bool met = side->upgrades.load(std::memory_order_relaxed) != 0 ||
+                   side->published.load(std::memory_order_relaxed) != 0 ||
+                   side->wants.load(std::memory_order_relaxed) != 0 ||
+                   side->stage != DatagramStage::kNone;
+  side->in_use.store(2, std::memory_order_release);
+  if (met) return AskAgent(side, kWantsService);
+  FreeDatagramSide(side);
+}
+
+// Alone. What another thread of the parent held is given back with the slot.
+void ForgetDatagramSides() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  counts_lock.Release();
+  EachDatagramSide([](DatagramSide* side) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    const int fd = side->fd.load(std::memory_order_relaxed);
+    if (FindDatagram(fd) == side) FdTable::Clear(fd);
+    ReleaseFifo(&side->mine);
+    for (auto& source : side->sources) {
+      if (source.used.load(std::memory_order_relaxed) == 1) ReleaseFifo(&source.theirs);
+    }
+    side->send_lock.Release();
+    side->receive_lock.Release();
+    side->in_use.store(0, std::memory_order_release);
+  });
+  closed = DatagramCounts{};
+}
+
+}  // namespace xenloop

@@ -1,0 +1,174 @@
+// A UDP socket, as this library knows it: what it sends by a FIFO, and the FIFOs that it receives
+// from. Which datagram goes how is channel/datagram_*.h's matter; who meets whom,
+// agent_datagram.cc's.
+//
+// Memory of this process alone: before a fork everything goes back to the kernel. Slots are never
+// unmapped, so whoever comes late finds a valid one, and looks again through the table under the
+// lock before it moves a datagram.
+//
+// Who waits for a datagram waits in the kernel, in the call that the program has made, and counts
+// itself before: senders wake it by the kernel (datagram_record.h, kSleepers). So no wait is ours.
+#pragma once
+
+#include <netinet/in.h>
+
+#include <atomic>
+#include <cstdint>
+
+#include "absl/base/thread_annotations.h"
+#include "channel/base/lock.h"
+#include "channel/datagram_receiver.h"
+#include "channel/datagram_sender.h"
+#include "channel/transport.h"
+#include "discovery/protocol/reasons.h"
+#include "preload/side/fd_table.h"
+
+namespace xenloop {
+
+// The other end of a FIFO, as our agent and its agent number it.
+struct DatagramPeer {
+  uint32_t talk = ~0u;
+  uint32_t slot = 0;
+  uint32_t generation = 0;
+};
+
+// How far the agent has come with a socket that sends.
+enum class DatagramStage : uint8_t { kNone, kWaiting, kOffered, kAttached };
+
+struct alignas(64) DatagramSide {
+  std::atomic<uint32_t> in_use;  // 1: has a descriptor; 2: closed, the agent lets go of the rest
+  std::atomic<uint32_t> generation;
+  std::atomic<int32_t> fd;
+  std::atomic<uint32_t> pinned;  // never by FIFO
+  std::atomic<Reason> reason;
+  std::atomic<uint32_t> nonblocking;
+  std::atomic<uint32_t> shares;  // its port: SO_REUSEADDR or SO_REUSEPORT was set
+
+  // Which the program has sent to last, or is connected to.
+  std::atomic<uint64_t> destination;  // address and port in network order, 0: none
+  std::atomic<uint32_t> connected;
+
+  // Is it hot? Counts since a moment that is looked at from time to time.
+  std::atomic<uint32_t> sends, receives;
+  std::atomic<uint64_t> sends_since_ns, receives_since_ns;
+  // For the agent: kWants... bits.
+  std::atomic<uint32_t> wants;
+  std::atomic<uint32_t> published;
+
+  // By the kernel, and by FIFOs.
+  std::atomic<uint64_t> kernel_sent, kernel_received, fifo_sent, fifo_received, fallbacks, upgrades;
+
+  // ---- sending ----
+  RecoverableLock send_lock;
+  std::atomic<uint32_t> sending;  // there is a FIFO to look at
+  DatagramSender sender ABSL_GUARDED_BY(send_lock);
+  uint64_t fifo_destination ABSL_GUARDED_BY(send_lock);
+  FifoMapping mine;          // of an offer: the agent's own; attached: under the send lock
+  uint64_t offered_to;       // the agent's own
+  DatagramPeer receiver_at;  // the agent's own
+  DatagramStage stage;       // likewise
+
+  // ---- receiving ----
+  RecoverableLock receive_lock;
+  std::atomic<uint32_t> receiving;  // so many FIFOs are there
+  DatagramReceiver receiver ABSL_GUARDED_BY(receive_lock);
+  struct Source {
+    FifoMapping theirs;
+    sockaddr_in name;
+    DatagramPeer at;
+    std::atomic<uint32_t> used;  // 1: joined; 2: let go, the agent tells its peer
+  } sources[DatagramQueue::kMostSlots];
+  std::atomic<int32_t> sleepers;       // threads in calls that wait for a datagram
+  std::atomic<int32_t> edge_sleepers;  // those among them that wait for an edge
+  std::atomic<uint32_t> error_likely;  // it has sent by the kernel: an error comes before data
+};
+
+inline constexpr uint32_t kMostDatagramSides = 1024;
+inline constexpr uint32_t kWantsToSend = 1;
+inline constexpr uint32_t kWantsToReceive = 2;
+inline constexpr uint32_t kWantsService = 4;  // something has ended
+
+// All of them (kMostDatagramSides), or nullptr before the first.
+DatagramSide* DatagramSides();
+DatagramSide* DatagramSideAt(uint32_t slot);
+uint32_t SlotOf(const DatagramSide* side);
+template <typename Visit>
+void EachDatagramSide(Visit visit) {
+  DatagramSide* const all = DatagramSides();
+  if (all == nullptr) return;
+  for (uint32_t i = 0; i < kMostDatagramSides; ++i) {
+    if (all[i].in_use.load(std::memory_order_acquire) != 0) visit(&all[i]);
+  }
+}
+// nullptr: no room.
+DatagramSide* AllocateDatagramSide();
+void FreeDatagramSide(DatagramSide* side);
+
+// Something of this side is for the agent, if there is one.
+void AskAgent(DatagramSide* side, uint32_t wants);
+// Of all UDP sockets that there are or have been, for people.
+struct DatagramCounts {
+  uint64_t fifo_sent, fifo_received, kernel_sent, kernel_received;
+  uint64_t dropped;  // by FIFOs, because a queue was full
+  uint64_t upgrades, fallbacks;
+  bool Any() const { return fifo_sent + fifo_received + kernel_sent + kernel_received != 0; }
+};
+DatagramCounts CountedDatagrams();
+// {"fifo_sent":n,...} into `text`; the length.
+size_t FormatDatagrams(char* text, size_t capacity);
+// Set by AskAgent, taken by the agent.
+extern std::atomic<uint32_t> datagrams_due;
+
+inline uint64_t NameWord(const sockaddr_in& name) {
+  return uint64_t{name.sin_addr.s_addr} << 16 | name.sin_port;
+}
+inline sockaddr_in NameOfWord(uint64_t word) {
+  sockaddr_in name{};
+  name.sin_family = AF_INET;
+  name.sin_addr.s_addr = static_cast<uint32_t>(word >> 16);
+  name.sin_port = static_cast<uint16_t>(word);
+  return name;
+}
+
+// The kernel's socket as channel/datagram_*.h wants it.
+struct DatagramShadow {
+  int fd;
+  DatagramSide* side;
+  sockaddr_in from{};  // of what Peek has found
+  uint64_t to = 0;     // SendRecord's, where the socket is not connected
+  bool any_from = false;
+
+  ssize_t Peek(IovCursor* into);
+  void Drop();
+  ssize_t SendRecord(const iovec* iov, size_t count);
+  void Wake() {}
+};
+
+// This thread goes into a call of the kernel that waits for a datagram, or comes back from it.
+// Sleep: false: there is one in a FIFO now, and the call must not wait.
+bool DatagramSleep(DatagramSide* side, bool for_edge = false);
+void DatagramWake(DatagramSide* side, uint32_t generation, bool for_edge = false);
+// A datagram stands in a FIFO. `published`: changes with each that comes.
+bool DatagramReadable(DatagramSide* side, uint64_t* published);
+
+// ---- back to the kernel ----
+
+// The one door: what is sent from here on goes by the kernel, and what has been sent by FIFOs is
+// read from where it is or is in the kernel's queue when this returns (kNow, kGood: it is not
+// looked at again). Harmless on a socket that is with the kernel.
+enum class KernelFor : uint8_t { kNow, kGood };
+void DatagramToKernel(int fd, Reason reason, KernelFor how_long);
+// Of one direction. Sending: what the FIFO holds is the receiver's.
+void StopSending(DatagramSide* side, Reason reason);
+// Receiving, as connect does: what has come stays.
+void EndSources(DatagramSide* side, Reason reason);
+// The last close, before the real one.
+void DatagramClosed(int fd, DatagramSide* side);
+// Lets go of the FIFOs that have come to their end. Under the receive lock.
+void ReapSources(DatagramSide* side) ABSL_EXCLUSIVE_LOCKS_REQUIRED(side->receive_lock);
+// All of this process; waits for what is to be flushed if `wait`.
+void DatagramsToKernel(Reason reason, KernelFor how_long);
+// They are ordinary sockets from now on: in a forked child, or before a sandbox.
+void ForgetDatagramSides();
+
+}  // namespace xenloop

@@ -1,0 +1,299 @@
+// Datagrams in and out, one at a time. What waits, waits in the program's own call.
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+
+#include "channel/base/time.h"
+#include "preload/agent/agent.h"
+#include "preload/libc/errno.h"
+#include "preload/libc/program_memory.h"
+#include "preload/libc/threads.h"
+#include "preload/settings/config.h"
+#include "preload/side/self.h"
+#include "preload/side/wait.h"
+#include "preload/socket/datagram.h"
+
+namespace xenloop {
+namespace {
+
+constexpr uint32_t kHot = 64;  // datagrams within a second
+constexpr size_t kLongestDatagram = 65507;
+
+// The cheap part of every transfer of a socket that is not on a FIFO: a count, and a look at the
+// clock after each sixty-four.
+void CountFor(DatagramSide* side, std::atomic<uint32_t>& count, std::atomic<uint64_t>& since_ns,
+              uint32_t wants) {
+  const uint32_t n = count.load(std::memory_order_relaxed) + 1;
+  count.store(n, std::memory_order_relaxed);
+  if (n % kHot != 0) return;
+  const uint64_t now = sys::MonotonicNs();
+  const bool hot = now - since_ns.load(std::memory_order_relaxed) < kNsPerSecond;
+  since_ns.store(now, std::memory_order_relaxed);
+  if (!hot || side->pinned.load(std::memory_order_relaxed) != 0) return;
+  // Who is not met is looked for less and less often.
+  const uint32_t tries = n / kHot;
+  if (tries > 16 && (tries & (tries - 1)) != 0) return;
+  WantDatagrams(side, wants);
+}
+
+// A common clock of all that send on this machine; only the order counts.
+uint64_t Stamp() {
+#if defined(__x86_64__)
+  return __builtin_ia32_rdtsc();
+#else
+  return sys::MonotonicNs();
+#endif
+}
+
+// ---- receiving ----
+
+bool IsTransferable(const iovec* iov, size_t iov_count) {
+  return iov_count <= IOV_MAX && (iov_count == 0 || MayRead(iov, iov_count * sizeof *iov)) &&
+         !HasBadBuffer(iov, iov_count);
+}
+
+bool TellName(const DatagramName& name, const sockaddr_in& from) {
+  if (name.name == nullptr) return true;
+  if (!MayWrite(name.length, sizeof *name.length)) return false;
+  const socklen_t room = *name.length;
+  const size_t length = room < sizeof from ? room : sizeof from;
+  if (!MayWrite(name.name, length)) return false;
+  memcpy(name.name, &from, length);
+  *name.length = sizeof from;
+  return true;
+}
+
+// An error that the socket has met by its own sending comes before data.
+bool ErrorWaits(int fd) {
+  pollfd entry{fd, 0, 0};
+  const timespec now{0, 0};
+  return sys::Call(SYS_ppoll, sys::Word(&entry), 1, sys::Word(&now), 0, 8) > 0;
+}
+
+struct Taken {
+  ssize_t result;  // the length of the whole datagram, or -errno
+  size_t copied;
+  sockaddr_in from;
+};
+
+// One look at everything; -EAGAIN: nothing is there. kUseKernel: it is not ours to look.
+Taken TakeNow(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, bool peek) {
+  Taken taken{kUseKernel, 0, {}};
+  const LockScope scope(side->receive_lock, CurrentTid());
+  if (scope.result() == LockResult::kReentered || FindDatagram(fd) != side ||
+      side->receiving.load(std::memory_order_relaxed) == 0)
+    return taken;
+  if (scope.result() == LockResult::kTakenOver) side->receiver.Recover();
+  if (side->error_likely.exchange(0, std::memory_order_relaxed) != 0 && ErrorWaits(fd))
+    return taken;
+  IovCursor cursor(iov, iov_count);
+  const size_t room = cursor.remaining();
+  DatagramShadow shadow{fd, side};
+  int from = kFromKernel;
+  taken.result = side->receiver.Receive(shadow, &cursor, peek, &from);
+  if (taken.result == -EAGAIN) ReapSources(side);
+  if (taken.result < 0) return taken;
+  taken.from = from == kFromKernel ? shadow.from : side->sources[from].name;
+  taken.copied =
+      static_cast<size_t>(taken.result) < room ? static_cast<size_t>(taken.result) : room;
+  auto& count = from == kFromKernel ? side->kernel_received : side->fifo_received;
+  if (!peek) count.store(count.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  return taken;
+}
+
+bool Spin(DatagramSide* side) {
+  const uint32_t budget = SharedSpinBudgetUs();
+  uint64_t start = 0;
+  uint64_t published;
+  uint32_t turns = 0;
+  bool found = false;
+  while (!found && budget != 0 && SpinTurn(&start, budget, &turns, SharedSpinYields()))
+    found = DatagramReadable(side, &published);
+  SharedSpinEnded(found);
+  return found;
+}
+
+// The program's own call, which waits and is woken as ever.
+bool WaitInKernel(DatagramSide* side, bool waits, const KernelCall& kernel, ssize_t* result) {
+  if (!waits) {
+    *result = kernel();
+    return true;
+  }
+  const uint32_t generation = side->generation.load(std::memory_order_acquire);
+  const bool may_wait = DatagramSleep(side);
+  if (may_wait) *result = kernel();
+  const KeepErrno keep_errno;
+  DatagramWake(side, generation);
+  return may_wait;
+}
+
+void CountKernelReceive(DatagramSide* side, ssize_t result) {
+  if (result < 0) return;
+  side->kernel_received.store(side->kernel_received.load(std::memory_order_relaxed) + 1,
+                              std::memory_order_relaxed);
+  CountFor(side, side->receives, side->receives_since_ns, kWantsToReceive);
+}
+
+}  // namespace
+
+ssize_t ReceiveDatagram(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, int flags,
+                        const DatagramName& name, DatagramNews* news, const KernelCall& kernel) {
+  constexpr int kUnderstood =
+      MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC | MSG_WAITALL;
+  const bool waits =
+      (flags & MSG_DONTWAIT) == 0 && side->nonblocking.load(std::memory_order_relaxed) == 0;
+  if (side->receiving.load(std::memory_order_acquire) == 0 || (flags & MSG_ERRQUEUE) != 0 ||
+      !IsTransferable(iov, iov_count)) {
+    ssize_t result = -1;
+    if (!WaitInKernel(side, waits && (flags & MSG_ERRQUEUE) == 0, kernel, &result))
+      return ReceiveDatagram(fd, side, iov, iov_count, flags, name, news, kernel);
+    const KeepErrno keep_errno;
+    CountKernelReceive(side, result);
+    return result;
+  }
+  if ((flags & ~kUnderstood) != 0) {
+    DatagramToKernel(fd, Reason::kReceiveFlags, KernelFor::kNow);
+    return kernel();
+  }
+  threads::TestCancel();
+  bool may_spin = waits && GetConfig().spin_us != 0;
+  for (;;) {
+    const Taken taken = TakeNow(fd, side, iov, iov_count, (flags & MSG_PEEK) != 0);
+    if (taken.result >= 0) {
+      news->by_kernel = false;
+      const bool cut = static_cast<size_t>(taken.result) > taken.copied;
+      news->message_flags = (cut ? MSG_TRUNC : 0) | (flags & MSG_CMSG_CLOEXEC);
+      if (!TellName(name, taken.from)) return ReturnToLibc(ssize_t{-EFAULT});
+      return (flags & MSG_TRUNC) != 0 ? taken.result : static_cast<ssize_t>(taken.copied);
+    }
+    if (taken.result != -EAGAIN && taken.result != kUseKernel) return ReturnToLibc(taken.result);
+    if (taken.result == -EAGAIN && !waits) return ReturnToLibc(taken.result);
+    if (may_spin && taken.result == -EAGAIN) {
+      may_spin = false;
+      if (Spin(side)) continue;
+    }
+    ssize_t result = -1;
+    if (WaitInKernel(side, waits, kernel, &result)) {
+      const KeepErrno keep_errno;
+      CountKernelReceive(side, result);
+      return result;
+    }
+  }
+}
+
+void DatagramsReceived(DatagramSide* side, uint32_t count) {
+  for (uint32_t i = 0; i < count; ++i) CountKernelReceive(side, 0);
+}
+
+// ---- sending ----
+
+namespace {
+
+enum class Sent : uint8_t { kDone, kByKernel };
+
+// The word of where it goes, or 0: nowhere that we know.
+uint64_t DestinationOf(const DatagramSide* side, const void* to, socklen_t to_length) {
+  if (to == nullptr)
+    return side->connected.load(std::memory_order_relaxed) != 0
+               ? side->destination.load(std::memory_order_relaxed)
+               : 0;
+  sockaddr_in name;
+  if (to_length < sizeof name || !MayRead(to, sizeof name)) return 0;
+  memcpy(&name, to, sizeof name);
+  return name.sin_family == AF_INET ? NameWord(name) : 0;
+}
+
+// The FIFO has been left just now, by either end: the agent lets go of it.
+void NoteEnd(DatagramSide* side) {
+  if (side->sending.exchange(2, std::memory_order_acq_rel) == 2 &&
+      side->sender.route.load(std::memory_order_relaxed) != DatagramRoute::kKernel)
+    return;
+  AskAgent(side, kWantsService);
+}
+
+Sent SendByFifo(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, int flags,
+                uint64_t to, bool plain, ssize_t* result) {
+  constexpr int kMeaningless = MSG_DONTWAIT | MSG_NOSIGNAL | MSG_CONFIRM;
+  const LockScope scope(side->send_lock, CurrentTid());
+  if (scope.result() == LockResult::kReentered || FindDatagram(fd) != side ||
+      side->sending.load(std::memory_order_relaxed) == 0)
+    return Sent::kByKernel;
+  DatagramShadow shadow{fd, side};
+  if (side->connected.load(std::memory_order_relaxed) == 0) shadow.to = side->fifo_destination;
+  IovCursor source(iov, iov_count);
+  const size_t length = source.remaining();
+  if (to != side->fifo_destination || !plain || (flags & ~kMeaningless) != 0) {
+    side->sender.Leave(shadow);
+    side->reason.store(!plain ? Reason::kAncillaryData : Reason::kSendFlags,
+                       std::memory_order_relaxed);
+  }
+  if (length > kLongestDatagram) return Sent::kByKernel;
+  const Sending sending = side->sender.Send(shadow, source, Stamp());
+  if (const int error = side->sender.pending_error; error != 0) {
+    side->sender.pending_error = 0;
+    *result = -error;
+    return Sent::kDone;
+  }
+  *result = static_cast<ssize_t>(length);
+  if (side->sender.route.load(std::memory_order_relaxed) != DatagramRoute::kFifo) NoteEnd(side);
+  switch (sending) {
+    case Sending::kDone:
+      side->fifo_sent.store(side->fifo_sent.load(std::memory_order_relaxed) + 1,
+                            std::memory_order_relaxed);
+      return Sent::kDone;
+    case Sending::kRing:
+      *result = shadow.SendRecord(iov, iov_count);
+      side->sender.Rang(*result >= 0);
+      if (*result >= 0)
+        side->kernel_sent.store(side->kernel_sent.load(std::memory_order_relaxed) + 1,
+                                std::memory_order_relaxed);
+      return *result == -EAGAIN ? Sent::kByKernel : Sent::kDone;
+    case Sending::kByKernel:
+    case Sending::kWait:
+      break;
+  }
+  return Sent::kByKernel;
+}
+
+void CountKernelSend(DatagramSide* side, uint64_t to) {
+  side->kernel_sent.store(side->kernel_sent.load(std::memory_order_relaxed) + 1,
+                          std::memory_order_relaxed);
+  if (side->receiving.load(std::memory_order_relaxed) != 0)
+    side->error_likely.store(1, std::memory_order_relaxed);
+  if (to != side->destination.load(std::memory_order_relaxed)) {
+    if (side->connected.load(std::memory_order_relaxed) != 0) return;
+    side->destination.store(to, std::memory_order_relaxed);
+    side->sends.store(0, std::memory_order_relaxed);
+    return;
+  }
+  CountFor(side, side->sends, side->sends_since_ns, kWantsToSend);
+}
+
+}  // namespace
+
+void DatagramSent(DatagramSide* side, const msghdr& message) {
+  const bool named = message.msg_name != nullptr && message.msg_namelen != 0;
+  const uint64_t to = DestinationOf(side, named ? message.msg_name : nullptr, message.msg_namelen);
+  if (to != 0) CountKernelSend(side, to);
+}
+
+ssize_t SendDatagram(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, int flags,
+                     const void* to, socklen_t to_length, bool plain, const KernelCall& kernel) {
+  const uint64_t destination = DestinationOf(side, to, to_length);
+  if (side->sending.load(std::memory_order_acquire) != 0 && IsTransferable(iov, iov_count)) {
+    threads::TestCancel();
+    ssize_t result;
+    if (SendByFifo(fd, side, iov, iov_count, flags, destination, plain, &result) == Sent::kDone)
+      return ReturnToLibc(result);
+  }
+  // Corked data wait in the kernel for what is sent next.
+  if ((flags & MSG_MORE) != 0) {
+    side->pinned.store(1, std::memory_order_relaxed);
+    side->reason.store(Reason::kSendFlags, std::memory_order_relaxed);
+  }
+  const ssize_t result = kernel();
+  if (result >= 0 && destination != 0) CountKernelSend(side, destination);
+  return result;
+}
+
+}  // namespace xenloop

@@ -30,7 +30,7 @@ listen splice
   server echo 127.0.0.1:$echo_port
 END
   start web "$python" -u -m http.server --bind 127.0.0.1 --directory "$work/www" "$web_port"
-  start echo socat "TCP-LISTEN:$echo_port,fork,reuseaddr,bind=127.0.0.1" EXEC:cat
+  start echo socat -t 20 "TCP-LISTEN:$echo_port,fork,reuseaddr,bind=127.0.0.1" EXEC:cat
   start haproxy haproxy -db -f "$work/haproxy.cfg"
   listening "$web_port"; listening "$echo_port"; listening "$http_port"; listening "$splice_port"
   local url=http://127.0.0.1:$http_port i

@@ -38,7 +38,7 @@ scenario() {
     "connect=127.0.0.1:$echo_port" >"$work/server.conf"
   printf '%s\n' foreground=yes pid= syslog=no debug=3 client=yes '[c]' "accept=127.0.0.1:$plain_port" \
     "connect=127.0.0.1:$tls_port" >"$work/client.conf"
-  start echo socat "TCP-LISTEN:$echo_port,fork,reuseaddr,bind=127.0.0.1" EXEC:cat
+  start echo socat -t 20 "TCP-LISTEN:$echo_port,fork,reuseaddr,bind=127.0.0.1" EXEC:cat
   start server stunnel "$work/server.conf"
   start client stunnel "$work/client.conf"
   listening "$echo_port"; listening "$tls_port"; listening "$plain_port"

@@ -1,5 +1,7 @@
 // recvmsg, sendmsg and their plural forms. What is sent goes to socket/message.h in any case: it
 // may carry sockets of ours.
+#include "preload/abi/abi_message.h"
+
 #include "preload/abi/abi.h"
 #include "preload/side/fd_table.h"
 #include "preload/socket/message.h"
@@ -8,7 +10,8 @@ using namespace xenloop;
 
 XENLOOP_EXPORT ssize_t recvmsg(int fd, msghdr* message, int flags) {
   Side* const side = FindSide(fd);
-  if (side == nullptr) return real::recvmsg(fd, message, flags);
+  if (side == nullptr)
+    return ReceivedBy(fd, message, flags, [=] { return real::recvmsg(fd, message, flags); });
   return ReceiveMessage(fd, side, message, flags);
 }
 
@@ -20,7 +23,8 @@ XENLOOP_EXPORT int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags
                             timespec* timeout) {
   Side* const side = FindSide(fd);
   if (side == nullptr || !IsUsable(timeout)) {
-    return real::recvmmsg(fd, messages, count, flags, timeout);
+    return ReceivedBy(fd, messages, flags,
+                      [=] { return real::recvmmsg(fd, messages, count, flags, timeout); });
   }
   return ReceiveMessages(fd, side, messages, count, flags, timeout);
 }

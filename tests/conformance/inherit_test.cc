@@ -140,6 +140,22 @@ TEST_P(InheritTest, ExecedProgramSharesItWithUs) {
   pair().ExpectBothWaysWork();
 }
 
+// We have it again each time, whatever the heir could have been told in between.
+TEST_P(InheritTest, FailedExecsOfWhoHasHandedItOn) {
+  constexpr size_t kBytes = 40;
+  peer().Start(Op::kEcho, kBytes, 0, 0);
+  const pid_t heir = fork();
+  if (heir == 0) BecomeHeir(fd(), pair().sent.offset(), kBytes, true);
+  ASSERT_EQ(fcntl(fd(), F_SETFD, FD_CLOEXEC), 0);
+  int status = -1;
+  while (waitpid(heir, &status, WNOHANG) == 0) execl("/nonexistent", "nonexistent", nullptr);
+  EXPECT_EQ(status, 0);
+  peer().ExpectMoved(kBytes);
+  pair().sent.Advance(kBytes);
+  pair().received.Advance(kBytes);
+  pair().ExpectBothWaysWork();
+}
+
 TEST_P(InheritTest, FailedExecChangesNothing) {
   for (int round = 0; round < 3; ++round) {
     EXPECT_EQ(Call(execl("/nonexistent", "nonexistent", nullptr)), Failed(ENOENT));
@@ -401,31 +417,39 @@ TEST_P(InheritTest, PassedAndPeekedAt) {
   }
 }
 
-// By exec with a cleared environment: nobody there knows of us.
-TEST_P(InheritTest, PassedToAProgramWithoutTheLibrary) {
-  constexpr size_t kBytes = 400;
-  int channel[2];
-  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel), 0);
-  const FileDescriptor ours(channel[0]), theirs(channel[1]);
-  peer().Start(Op::kEcho, kBytes, 0, 0);
-  const std::string number = "--channel=" + std::to_string(theirs.get());
-  const std::string first = "--from=" + std::to_string(pair().sent.offset());
-  const std::string count = "--bytes=" + std::to_string(kBytes);
-  const pid_t taker = fork();
-  if (taker == 0) {
-    close(fd());
-    fcntl(theirs.get(), F_SETFD, 0);
-    char* const none[] = {nullptr};
-    execle("/proc/self/exe", "heir", "--role=heir", number.c_str(), first.c_str(), count.c_str(),
-           nullptr, none);
-    _exit(127);
+class PassedToAProgramTest : public InheritTest {
+ protected:
+  // This program again, which gets the connection by a message; we close it.
+  void PassTo(bool with_library) {
+    constexpr size_t kBytes = 400;
+    int channel[2];
+    ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel), 0);
+    const FileDescriptor ours(channel[0]), theirs(channel[1]);
+    peer().Start(Op::kEcho, kBytes, 0, 0);
+    const std::string number = "--channel=" + std::to_string(theirs.get());
+    const std::string first = "--from=" + std::to_string(pair().sent.offset());
+    const std::string count = "--bytes=" + std::to_string(kBytes);
+    const pid_t taker = fork();
+    if (taker == 0) {
+      close(fd());
+      fcntl(theirs.get(), F_SETFD, 0);
+      char* const none[] = {nullptr};
+      execle("/proc/self/exe", "heir", "--role=heir", number.c_str(), first.c_str(), count.c_str(),
+             nullptr, with_library ? environ : none);
+      _exit(127);
+    }
+    EXPECT_TRUE(SendDescriptor(ours.get(), fd()));
+    EXPECT_EQ(pair().Close(), 0);
+    ExpectEnds(taker);
+    peer().ExpectMoved(kBytes);
+    peer().ReceiveEndOfStream();
   }
-  EXPECT_TRUE(SendDescriptor(ours.get(), fd()));
-  EXPECT_EQ(pair().Close(), 0);
-  ExpectEnds(taker);
-  peer().ExpectMoved(kBytes);
-  peer().ReceiveEndOfStream();
-}
+};
+INSTANTIATE_TEST_SUITE_P(, PassedToAProgramTest, ProcessVariants(), VariantName);
+
+TEST_P(PassedToAProgramTest, WithTheLibrary) { PassTo(true); }
+// By exec with a cleared environment: nobody there knows of us.
+TEST_P(PassedToAProgramTest, WithoutTheLibrary) { PassTo(false); }
 
 // Who gets a listening socket accepts, and what it accepts is a connection like any other.
 TEST_P(InheritTest, ListenerPassedToAnotherProcess) {

@@ -117,6 +117,38 @@ size_t TakeHandovers(const char* base, uid_t uid, pid_t pid, Handover* notes, si
   return taken;
 }
 
+bool FindPassed(const char* base, uid_t uid, uint64_t cookie, const FileId& taker, Handover* note) {
+  const pid_t key = PassedKey(cookie);
+  const int fd = Open(base, uid, O_RDONLY);
+  if (fd < 0) return false;
+  Bucket bucket;
+  bool found = false;
+  if (ReadBucket(fd, key, &bucket)) {
+    const uint64_t now = sys::MonotonicNs();
+    for (const Handover& entry : bucket.entries) {
+      if (!IsFor(entry, key) || entry.cookie != cookie || now - entry.left_ns >= kPatienceNs ||
+          entry.taker.device != taker.device || entry.taker.inode != taker.inode)
+        continue;
+      *note = entry;
+      found = true;
+    }
+  }
+  sys::Close(fd);
+  return found;
+}
+
+void VoidHandovers(const char* base, uid_t uid, pid_t pid) {
+  const int fd = Open(base, uid, O_RDWR);
+  if (fd < 0) return;
+  Bucket bucket;
+  if (ReadBucket(fd, pid, &bucket)) {
+    for (size_t i = 0; i < kEntries; ++i) {
+      if (IsFor(bucket.entries[i], pid)) WriteEntry(fd, pid, i, Handover{});
+    }
+  }
+  sys::Close(fd);
+}
+
 int SayNoLongerShared(const char* base, uid_t uid, pid_t pid, uint64_t cookie) {
   const int fd = Open(base, uid, O_RDWR);
   if (fd < 0) return fd;

@@ -41,7 +41,7 @@ inline auto CloseOr(int fd, KernelCall kernel) -> decltype(kernel()) {
 }
 
 template <class KernelCall>
-inline auto ExecBy(const ProgramFile& program, KernelCall kernel) -> decltype(kernel()) {
+inline auto ExecBy(const FileId& program, KernelCall kernel) -> decltype(kernel()) {
   const bool memory_is_ours = !InBorrowedMemory();
   if (memory_is_ours) BeforeExec(program);
   const auto result = kernel();

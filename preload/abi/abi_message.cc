@@ -1,5 +1,7 @@
 // recvmsg, sendmsg and their plural forms. What is sent goes to socket/message.h in any case: it
 // may carry sockets of ours.
+#include "preload/abi/abi_message.h"
+
 #include "preload/abi/abi.h"
 #include "preload/side/fd_table.h"
 #include "preload/socket/datagram.h"
@@ -11,8 +13,9 @@ XENLOOP_EXPORT ssize_t recvmsg(int fd, msghdr* message, int flags) {
   Side* const side = FindSide(fd);
   if (side == nullptr) {
     DatagramSide* const datagrams = FindDatagram(fd);
-    return datagrams != nullptr ? ReceiveDatagramMessage(fd, datagrams, message, flags)
-                                : real::recvmsg(fd, message, flags);
+    return datagrams != nullptr
+               ? ReceiveDatagramMessage(fd, datagrams, message, flags)
+               : ReceivedBy(fd, message, flags, [=] { return real::recvmsg(fd, message, flags); });
   }
   return ReceiveMessage(fd, side, message, flags);
 }
@@ -29,7 +32,8 @@ XENLOOP_EXPORT int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags
   if (FindDatagram(fd) != nullptr && IsUsable(timeout))
     return ReceiveDatagramMessages(fd, messages, count, flags, timeout);
   if (side == nullptr || !IsUsable(timeout)) {
-    return real::recvmmsg(fd, messages, count, flags, timeout);
+    return ReceivedBy(fd, messages, flags,
+                      [=] { return real::recvmmsg(fd, messages, count, flags, timeout); });
   }
   return ReceiveMessages(fd, side, messages, count, flags, timeout);
 }

@@ -12,6 +12,7 @@
 
 #include "preload/abi/abi.h"
 #include "preload/abi/abi_life.h"
+#include "preload/abi/abi_message.h"
 #include "preload/abi/abi_option.h"
 #include "preload/libc/errno.h"
 #include "preload/process/inheritance.h"
@@ -117,9 +118,10 @@ XENLOOP_EXPORT long syscall(long number, ...) {
     case SYS_recvfrom:
       return IsSide(a) ? recvfrom(a, b, c, d, e, f) : kernel();
     case SYS_recvmsg:
-      return IsSide(a) ? recvmsg(a, b, c) : kernel();
+      return IsSide(a) ? recvmsg(a, b, c) : ReceivedBy(a, static_cast<const msghdr*>(b), c, kernel);
     case SYS_recvmmsg:
-      return IsSide(a) ? recvmmsg(a, b, c, d, e) : kernel();
+      return IsSide(a) ? recvmmsg(a, b, c, d, e)
+                       : ReceivedBy(a, static_cast<const mmsghdr*>(b), d, kernel);
     case SYS_write:
       return IsSide(a) ? write(a, b, c) : kernel();
     case SYS_writev:

@@ -132,6 +132,11 @@ void LetAgentRest() {
   ClearAfterAgent(2);
 }
 
-void MayStartAgent() { agent_shared.ending.store(Reason::kNone, std::memory_order_release); }
+void MayStartAgent() {
+  agent_shared.ending.store(Reason::kNone, std::memory_order_release);
+  // Who has been told to keep off must be there to be told the contrary.
+  const Switch told = agent_shared.refused_for_now.load(std::memory_order_acquire);
+  if (told == Switch::kToldOff || told == Switch::kLeft) EnsureAgent();
+}
 
 }  // namespace xenloop

@@ -60,5 +60,6 @@ bool MayWrite(void* first, size_t bytes) {
   return AllThere(reinterpret_cast<uintptr_t>(first), bytes, kWritable);
 }
 void BelieveProgramMemory(bool believe) { believing.store(believe, std::memory_order_relaxed); }
+bool IsProgramMemoryBelieved() { return believing.load(std::memory_order_relaxed); }
 
 }  // namespace xenloop

@@ -15,5 +15,6 @@ bool MayWrite(void* first, size_t bytes);
 // Where no system call may be made to find out (before the first socket is followed, under a filter
 // that no agent has tried, and in sandboxes) every pointer is believed.
 void BelieveProgramMemory(bool believe);
+bool IsProgramMemoryBelieved();
 
 }  // namespace xenloop

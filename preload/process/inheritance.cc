@@ -43,15 +43,6 @@ bool IsAsAtExec(const Side* side) {
          side->generation.load(std::memory_order_relaxed) == at_exec[SlotOf(side)].generation;
 }
 
-uint64_t CookieOf(int fd) {
-  uint64_t cookie = 0;
-  socklen_t length = sizeof cookie;
-  return sys::Call(SYS_getsockopt, fd, SOL_SOCKET, SO_COOKIE, sys::Word(&cookie),
-                   sys::Word(&length)) == 0
-             ? cookie
-             : 0;
-}
-
 // An epoll set that survives is unknown to the next program, and so is what it watches.
 bool AnEpollSetSurvives() {
   for (int fd = 0; fd < FdTable::End(); fd = FdTable::Next(fd)) {
@@ -61,16 +52,7 @@ bool AnEpollSetSurvives() {
 }
 
 bool MayBeAdopted(const Side* side) {
-  const int32_t handed = side->handed_pid.load(std::memory_order_acquire);
-  return side->Connected() && side->pinned.load(std::memory_order_relaxed) == 0 &&
-         side->inherited.load(std::memory_order_relaxed) == 0 &&
-         (handed == 0 || handed == process_state.pid);
-}
-
-Opening OpeningOf(const Handover& note) {
-  const auto opening = static_cast<Opening>(note.opening);
-  return opening == Opening::kAccepted || opening == Opening::kConnected ? opening
-                                                                         : Opening::kUnseen;
+  return side->pinned.load(std::memory_order_relaxed) == 0 && AllHoldersAreKnown(side);
 }
 
 uint32_t SharedNow(const Side* side) {
@@ -79,18 +61,18 @@ uint32_t SharedNow(const Side* side) {
 
 }  // namespace
 
-ProgramFile ProgramAt(int directory, const char* path, int flags) {
+FileId ProgramAt(int directory, const char* path, int flags) {
   struct stat file;
   if (!process_state.ready || FdTable::End() == 0 || path == nullptr || InBorrowedMemory() ||
       sys::Call(SYS_newfstatat, directory, sys::Word(path), sys::Word(&file),
                 flags & (AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW)) != 0) {
-    return ProgramFile{};
+    return FileId{};
   }
-  return ProgramFile{file.st_dev, file.st_ino};
+  return FileId{file.st_dev, file.st_ino};
 }
 
-ProgramFile ProgramInPath(const char* file) {
-  if (!process_state.ready || FdTable::End() == 0 || file == nullptr) return ProgramFile{};
+FileId ProgramInPath(const char* file) {
+  if (!process_state.ready || FdTable::End() == 0 || file == nullptr) return FileId{};
   const char* folders = getenv("PATH");
   if (strchr(file, '/') != nullptr || folders == nullptr) return ProgramAt(AT_FDCWD, file, 0);
   while (*folders != '\0') {
@@ -105,7 +87,7 @@ ProgramFile ProgramInPath(const char* file) {
     }
     folders += length + (folders[length] == ':' ? 1 : 0);
   }
-  return ProgramFile{};
+  return FileId{};
 }
 
 bool SurvivesExec(int fd) {
@@ -113,7 +95,7 @@ bool SurvivesExec(int fd) {
   return flags >= 0 && (flags & FD_CLOEXEC) == 0;
 }
 
-void LeaveForNextProgram(const ProgramFile& program) {
+void LeaveForNextProgram(const FileId& program) {
   const auto uid = static_cast<uid_t>(sys::Call(SYS_geteuid));
   const bool adoptable = program.inode != 0 && !AnEpollSetSurvives();
   Handover notes[kMostHandovers];
@@ -135,14 +117,18 @@ void LeaveForNextProgram(const ProgramFile& program) {
     Handover& note = notes[count++];
     note = Handover{};
     note.cookie = side->cookie.load(std::memory_order_relaxed);
-    note.program = program;
+    note.taker = program;
     note.fd = fd;
     note.shared = SharedNow(side);
     note.opening = static_cast<uint32_t>(side->opening.load(std::memory_order_relaxed));
   });
   EachSide([](int, Side* side) {
     AtExec& then = at_exec[SlotOf(side)];
+    const int32_t handed = side->handed_pid.load(std::memory_order_acquire);
     if (then.survives || side->holders.load(std::memory_order_relaxed) <= 1) return;
+    // Who has got it would be told that nobody else has it, and the exec may fail: then we would
+    // have it still. It stays on TCP.
+    if (handed != 0 && handed != process_state.pid) return;
     then.ended = true;
     side->references.fetch_sub(DescriptorsOf(side), std::memory_order_acq_rel);
     LetGo(side);  // its descriptors stay in the table for the case that the exec fails
@@ -197,7 +183,7 @@ void AdoptFromFormerProgram() {
   for (size_t i = 0; i < count; ++i) {
     const Handover& note = notes[i];
     tcp_info info;
-    if (note.program.device != program.st_dev || note.program.inode != program.st_ino ||
+    if (note.taker.device != program.st_dev || note.taker.inode != program.st_ino ||
         note.cookie == 0 || CookieOf(note.fd) != note.cookie || !FdTable::InRange(note.fd) ||
         !FdTable::IsEmpty(note.fd) || TcpInfoOf(note.fd, &info) != 0) {
       continue;
@@ -212,14 +198,7 @@ void AdoptFromFormerProgram() {
       FdTable::SetSide(note.fd, side);
       continue;
     }
-    SocketAdopted(note.fd, OpeningOf(note));
-    side = FindSide(note.fd);
-    if (side == nullptr) return;
-    side->cookie.store(note.cookie, std::memory_order_relaxed);
-    side->handed_pid.store(note.shared != 0 ? process_state.pid : 0, std::memory_order_relaxed);
-    side->handed_uid.store(uid, std::memory_order_relaxed);
-    side->inherited.store(note.shared, std::memory_order_relaxed);
-    if (note.shared != 0) side->holders.store(2, std::memory_order_relaxed);
+    if (!SocketAdopted(note.fd, note, process_state.pid, uid)) return;
   }
 }
 

@@ -9,14 +9,14 @@ namespace xenloop {
 
 // The file that an exec will run, as fstatat(2) names it; as execvp(3) looks for it. Zeroes if
 // there is none, or nothing that an exec could hand over.
-ProgramFile ProgramAt(int directory, const char* path, int flags);
-ProgramFile ProgramInPath(const char* file);
+FileId ProgramAt(int directory, const char* path, int flags);
+FileId ProgramInPath(const char* file);
 
 bool SurvivesExec(int fd);
 
 // Before an exec of `program`: leaves notes on the sockets that survive it, whose fallback is done,
 // and lets go of the others.
-void LeaveForNextProgram(const ProgramFile& program);
+void LeaveForNextProgram(const FileId& program);
 // The exec has failed: as if it had not been.
 void TakeBackFromNextProgram();
 // At start: follows the sockets that the former program has left a note on.

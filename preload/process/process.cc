@@ -109,14 +109,14 @@ void BeforeSpawn() {
       DatagramToKernel(fd, Reason::kSpawned, KernelFor::kGood);
   });
   EachDescriptor([](int fd, Side* side) {
-    if (side->Connected() && side->pinned.load(std::memory_order_relaxed) == 0 &&
+    if (side->Connected() && side->pinned.load(std::memory_order_relaxed) != kPinned &&
         SurvivesExec(fd)) {
       FallBackToTcp(fd, Reason::kSpawned, TcpFor::kGood);
     }
   });
 }
 
-void BeforeExec(const ProgramFile& program) {
+void BeforeExec(const FileId& program) {
   if (!process_state.ready || InBorrowedMemory()) return;
   EachDescriptor([](int fd, Side* side) {
     if (side->attached.load(std::memory_order_acquire) != 0)

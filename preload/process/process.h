@@ -5,7 +5,7 @@
 
 namespace xenloop {
 
-struct ProgramFile;  // see discovery/handover.h
+struct FileId;  // see discovery/handover.h
 
 void InstallForkHandlers();  // at the start of the library
 
@@ -19,7 +19,7 @@ void BeforeSpawn();
 
 // Before exec*: what survives goes back to TCP, with a note for the next program, whose file
 // (device 0, inode 0: unknown) is `program`.
-void BeforeExec(const ProgramFile& program);
+void BeforeExec(const FileId& program);
 void AfterFailedExec();
 
 // At _exit, _Exit, quick_exit and in our destructor: statistics, last bytes.

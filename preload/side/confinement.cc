@@ -62,6 +62,11 @@ void LookAtProgramMemory() {
     BelieveProgramMemory(false);
 }
 
+bool MayAskTheKernel() {
+  LookAtProgramMemory();
+  return process_state.ready && !HasPreparedLook() && !IsProgramMemoryBelieved();
+}
+
 void PrepareLooks() {
   for (int& fd : looks) {
     if (fd < 0) fd = MakePrivate(Open());

@@ -19,6 +19,9 @@ bool HasPreparedLook();
 // At the first socket that is followed: where no filter stands, pointers of the program are looked
 // at from here on, and not only since there is an agent (libc/program_memory.h).
 void LookAtProgramMemory();
+// A call of ours that the program need not make as well is allowed: no filter stands, or the agent
+// has tried it.
+bool MayAskTheKernel();
 bool IsPreparedLook(int fd);  // one of its descriptors
 void DropLooks();
 

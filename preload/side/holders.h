@@ -17,6 +17,11 @@ void LetGo(Side* side);
 // A look whether the others of the former program's family still hold the socket.
 void UpdateInherited(Side* side);
 
+// SO_COOKIE, or 0.
+uint64_t CookieOf(int fd);
+// Nobody holds the side whom its `holders` do not count, so that another may be told of all.
+bool AllHoldersAreKnown(const Side* side);
+
 // True in a vfork child that shares our memory (its pid is not ours): such a child must not touch
 // our tables.
 bool InBorrowedMemory();

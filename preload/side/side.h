@@ -48,7 +48,7 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
   // When to try an upgrade, and why there is none.
   std::atomic<uint64_t> operations;
   std::atomic<uint64_t> next_attempt;
-  std::atomic<uint32_t> pinned;         // never upgrade again
+  std::atomic<uint32_t> pinned;         // never upgrade again: kPinned or kPassedOn
   std::atomic<uint32_t> options_asked;  // no option of it needs the kernel (socket_options.h)
   std::atomic<uint32_t> forced;         // by a test: either end may make the offer
   std::atomic<uint32_t> attached;       // the agent holds a channel's FIFOs for this side
@@ -86,8 +86,9 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
   uint32_t coins;  // random bits, so many of them left
   uint32_t coins_left;
 
-  // Exec (inheritance.cc). `handed_pid` has taken the socket along, or is our own pid where it is
-  // we who have it from a former program; `inherited`: others of that program's family hold it.
+  // Exec (inheritance.cc) and SCM_RIGHTS (passing.cc). `handed_pid` has taken the socket along, or
+  // is our own pid where it is we who have it from a former program, or the negative key of the
+  // note by which it was passed; `inherited`: others of the former owner's family hold it.
   std::atomic<int32_t> handed_pid;
   std::atomic<uint32_t> handed_uid;
   std::atomic<uint32_t> inherited;
@@ -95,6 +96,9 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
 
   bool Connected() const { return opening.load(std::memory_order_relaxed) != Opening::kNone; }
 };
+
+inline constexpr uint32_t kPinned = 1;    // for good
+inline constexpr uint32_t kPassedOn = 2;  // while we hold it as well as who has got it
 
 inline constexpr uint32_t kMaxSides = 32768;
 inline constexpr uint32_t kSideWords = kMaxSides / 64;

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include "channel/base/time.h"
+#include "discovery/handover.h"
 #include "preload/agent/agent.h"
 #include "preload/ready/epoll.h"
 #include "preload/settings/config.h"
@@ -134,13 +135,27 @@ void SocketConnected(int fd) {
   if (GetConfig().test_points) WantUpgrade(side);
 }
 
-void SocketAdopted(int fd, Opening opening) {
+bool SocketAdopted(int fd, const Handover& note, int32_t key, uid_t uid) {
   Follow(fd);
   Side* side = FindSide(fd);
-  if (side == nullptr) return;
-  side->opening.store(opening, std::memory_order_relaxed);
+  if (side == nullptr) return false;
+  const auto opening = static_cast<Opening>(note.opening);
+  const bool seen = opening == Opening::kAccepted || opening == Opening::kConnected;
+  side->cookie.store(note.cookie, std::memory_order_relaxed);
+  side->handed_pid.store(note.shared != 0 ? key : 0, std::memory_order_relaxed);
+  side->handed_uid.store(uid, std::memory_order_relaxed);
+  side->inherited.store(note.shared, std::memory_order_relaxed);
+  if (note.shared != 0) side->holders.store(2, std::memory_order_relaxed);
+  side->opening.store(seen ? opening : Opening::kUnseen, std::memory_order_relaxed);
   CountConnection();
   if (GetConfig().test_points) side->next_attempt.store(0, std::memory_order_relaxed);
+  return true;
+}
+
+void SocketReceived(int fd) {
+  tcp_info info;
+  if (TcpInfoOf(fd, &info) == 0 && info.tcpi_state == SocketShadow::kTcpEstablished)
+    NoteUnfollowed(fd);
 }
 
 void SocketAccepted(int fd, sa_family_t family) {
@@ -179,7 +194,12 @@ int BeforeClose(int fd) {
   if (side->references.load(std::memory_order_acquire) > 1) {
     const int other = OtherDescriptor(side, fd);
     // Other processes go on with it? Ours will not look after it any longer.
-    if (other < 0 && IsOurs(side)) FallBack(fd, side, Reason::kHandedOver);
+    if (other < 0 && IsOurs(side)) {
+      FallBack(fd, side, Reason::kHandedOver);
+      // While the number means it: the kernel's sets tell of it as long as anybody holds it, and
+      // soon the number may be that of another member of theirs.
+      RestoreRegistrations(side);
+    }
     if (!FdTable::Take(fd, side)) return 0;
     if (other >= 0 && side->fd.load(std::memory_order_relaxed) == fd)
       side->fd.store(other, std::memory_order_release);

@@ -8,27 +8,11 @@
 #include "preload/libc/real.h"
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
+#include "preload/socket/passing.h"
 #include "preload/socket/socket.h"
 #include "preload/socket/transfer.h"
 
 namespace xenloop {
-
-void BeforePassing(const msghdr* message) {
-  if (FdTable::End() == 0 || !MayRead(message, sizeof *message) ||
-      !MayRead(message->msg_control, message->msg_controllen) || message->msg_control == nullptr)
-    return;
-  auto* const all = const_cast<msghdr*>(message);
-  for (cmsghdr* part = CMSG_FIRSTHDR(all); part != nullptr; part = CMSG_NXTHDR(all, part)) {
-    if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
-    if (part->cmsg_len < CMSG_LEN(0)) return;
-    const size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (size_t i = 0; i < count; ++i) {
-      int passed;
-      memcpy(&passed, CMSG_DATA(part) + i * sizeof(int), sizeof(int));
-      FallBackToTcp(passed, Reason::kPassed, TcpFor::kGood);
-    }
-  }
-}
 
 namespace {
 
@@ -119,8 +103,15 @@ ssize_t ReceiveMessage(int fd, Side* side, msghdr* message, int flags) {
 ssize_t SendMessage(int fd, Side* side, const msghdr* message, int flags) {
   const auto kernel = [=] { return real::sendmsg(fd, message, flags); };
   if (side == nullptr) {
-    BeforePassing(message);
-    return kernel();
+    if (FdTable::End() == 0) return kernel();
+    Passing passing;
+    passing.Begin(fd, message);
+    const ssize_t sent = kernel();
+    if (sent < 0) {
+      const KeepErrno keep_errno;
+      passing.Undo();
+    }
+    return sent;
   }
   if (!HasBytes(message)) return kernel();
   if (message->msg_control != nullptr && message->msg_controllen != 0) {

@@ -14,13 +14,10 @@ struct Side;
 // nobody knows yet take the bytes back to TCP first.
 int MessageFlags(int fd, int flags);
 
-// Before a message leaves, by whatever call: who receives a descriptor may not have the library.
-void BeforePassing(const msghdr* message);
-
 ssize_t ReceiveMessage(int fd, Side* side, msghdr* message, int flags);
 int ReceiveMessages(int fd, Side* side, mmsghdr* messages, unsigned count, int flags,
                     timespec* timeout);
-// `side` may be null: sockets of ours that the message carries go back to TCP for good.
+// `side` may be null: for the sockets of ours that the message carries (passing.h).
 ssize_t SendMessage(int fd, Side* side, const msghdr* message, int flags);
 int SendMessages(int fd, Side* side, mmsghdr* messages, unsigned count, int flags);
 

@@ -21,16 +21,18 @@ namespace xenloop {
 // "Make the real call": no errno has this value (the kernel's stop at 4095).
 inline constexpr ssize_t kUseKernel = -100000;
 
-enum class Opening : uint32_t;  // how a connection has come; see side.h
-struct ProgramFile;             // see discovery/handover.h
-struct Side;                    // one end of one TCP connection; see side.h
+struct Handover;  // see discovery/handover.h
+struct Side;      // one end of one TCP connection; see side.h
 
 // ---- life of descriptors (fd_life.cc) ----
 void SocketCreated(int fd, int domain, int type, int protocol);  // after a successful socket()
 void SocketConnected(int fd);                     // after connect() returned 0 or EINPROGRESS
 void SocketAccepted(int fd, sa_family_t family);  // after accept*() returned fd
-// Connected, and inherited over exec.
-void SocketAdopted(int fd, Opening opening);
+// Connected, and inherited over exec or received in a message: as the note says, which stands under
+// `key` in the table of `uid`. False: it is not followed.
+bool SocketAdopted(int fd, const Handover& note, int32_t key, uid_t uid);
+// A TCP socket that has come without a note.
+void SocketReceived(int fd);
 // True if closing `fd` needs BeforeClose (is a side, an epoll set or one of our own descriptors).
 bool CloseConcernsUs(int fd);
 // An epoll set, while a filter may stand: it is forgotten by whoever may have closed it, be it a

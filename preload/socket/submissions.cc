@@ -17,7 +17,7 @@
 #include "preload/side/fd_table.h"
 #include "preload/side/holders.h"
 #include "preload/side/self.h"
-#include "preload/socket/message.h"
+#include "preload/socket/passing.h"
 #include "preload/socket/socket.h"
 
 namespace xenloop {

@@ -377,6 +377,36 @@ TEST_P(EpollForkTest, ChildSleepsInAnInheritedSet) {
   EXPECT_TRUE(child.Succeeded());
 }
 
+// As long as the child has it the kernel tells of it, and of who has got its number as well.
+TEST_P(EpollForkTest, ParentClosesWhatAChildKeeps) {
+  ASSERT_EQ(set_.Add(fd(), kIn, 4), Done(0));
+  int channel[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, channel), 0);
+  const FileDescriptor ours(channel[0]), theirs(channel[1]);
+  ChildProcess child([&] {
+    char byte;
+    CHILD_CHECK(recv(theirs.get(), &byte, 1, 0) == 1);
+    return ReceiveBytes(fd(), &pair().received, 10).bytes == 10;
+  });
+  const int number = fd();
+  ASSERT_EQ(pair().Close(), 0);
+  int other[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, other), 0);
+  const FileDescriptor here(other[0]), there(other[1]);
+  ASSERT_EQ(here.get(), number);
+  ASSERT_EQ(set_.Add(here.get(), kIn, 5), Done(0));
+  peer().Send(10);
+  const auto first = set_.Wait(kSoonMs);
+  ASSERT_EQ(first.size(), 1u);
+  EXPECT_EQ(first[0].data.u64, 4u);
+  ASSERT_EQ(send(ours.get(), "x", 1, 0), 1);
+  EXPECT_TRUE(child.Succeeded());
+  ASSERT_EQ(send(there.get(), "x", 1, 0), 1);
+  const auto second = set_.Wait(kSoonMs);
+  ASSERT_EQ(second.size(), 1u);
+  EXPECT_EQ(second[0].data.u64, 5u);
+}
+
 TEST_P(EpollForkTest, ChildWaitsOnAnInheritedSet) {
   ASSERT_EQ(set_.Add(fd(), kIn, 4), Done(0));
   ChildProcess child([this] {

@@ -209,7 +209,7 @@ bool SendDescriptor(int channel, int fd) {
   return sendmsg(channel, &whole.message, 0) == 1;
 }
 
-int ReceiveDescriptor(int channel) {
+int ReceiveDescriptor(int channel, int flags) {
   char byte;
   iovec piece = {&byte, 1};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
@@ -219,7 +219,7 @@ int ReceiveDescriptor(int channel) {
   message.msg_control = control;
   message.msg_controllen = sizeof(control);
   int fd = -1;
-  if (recvmsg(channel, &message, 0) == 1) {
+  if (recvmsg(channel, &message, flags) == 1) {
     memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(int));
   }
   return fd;

@@ -73,6 +73,6 @@ class DescriptorMessage {
 };
 // SCM_RIGHTS over a UNIX socket. False, or -1, if it does not go.
 bool SendDescriptor(int channel, int fd);
-int ReceiveDescriptor(int channel);
+int ReceiveDescriptor(int channel, int flags = 0);
 
 }  // namespace conformance

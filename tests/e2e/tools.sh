@@ -67,6 +67,32 @@ finish receiver
 ((finished == 0 || finished == 3)) || fail "the receiver ended with $finished"
 expect_fifo stream-check
 
+# Told to keep off, and then it changes what one thread may see, for which it must have one thread: it hears `on` still.
+if [[ -n $python ]]; then
+  cat >"$work/apart.py" <<'END'
+import ctypes, signal, socket, time
+libc = ctypes.CDLL(None, use_errno=True)
+signal.signal(signal.SIGUSR1, lambda *_: print(libc.unshare(0x200), flush=True))
+listener = socket.create_server(("127.0.0.1", 0))
+client = socket.create_connection(listener.getsockname())
+server, _ = listener.accept()
+while True:
+    client.sendall(b"ping"); assert server.recv(4, socket.MSG_WAITALL) == b"ping"
+    server.sendall(b"pong"); assert client.recv(4, socket.MSG_WAITALL) == b"pong"
+    time.sleep(0.001)
+END
+  start apart "$python" "$work/apart.py"
+  eventually streams '.route_send == "local" and .route_receive == "local"' 2 apart apart
+  "$tool" off
+  eventually streams '.route_send == "tcp" and .route_receive == "tcp"' 2 apart apart
+  kill -USR1 "${server[apart]}"
+  eventually grep -qx 0 "$work/$mode.apart.log"
+  "$tool" on
+  eventually streams '.route_send == "local" and .route_receive == "local"' 2 apart apart
+  kill -KILL "${server[apart]}"
+  finish apart
+fi
+
 "$tool" --version
 "$tool" --help | grep -q run || fail "--help does not mention run"
 status=0

@@ -29,7 +29,7 @@ class HandoverTest : public testing::Test {
   static Handover Note(int fd, uint64_t cookie, bool shared) {
     Handover note;
     note.cookie = cookie;
-    note.program = {7, 8};
+    note.taker = {7, 8};
     note.fd = fd;
     note.shared = shared ? 1 : 0;
     return note;
@@ -58,7 +58,7 @@ TEST_F(HandoverTest, NotesAreFoundOnceAndByTheirPid) {
   ASSERT_EQ(notes.size(), 2u);
   EXPECT_EQ(notes[0].fd, 5);
   EXPECT_EQ(notes[0].cookie, 77u);
-  EXPECT_EQ(notes[1].program.inode, 8u);
+  EXPECT_EQ(notes[1].taker.inode, 8u);
   EXPECT_TRUE(Take(100).empty());
 }
 
@@ -73,6 +73,31 @@ TEST_F(HandoverTest, SharedUntilItIsSaidOtherwise) {
   EXPECT_TRUE(Shared(100, 78));
   EXPECT_TRUE(Shared(101, 77));  // nobody has said anything
   EXPECT_LT(SayNoLongerShared(base_.c_str(), uid_, 100, 79), 0);
+}
+
+TEST_F(HandoverTest, APassedConnectionIsFoundByItsCookieAndItsTakerOnly) {
+  const pid_t key = PassedKey(77);
+  EXPECT_LT(key, 0);
+  EXPECT_LT(PassedKey(0), 0);
+  EXPECT_LT(PassedKey(~0ull), 0);
+  ASSERT_EQ(Leave(key, {Note(5, 77, true)}), 0);
+  const FileId taker = Note(5, 77, true).taker;
+  Handover note;
+  const auto find = [&](uint64_t cookie, FileId by) {
+    return FindPassed(base_.c_str(), uid_, cookie, by, &note);
+  };
+  EXPECT_TRUE(find(77, taker));
+  EXPECT_EQ(note.cookie, 77u);
+  EXPECT_FALSE(find(77, {taker.device, taker.inode + 1}));
+  EXPECT_FALSE(find(77, {taker.device + 1, taker.inode}));
+  EXPECT_FALSE(find(78, taker));
+  EXPECT_FALSE(find(77 + 0x7fffffff, taker));  // the same key
+  EXPECT_TRUE(Shared(key, 77));
+  EXPECT_EQ(SayNoLongerShared(base_.c_str(), uid_, key, 77), 0);
+  EXPECT_FALSE(Shared(key, 77));
+  VoidHandovers(base_.c_str(), uid_, key);
+  EXPECT_FALSE(find(77, taker));
+  EXPECT_TRUE(Shared(key, 77));
 }
 
 TEST_F(HandoverTest, LaterNotesReplaceTheFormer) {

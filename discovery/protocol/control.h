@@ -10,10 +10,10 @@
 //   SEALED  slot, generation of both: "a FIFO of this stream is sealed; flush what you owe"
 //   BELL    words: number, + 1 descriptor: what my FIFOs name by that number. Who does not take it
 //           rings the doorbell instead
-//   DATAGRAM_OFFER   slot, generation, tuple as the receiver sees it, + 1 descriptor: "join my
-//   FIFO" DATAGRAM_JOIN    slot, generation of both: "joined" DATAGRAM_REFUSE  slot, generation of
-//   the offer, reason DATAGRAM_SEALED  slot, generation of both: "look at the FIFO between us: it
-//   has ended"
+//   DATAGRAM_OFFER   slot, generation, tuple as the receiver sees it, + 1 descriptor: a FIFO
+//   DATAGRAM_JOIN    slot, generation of both: "joined"
+//   DATAGRAM_REFUSE  slot, generation of the offer, reason
+//   DATAGRAM_SEALED  slot, generation of both: "look at the FIFO between us, it has ended"
 //
 // From an agent to its guest's xenloopd:
 //   SEEK    tuple as the other end sees it: who holds that end?

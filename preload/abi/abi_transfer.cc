@@ -107,10 +107,11 @@ XENLOOP_EXPORT ssize_t __recvfrom_chk(int fd, void* buffer, size_t length, size_
 XENLOOP_EXPORT ssize_t write(int fd, const void* buffer, size_t length) {
   const auto kernel = [=] { return real::write(fd, buffer, length); };
   Side* const side = FindSide(fd);
-  if (side == nullptr && length == 0) return kernel();
-  if (IsRefused(buffer, length)) return kernel();
   const iovec source{const_cast<void*>(buffer), length};
-  if (side == nullptr) return DatagramSendOr(fd, &source, 1, 0, kernel);
+  // To write nothing is to send an empty datagram.
+  if (side == nullptr && (length == 0 || !IsRefused(buffer, length)))
+    return DatagramSendOr(fd, &source, 1, 0, kernel);
+  if (side == nullptr || IsRefused(buffer, length)) return kernel();
   return SendOr(fd, side, &source, 1, 0, kernel);
 }
 XENLOOP_ALIAS(__write, write);

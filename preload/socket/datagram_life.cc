@@ -72,6 +72,9 @@ void AfterDatagramConnect(int fd, const void* address, socklen_t length, bool do
   side->destination.store(known ? NameWord(name) : 0, std::memory_order_relaxed);
   side->connected.store(known, std::memory_order_relaxed);
   side->sends.store(0, std::memory_order_relaxed);
+  // Its name may be another one now.
+  side->published.store(0, std::memory_order_relaxed);
+  side->receives.store(0, std::memory_order_relaxed);
 }
 
 void BeforeDatagramShutdown(int fd) {

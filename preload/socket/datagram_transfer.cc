@@ -30,6 +30,10 @@ void CountFor(DatagramSide* side, std::atomic<uint32_t>& count, std::atomic<uint
   const bool hot = now - since_ns.load(std::memory_order_relaxed) < kNsPerSecond;
   since_ns.store(now, std::memory_order_relaxed);
   if (!hot || side->pinned.load(std::memory_order_relaxed) != 0) return;
+  // No agent is started for what cannot be.
+  if (wants == kWantsToReceive && side->shares.load(std::memory_order_relaxed) != 0 &&
+      side->connected.load(std::memory_order_relaxed) == 0)
+    return side->reason.store(Reason::kPortShared, std::memory_order_relaxed);
   // Who is not met is looked for less and less often.
   const uint32_t tries = n / kHot;
   if (tries > 16 && (tries & (tries - 1)) != 0) return;

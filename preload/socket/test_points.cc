@@ -6,6 +6,7 @@
 #include "channel/base/time.h"
 #include "preload/agent/agent.h"
 #include "preload/side/holders.h"
+#include "preload/side/log.h"
 #include "preload/side/self.h"
 #include "preload/side/shadow.h"
 
@@ -72,7 +73,7 @@ int DatagramRoutes(DatagramSide* side) {
 
 ssize_t MeetNow(DatagramSide* side) {
   constexpr uint64_t kLongestNs = 2 * kNsPerSecond;
-  const bool sends = side->destination.load(std::memory_order_relaxed) != 0;
+  const bool sends = side->connected.load(std::memory_order_relaxed) != 0;
   Naps naps(kLongestNs, 100 * kNsPerUs);
   for (uint32_t turn = 0;; ++turn) {
     if (sends ? (DatagramRoutes(side) & 1) != 0
@@ -80,7 +81,9 @@ ssize_t MeetNow(DatagramSide* side) {
       return 0;
     if (side->pinned.load(std::memory_order_relaxed) != 0) return -EOPNOTSUPP;
     if (turn % 64 == 0) WantDatagrams(side, sends ? kWantsToSend : kWantsToReceive);
-    if (!naps.Take()) return -ETIMEDOUT;
+    if (naps.Take()) continue;
+    Log("UDP socket %d is not met: %s", side->fd.load(), ReasonText(side->reason.load()));
+    return -ETIMEDOUT;
   }
 }
 

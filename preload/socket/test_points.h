@@ -16,7 +16,7 @@ int RoutesOf(Side* side);
 ssize_t UpgradeNow(int fd, Side* side);
 // The same of a UDP socket: 1 it sends by a FIFO, 2 it receives from some.
 int DatagramRoutes(DatagramSide* side);
-// A socket with a destination gets a FIFO there; another one lets itself be found.
+// A connected socket gets a FIFO to its peer; another one lets itself be found.
 ssize_t MeetNow(DatagramSide* side);
 
 }  // namespace xenloop

@@ -83,7 +83,8 @@ class World {
     event.events = EPOLLIN;
     epoll_ctl(set_.get(), EPOLL_CTL_ADD, receiver_.fd(), &event);
   }
-  void Reopen() {
+  void Reopen(int result = 0) {
+    EXPECT_EQ(result, 0);
     sender_ = UdpSocket();
     Follow(sender_);
     sender_.Connect(receiver_.Port());
@@ -133,9 +134,13 @@ class World {
         Reopen();
         return "";
       case 1:
-        return Text(sender_.Disconnect()) + Text(sender_.Connect(receiver_.Port()));
+        sender_.Disconnect();
+        return Text(sender_.Connect(receiver_.Port()));
       case 2:
-        return Text(receiver_.Connect(sender_.Port())) + Text(receiver_.Disconnect());
+        receiver_.Connect(sender_.Port());
+        receiver_.Disconnect();  // and has lost its port, which it had not chosen
+        Reopen(receiver_.Bind(0));
+        return "";
       case 3:
         return Text(Call(setsockopt(receiver_.fd(), SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes)));
       case 4:
@@ -143,7 +148,8 @@ class World {
       case 5:
         return Text(Call(send(sender_.fd(), "more", 4, MSG_CONFIRM)));
       case 6:
-        return Text(receiver_.SendTo(sender_.Port(), "answer")) + sender_.Receive();
+        receiver_.SendTo(sender_.Port(), "answer");
+        return sender_.Receive();
       default:
         return Text(Call(write(sender_.fd(), "", 0)));
     }
@@ -163,9 +169,9 @@ TEST(DatagramScriptTest, AnswersAreTheKernels) {
     World world(false);
     World kernel(true);
     for (int step = 0; step < 150; ++step) {
-      if (step % 30 == 5) world.Meet();
       if (step % 20 == 19) {
         ASSERT_EQ(world.Drain(), kernel.Drain()) << "round " << round << ", step " << step;
+        world.Meet();  // nothing of an earlier FIFO is left
       }
       const auto what = static_cast<unsigned>(random() % (step % 8 == 7 ? 15 : 14));
       const auto much = static_cast<unsigned>(random());

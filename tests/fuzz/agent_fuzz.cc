@@ -166,7 +166,7 @@ int Run::HostileMemory() {
 
 ControlMessage Run::Message() {
   ControlMessage message;
-  message.type = static_cast<ControlType>(input_.Below(14));
+  message.type = static_cast<ControlType>(input_.Below(18));
   message.refusal = input_.Byte();
   message.agent_id = input_.Byte();
   message.netns_cookie = input_.OneIn(8) ? 1 : agent.netns_cookie;

@@ -60,6 +60,21 @@ case ${1:-small} in
     right "datagrams: one FIFO" -DSENDS=3 -DEPISODES=1
     right "datagrams: two readers" -DSENDS=2 -DEPISODES=1 -DREADERS=2 -DSEALS=1
     right "datagrams: the port's next owner" -DSENDS=2 -DEPISODES=1 -DCLOSE
+    model=$models/park.pml
+    right "park: two lives, no seal" -DINTRUSIONS=0
+    right "park: one life, a client that closes first" -DLIVES=1 -DMODE=0
+    right "park: one life, a server that closes first" -DLIVES=1 -DMODE=2
+    right "park: one life, nobody reads the answer" -DLIVES=1 -DMODE=3
+    right "park: two lives, a client that closes first" -DMODE=0
+    right "park: a thread of a former life" -DINTRUSIONS=0 -DSTALE=1 -DMODE=0
+    right "park: the client is killed" -DLIVES=1 -DINTRUSIONS=0 -DKILL=0
+    right "park: the server is killed" -DLIVES=1 -DINTRUSIONS=0 -DKILL=1
+    model=$models/park_listener.pml
+    right "park: a listener that closes" -DCLOSE
+    right "park: two threads accept" -DACCEPTORS=2
+    right "park: two threads connect, in order" -DCLIENTS=2 -DCONNECTS=1 -DPAIRS=2 -DORDER
+    right "park: a claimer is killed" -DKILL=0
+    right "park: the listener's process is killed" -DKILL=1
     ;;
   wrong)
     wrong "flush does not seal the consumer's word" -DREADERS=1 -DWRONG_NO_CONSUMER_SEAL
@@ -103,6 +118,27 @@ case ${1:-small} in
     wrong "datagrams: a closed socket's residue is sent" $one -DCLOSE -DWRONG_FLUSH_CLOSED
     wrong "datagrams: the port is let go in a flush" $one -DCLOSE -DWRONG_LET_GO
     wrong "datagrams: a closed socket's FIFO stays open" $one -DCLOSE -DWRONG_NO_CLOSE_SEAL
+    model=$models/park.pml
+    wrong "park: TCP carries bytes of a living pair" -DLIVES=1 -DMODE=0 -DWRONG_TCP_OF_THE_LIVING
+    wrong "park: parked at the first close" -DMODE=0 -DINTRUSIONS=0 -DWRONG_PARK_AT_FIRST_CLOSE
+    wrong "park: closed with something unread" -DLIVES=1 -DMODE=3 -DINTRUSIONS=0 -DWRONG_PARK_UNREAD
+    wrong "park: no look after a send" -DLIVES=1 -DMODE=3 -DWRONG_NO_LOOK_AFTER_SEND
+    wrong "park: no look after a close" -DLIVES=1 -DMODE=3 -DWRONG_NO_LOOK_AFTER_CLOSE
+    wrong "park: a thread of a former life is let through" -DMODE=0 -DINTRUSIONS=0 -DSTALE=0 -DWRONG_NO_LIFE_CHECK
+    wrong "park: an end told by an old index" -DLIVES=1 -DMODE=0 -DINTRUSIONS=0 -DWRONG_OLD_INDEX
+    wrong "park: the reset takes a seal away" -DMODE=0 -DWRONG_RESET_BY_STORE
+    wrong "park: the reset comes after the queue" -DLIVES=1 -DMODE=2 -DINTRUSIONS=0 -DWRONG_RESET_AFTER_QUEUE
+    wrong "park: what waits in the queue is closed" -DLIVES=1 -DMODE=0 -DWRONG_CLOSE_BEFORE_ACCEPT
+    wrong "park: the idle close before its word" -DLIVES=1 -DMODE=0 -DWRONG_IDLE_CLOSE
+    model=$models/park_listener.pml
+    wrong "park: no second look before the sleep" -DWRONG_NO_SECOND_LOOK
+    wrong "park: claimed of a dead process" -DKILL=1 -DWRONG_NO_DEATH_CHECK
+    wrong "park: the hint is taken after the word" -DWRONG_HINT_LAST
+    wrong "park: two accept the same life" -DACCEPTORS=2 -DWRONG_ACCEPT_BY_STORE
+    wrong "park: an unaware thread in the kernel" -DWRONG_NO_USERS
+    wrong "park: no second look when entering the kernel" -DWRONG_NO_SECOND_LOOK_AT_ENTRY
+    wrong "park: the kernel's listener is closed first" -DCLOSE -DWRONG_KERNEL_FIRST
+    wrong "park: words are looked at one by one" -DCLIENTS=2 -DCONNECTS=1 -DPAIRS=2 -DORDER -DWRONG_LOOK_ONE_BY_ONE
     ;;
   large)
     model=$models/bell.pml
@@ -117,6 +153,11 @@ case ${1:-small} in
     right "datagrams: one FIFO" -DSENDS=4 -DEPISODES=1
     right "datagrams: the port's next owner" -DSENDS=3 -DEPISODES=1 -DCLOSE
     right "datagrams: two readers" -DSENDS=3 -DEPISODES=1 -DREADERS=2
+    model=$models/park.pml
+    right "park: two lives" -DMODE=1
+    right "park: two lives, nobody reads the answer" -DMODE=3
+    right "park: the client is killed, and a seal" -DLIVES=1 -DKILL=0
+    right "park: the server is killed, and a seal" -DLIVES=1 -DKILL=1
     model=$models/switch.pml
     right "two readers, one FIFO" -DREADERS=2 -DBYTES=2 -DEPISODES=1
     right "two writers, one FIFO" -DREADERS=1 -DWRITERS=2 -DBYTES=2 -DEPISODES=1

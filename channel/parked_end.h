@@ -23,14 +23,17 @@ enum class LifeAccept : uint8_t {
   kDead,  // accepted, and already an ordinary connection: what was sent comes by TCP
 };
 
-class ParkedEnd {
+// `WordPointer`: the simulation's lets others act before each look at the word.
+template <typename WordPointer>
+class BasicParkedEnd {
  public:
-  ParkedEnd() = default;
+  BasicParkedEnd() = default;
   // `life`: the one that was open when the pair was set up, 0 for none.
-  ParkedEnd(Role role, SharedLifeWord* word, const Fifo& out, const Fifo& in, uint64_t life = 0)
+  BasicParkedEnd(Role role, WordPointer word, const Fifo& out, const Fifo& in, uint64_t life = 0)
       : word_(word), out_(out), in_(in), life_(life), open_(life != 0), role_(role) {}
 
-  explicit operator bool() const { return word_ != nullptr; }
+  explicit operator bool() const { return static_cast<bool>(word_); }
+  LifeWord Word() const { return word_->Load(); }
   bool Open(uint64_t life) const { return open_ && life_ == life; }
   bool Over() const { return over_; }
   uint64_t life() const { return life_; }
@@ -237,7 +240,7 @@ class ParkedEnd {
     return LifeClose::kReal;
   }
 
-  SharedLifeWord* word_ = nullptr;
+  WordPointer word_{};
   Fifo out_;
   Fifo in_;
   uint64_t life_ = 0;  // the last one that we know of
@@ -246,5 +249,6 @@ class ParkedEnd {
   bool owed_ = false;  // it waited when it ended: one accept still gets it
   Role role_ = Role::kClient;
 };
+using ParkedEnd = BasicParkedEnd<SharedLifeWord*>;
 
 }  // namespace xenloop

@@ -45,7 +45,8 @@ struct AcceptedLife {
 
 // The life that was queued first; `ends` are the server's ends of the pairs, by slot. What is not
 // set up here is no pair, whatever the client says.
-inline AcceptedLife AcceptFirst(ParkedBoard& board, ParkedEnd (&ends)[kMostParked]) {
+template <typename End>
+AcceptedLife AcceptFirst(ParkedBoard& board, End (&ends)[kMostParked]) {
   // One look at the map: word by word, a later life could be seen where an earlier one was not yet.
   uint64_t shown = board.hints.load(std::memory_order_seq_cst);
   while (shown != 0) {
@@ -53,12 +54,12 @@ inline AcceptedLife AcceptFirst(ParkedBoard& board, ParkedEnd (&ends)[kMostParke
     uint64_t first_life = 0;
     for (uint64_t rest = shown; rest != 0; rest &= rest - 1) {
       const int i = __builtin_ctzll(rest);
-      const LifeWord word = ends[i] ? board.words[i].Load() : LifeWord{};
+      const LifeWord word = ends[i] ? ends[i].Word() : LifeWord{};
       if (!word.Waiting()) {
         shown &= ~(1ull << i);
         // Not unless it still waits for nobody afterwards: it may have been queued since.
         board.hints.fetch_and(~(1ull << i), std::memory_order_seq_cst);
-        if (ends[i] && board.words[i].Load().Waiting()) Hint(board, i);
+        if (ends[i] && ends[i].Word().Waiting()) Hint(board, i);
       } else if (first < 0 || word.Life() < first_life) {
         first = i;
         first_life = word.Life();
@@ -74,10 +75,11 @@ inline AcceptedLife AcceptFirst(ParkedBoard& board, ParkedEnd (&ends)[kMostParke
   return {};
 }
 // Something waits: the listener is readable.
-inline bool AnyWaiting(const ParkedBoard& board, const ParkedEnd (&ends)[kMostParked]) {
+template <typename End>
+bool AnyWaiting(const ParkedBoard& board, const End (&ends)[kMostParked]) {
   for (uint64_t rest = board.hints.load(std::memory_order_seq_cst); rest != 0; rest &= rest - 1) {
     const int i = __builtin_ctzll(rest);
-    if (ends[i] && board.words[i].Load().Waiting()) return true;
+    if (ends[i] && ends[i].Word().Waiting()) return true;
   }
   return false;
 }

@@ -43,6 +43,7 @@ byte open_life[2];    /* of the program's descriptor; 0: none */
 bool program_fd[2];
 bool agent_fd[2];
 bool flushed[2];      /* the residue has gone by TCP */
+bool shut[2];         /* and so has a half-close */
 bool dead[2];
 
 /* TCP. */
@@ -119,6 +120,9 @@ inline fall_back(e) {
      :: else -> break
      od;
      i = 0;
+#ifndef WRONG_HALF_CLOSE_LOST
+     shut[e] = (word & FIN(e)) != 0;
+#endif
      flushed[e] = true
   :: else
   fi
@@ -174,6 +178,7 @@ inline take(e, life, v) {
   assert(v == BYTE(life, got[life * 2 + 1 - e]));
   got[life * 2 + 1 - e]++
 }
+#define TCP_ENDED(e) (KERNEL_CLOSED(e) || shut[e])
 inline take_from_tcp(e, life) {
   if
   :: atomic { e == 1 && nempty(tcp0) -> tcp0?v; tcp_taken[0]++; take(e, life, v) }
@@ -182,7 +187,7 @@ inline take_from_tcp(e, life) {
      if
      :: reset[e] -> ended = true
      /* The kernel's FIN: nothing can come by TCP, perhaps something lies in the FIFO that its sender did not come to send. */
-     :: !reset[e] && KERNEL_CLOSED(1 - e) && TCP_EMPTY(1 - e) ->
+     :: !reset[e] && TCP_ENDED(1 - e) && TCP_EMPTY(1 - e) ->
         i = INDEX(consumer[1 - e]) + tcp_taken[1 - e];
         if
         :: i < INDEX(producer[1 - e]) ->
@@ -197,8 +202,8 @@ inline take_from_tcp(e, life) {
 }
 
 /* A program sleeps until one of these holds. */
-#define READABLE(e) (INDEX(producer[1 - e]) > INDEX(consumer[1 - e]) || (word & FIN(1 - e)) || TCP_SOME(1 - e) || \
-  reset[e] || KERNEL_CLOSED(1 - e) || (ANY_SEAL && !flushed[e]) || (STATE(word) == DEAD && !flushed[e]))
+#define READABLE(e) ((INDEX(producer[1 - e]) > INDEX(consumer[1 - e]) && !flushed[e]) || ((word & FIN(1 - e)) && !flushed[e]) || TCP_SOME(1 - e) || \
+  reset[e] || TCP_ENDED(1 - e) || (ANY_SEAL && !flushed[e]) || (STATE(word) == DEAD && !flushed[e]))
 
 inline receive(e, life) {
   lock(locked[e]);

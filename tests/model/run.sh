@@ -63,6 +63,7 @@ case ${1:-small} in
     model=$models/park.pml
     right "park: two lives, no seal" -DINTRUSIONS=0
     right "park: one life, a client that closes first" -DLIVES=1 -DMODE=0
+    right "park: one life, a half-close" -DLIVES=1 -DMODE=1
     right "park: one life, a server that closes first" -DLIVES=1 -DMODE=2
     right "park: one life, nobody reads the answer" -DLIVES=1 -DMODE=3
     right "park: two lives, a client that closes first" -DMODE=0
@@ -125,6 +126,7 @@ case ${1:-small} in
     wrong "park: no look after a send" -DLIVES=1 -DMODE=3 -DWRONG_NO_LOOK_AFTER_SEND
     wrong "park: no look after a close" -DLIVES=1 -DMODE=3 -DWRONG_NO_LOOK_AFTER_CLOSE
     wrong "park: a thread of a former life is let through" -DMODE=0 -DINTRUSIONS=0 -DSTALE=0 -DWRONG_NO_LIFE_CHECK
+    wrong "park: a half-close is not told to TCP" -DLIVES=1 -DMODE=1 -DWRONG_HALF_CLOSE_LOST
     wrong "park: an end told by an old index" -DLIVES=1 -DMODE=0 -DINTRUSIONS=0 -DWRONG_OLD_INDEX
     wrong "park: the reset takes a seal away" -DMODE=0 -DWRONG_RESET_BY_STORE
     wrong "park: the reset comes after the queue" -DLIVES=1 -DMODE=2 -DINTRUSIONS=0 -DWRONG_RESET_AFTER_QUEUE

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks every model here with spin: `run.sh small` (about a minute), `run.sh wrong` (every wrong variant must be rejected),
+# Checks every model here with spin: `run.sh small` (three minutes), `run.sh wrong` (every wrong variant must be rejected),
 # `run.sh large` (33 to 67 million states and some minutes each). Prints the states visited.
 set -euo pipefail
 
@@ -9,6 +9,8 @@ command -v spin >/dev/null || { echo "spin is not installed"; exit 77; }
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
+optimise=-O2
+
 # check NAME -D...: leaves pan's output in $scratch/out.
 check() {
   local name=$1
@@ -16,7 +18,7 @@ check() {
   (
     cd "$scratch"
     spin -a "$@" "$model" >spin.out 2>&1 || { cat spin.out; exit 1; }
-    cc -O2 -DVECTORSZ=2048 -DCOLLAPSE -DSAFETY -DNOCLAIM -DMEMLIM=16000 -w -o pan pan.c
+    cc "$optimise" -DVECTORSZ=2048 -DCOLLAPSE -DSAFETY -DNOCLAIM -DMEMLIM=16000 -w -o pan pan.c
     ./pan -m1000000 -w25 >out 2>&1
   )
   grep -q 'errors: ' "$scratch/out" || { cat "$scratch/out"; exit 1; }
@@ -34,6 +36,7 @@ right() {
   exit 1
 }
 wrong() {
+  optimise=-O0  # they are found at once
   check "$@"
   grep -q 'errors: 1$' "$scratch/out" || { echo "FAILED: not rejected: $*"; exit 1; }
 }
@@ -60,6 +63,22 @@ case ${1:-small} in
     right "datagrams: one FIFO" -DSENDS=3 -DEPISODES=1
     right "datagrams: two readers" -DSENDS=2 -DEPISODES=1 -DREADERS=2 -DSEALS=1
     right "datagrams: the port's next owner" -DSENDS=2 -DEPISODES=1 -DCLOSE
+    model=$models/park.pml
+    right "park: two lives, no seal" -DINTRUSIONS=0
+    right "park: one life, a client that closes first" -DLIVES=1 -DMODE=0
+    right "park: one life, a half-close" -DLIVES=1 -DMODE=1
+    right "park: one life, a server that closes first" -DLIVES=1 -DMODE=2
+    right "park: one life, nobody reads the answer" -DLIVES=1 -DMODE=3
+    right "park: two lives, a client that closes first" -DMODE=0
+    right "park: a thread of a former life" -DINTRUSIONS=0 -DSTALE=1 -DMODE=0
+    right "park: the client is killed" -DLIVES=1 -DINTRUSIONS=0 -DKILL=0 -DMODE=1
+    right "park: the server is killed" -DLIVES=1 -DINTRUSIONS=0 -DKILL=1 -DMODE=3
+    model=$models/park_listener.pml
+    right "park: a listener that closes" -DCLOSE
+    right "park: two threads accept" -DACCEPTORS=2
+    right "park: two threads connect, in order" -DCLIENTS=2 -DCONNECTS=1 -DPAIRS=2 -DORDER
+    right "park: a claimer is killed" -DKILL=0
+    right "park: the listener's process is killed" -DKILL=1
     ;;
   wrong)
     wrong "flush does not seal the consumer's word" -DREADERS=1 -DWRONG_NO_CONSUMER_SEAL
@@ -103,6 +122,28 @@ case ${1:-small} in
     wrong "datagrams: a closed socket's residue is sent" $one -DCLOSE -DWRONG_FLUSH_CLOSED
     wrong "datagrams: the port is let go in a flush" $one -DCLOSE -DWRONG_LET_GO
     wrong "datagrams: a closed socket's FIFO stays open" $one -DCLOSE -DWRONG_NO_CLOSE_SEAL
+    model=$models/park.pml
+    wrong "park: TCP carries bytes of a living pair" -DLIVES=1 -DMODE=0 -DWRONG_TCP_OF_THE_LIVING
+    wrong "park: parked at the first close" -DMODE=0 -DINTRUSIONS=0 -DWRONG_PARK_AT_FIRST_CLOSE
+    wrong "park: closed with something unread" -DLIVES=1 -DMODE=3 -DINTRUSIONS=0 -DWRONG_PARK_UNREAD
+    wrong "park: no look after a send" -DLIVES=1 -DMODE=3 -DWRONG_NO_LOOK_AFTER_SEND
+    wrong "park: no look after a close" -DLIVES=1 -DMODE=3 -DWRONG_NO_LOOK_AFTER_CLOSE
+    wrong "park: a thread of a former life is let through" -DMODE=0 -DINTRUSIONS=0 -DSTALE=0 -DWRONG_NO_LIFE_CHECK
+    wrong "park: a half-close is not told to TCP" -DLIVES=1 -DMODE=1 -DWRONG_HALF_CLOSE_LOST
+    wrong "park: an end told by an old index" -DLIVES=1 -DMODE=0 -DINTRUSIONS=0 -DWRONG_OLD_INDEX
+    wrong "park: the reset takes a seal away" -DMODE=0 -DWRONG_RESET_BY_STORE
+    wrong "park: the reset comes after the queue" -DLIVES=1 -DMODE=2 -DINTRUSIONS=0 -DWRONG_RESET_AFTER_QUEUE
+    wrong "park: what waits in the queue is closed" -DLIVES=1 -DMODE=0 -DWRONG_CLOSE_BEFORE_ACCEPT
+    wrong "park: the idle close before its word" -DLIVES=1 -DMODE=0 -DWRONG_IDLE_CLOSE
+    model=$models/park_listener.pml
+    wrong "park: no second look before the sleep" -DWRONG_NO_SECOND_LOOK
+    wrong "park: claimed of a dead process" -DKILL=1 -DWRONG_NO_DEATH_CHECK
+    wrong "park: the hint is taken after the word" -DWRONG_HINT_LAST
+    wrong "park: two accept the same life" -DACCEPTORS=2 -DWRONG_ACCEPT_BY_STORE
+    wrong "park: an unaware thread in the kernel" -DWRONG_NO_USERS
+    wrong "park: no second look when entering the kernel" -DWRONG_NO_SECOND_LOOK_AT_ENTRY
+    wrong "park: the kernel's listener is closed first" -DCLOSE -DWRONG_KERNEL_FIRST
+    wrong "park: words are looked at one by one" -DCLIENTS=2 -DCONNECTS=1 -DPAIRS=2 -DORDER -DWRONG_LOOK_ONE_BY_ONE
     ;;
   large)
     model=$models/bell.pml
@@ -117,6 +158,13 @@ case ${1:-small} in
     right "datagrams: one FIFO" -DSENDS=4 -DEPISODES=1
     right "datagrams: the port's next owner" -DSENDS=3 -DEPISODES=1 -DCLOSE
     right "datagrams: two readers" -DSENDS=3 -DEPISODES=1 -DREADERS=2
+    model=$models/park.pml
+    right "park: two lives" -DMODE=1
+    right "park: two lives, nobody reads the answer" -DMODE=3
+    right "park: the client is killed, any program" -DLIVES=1 -DINTRUSIONS=0 -DKILL=0
+    right "park: the server is killed, any program" -DLIVES=1 -DINTRUSIONS=0 -DKILL=1
+    right "park: the client is killed, and a seal" -DLIVES=1 -DKILL=0
+    right "park: the server is killed, and a seal" -DLIVES=1 -DKILL=1
     model=$models/switch.pml
     right "two readers, one FIFO" -DREADERS=2 -DBYTES=2 -DEPISODES=1
     right "two writers, one FIFO" -DREADERS=1 -DWRITERS=2 -DBYTES=2 -DEPISODES=1

@@ -96,6 +96,11 @@ void EndSharing(Reason reason) {
   agent_shared.start_failure.store(reason, std::memory_order_relaxed);
   agent_shared.started.store(kAgentFailed, std::memory_order_release);
   FallBackEverything(reason);
+  // For who looks from outside, when this thread has ended.
+  EachDescriptor([reason](int, Side* side) {
+    if (side->pinned.load(std::memory_order_relaxed) == 0)
+      side->reason.store(reason, std::memory_order_relaxed);
+  });
 }
 
 // The same, and nobody reaches us any more; what streams still owe is served.

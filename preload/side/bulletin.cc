@@ -24,11 +24,14 @@ Bulletin bulletin = {
 
 Reason ReasonOf(const Side* side) {
   const Reason own = side->reason.load(std::memory_order_relaxed);
+  const Reason agent = agent_shared.start_failure.load(std::memory_order_relaxed);
+  // Whatever it waited for, it waits in vain.
+  if (agent != Reason::kNone && side->pinned.load(std::memory_order_relaxed) == 0 &&
+      side->attached.load(std::memory_order_relaxed) == 0)
+    return agent;
   if (own != Reason::kNotHotYet) return own;
   const Reason program = bulletin.program.load(std::memory_order_relaxed);
-  if (program != Reason::kNone) return program;
-  const Reason agent = agent_shared.start_failure.load(std::memory_order_relaxed);
-  return agent != Reason::kNone ? agent : own;
+  return program != Reason::kNone ? program : own;
 }
 
 }  // namespace xenloop

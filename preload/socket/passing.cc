@@ -27,7 +27,10 @@ template <typename Visit>
 void EachPassed(const msghdr* message, Visit visit) {
   auto* const all = const_cast<msghdr*>(message);
   for (cmsghdr* part = CMSG_FIRSTHDR(all); part != nullptr; part = CMSG_NXTHDR(all, part)) {
-    if (part->cmsg_len < CMSG_LEN(0)) return;
+    const auto at = static_cast<size_t>(reinterpret_cast<const char*>(part) -
+                                        static_cast<const char*>(message->msg_control));
+    // The kernel refuses the message.
+    if (part->cmsg_len < CMSG_LEN(0) || part->cmsg_len > message->msg_controllen - at) return;
     if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
     const size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
     for (size_t i = 0; i < count; ++i) {

@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <fstream>
 #include <memory>
 #include <string>
 #include <vector>
@@ -147,8 +148,17 @@ TEST_P(InheritTest, FailedExecsOfWhoHasHandedItOn) {
   const pid_t heir = fork();
   if (heir == 0) BecomeHeir(fd(), pair().sent.offset(), kBytes, true);
   ASSERT_EQ(fcntl(fd(), F_SETFD, FD_CLOEXEC), 0);
+  const std::string name = "/proc/" + std::to_string(heir) + "/cmdline";
+  std::string line;
   int status = -1;
-  while (waitpid(heir, &status, WNOHANG) == 0) execl("/nonexistent", "nonexistent", nullptr);
+  while (waitpid(heir, &status, WNOHANG) == 0) {
+    if (line != "heir") {  // nothing has been handed on yet
+      std::ifstream file(name);
+      std::getline(file, line, '\0');
+    } else {
+      execl("/nonexistent", "nonexistent", nullptr);
+    }
+  }
   EXPECT_EQ(status, 0);
   peer().ExpectMoved(kBytes);
   pair().sent.Advance(kBytes);

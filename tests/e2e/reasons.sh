@@ -113,7 +113,7 @@ way kUserChanged 50 MEANWHILE='os.setegid(65534); os.seteuid(65534)'
 way kDescriptorWanted 50 MEANWHILE='
 links = {fd: os.readlink("/proc/self/fd/" + fd) for fd in os.listdir("/proc/self/fd") if int(fd) >= 1024}
 os.dup2(0, int(next(fd for fd, link in links.items() if "memfd" in link)))'
-way kOwnDescriptors 50 MEANWHILE='
+way kOwnDescriptors 50 XENLOOP_UPGRADE_AFTER=1000 MEANWHILE='
 import threading
 held = threading.Event()
 other = threading.Thread(target=lambda: (libc.unshare(0x400), held.set(), sys.stdin.read()), daemon=True)

@@ -144,6 +144,13 @@ void Seek(uint32_t slot) {
       if (SeekBehindDaemon(slot)) return;
       side->reason.store(Reason::kNotHere, std::memory_order_relaxed);
       return;
+    } else if (error != 0) {
+      // Not to be asked, as in a service without AF_NETLINK. Root needs no witness.
+      found = agent.registry.Lookup(uid = 0, HashOf(theirs), ids, 4);
+      if (found == 0) {
+        side->reason.store(Reason::kOwnerUnknown, std::memory_order_relaxed);
+        return;
+      }
     }
   }
   for (size_t i = 0; i < found; ++i) {
@@ -211,7 +218,8 @@ void ConsiderSide(uint32_t slot, bool seek) {
   if (error != 0) side->reason.store(Reason::kRegistryFull, std::memory_order_relaxed);
   if (seek || MakesTheOffer(tuple) || side->forced.load(std::memory_order_relaxed) != 0) {
     Seek(slot);
-  } else if (error == 0 && !SeekBehindDaemon(slot)) {
+  } else if (error == 0 && side->reason.load() != Reason::kOtherVersion &&
+             !SeekBehindDaemon(slot)) {
     side->reason.store(Reason::kWaitingForOffer, std::memory_order_relaxed);
   }
 }

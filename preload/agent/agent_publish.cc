@@ -74,8 +74,10 @@ Reason Probe(int fd, Side* side, Tuple* tuple) {
   // Nobody has asked yet of an accepted socket; and a library between us and the kernel may have
   // made something else of what the program asked for.
   int protocol = 0;
-  if (TcpInfoOf(fd, &info) != 0 ||
-      !Option(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, sizeof protocol) || protocol != IPPROTO_TCP) {
+  const int told = TcpInfoOf(fd, &info);
+  if (told == -EPROTO) return Reason::kKernelTellsLittle;
+  if (told != 0 || !Option(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, sizeof protocol) ||
+      protocol != IPPROTO_TCP) {
     return Reason::kNotTcp;
   }
   if (info.tcpi_state != SocketShadow::kTcpEstablished) return Reason::kNotEstablished;

@@ -85,9 +85,9 @@ struct DatagramSender {
     return AfterTheFifo();
   }
   // Whether the kernel has taken it.
-  void Rang(bool sent) {
-    if (sent) account.after_kernel = true;
-    if (!sent) account.rung = 0;
+  void Rang(bool taken) {
+    if (taken) account.after_kernel = true;
+    if (!taken) account.rung = 0;
   }
 
   // For a reason of ours (an option, another destination, the end of the socket): newer ones go by

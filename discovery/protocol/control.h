@@ -1,6 +1,8 @@
 // What agents say to each other over their SEQPACKET sockets, one fixed message a packet. All
 // numbers in host order: both ends run on one machine (one host, on Xen). A packet of any other
-// size, magic or version is answered by closing the connection.
+// size, magic or version is answered by closing the connection. What every version keeps: the first
+// kKeptByteCount bytes of a packet; and who is met with a HELLO of another version says one of its
+// own before it closes, so that both ends know why.
 //
 // Between agents:
 //   HELLO   + 2 descriptors: doorbell, its page. Both ways, first
@@ -38,6 +40,7 @@
 // whose cookie follows in decimal.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "discovery/protocol/reasons.h"
@@ -46,7 +49,10 @@
 namespace xenloop {
 
 inline constexpr uint32_t kControlMagic = 0x584c4354;  // "XLCT"
-inline constexpr uint32_t kControlVersion = 3;
+#ifndef XENLOOP_CONTROL_STEP  // defined where a test wants another version: tests/e2e/versions.sh
+#define XENLOOP_CONTROL_STEP 0
+#endif
+inline constexpr uint32_t kControlVersion = 3 + XENLOOP_CONTROL_STEP;
 
 enum class ControlType : uint32_t {
   kHello = 1,
@@ -74,10 +80,11 @@ enum class RefusalReason : uint32_t {
   kNotAllowed,
   kBusy,
   kNoResources,
-  kNotFound,     // no agent of that guest has published the connection
-  kMoving,       // this guest or that one is about to be moved, saved or suspended
-  kSuspended,    // this guest has been, without notice
-  kNotProvable,  // addresses may be translated, and another user proves nothing
+  kNotFound,      // no agent of that guest has published the connection
+  kMoving,        // this guest or that one is about to be moved, saved or suspended
+  kSuspended,     // this guest has been, without notice
+  kNotProvable,   // addresses may be translated, and another user proves nothing
+  kOtherVersion,  // the FIFO that came is of a layout that the receiver does not know
   kCount
 };
 
@@ -100,6 +107,8 @@ struct ControlMessage {
 };
 static_assert(sizeof(Tuple) == 36);
 static_assert(sizeof(ControlMessage) == 128);
+inline constexpr size_t kKeptByteCount = 24;  // to agent_id
+static_assert(offsetof(ControlMessage, netns_cookie) == kKeptByteCount);
 
 inline Reason ReasonOfRefusal(uint32_t refusal) {
   switch (static_cast<RefusalReason>(refusal)) {
@@ -119,6 +128,8 @@ inline Reason ReasonOfRefusal(uint32_t refusal) {
       return Reason::kSuspended;
     case RefusalReason::kNotProvable:
       return Reason::kNotProvable;
+    case RefusalReason::kOtherVersion:
+      return Reason::kOtherVersion;
     case RefusalReason::kNoResources:
       return Reason::kPeerOutOfResources;
     default:

@@ -74,8 +74,10 @@ Reason Probe(int fd, Side* side, Tuple* tuple) {
   // Nobody has asked yet of an accepted socket; and a library between us and the kernel may have
   // made something else of what the program asked for.
   int protocol = 0;
-  if (TcpInfoOf(fd, &info) != 0 ||
-      !Option(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, sizeof protocol) || protocol != IPPROTO_TCP) {
+  const int told = TcpInfoOf(fd, &info);
+  if (told == -EPROTO) return Reason::kKernelTellsLittle;
+  if (told != 0 || !Option(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, sizeof protocol) ||
+      protocol != IPPROTO_TCP) {
     return Reason::kNotTcp;
   }
   if (info.tcpi_state != SocketShadow::kTcpEstablished) return Reason::kNotEstablished;
@@ -144,6 +146,13 @@ void Seek(uint32_t slot) {
       if (SeekBehindDaemon(slot)) return;
       side->reason.store(Reason::kNotHere, std::memory_order_relaxed);
       return;
+    } else if (error != 0) {
+      // Not to be asked, as in a service without AF_NETLINK. Root needs no witness.
+      found = agent.registry.Lookup(uid = 0, HashOf(theirs), ids, 4);
+      if (found == 0) {
+        side->reason.store(Reason::kOwnerUnknown, std::memory_order_relaxed);
+        return;
+      }
     }
   }
   for (size_t i = 0; i < found; ++i) {
@@ -211,7 +220,8 @@ void ConsiderSide(uint32_t slot, bool seek) {
   if (error != 0) side->reason.store(Reason::kRegistryFull, std::memory_order_relaxed);
   if (seek || MakesTheOffer(tuple) || side->forced.load(std::memory_order_relaxed) != 0) {
     Seek(slot);
-  } else if (error == 0 && !SeekBehindDaemon(slot)) {
+  } else if (error == 0 && side->reason.load() != Reason::kOtherVersion &&
+             !SeekBehindDaemon(slot)) {
     side->reason.store(Reason::kWaitingForOffer, std::memory_order_relaxed);
   }
 }

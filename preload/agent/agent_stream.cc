@@ -247,7 +247,9 @@ void OnOffer(uint32_t talk, const ControlMessage& message, Ticket* ticket) {
   if (error == 0) error = CreateFifo(agent.talks[talk], &note.mine, &mine);
   if (error != 0) {
     ReleaseFifo(&note.theirs);
-    return Refuse(talk, message, RefusalReason::kNoResources);
+    if (error != -EPROTO) return Refuse(talk, message, RefusalReason::kNoResources);
+    side->reason.store(Reason::kOtherVersion, std::memory_order_relaxed);
+    return Refuse(talk, message, RefusalReason::kOtherVersion);
   }
   note.talk = talk;
   ++agent.talks[talk].sides;

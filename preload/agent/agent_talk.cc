@@ -8,6 +8,7 @@
 #include "channel/local/local_transport.h"
 #include "discovery/protocol/descriptors.h"
 #include "preload/agent/agent_state.h"
+#include "preload/agent/devices.h"
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/bells.h"
@@ -184,10 +185,45 @@ ssize_t ReceivePacket(int fd, void* buffer, size_t capacity, Ticket* ticket) {
   return n;
 }
 
+// Whatever else it says, and however long it is.
+bool IsOfOtherVersion(const ControlMessage& packet, ssize_t bytes) {
+  return bytes >= static_cast<ssize_t>(kKeptByteCount) && packet.magic == kControlMagic &&
+         packet.version != kControlVersion;
+}
+
+// Our sides whose other end that agent has published, and which wait for its offer.
+void TellWaitingSides(const Talk& talk, uint64_t agent_id, Reason reason) {
+  EachSlot([&](uint32_t slot) {
+    Side* side = SideAt(slot);
+    if (agent.sides[slot].stage != Stage::kPublished ||
+        side->reason.load(std::memory_order_relaxed) != Reason::kWaitingForOffer)
+      return;
+    uint64_t ids[4];
+    const Tuple theirs = Reversed(agent.sides[slot].tuple);
+    const size_t found = agent.registry.Lookup(talk.uid, HashOf(theirs), ids, 4);
+    for (size_t i = 0; i < found; ++i) {
+      if (ids[i] == agent_id) side->reason.store(reason, std::memory_order_relaxed);
+    }
+  });
+}
+
+// The talk is to be closed. Who has come to us hears our version first, so that both ends have the
+// reason.
+void MeetOtherVersion(uint32_t index, const ControlMessage& message) {
+  Talk& talk = agent.talks[index];
+  if (talk.agent_id == 0) {
+    ControlMessage hello;
+    hello.type = ControlType::kHello;
+    SendControl(talk, hello, nullptr, 0);
+    if (MayBringDescriptors(talk)) TellWaitingSides(talk, message.agent_id, Reason::kOtherVersion);
+  }
+  EachSideOf(index, [](uint32_t slot) { Abandon(slot, Reason::kOtherVersion); });
+}
+
 // False: the packet breaks the protocol, the talk is to be closed.
 bool HandlePacket(uint32_t index, const ControlMessage& message, Ticket* ticket) {
   Talk& talk = agent.talks[index];
-  if (message.magic != kControlMagic || message.version != kControlVersion) return false;
+  if (message.magic != kControlMagic) return false;
   ticket->peer = talk.guest;
   memcpy(ticket->words, message.words, sizeof ticket->words);
   if (message.type == ControlType::kHello) {
@@ -298,16 +334,18 @@ void TalkEvent(uint32_t index, uint32_t events) {
     Talk& talk = agent.talks[index];
     if (talk.fd < 0 || talk.leaving || !FdTable::IsPrivate(talk.fd)) return;
     if (!ReadsFrom(talk)) break;
-    alignas(ControlMessage) uint8_t packet[sizeof(ControlMessage) + 1];
+    alignas(ControlMessage) uint8_t packet[sizeof(ControlMessage) + 1] = {};
     Ticket ticket;
     const ssize_t n =
         ReceivePacket(talk.fd, packet, sizeof packet,
                       !MayBringDescriptors(talk) || BringsNothingWanted(index) ? nullptr : &ticket);
     if (n == -EAGAIN || n == -EINTR) return;
     bool good = false;
-    if (n == static_cast<ssize_t>(sizeof(ControlMessage))) {
-      ControlMessage message;
-      memcpy(&message, packet, sizeof message);
+    ControlMessage message;
+    memcpy(&message, packet, sizeof message);
+    if (IsOfOtherVersion(message, n)) {
+      MeetOtherVersion(index, message);
+    } else if (n == static_cast<ssize_t>(sizeof message)) {
       good = HandlePacket(index, message, &ticket);
     } else if (n > 0 && n < static_cast<ssize_t>(kLongestQuestion) && packet[n - 1] == '\n') {
       packet[n - 1] = '\0';

@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include <cstddef>
 #include <utility>
 
 #include "channel/base/sys.h"
@@ -22,10 +23,15 @@ namespace xenloop {
 // read.
 void ResetConnection(int fd, Side* side);
 
+// -EPROTO: a kernel that does not tell as much as we need (before Linux 4.19), or something that
+// stands in for one: qemu's user-mode emulation answers four bytes.
 inline int TcpInfoOf(int fd, tcp_info* info) {
+  constexpr size_t kNeeded =
+      offsetof(tcp_info, tcpi_bytes_retrans) + sizeof info->tcpi_bytes_retrans;
   socklen_t length = sizeof *info;
-  return static_cast<int>(sys::Call(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO,
-                                    reinterpret_cast<long>(info), reinterpret_cast<long>(&length)));
+  const long result =
+      sys::Call(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, sys::Word(info), sys::Word(&length));
+  return result == 0 && length < kNeeded ? -EPROTO : static_cast<int>(result);
 }
 
 // What a program that has set a send buffer of its own counts on: not to be able to send much more

@@ -6,6 +6,7 @@
 //                                    answers ERRNO) else
 //   confined refuse NUMBER ERRNO PROGRAM...   one system call answers an error in PROGRAM
 //   confined record FILE PROGRAM...  notes the system calls that PROGRAM makes
+//   confined harden PROGRAM...       with what systemd's options refuse by arguments
 //   confined allow FILE PROGRAM...   allows these only, and kills for any other
 //   confined traffic                 both ends of a connection in one thread
 //   confined alone                   what needs a process of one thread, after traffic
@@ -17,9 +18,11 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/user.h>
 #include <sys/wait.h>
@@ -30,6 +33,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <set>
 #include <string>
 #include <vector>
@@ -178,6 +182,42 @@ int Refuse(int number, unsigned error, char** program) {
   return 96;
 }
 
+// Answers an error where an argument has all of these bits.
+void RefuseBits(std::vector<sock_filter>* program, int number, unsigned argument, unsigned bits) {
+  const auto at = static_cast<unsigned>(offsetof(seccomp_data, args) + 8 * argument);
+  const sock_filter rule[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<unsigned>(number), 0, 4),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, at),
+      BPF_STMT(BPF_ALU | BPF_AND | BPF_K, bits),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, bits, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM)};
+  program->insert(program->end(), std::begin(rule), std::end(rule));
+}
+
+// MemoryDenyWriteExecute=, RestrictSUIDSGID= and RestrictNamespaces=, which has libc do without
+// clone3.
+int Harden(char** program) {
+  std::vector<sock_filter> rules;
+  RefuseBits(&rules, SYS_mmap, 2, PROT_WRITE | PROT_EXEC);
+  RefuseBits(&rules, SYS_mprotect, 2, PROT_EXEC);
+  for (const unsigned bit : {S_ISUID, S_ISGID}) {
+    RefuseBits(&rules, SYS_openat, 3, bit);
+    RefuseBits(&rules, SYS_mkdirat, 2, bit);
+  }
+  rules.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)));
+  rules.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone3, 0, 1));
+  rules.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS));
+  rules.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
+  sock_fprog filter{static_cast<unsigned short>(rules.size()), rules.data()};
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+      prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) != 0) {
+    return 91;
+  }
+  execvp(program[0], program);
+  return 96;
+}
+
 // Follows all children, so that a server which forks is recorded as a whole.
 int Record(const char* file, char** program) {
   const pid_t child = fork();
@@ -282,6 +322,7 @@ int main(int count, char** arguments) {
   if (what == "refuse" && count > 4)
     return Refuse(atoi(arguments[2]), static_cast<unsigned>(atoi(arguments[3])), arguments + 4);
   if (what == "record" && count > 3) return Record(arguments[2], arguments + 3);
+  if (what == "harden" && count > 2) return Harden(arguments + 2);
   if (what == "allow" && count > 3) return Allow(arguments[2], arguments + 3);
   if (what == "alone") return Alone();
   if (what == "traffic") return Traffic();

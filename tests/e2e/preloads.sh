@@ -17,7 +17,7 @@ libuid-wrapper   libuid_wrapper.so
 libsocket-wrapper libsocket_wrapper.so
 libfakechroot    libfakechroot.so
 datefudge        datefudge.so           DATEFUDGE=1000
-libmimalloc2.0   libmimalloc.so.2
+libmimalloc      libmimalloc.so.[23]
 libmptcpwrap0    libmptcpwrap.so.0
 "
 

@@ -1,11 +1,13 @@
 # Sourced: roots of Debian's releases, made once by debootstrap from where this machine's own apt gets its packages.
 #
-#   ${XDG_CACHE_HOME:-~/.cache}/xenloop-roots/RELEASE    with the packages that somebody has asked for
+#   ${XDG_CACHE_HOME:-~/.cache}/xenloop-roots/RELEASE[+ARCHITECTURE]    with the packages that somebody has asked for
 
-# release_root RELEASE PACKAGE...: prints its path. What is said meanwhile goes to stderr.
+# release_root RELEASE[+ARCHITECTURE] PACKAGE...: prints its path. What is said meanwhile goes to stderr. With an
+# architecture: a root of this machine's that also takes packages of that one (libc6:arm64).
 release_root() {
-  local release=$1 roots=${XDG_CACHE_HOME:-$HOME/.cache}/xenloop-roots site script missing=() package
-  local root=$roots/$release
+  local release=${1%%+*} foreign='' roots=${XDG_CACHE_HOME:-$HOME/.cache}/xenloop-roots site script missing=() package
+  local root=$roots/$1
+  [[ $1 != *+* ]] || foreign=${1##*+}
   shift
   if [[ ! -e $root/etc/debian_version ]]; then
     [[ ${XENLOOP_NO_APT:-} != 1 ]] || { echo "no root of $release yet, and XENLOOP_NO_APT=1 is set" >&2; return 1; }
@@ -20,6 +22,7 @@ release_root() {
     apt-config dump | grep -E '^Acquire::(https?::|Retries)' >"$root.new/etc/apt/apt.conf.d/90machine" || true
     # A release that is not out yet is not always renewed in time.
     echo 'Acquire::Check-Valid-Until "false";' >"$root.new/etc/apt/apt.conf.d/91valid"
+    [[ -z $foreign ]] || chroot "$root.new" dpkg --add-architecture "$foreign"
     printf '#!/bin/sh\nexit 101\n' >"$root.new/usr/sbin/policy-rc.d"
     chmod 755 "$root.new/usr/sbin/policy-rc.d"
     mv "$root.new" "$root"
@@ -42,4 +45,10 @@ release_root() {
 in_release_root() {
   unshare -m bash -ec 'mount --bind /dev "$1/dev"; mount -t proc proc "$1/proc"; root=$1; shift
     exec chroot "$root" "$@"' _ "$@"
+}
+
+# copy_source ROOT: this source tree as it is, without what was built, at /source.
+copy_source() {
+  mkdir -p "$1/source"
+  tar -C "$(dirname "${BASH_SOURCE[0]}")/../.." --exclude=./build --exclude=./.git -cf - . | tar -C "$1/source" -xf -
 }

@@ -16,6 +16,7 @@
 #include "channel/local/local_transport.h"
 #include "preload/ready/epoll.h"
 #include "preload/side/agent_shared.h"
+#include "preload/side/bells.h"
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/private_fd.h"
@@ -41,6 +42,7 @@ void StartDoorbell() {
   if (LocalTransport().create_doorbell(&agent_shared.doorbell, &ticket) != 0) Die("doorbell");
   agent_shared.doorbell.fd = MakePrivate(ticket.fds[0]);
   close(ticket.fds[1]);
+  MakeCommonBell(LocalTransport());
   agent_shared.poke_fd.store(MakePrivate(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)));
   agent_shared.started.store(2);
 }
@@ -92,6 +94,7 @@ bool FollowedSocket::Attach() {
   side_->attached.store(1);
   side_->receive.BecomeAware(theirs_.fifo);
   side_->send.Offer(mine_.fifo);
+  WriteBell(side_);
   mine_.fifo.header->consumer_ready.store(1);
   side_->send.SwitchUp(shadow);
   theirs_.fifo.header->switch_offset.store(static_cast<uint64_t>(shadow.Read()));

@@ -96,7 +96,7 @@ struct ReceiveStream {
     const ReceiveRoute was = route.load(std::memory_order_relaxed);
     if (was == ReceiveRoute::kTcp || was == ReceiveRoute::kResidue) return;
     fifo.Seal();
-    WakeEverybody(fifo, shadow);
+    WakeEverybody(fifo, fifo.header->producer_bell, shadow);
     const uint64_t consumed = IndexOf(fifo.header->consumer.load(std::memory_order_relaxed));
     if (consumed < kNever) {  // else cut off
       finished_bytes += consumed;

@@ -20,12 +20,13 @@ struct Self {
   uint32_t cpu;  // + 1; 0 unknown
 };
 
-// After a seal: whoever waits at either end of the FIFO must look again.
+// After a seal: whoever waits at either end of the FIFO must look again. `peers_bell`: what the
+// other end has named.
 template <typename Shadow>
-void WakeEverybody(const Fifo& fifo, Shadow& shadow) {
+void WakeEverybody(const Fifo& fifo, const std::atomic<uint32_t>& peers_bell, Shadow& shadow) {
   WakeOwnSleepers(fifo, fifo.header->consumer_waiting);
   WakeOwnSleepers(fifo, fifo.header->producer_waiting);
-  shadow.RingAll(/*certain=*/fifo.foreign);
+  shadow.RingAll(/*certain=*/fifo.foreign, peers_bell.load(std::memory_order_seq_cst));
 }
 
 // Counts the threads that are inside the kernel on a direction's behalf, so that a route is never

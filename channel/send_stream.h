@@ -105,7 +105,7 @@ struct SendStream {
     const SendRoute was = route.load(std::memory_order_relaxed);
     if (IsOwing(was) || was == SendRoute::kTcp) return;
     fifo.Seal();
-    WakeEverybody(fifo, shadow);
+    WakeEverybody(fifo, fifo.header->consumer_bell, shadow);
     if (was != SendRoute::kFifo) {
       route.store(SendRoute::kTcp, std::memory_order_seq_cst);
       return;

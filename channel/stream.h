@@ -25,7 +25,7 @@
 //   void Ring(bool certain, uint32_t bell)         the peer's bell: somebody waits for this FIFO;
 //                                                  certain: a thread of it is known to sleep; bell:
 //                                                  what the FIFO says of it (fifo.h)
-//   void RingAll(bool certain)                     a route ended: the peer's doorbell and our own
+//   void RingAll(bool certain, uint32_t bell)      a route ended: the peer's bell and our own
 //
 // Both structs live in memory shared by a process and its forked children; they hold no pointers
 // but the mapping of the FIFO, which fork preserves. Zero-initialised memory is a valid stream on

@@ -99,7 +99,8 @@ void WakeSleepersOf(EpollSet* set) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_l
 // For what has come meanwhile, or does not fit one look: whoever else sleeps in the set.
 void RingSleepersOf(const EpollSet* set);
 // Nothing of the set may be converted beneath him.
-bool SomebodySleepsWithoutBell(const EpollSet* set);
+bool SomebodySleepsWithoutBell(const EpollSet* set)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
 
 // The sets that there have ever been, in epoll.cc; nullptr behind the last.
 EpollSet* EpollSetAt(uint32_t number);

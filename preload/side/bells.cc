@@ -12,7 +12,7 @@ namespace {
 
 // Of the descriptors that the program may have: so large a part for bells of ours at the most, and
 // as large a one for those of all peers.
-constexpr uint32_t kShare = 8;
+constexpr uint32_t kShare = 16;
 
 const Transport* makes;                  // bells
 Bell own[kMostBells];                    // a descriptor is made once, and stays

@@ -35,6 +35,12 @@ void RingPeerOf(const Side* side, bool certain, uint32_t bell) {
   RingPeerBell(talk, bell & ~kCommonToo);
   if ((bell & kCommonToo) != 0) RingPeerBell(talk, kCommonBell);
 }
+void RingOwnOf(const Side* side) {
+  const uint32_t bell = IsOurs(side) ? side->bell.load(std::memory_order_relaxed) : kAnyBell;
+  RingOwnBell(bell);
+  if (bell > kCommonBell && side->polled.load(std::memory_order_relaxed) != 0)
+    RingOwnBell(kCommonBell);
+}
 void RingOwnDoorbell() { RingDoorbell(agent_shared.doorbell); }
 void RingOwnDoorbellAnyway() { RingAnyway(agent_shared.doorbell); }
 

@@ -16,7 +16,8 @@ void RingPeerOf(const Side* side, bool certain, uint32_t bell);
 // The doorbell of this process; fd -1 while there is none.
 int OwnDoorbellFd();
 void RingOwnDoorbell();
-void RingOwnDoorbellAnyway();  // for sleepers that have not counted themselves
+void RingOwnOf(const Side* side);  // for those of us who wait for this side
+void RingOwnDoorbellAnyway();      // for sleepers that have not counted themselves
 // Whether any peer has been in another guest, which has processors of its own.
 bool MeetsGuests();
 // Where a sleeper has been counted: another thread may start the agent meanwhile, or a fork end the

@@ -155,9 +155,9 @@ class SocketShadow {
   // Both ends are told, by the kernel: ECONNRESET.
   void Reset() const { ResetConnection(fd_, side_); }
   void Ring(bool certain, uint32_t bell) const { RingPeerOf(side_, certain, bell); }
-  void RingAll(bool certain) const {
-    RingPeerOf(side_, certain, kAnyBell);
-    RingOwnDoorbell();
+  void RingAll(bool certain, uint32_t bell) const {
+    RingPeerOf(side_, certain, bell);
+    RingOwnOf(side_);
   }
 
   // The kernel's states, as TCP_INFO gives them (include/net/tcp_states.h).

@@ -82,7 +82,7 @@ void AfterShutdown(int, Side* side, int) {
       WakeOwnSleepers(fifo, fifo.header->consumer_waiting);
     }
   }
-  RingOwnDoorbell();
+  RingOwnOf(side);
 }
 
 ssize_t BeforeSetOption(int fd, Side* side, int level, int name, const void* value,

@@ -108,7 +108,7 @@ struct Shadow {
     return world.tcp().Readable();
   }
   void Ring(bool, uint32_t) const { world.Interrupt(); }
-  void RingAll(bool) const { world.Interrupt(); }
+  void RingAll(bool, uint32_t) const { world.Interrupt(); }
 };
 
 void World::Interrupt() {

@@ -149,7 +149,7 @@ class VectorShadow {
   bool Ended();
   bool Readable();
   void Ring(bool certain, uint32_t bell);
-  void RingAll(bool certain) { Ring(certain, kAnyBell); }
+  void RingAll(bool certain, uint32_t bell) { Ring(certain, bell); }
   void BeforeTcp() const {}
   void Reset();
 

@@ -65,7 +65,7 @@ struct ScriptedShadow {
   void BeforeTcp() { told_before_bytes = static_cast<int64_t>(sent.size()); }
   void Reset() { reset = true; }
   void Ring(bool, uint32_t) { ++rings; }
-  void RingAll(bool) { ++rings; }
+  void RingAll(bool, uint32_t) { ++rings; }
 };
 
 }  // namespace xenloop

@@ -14,8 +14,10 @@
 #include <fstream>
 
 #include "channel/local/local_transport.h"
+#include "discovery/handover.h"
 #include "preload/ready/epoll.h"
 #include "preload/side/agent_shared.h"
+#include "preload/side/bells.h"
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/private_fd.h"
@@ -41,6 +43,7 @@ void StartDoorbell() {
   if (LocalTransport().create_doorbell(&agent_shared.doorbell, &ticket) != 0) Die("doorbell");
   agent_shared.doorbell.fd = MakePrivate(ticket.fds[0]);
   close(ticket.fds[1]);
+  MakeCommonBell(LocalTransport());
   agent_shared.poke_fd.store(MakePrivate(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)));
   agent_shared.started.store(2);
 }
@@ -59,7 +62,7 @@ FollowedSocket::FollowedSocket() {
   if (connect(peer_, name, length) != 0) Die("connect");
   fd_ = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
   close(listener);
-  SocketAdopted(fd_, Opening::kUnseen);
+  SocketAdopted(fd_, Handover{}, /*key=*/0, /*uid=*/0);
   side_ = FindSide(fd_);
   if (side_ == nullptr) Die("not followed");
 }
@@ -92,6 +95,7 @@ bool FollowedSocket::Attach() {
   side_->attached.store(1);
   side_->receive.BecomeAware(theirs_.fifo);
   side_->send.Offer(mine_.fifo);
+  WriteBell(side_);
   mine_.fifo.header->consumer_ready.store(1);
   side_->send.SwitchUp(shadow);
   theirs_.fifo.header->switch_offset.store(static_cast<uint64_t>(shadow.Read()));

@@ -63,8 +63,8 @@ struct alignas(64) DatagramSide {
   std::atomic<uint32_t> sending;  // there is a FIFO to look at
   DatagramSender sender ABSL_GUARDED_BY(send_lock);
   uint64_t fifo_destination ABSL_GUARDED_BY(send_lock);
-  FifoMapping mine;          // of an offer: the agent's own; attached: under the send lock
-  uint64_t offered_to;       // the agent's own
+  FifoMapping mine;     // of an offer: the agent's own; attached: under the send lock
+  uint64_t offered_to;  // the agent's own
   uint64_t sent_before_offer;
   DatagramPeer receiver_at;  // the agent's own
   DatagramStage stage;       // likewise

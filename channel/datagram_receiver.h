@@ -4,7 +4,7 @@
 // known only as `Shadow`:
 //
 //   ssize_t Peek(IovCursor*)   looks at the kernel's first datagram: its length, or -errno
-//   void Drop()                removes that one
+//   ssize_t Take(IovCursor*)   takes it; or another one, or -EAGAIN, if somebody else was faster
 //
 // All of it under the receive lock of the socket. Rules: channel/DATAGRAMS.md.
 #pragma once
@@ -40,7 +40,7 @@ struct DatagramReceiver {
       }
       const uint32_t draining = queue.Draining();
       IovCursor attempt = destination != nullptr ? *destination : IovCursor(nullptr, 0);
-      const ssize_t result = shadow.Peek(destination != nullptr ? &attempt : nullptr);
+      ssize_t result = shadow.Peek(destination != nullptr ? &attempt : nullptr);
       if (result == -EAGAIN) {
         queue.KernelIsDry(draining);
         promised_ = Choice::kNone;
@@ -56,12 +56,15 @@ struct DatagramReceiver {
         queue.Admit();
         if (queue.AnyLeft()) continue;
       }
-      if (destination != nullptr) *destination = attempt;
-      *from = kFromKernel;
       if (result >= 0 && !peek) {
-        shadow.Drop();
+        // A thread that has slept in the kernel may be at it, too.
+        attempt = destination != nullptr ? *destination : IovCursor(nullptr, 0);
+        result = shadow.Take(destination != nullptr ? &attempt : nullptr);
+        if (result == -EAGAIN) continue;
         queue.KernelGave(draining);
       }
+      if (destination != nullptr) *destination = attempt;
+      *from = kFromKernel;
       if (result >= 0) Note(peek, Choice::kPromisedKernel);
       return result;
     }

@@ -77,6 +77,7 @@ void SendDatagramOffer(DatagramSide* side) {
   if (!MayMeet(talk)) return GiveUpOffer(side, Reason::kOtherUser);
   if (const Reason reason = ProbeDatagramSender(fd, side, &ends); reason != Reason::kNone)
     return GiveUpOffer(side, reason);
+  side->sent_before_offer = side->kernel_sent.load(std::memory_order_acquire);
   Ticket ticket;
   const uint64_t bytes =
       talk.fifo_bytes > kMinDatagramFifoBytes ? talk.fifo_bytes : kMinDatagramFifoBytes;
@@ -152,6 +153,9 @@ void OnDatagramJoin(uint32_t talk, DatagramSide* side, const ControlMessage& mes
         side->destination.load(std::memory_order_relaxed) == side->offered_to) {
       side->fifo_destination = side->offered_to;
       side->sender.Begin(DatagramFifo{side->mine.fifo, /*ipv6=*/false});
+      // Sent after the offer: the receiver may have looked for it in the kernel too early.
+      side->sender.account.after_kernel =
+          side->kernel_sent.load(std::memory_order_acquire) != side->sent_before_offer;
       side->sending.store(1, std::memory_order_release);
       begun = true;
     }
@@ -222,6 +226,7 @@ bool JoinSource(DatagramSide* side, uint32_t talk, const ControlMessage& offer,
   side->receiver.queue.SetLimit(limit);
   const int slot = side->receiver.queue.Attach(DatagramFifo{theirs.fifo, /*ipv6=*/false});
   if (slot < 0) return false;
+  if (IsKernelDry(fd)) side->receiver.queue.StartAtOnce(slot);
   DatagramSide::Source& source = side->sources[slot];
   if (source.used.load(std::memory_order_acquire) != 0) {  // its peer has not been told yet
     side->receiver.queue.Detach(slot);

@@ -117,22 +117,31 @@ void AskAgent(DatagramSide* side, uint32_t wants) {
 
 // ---- the kernel's socket ----
 
-ssize_t DatagramShadow::Peek(IovCursor* into) {
+namespace {
+ssize_t ReceiveNow(DatagramShadow* shadow, IovCursor* into, int flags) {
   constexpr size_t kMostPieces = 64;
   iovec pieces[kMostPieces];
   msghdr message{};
   message.msg_iov = pieces;
   message.msg_iovlen = into != nullptr ? into->Rest(pieces, kMostPieces, SIZE_MAX) : 0;
-  message.msg_name = &from;
-  message.msg_namelen = sizeof from;
-  any_from = true;
-  return sys::Call(SYS_recvmsg, fd, sys::Word(&message), MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC);
+  message.msg_name = &shadow->from;
+  message.msg_namelen = sizeof shadow->from;
+  return sys::Call(SYS_recvmsg, shadow->fd, sys::Word(&message), flags | MSG_DONTWAIT | MSG_TRUNC);
 }
 
-void DatagramShadow::Drop() {
-  char none;
-  sys::Call(SYS_recvfrom, fd, sys::Word(&none), 0, MSG_DONTWAIT, 0, 0);
+short EventsOf(int fd, short events) {
+  pollfd entry{fd, events, 0};
+  const timespec now{0, 0};
+  return sys::Call(SYS_ppoll, sys::Word(&entry), 1, sys::Word(&now), 0, 8) > 0 ? entry.revents
+                                                                               : short{0};
 }
+}  // namespace
+
+bool IsKernelDry(int fd) { return EventsOf(fd, POLLIN) == 0; }
+bool HasKernelError(int fd) { return EventsOf(fd, 0) != 0; }
+
+ssize_t DatagramShadow::Peek(IovCursor* into) { return ReceiveNow(this, into, MSG_PEEK); }
+ssize_t DatagramShadow::Take(IovCursor* into) { return ReceiveNow(this, into, 0); }
 
 ssize_t DatagramShadow::SendRecord(const iovec* iov, size_t count) {
   sockaddr_in name = NameOfWord(to);
@@ -251,9 +260,9 @@ void EndSources(DatagramSide* side, Reason reason) {
   const LockScope scope(side->receive_lock, CurrentTid());
   // What the kernel brings from here on is newer than what the FIFOs hold.
   side->receiver.queue.Admit();
-  DatagramShadow shadow{side->fd.load(std::memory_order_relaxed), side};
   const uint32_t draining = side->receiver.queue.Draining();
-  if (draining != 0 && shadow.Peek(nullptr) == -EAGAIN) side->receiver.queue.KernelIsDry(draining);
+  if (draining != 0 && IsKernelDry(side->fd.load(std::memory_order_relaxed)))
+    side->receiver.queue.KernelIsDry(draining);
   for (int i = 0; i < DatagramQueue::kMostSlots; ++i) {
     if (side->sources[i].used.load(std::memory_order_relaxed) == 1) side->receiver.queue.End(i);
   }

@@ -63,8 +63,9 @@ struct alignas(64) DatagramSide {
   std::atomic<uint32_t> sending;  // there is a FIFO to look at
   DatagramSender sender ABSL_GUARDED_BY(send_lock);
   uint64_t fifo_destination ABSL_GUARDED_BY(send_lock);
-  FifoMapping mine;          // of an offer: the agent's own; attached: under the send lock
-  uint64_t offered_to;       // the agent's own
+  FifoMapping mine;     // of an offer: the agent's own; attached: under the send lock
+  uint64_t offered_to;  // the agent's own
+  uint64_t sent_before_offer;
   DatagramPeer receiver_at;  // the agent's own
   DatagramStage stage;       // likewise
 
@@ -136,13 +137,17 @@ struct DatagramShadow {
   DatagramSide* side;
   sockaddr_in from{};  // of what Peek has found
   uint64_t to = 0;     // SendRecord's, where the socket is not connected
-  bool any_from = false;
 
   ssize_t Peek(IovCursor* into);
-  void Drop();
+  ssize_t Take(IovCursor* into);
   ssize_t SendRecord(const iovec* iov, size_t count);
   void Wake() {}
 };
+
+// The kernel's socket has neither a datagram nor an error for the program now.
+bool IsKernelDry(int fd);
+// It has an error.
+bool HasKernelError(int fd);
 
 // This thread goes into a call of the kernel that waits for a datagram, or comes back from it.
 // Sleep: false: there is one in a FIFO now, and the call must not wait.

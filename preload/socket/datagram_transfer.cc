@@ -67,13 +67,6 @@ bool TellName(const DatagramName& name, const sockaddr_in& from) {
   return true;
 }
 
-// An error that the socket has met by its own sending comes before data.
-bool ErrorWaits(int fd) {
-  pollfd entry{fd, 0, 0};
-  const timespec now{0, 0};
-  return sys::Call(SYS_ppoll, sys::Word(&entry), 1, sys::Word(&now), 0, 8) > 0;
-}
-
 struct Taken {
   ssize_t result;  // the length of the whole datagram, or -errno
   size_t copied;
@@ -88,7 +81,8 @@ Taken TakeNow(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, bo
       side->receiving.load(std::memory_order_relaxed) == 0)
     return taken;
   if (scope.result() == LockResult::kTakenOver) side->receiver.Recover();
-  if (side->error_likely.exchange(0, std::memory_order_relaxed) != 0 && ErrorWaits(fd))
+  // An error that the socket has met by its own sending comes before data.
+  if (side->error_likely.exchange(0, std::memory_order_relaxed) != 0 && HasKernelError(fd))
     return taken;
   IovCursor cursor(iov, iov_count);
   const size_t room = cursor.remaining();

@@ -92,7 +92,12 @@ class DatagramRun {
       destination->CopyIn(&kernel_.front(), 1);
     return 1;
   }
-  void Drop() { kernel_.pop_front(); }
+  ssize_t Take(IovCursor* destination) {
+    if (destination != nullptr && destination->remaining() > 0)
+      destination->CopyIn(&kernel_.front(), 1);
+    kernel_.pop_front();
+    return 1;
+  }
 
  private:
   void SendBad() {

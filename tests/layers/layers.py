@@ -83,8 +83,8 @@ ONLY = [
     #   self.h                   takes a lock of its own frame, to read who holds it
     #   abi/                     passes a call of the program's through
     #   lock.h, xen_calls.cc     give way for some microseconds to whoever holds the word or the page
-    #   readiness.cc, lent_bell.cc, shadow.h, datagram_transfer.cc   look, with a time-out of zero
-    #   fallback.cc, receive_kernel.cc, datagram_side.cc  wait a bounded time for bytes that are on their way to TCP (D-7)
+    #   readiness.cc, lent_bell.cc, shadow.h, datagram_side.cc   look, with a time-out of zero
+    #   fallback.cc, receive_kernel.cc  wait a bounded time for bytes that are on their way to TCP (D-7)
     #   agent/                   a thread of our own
     #   program_memory.cc        wakes nobody, to see whether a page can be written
     #   test_points.cc           tests only
@@ -97,7 +97,7 @@ ONLY = [
           "preload/abi/", "preload/libc/real.cc", "preload/libc/program_memory.cc", "channel/base/sys.h", "channel/base/time.h", "channel/base/lock.h",
           "channel/xen/xen_calls.cc", "preload/ready/readiness.cc", "preload/ready/lent_bell.cc",
           "preload/side/shadow.h", "preload/side/fallback.cc", "preload/socket/receive_kernel.cc",
-          "preload/agent/", "preload/socket/datagram_transfer.cc", "preload/socket/test_points.cc", DAEMON, "tools/"],
+          "preload/agent/", "preload/side/datagram_side.cc", "preload/socket/test_points.cc", DAEMON, "tools/"],
          ("preload/socket/send.cc", "void Planted() { sys::FutexWait(nullptr, 0, nullptr); }"),
          says="calls that block stand in preload/side/wait.cc and where tests/layers says"),
     # One place cannot be: FIFOs, routes and sides are words that threads and processes share. But

@@ -153,6 +153,12 @@ void DatagramWorld::ReceivingShadow::Drop() {
   world.kernel_.pop_front();
 }
 
+ssize_t DatagramWorld::ReceivingShadow::Take(IovCursor* destination) {
+  const ssize_t length = Peek(destination);
+  if (length >= 0) Drop();
+  return length;
+}
+
 // ---- programs ----
 
 void DatagramWorld::Send(int s) {

@@ -71,6 +71,7 @@ class DatagramWorld {
   struct ReceivingShadow {
     DatagramWorld& world;
     ssize_t Peek(IovCursor* destination);
+    ssize_t Take(IovCursor* destination);
     void Drop();
   };
 

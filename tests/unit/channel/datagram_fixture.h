@@ -75,7 +75,11 @@ struct PlainKernel {
     }
     return static_cast<ssize_t>(first.size());
   }
-  void Drop() { queue.pop_front(); }
+  ssize_t Take(IovCursor* destination) {
+    const ssize_t length = Peek(destination);
+    if (length >= 0) queue.pop_front();
+    return length;
+  }
 };
 
 // The next datagram of a receiver, as much of it as fits; "none" if there is none.

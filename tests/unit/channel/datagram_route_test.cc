@@ -100,6 +100,26 @@ TEST_F(DatagramRoutes, RecordsCannotKeepStrangersBack) {
   EXPECT_EQ(Next(), "f");
 }
 
+// Another thread, which slept in the kernel, takes the datagram that was looked at.
+TEST_F(DatagramRoutes, WhatAnotherThreadTakesIsNotTakenTwice) {
+  JoinAndBegin();
+  struct Contended : PlainKernel {
+    ssize_t Take(IovCursor* destination) {
+      if (!queue.empty() && queue.front() == "theirs") queue.pop_front();
+      return PlainKernel::Take(destination);
+    }
+  } contended;
+  contended.queue = {"theirs", "ours"};
+  std::string text(10, '?');
+  const iovec iov{text.data(), text.size()};
+  IovCursor destination(&iov, 1);
+  int from = 0;
+  EXPECT_EQ(receiver.Receive(contended, &destination, false, &from), 4);
+  EXPECT_EQ(text.substr(0, 4), "ours");
+  contended.queue = {"theirs"};
+  EXPECT_EQ(receiver.Receive(contended, nullptr, false, &from), -EAGAIN);
+}
+
 // ---- receivers that sleep in the kernel ----
 
 TEST_F(DatagramRoutes, TheFirstDatagramWakesASleeperByTheKernel) {
@@ -144,6 +164,16 @@ TEST_F(DatagramRoutes, WhoHasSomethingToReadDoesNotSleep) {
   SendBy(pair, "2");
   EXPECT_TRUE(kernel.queue.empty());
   EXPECT_EQ(All(), "1 2 ");
+}
+
+// Else what the kernel brings after it has left would be taken for older.
+TEST_F(DatagramRoutes, ASenderThatLeavesAtOnceHasBegunWhereTheKernelWasDryAtTheJoin) {
+  Pair& pair = Join();
+  receiver.queue.StartAtOnce(pair.slot);
+  SendBy(pair, "f1");
+  pair.sender.Leave(kernel);
+  SendBy(pair, "k2");
+  EXPECT_EQ(All(), "f1 k2 ");
 }
 
 // But for one who has been told of that edge.
@@ -198,7 +228,7 @@ TEST_F(DatagramRoutes, ANewerDatagramOfTheKernelIsNotTakenFirst) {
       }
       return test->kernel.Peek(destination);
     }
-    void Drop() { test->kernel.Drop(); }
+    ssize_t Take(IovCursor* destination) const { return test->kernel.Take(destination); }
   } interrupted;
   interrupted.test = this;
   interrupted.pair = &pair;

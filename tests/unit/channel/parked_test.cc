@@ -25,6 +25,21 @@ TEST(ParkedEnd, OneLifeAfterTheOther) {
   }
   EXPECT_EQ(pair.Word(), LifeWord::Of(3, LifeState::kParked));
 }
+TEST(ParkedEnd, APairIsSetUpInALifeThatIsOpen) {
+  PlainPair pair;
+  pair.Write(LifeWord::Of(7, LifeState::kLive));
+  pair.client =
+      ParkedEnd(Role::kClient, &pair.word(), pair.there().fifo, pair.back().fifo, /*life=*/7);
+  pair.server[0] =
+      ParkedEnd(Role::kServer, &pair.word(), pair.back().fifo, pair.there().fifo, /*life=*/7);
+  pair.there().Put("x");
+  pair.there().Take(1);
+  EXPECT_FALSE(pair.client.Claim(8));
+  EXPECT_EQ(pair.server[0].Close(7), LifeClose::kClosed);
+  EXPECT_EQ(pair.client.Close(7), LifeClose::kParked);
+  ASSERT_TRUE(pair.Connect(8));
+  EXPECT_EQ(pair.Accept(), LifeAccept::kLive);
+}
 TEST(ParkedEnd, TheServerMayCloseFirst) {
   PlainPair pair;
   ASSERT_TRUE(pair.Connect(1));

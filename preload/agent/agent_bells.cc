@@ -4,6 +4,7 @@
 
 #include "preload/agent/agent_state.h"
 #include "preload/side/bells.h"
+#include "preload/side/each_side.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/private_fd.h"
 
@@ -23,7 +24,7 @@ bool TellBell(uint32_t index, uint32_t bell) {
   ControlMessage message;
   message.type = ControlType::kBell;
   message.words[0] = bell;
-  // What finds no room is told with the next side that needs it; the doorbell serves meanwhile.
+  // What finds no room is told when there is some; the doorbell serves meanwhile.
   if (!FdTable::IsPrivate(fd) || SendControl(agent.talks[index], message, &fd, 1) != 0)
     return false;
   word |= bit;
@@ -43,6 +44,13 @@ void TellBells(uint32_t slot) {
   if (talk.transport->map_bell == nullptr || talk.fd < 0 || !talk.ready || talk.leaving) return;
   if (TellBell(index, kCommonBell) && TellBell(index, bell))
     side->told_bell.store(bell, std::memory_order_relaxed);
+}
+
+void TellBellsAnew(uint32_t talk) {
+  EachSlot([talk](uint32_t slot) {
+    if (agent.sides[slot].stage == Stage::kAttached && agent.sides[slot].talk == talk)
+      TellBells(slot);
+  });
 }
 
 void ForgetToldBells(uint32_t talk) {

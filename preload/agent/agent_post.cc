@@ -126,7 +126,8 @@ int SendControl(Talk& talk, const ControlMessage& message, const int* fds, size_
     if (sent >= 0) return 0;
     if (sent != -EAGAIN && !IsShortage(sent)) return static_cast<int>(sent);
     // Whoever makes these tries again, and makes them only when there is room.
-    if (message.type == ControlType::kOffer) AwaitRoom(talk, sent);
+    if (message.type == ControlType::kOffer || message.type == ControlType::kBell)
+      AwaitRoom(talk, sent);
     if (message.type != ControlType::kJoin && message.type != ControlType::kRefuse &&
         message.type != ControlType::kSealed && message.type < ControlType::kDatagramJoin)
       return -EAGAIN;
@@ -151,6 +152,7 @@ void GoOnSending(uint32_t index) {
     }
     DropFirst(talk);  // sent, or the talk is over: its end is met by whoever reads
   }
+  TellBellsAnew(index);
   agent.post.due = true;
   WatchTalk(talk);
 }

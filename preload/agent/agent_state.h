@@ -335,6 +335,7 @@ uint64_t WatchReaders(uint64_t now);
 // agent_bells.cc
 // The peer is to know the bells by which the side's FIFOs may wake us.
 void TellBells(uint32_t slot);
+void TellBellsAnew(uint32_t talk);  // those that have found no room
 // Whether a BELL's descriptor is to be taken.
 bool WantsBell(uint32_t talk, const ControlMessage& message);
 // False: it breaks the protocol.

@@ -40,8 +40,9 @@ SideArena* MakeArena() {
   return expected;
 }
 
-// A new life of the slot. In use last: who comes late from a former life looks at that.
-void Begin(Side* side) {
+// A new life of the slot, which nobody else has yet. In use last: who comes late from a former life
+// looks at that.
+void Begin(Side* side) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   const uint32_t generation = side->generation.load(std::memory_order_relaxed) + 1;
   side->in_use.store(0, std::memory_order_relaxed);
   side->fd.store(-1, std::memory_order_relaxed);

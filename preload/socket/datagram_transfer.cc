@@ -202,7 +202,7 @@ uint64_t DestinationOf(const DatagramSide* side, const void* to, socklen_t to_le
 }
 
 // The FIFO has been left just now, by either end: the agent lets go of it.
-void NoteEnd(DatagramSide* side) {
+void NoteEnd(DatagramSide* side) ABSL_EXCLUSIVE_LOCKS_REQUIRED(side->send_lock) {
   if (side->sending.exchange(2, std::memory_order_acq_rel) == 2 &&
       side->sender.route.load(std::memory_order_relaxed) != DatagramRoute::kKernel)
     return;

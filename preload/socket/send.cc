@@ -162,12 +162,12 @@ ssize_t SendFile(int out_fd, Side* side, int in_fd, off_t* offset, size_t count)
   if (offset != nullptr && !MayWrite(offset, sizeof *offset)) return -EFAULT;
   if (count > kMostBytesACall) count = kMostBytesACall;
   size_t total = 0;
-  off_t position = offset != nullptr ? *offset : 0;
+  off_t next = offset != nullptr ? *offset : 0;
   while (total < count) {
     const size_t want = count - total < piece_bytes ? count - total : piece_bytes;
-    // Bytes that the socket does not take must stay in the file. So a
-    // descriptor without an offset argument is read at its own position and moved by what was sent.
-    off_t at = position;
+    // Bytes that the socket does not take must stay in the file. So a descriptor without an offset
+    // argument is read where it stands and moved by what was sent.
+    off_t at = next;
     if (offset == nullptr) {
       at = sys::Call(SYS_lseek, in_fd, 0, 1 /* SEEK_CUR */);
       if (at < 0) {  // not seekable: leave it to the kernel
@@ -185,14 +185,11 @@ ssize_t SendFile(int out_fd, Side* side, int in_fd, off_t* offset, size_t count)
     }
     const iovec iov{piece, static_cast<size_t>(got)};
     const ssize_t sent = Send(out_fd, side, &iov, 1, 0);
-    if (sent < 0)
-      return total > 0 && sent != kUseKernel ? static_cast<ssize_t>(total)
-             : total > 0                     ? static_cast<ssize_t>(total)
-                                             : sent;
+    if (sent < 0) return total > 0 ? static_cast<ssize_t>(total) : sent;
     total += static_cast<size_t>(sent);
     if (offset != nullptr) {
-      position += sent;
-      *offset = position;
+      next += sent;
+      *offset = next;
     } else {
       sys::Call(SYS_lseek, in_fd, sent, 1 /* SEEK_CUR */);
     }

@@ -39,18 +39,21 @@ void Rendezvous::EndLink(uint32_t domid) {
     Bridge* const bridge = &*i++;
     if (bridge->domid != domid || bridge->stage == BridgeStage::kLeaving) continue;
     if (there) {
-      Leave(bridge, /*tell=*/true, /*moving=*/true);
+      Leave(bridge, Leaving::kByUs);
     } else {
       End(bridge, /*tell=*/false);
     }
   }
 }
 
-// May end the bridge. Not `moving`: the agent at the other end has gone.
-void Rendezvous::Leave(Bridge* bridge, bool tell, bool moving) {
+// May end the bridge. kByPeer: the daemon at the other end has asked; kPeerIsGone: the agent there
+// is no more.
+void Rendezvous::Leave(Bridge* bridge, Leaving why) {
   if (bridge->stage == BridgeStage::kLeaving) return;
+  const bool moving = why != Leaving::kPeerIsGone;
   Link* link = LinkTo(bridge->domid);
-  if (tell && link != nullptr) link->Send(FrameType::kLeave, bridge->number, nullptr, 0);
+  if (why == Leaving::kByUs && link != nullptr)
+    link->Send(FrameType::kLeave, bridge->number, nullptr, 0);
   if (moving && bridge->stage == BridgeStage::kAsked) Refuse(bridge, RefusalReason::kMoving);
   if (bridge->stage != BridgeStage::kTalking) return End(bridge, /*tell=*/false);  // it has nothing
   bridge->stage = BridgeStage::kLeaving;

@@ -339,9 +339,9 @@ void Rendezvous::Handle(Link* link, const Frame& frame) {
       if (!WritePacket(bridge->fd, message)) break;
       return;
     case FrameType::kLeave:
-      return Leave(bridge, /*tell=*/false, /*moving=*/true);
+      return Leave(bridge, Leaving::kByPeer);
     case FrameType::kClose:
-      return Leave(bridge, /*tell=*/false, /*moving=*/false);
+      return Leave(bridge, Leaving::kPeerIsGone);
     default:
       return End(bridge, false);
   }

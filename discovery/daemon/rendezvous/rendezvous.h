@@ -75,7 +75,8 @@ class Rendezvous {
   void FollowMove();
   void EndLink(uint32_t domid);
   void FinishLinks();
-  void Leave(Bridge* bridge, bool tell, bool moving);
+  enum class Leaving { kByUs, kByPeer, kPeerIsGone };
+  void Leave(Bridge* bridge, Leaving why);
   void TellWhoIsWaitedFor();
 
   // suspended.cc: this guest runs again, elsewhere, and nobody had told it

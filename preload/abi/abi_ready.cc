@@ -121,7 +121,7 @@ int SelectStreams(int count, fd_set* read, fd_set* write, fd_set* except, timeva
 XENLOOP_EXPORT int select(int count, fd_set* read, fd_set* write, fd_set* except,
                           timeval* timeout) {
   DatagramWait datagrams;
-  if (timeout == nullptr || MayWrite(timeout, sizeof *timeout))
+  if (DatagramSides() != nullptr && (timeout == nullptr || MayWrite(timeout, sizeof *timeout)))
     DatagramsOf(count, read, &datagrams);
   const auto ask = [=](timeval* time) { return SelectStreams(count, read, write, except, time); };
   if (!datagrams.Any()) return ask(timeout);
@@ -136,7 +136,7 @@ XENLOOP_ALIAS(__select, select);
 XENLOOP_EXPORT int pselect(int count, fd_set* read, fd_set* write, fd_set* except,
                            const timespec* timeout, const sigset_t* mask) {
   DatagramWait datagrams;
-  if (IsUsable(timeout)) DatagramsOf(count, read, &datagrams);
+  if (DatagramSides() != nullptr && IsUsable(timeout)) DatagramsOf(count, read, &datagrams);
   const auto ask = [=](const timespec* time) {
     if (!IsUsable(time) || !SelectConcernsUs(count, read, write, except))
       return real::pselect(count, read, write, except, time, mask);

@@ -21,21 +21,28 @@ namespace {
 
 // What the agent calls, and what a thread of libc calls. Each answers these arguments by an error
 // of its own, without effect.
-constexpr int kCalls[] = {SYS_accept4,    SYS_bind,           SYS_connect,
-                          SYS_epoll_ctl,  SYS_epoll_pwait,    SYS_epoll_create1,
-                          SYS_eventfd2,   SYS_faccessat,      SYS_fcntl,
-                          SYS_fstat,      SYS_ftruncate,      SYS_getpeername,
-                          SYS_getrandom,  SYS_getsockname,    SYS_getsockopt,
-                          SYS_ioctl,      SYS_listen,         SYS_lseek,
-                          SYS_madvise,    SYS_memfd_create,   SYS_mremap,
-                          SYS_munmap,     SYS_nanosleep,      SYS_newfstatat,
-                          SYS_ppoll,      SYS_pread64,        SYS_prlimit64,
-                          SYS_pwrite64,   SYS_read,           SYS_recvfrom,
-                          SYS_recvmsg,    SYS_rt_sigprocmask, SYS_sched_getaffinity,
-                          SYS_sendmsg,    SYS_sendto,         SYS_set_robust_list,
-                          SYS_setsockopt, SYS_shutdown,       SYS_socket,
-                          SYS_socketpair, SYS_tkill,          SYS_write,
-                          SYS_writev};
+constexpr int kCalls[] = {SYS_accept4,         SYS_bind,
+                          SYS_connect,         SYS_epoll_ctl,
+                          SYS_epoll_pwait,     SYS_epoll_create1,
+                          SYS_eventfd2,        SYS_faccessat,
+                          SYS_fcntl,           SYS_fstat,
+                          SYS_ftruncate,       SYS_getpeername,
+                          SYS_getrandom,       SYS_getsockname,
+                          SYS_getsockopt,      SYS_ioctl,
+                          SYS_listen,          SYS_lseek,
+                          SYS_madvise,         SYS_memfd_create,
+                          SYS_mremap,          SYS_munmap,
+                          SYS_nanosleep,       SYS_newfstatat,
+                          SYS_ppoll,           SYS_pread64,
+                          SYS_prlimit64,       SYS_process_vm_readv,
+                          SYS_pwrite64,        SYS_read,
+                          SYS_recvfrom,        SYS_recvmsg,
+                          SYS_rt_sigprocmask,  SYS_sched_getaffinity,
+                          SYS_sendmsg,         SYS_sendto,
+                          SYS_set_robust_list, SYS_setsockopt,
+                          SYS_shutdown,        SYS_socket,
+                          SYS_socketpair,      SYS_tkill,
+                          SYS_write,           SYS_writev};
 
 // Filters of service managers look at these arguments (memory to write and to run, files of
 // another user's rights), so they are what the library says; others still let each call fail.

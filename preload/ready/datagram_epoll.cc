@@ -174,6 +174,7 @@ int WaitInSetWithDatagrams(int epfd, EpollSet* set, epoll_event* events, int max
 
 // Alone. All sockets are forgotten.
 void DatagramsForkedChild() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  if (DatagramSides() == nullptr) return;
   watch_lock.Release();
   for (Watch& watch : watches) DropWatch(&watch);
 }

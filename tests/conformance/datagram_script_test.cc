@@ -181,7 +181,9 @@ TEST(DatagramScriptTest, AnswersAreTheKernels) {
     }
     met += world.met();
   }
-  if (CurrentMode() == Mode::kLocal) EXPECT_GT(met, 40);
+  if (CurrentMode() == Mode::kLocal) {
+    EXPECT_GT(met, 40);
+  }
 }
 
 }  // namespace

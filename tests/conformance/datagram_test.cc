@@ -30,7 +30,9 @@ class DatagramTest : public ::testing::Test {
   void Meet(const UdpSocket& sender) {
     EXPECT_TRUE(UpgradeIfWanted(receiver_.fd()));
     EXPECT_TRUE(UpgradeIfWanted(sender.fd()));
-    if (CurrentMode() == Mode::kLocal) EXPECT_EQ(Routes(sender.fd()), kSendsByFifo);
+    if (CurrentMode() == Mode::kLocal) {
+      EXPECT_EQ(Routes(sender.fd()), kSendsByFifo);
+    }
   }
   int Queued() const {
     int bytes = -1;

@@ -91,7 +91,7 @@ TEST_F(HandoverTest, APassedConnectionIsFoundByItsCookieAndItsTakerOnly) {
   EXPECT_FALSE(find(77, {taker.device, taker.inode + 1}));
   EXPECT_FALSE(find(77, {taker.device + 1, taker.inode}));
   EXPECT_FALSE(find(78, taker));
-  EXPECT_FALSE(find(77 + 0x7fffffff, taker));  // the same key
+  EXPECT_FALSE(find(77 + 0x7fffffffull, taker));  // the same key
   EXPECT_TRUE(Shared(key, 77));
   EXPECT_EQ(SayNoLongerShared(base_.c_str(), uid_, key, 77), 0);
   EXPECT_FALSE(Shared(key, 77));

@@ -38,7 +38,11 @@ class DatagramQueue {
     return -1;
   }
   // At the join, nothing is in the kernel's queue: what its sender has sent before has been read.
-  void StartAtOnce(int i) { Start(slots_[i]); }
+  // (What it sends by the kernel until it hears of the join, its first record tells of.)
+  void StartAtOnce(int i) {
+    Start(slots_[i]);
+    slots_[i].drained_at = ~uint64_t{0};
+  }
   void Detach(int i) {
     Forget(i);
     slots_[i].state = State::kNone;

@@ -44,6 +44,7 @@ struct DatagramSender {
   void Begin(const DatagramFifo& with) {
     fifo = with;
     account = PutAccount{};
+    pending_error = 0;
     account.charged = with.board().released.load(std::memory_order_relaxed);
     route.store(DatagramRoute::kFifo, std::memory_order_release);
   }

@@ -37,9 +37,7 @@ void TellBells(uint32_t slot) {
   const uint32_t index = agent.sides[slot].talk;
   Side* const side = SideAt(slot);
   const uint32_t bell = side->bell.load(std::memory_order_relaxed);
-  if (index == kNoTalk || bell == kAnyBell || bell >= kMostBells ||
-      side->told_bell.load(std::memory_order_relaxed) == bell)
-    return;
+  if (index == kNoTalk || bell >= kMostBells || !NeedsTelling(side, bell)) return;
   const Talk& talk = agent.talks[index];
   if (talk.transport->map_bell == nullptr || talk.fd < 0 || !talk.ready || talk.leaving) return;
   if (TellBell(index, kCommonBell) && TellBell(index, bell))

@@ -116,7 +116,9 @@ void SeekReceiver(DatagramSide* side) {
 }
 
 // Ours has come to its end, or is to: what is asked back is sent again, and the rest let go.
-void ServiceSender(DatagramSide* side, bool closed) {
+// `answer`: the other end has spoken, and knows of the end unless it is ours to say that all is
+// done.
+void ServiceSender(DatagramSide* side, bool closed, bool answer = false) {
   if (side->stage != DatagramStage::kAttached) {
     if (closed && side->stage != DatagramStage::kNone) GiveUpOffer(side, Reason::kNone);
     return;
@@ -125,7 +127,7 @@ void ServiceSender(DatagramSide* side, bool closed) {
   {
     const LockScope scope(side->send_lock, CurrentTid());
     DatagramShadow shadow{side->fd.load(std::memory_order_relaxed), side};
-    if (side->connected.load(std::memory_order_relaxed) == 0) shadow.to = side->fifo_destination;
+    shadow.to = side->fifo_destination;  // it may be connected elsewhere by now
     over = closed || side->sender.Settle(shadow);
     if (over) {
       side->sending.store(0, std::memory_order_release);
@@ -134,8 +136,10 @@ void ServiceSender(DatagramSide* side, bool closed) {
       ReleaseFifo(&side->mine);
     }
   }
-  Tell(side->receiver_at.talk, ControlType::kDatagramSealed, SlotOf(side),
-       side->generation.load(std::memory_order_relaxed), side->receiver_at);
+  if (over || !answer) {
+    Tell(side->receiver_at.talk, ControlType::kDatagramSealed, SlotOf(side),
+         side->generation.load(std::memory_order_relaxed), side->receiver_at);
+  }
   if (!over) return;
   side->stage = DatagramStage::kNone;
   LetGoOfTalk(&side->receiver_at);
@@ -238,8 +242,7 @@ bool JoinSource(DatagramSide* side, uint32_t talk, const ControlMessage& offer,
   source.used.store(1, std::memory_order_release);
   // seq_cst: before the look at the sleepers; pairs with DatagramSleep.
   side->receiving.fetch_add(1, std::memory_order_seq_cst);
-  side->receiver.queue.Sleepers(side->sleepers.load(std::memory_order_seq_cst),
-                                side->edge_sleepers.load(std::memory_order_seq_cst) > 0);
+  TellSleepers(side);
   return true;
 }
 
@@ -307,7 +310,7 @@ void OnDatagramSealed(uint32_t talk, DatagramSide* side, const ControlMessage& m
       const DatagramFifo& fifo = side->sender.fifo;
       ended = fifo.ProducerSealed() || fifo.ConsumerSealed();
     }
-    if (ended) ServiceSender(side, /*closed=*/false);
+    if (ended) ServiceSender(side, /*closed=*/false, /*answer=*/true);
   }
   const LockScope scope(side->receive_lock, CurrentTid());
   if (side->receiving.load(std::memory_order_relaxed) != 0) ReapSources(side);

@@ -178,7 +178,6 @@ void EpollCreated(int epfd) {
   set->converted.store(0, std::memory_order_relaxed);
   set->first_converted = 0;
   set->next_look = 0;
-  set->plain_sleepers.store(0, std::memory_order_relaxed);
   FdTable::SetEpollSet(epfd, set);
 }
 
@@ -398,6 +397,8 @@ void EpollForkedChild() ABSL_NO_THREAD_SAFETY_ANALYSIS {
     set->lock.Release();
     set->bell.store(kAnyBell, std::memory_order_relaxed);  // the parent's
     set->plain_polls.store(0, std::memory_order_relaxed);
+    set->plain_sleepers.store(0, std::memory_order_relaxed);
+    set->unaware.store(0, std::memory_order_relaxed);
   }
   in_doubt = 0;  // the parent's thread will finish it
   if (half_done) RepairRegistrations();

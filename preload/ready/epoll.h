@@ -61,7 +61,7 @@ struct alignas(64) EpollSet {  // aligned: the descriptor table keeps a tag in a
   bool has_doorbell ABSL_GUARDED_BY(registrations_lock);
   std::atomic<bool>
       watched;  // by another set or by poll, which have the doorbell in its stead (epoll_nested.cc)
-  bool blind;   // somebody waits for it whom we cannot wake: its sockets stay on TCP
+  std::atomic<bool> blind;  // somebody waits for it whom we cannot wake: its sockets stay on TCP
   uint32_t first_watch ABSL_GUARDED_BY(registrations_lock);  // of it in others; index + 1
   int references ABSL_GUARDED_BY(registrations_lock);        // descriptors
   int owner_pid;  // a set inherited over fork is not converted: the other process could not read
@@ -72,10 +72,11 @@ struct alignas(64) EpollSet {  // aligned: the descriptor table keeps a tag in a
   std::atomic<uint32_t> converted;       // how many
   std::atomic<uint32_t> plain_sleepers;  // threads asleep in it, whether they look at FIFOs or not;
                                          // not those beside it (epoll_wait.cc)
-  std::atomic<uint32_t> plain_polls;     // those asleep in poll that do not look at its FIFOs
-  std::atomic<uint32_t> conversions;     // so far
-  uint32_t first_converted;              // index + 1
-  std::atomic<uint32_t> datagrams;       // UDP sockets that are watched (datagram_epoll.cc)
+  std::atomic<uint32_t> unaware;      // of these: do not look at FIFOs, and are rung for by nobody
+  std::atomic<uint32_t> plain_polls;  // those asleep in poll that do not look at its FIFOs
+  std::atomic<uint32_t> conversions;  // so far
+  uint32_t first_converted;           // index + 1
+  std::atomic<uint32_t> datagrams;    // UDP sockets that are watched (datagram_epoll.cc)
   std::atomic<uint32_t> datagram_turn;
   uint32_t next_look
       ABSL_GUARDED_BY(lock);  // where the next look begins; index + 1, 0: at the first

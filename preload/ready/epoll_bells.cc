@@ -73,13 +73,13 @@ void NameBell(Side* side) {
   if (!ConvertsNewOnes(side)) return;
   const uint32_t bell = BellOf(side);
   const Self self = CurrentSelf();
+  const sys::SignalsBlocked blocked;  // a handler may poll this very connection
   const LockScope send(side->send.lock, self.tid);
   const LockScope receive(side->receive.lock, self.tid);
   if (side->bell.load(std::memory_order_relaxed) == bell) return;
   side->bell.store(bell, std::memory_order_relaxed);
   WriteBell(side);
-  if (bell != kAnyBell && side->told_bell.load(std::memory_order_relaxed) != bell &&
-      side->attached.load(std::memory_order_relaxed) != 0)
+  if (NeedsTelling(side, bell) && side->attached.load(std::memory_order_relaxed) != 0)
     RequestService(side);
 }
 

@@ -161,10 +161,14 @@ int KernelLook(int epfd, epoll_event* events, int max_events, EpollCall call) {
 }
 
 // Counts this thread as one that sleeps in a set.
+enum class Looks : uint32_t { kNot, kAtFifos };
 class SetSleeper : public Abandonable {
  public:
-  explicit SetSleeper(EpollSet* set) : set_(set) {
-    // seq_cst: counted before our last look at `converted`; pairs with WakeSleepersOf.
+  SetSleeper(EpollSet* set, Looks looks)
+      : set_(set), unaware_(looks == Looks::kNot ? 1 : 0), pid_(process_state.pid) {
+    // seq_cst: counted before our last look at `converted`; pairs with WakeSleepersOf and
+    // TellTheNextUnaware.
+    set->unaware.fetch_add(unaware_, std::memory_order_seq_cst);
     set->plain_sleepers.fetch_add(1, std::memory_order_seq_cst);
     Enter(&GiveBack);
   }
@@ -175,10 +179,24 @@ class SetSleeper : public Abandonable {
 
  private:
   static void GiveBack(Abandonable* scope) {
-    static_cast<SetSleeper*>(scope)->set_->plain_sleepers.fetch_sub(1, std::memory_order_relaxed);
+    const auto* const self = static_cast<SetSleeper*>(scope);
+    if (self->pid_ != process_state.pid) return;  // a handler has forked: the child begins at 0
+    self->set_->plain_sleepers.fetch_sub(1, std::memory_order_relaxed);
+    self->set_->unaware.fetch_sub(self->unaware_, std::memory_order_relaxed);
   }
   EpollSet* const set_;
+  const uint32_t unaware_;
+  const int32_t pid_;
 };
+
+// Who went to sleep before the set had its first converted registration is in nobody's count of
+// those to ring for, and the kernel wakes one sleeper an edge. So whoever comes out, or takes such
+// an edge, rings for the next of them, until all have come out.
+void TellTheNextUnaware(EpollSet* set) {
+  if (set->converted.load(std::memory_order_seq_cst) != 0 &&
+      set->unaware.load(std::memory_order_seq_cst) != 0)
+    RingOwnBellAnyway(set->bell.load(std::memory_order_relaxed));
+}
 
 bool Remaining(const timespec* timeout, uint64_t deadline_ns, timespec* left) {
   if (timeout == nullptr) return true;
@@ -212,6 +230,7 @@ int Look(EpollSet* set, int epfd, epoll_event* events, int max_events, bool ask_
   }
   // The ring that we have taken out of the set may have been for one who sleeps there, and does not
   // wake now: what it tells of must be seen by us, or told to him.
+  if (rung) TellTheNextUnaware(set);
   const bool others = rung && TookDoorbell(set->bell.load(std::memory_order_relaxed));
   if ((kernel_first || others) && alone)
     count = Collect(set, events, count, max_events, token, self, /*again=*/others);
@@ -220,17 +239,24 @@ int Look(EpollSet* set, int epfd, epoll_event* events, int max_events, bool ask_
 }
 
 // What a sleep in the kernel has brought, and what FIFOs hold.
+// `slept`: and was rung for, or not.
 int Digest(EpollSet* set, epoll_event* events, int woken, int max_events, uint32_t conversions,
-           Self self) {
+           Looks slept, Self self) {
   const LockScope scope(set->lock, self.tid);
   const uint64_t token = next_token.fetch_add(1, std::memory_order_relaxed);
   // A registration that was converted meanwhile may be among them under its own data.
   const bool stable = set->conversions == conversions;
   if (!stable) woken = FireConvertedMeanwhile(set, events, woken);
   bool rung = false;
-  const int count = Translate(set, events, 0, woken, token, self, &rung);
-  if (scope.result() == LockResult::kReentered || (count > 0 && !stable)) return count;
-  return Collect(set, events, count, max_events, token, self);
+  int count = Translate(set, events, 0, woken, token, self, &rung);
+  if (rung || slept == Looks::kNot) TellTheNextUnaware(set);
+  // As in Look: the ring may have been for one who goes on sleeping.
+  const bool others =
+      rung && slept == Looks::kNot && TookDoorbell(set->bell.load(std::memory_order_relaxed));
+  const bool looks = scope.result() != LockResult::kReentered && (count == 0 || stable);
+  if (looks) count = Collect(set, events, count, max_events, token, self);
+  if (others && (!looks || count == max_events)) RingSleepersOf(set);
+  return count;
 }
 
 int Spin(EpollSet* set, int epfd, epoll_event* events, int max_events, EpollCall call, Self self) {
@@ -246,7 +272,9 @@ int Spin(EpollSet* set, int epfd, epoll_event* events, int max_events, EpollCall
 
 // Who waits in a watched set sleeps beside it.
 bool SleepsBeside(const EpollSet* set) {
-  return set->watched.load(std::memory_order_seq_cst) && OwnDoorbellFd() >= 0;
+  // (A blind one has no FIFOs to look at.)
+  return set->watched.load(std::memory_order_seq_cst) &&
+         !set->blind.load(std::memory_order_relaxed) && OwnDoorbellFd() >= 0;
 }
 
 // Sleeps so. How many events there are, -errno, 0 if the time is over, or kLookAgain.
@@ -287,12 +315,12 @@ int WaitInDoubt(EpollSet* set, int epfd, epoll_event* events, int max_events,
   const uint32_t conversions = set->conversions.load(std::memory_order_relaxed);
   int woken = 0;
   {
-    const SetSleeper sleeper(set);
+    const SetSleeper sleeper(set, Looks::kNot);
     if (set->converted.load(std::memory_order_seq_cst) != 0) return kDoubtOver;
     woken = KernelWait(epfd, events, max_events, timeout, mask, call);
   }
   if (woken <= 0 || process_state.in_doubt) return woken;
-  const int count = Digest(set, events, woken, max_events, conversions, CurrentSelf());
+  const int count = Digest(set, events, woken, max_events, conversions, Looks::kNot, CurrentSelf());
   return count != 0 ? count : kDoubtOver;
 }
 
@@ -328,12 +356,12 @@ int WaitInSet(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
       // A conversion meanwhile puts bells into the set and rings: we come round and look at FIFOs.
       int woken = 0;
       {
-        const SetSleeper sleeper(set);
+        const SetSleeper sleeper(set, Looks::kNot);
         if (set->converted.load(std::memory_order_seq_cst) != 0 || SleepsBeside(set)) continue;
         woken = KernelWait(epfd, events, max_events, wait, mask, call);
       }
       if (woken <= 0) return woken;
-      const int count = Digest(set, events, woken, max_events, conversions, self);
+      const int count = Digest(set, events, woken, max_events, conversions, Looks::kNot, self);
       if (count > 0) return count;
       if (timeout != nullptr && !can_wait) return 0;  // however often a peer rings
       continue;
@@ -353,7 +381,7 @@ int WaitInSet(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
       return count;
     }
     {
-      const SetSleeper here(set);
+      const SetSleeper here(set, Looks::kAtFifos);
       if (SleepsBeside(set)) continue;
       const SleeperCount sleeper(set->bell.load(std::memory_order_relaxed));
       count = Look(set, epfd, events, max_events, /*ask_kernel=*/false, call, self);
@@ -361,7 +389,7 @@ int WaitInSet(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
       woken = KernelWait(epfd, events, max_events, wait, mask, call);
     }
     if (woken < 0) return woken;
-    count = Digest(set, events, woken, max_events, conversions, self);
+    count = Digest(set, events, woken, max_events, conversions, Looks::kAtFifos, self);
     if (count > 0) return count;
     if (timeout != nullptr && (woken == 0 || !can_wait)) return 0;
   }

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include "preload/side/agent_shared.h"
+#include "preload/side/fd_table.h"
 #include "preload/side/own_doorbell.h"
 #include "preload/side/private_fd.h"
 
@@ -69,20 +70,24 @@ DoorbellPage* LineOfOwnBell(uint32_t bell) {
 }
 
 void RingOwnBell(uint32_t bell) {
-  if (OwnBellFd(bell) < 0) return RingOwnDoorbell();
+  if (!FdTable::IsPrivate(OwnBellFd(bell))) return RingOwnDoorbell();
   RingBell(agent_shared.doorbell, &own[bell], bell);
 }
 
 void RingOwnBellAnyway(uint32_t bell) {
-  if (OwnBellFd(bell) < 0) return RingOwnDoorbellAnyway();
+  if (!FdTable::IsPrivate(OwnBellFd(bell))) return RingOwnDoorbellAnyway();
   RingBellAnyway(agent_shared.doorbell, own[bell]);
 }
 
 void CloseOwnBells() {
   for (uint32_t bell = 0; bell < kMostBells; ++bell) {
-    if (const int fd = OwnBellFd(bell); fd >= 0) ClosePrivate(fd);
+    const int fd = OwnBellFd(bell);
+    if (fd < 0) continue;
+    // First: whoever rings must not meet the number's next owner.
+    __atomic_store_n(&own[bell].fd, 0, __ATOMIC_RELEASE);
+    lent[bell].store(0, std::memory_order_relaxed);
+    ClosePrivate(fd);
   }
-  ForgetOwnBells();
 }
 
 void ForgetOwnBells() {
@@ -91,6 +96,11 @@ void ForgetOwnBells() {
     __atomic_store_n(&own[bell].fd, 0, __ATOMIC_RELEASE);
     lent[bell].store(0, std::memory_order_relaxed);
   }
+}
+
+bool NeedsTelling(const Side* side, uint32_t bell) {
+  const uint32_t told = side->told_bell.load(std::memory_order_relaxed);
+  return bell != kAnyBell && bell != told && (bell != kCommonBell || told == kAnyBell);
 }
 
 void WriteBell(Side* side) ABSL_NO_THREAD_SAFETY_ANALYSIS {
@@ -114,6 +124,7 @@ void WriteBell(Side* side) ABSL_NO_THREAD_SAFETY_ANALYSIS {
 void BellForPoll(Side* side, Self self) {
   constexpr uint32_t kSaid = 2;
   if (side->polled.load(std::memory_order_seq_cst) == kSaid) return;
+  const sys::SignalsBlocked blocked;  // a handler may register this very connection elsewhere
   const LockScope send(side->send.lock, self.tid);
   const LockScope receive(side->receive.lock, self.tid);
   side->polled.store(1, std::memory_order_relaxed);
@@ -158,8 +169,9 @@ void DropPeerBells(uint32_t talk) {
   Bell* const bells = agent_shared.peer_bells[talk].load(std::memory_order_relaxed);
   for (uint32_t i = 0; bells != nullptr && i < kMostBells; ++i) {
     if (bells[i].fd <= 0) continue;
-    ClosePrivate(bells[i].fd);
+    const int fd = bells[i].fd;
     __atomic_store_n(&bells[i].fd, 0, __ATOMIC_RELEASE);
+    ClosePrivate(fd);
     --held_of_peers;
   }
 }

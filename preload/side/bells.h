@@ -31,6 +31,8 @@ void RingOwnBellAnyway(uint32_t bell);
 void CloseOwnBells();
 void ForgetOwnBells();
 
+// The peer of this side may not know that bell yet. (The common one is told with any other.)
+bool NeedsTelling(const Side* side, uint32_t bell);
 // Says in the headers of both FIFOs by which bell this end is woken. Under both streams' locks, or
 // in a handler that has interrupted their holder.
 void WriteBell(Side* side);

@@ -64,7 +64,7 @@ DatagramSide* AllocateDatagramSide() ABSL_NO_THREAD_SAFETY_ANALYSIS {
     side.generation.fetch_add(1, std::memory_order_acq_rel);
     for (auto* word : {&side.pinned, &side.nonblocking, &side.shares, &side.connected, &side.sends,
                        &side.receives, &side.wants, &side.published, &side.sending, &side.receiving,
-                       &side.error_likely})
+                       &side.error_likely, &side.crowded, &side.asked})
       word->store(0, std::memory_order_relaxed);
     for (auto* word : {&side.destination, &side.sends_since_ns, &side.receives_since_ns,
                        &side.kernel_sent, &side.kernel_received, &side.fifo_sent,
@@ -110,6 +110,7 @@ void FreeDatagramSide(DatagramSide* side) {
 }
 
 void AskAgent(DatagramSide* side, uint32_t wants) {
+  side->asked.store(1, std::memory_order_release);
   side->wants.fetch_or(wants, std::memory_order_acq_rel);
   datagrams_due.store(1, std::memory_order_release);
   Poke(process_state.pid);
@@ -157,18 +158,23 @@ ssize_t DatagramShadow::SendRecord(const iovec* iov, size_t count) {
 
 // ---- sleeping ----
 
-namespace {
-void TellSleepers(DatagramSide* side) ABSL_EXCLUSIVE_LOCKS_REQUIRED(side->receive_lock) {
-  side->receiver.queue.Sleepers(side->sleepers.load(std::memory_order_seq_cst),
+void TellSleepers(DatagramSide* side) {
+  const int32_t sleepers = side->sleepers.load(std::memory_order_seq_cst);
+  if (sleepers > 1) side->crowded.store(1, std::memory_order_relaxed);
+  const bool crowded = side->crowded.load(std::memory_order_relaxed) != 0;
+  side->receiver.queue.Sleepers(sleepers == 1 && crowded ? 2 : sleepers,
                                 side->edge_sleepers.load(std::memory_order_seq_cst) > 0);
 }
+
+namespace {
+int32_t CountedAs(uint32_t wanted) { return wanted > 1 ? 2 : 1; }
 }  // namespace
 
-bool DatagramSleep(DatagramSide* side, bool for_edge) {
+bool DatagramSleep(DatagramSide* side, bool for_edge, uint32_t wanted) {
   if (for_edge) side->edge_sleepers.fetch_add(1, std::memory_order_seq_cst);
   // seq_cst: before the look whether there are FIFOs; pairs with the agent, which counts a FIFO and
   // then tells it of the sleepers.
-  side->sleepers.fetch_add(1, std::memory_order_seq_cst);
+  side->sleepers.fetch_add(CountedAs(wanted), std::memory_order_seq_cst);
   if (side->receiving.load(std::memory_order_seq_cst) == 0) return true;
   const LockScope scope(side->receive_lock, CurrentTid());
   if (scope.result() == LockResult::kReentered) return true;
@@ -176,13 +182,21 @@ bool DatagramSleep(DatagramSide* side, bool for_edge) {
   return !side->receiver.Readable();
 }
 
-void DatagramWake(DatagramSide* side, uint32_t generation, bool for_edge) {
+void DatagramWake(DatagramSide* side, uint32_t generation, bool for_edge, uint32_t wanted) {
   if (side->generation.load(std::memory_order_acquire) != generation) return;
   if (for_edge) side->edge_sleepers.fetch_sub(1, std::memory_order_seq_cst);
-  side->sleepers.fetch_sub(1, std::memory_order_seq_cst);
+  side->sleepers.fetch_sub(CountedAs(wanted), std::memory_order_seq_cst);
   if (side->receiving.load(std::memory_order_seq_cst) == 0) return;
   const LockScope scope(side->receive_lock, CurrentTid());
   if (scope.result() != LockResult::kReentered) TellSleepers(side);
+}
+
+bool HasTakenAnothersRing(DatagramSide* side) {
+  if (side->sleepers.load(std::memory_order_seq_cst) <= 0 ||
+      side->crowded.exchange(1, std::memory_order_relaxed) != 0)
+    return false;
+  TellSleepers(side);
+  return side->receiver.Readable();
 }
 
 bool DatagramReadable(DatagramSide* side, uint64_t* published) {
@@ -247,7 +261,7 @@ void StopSending(DatagramSide* side, Reason reason) {
   if (side->sending.load(std::memory_order_acquire) == 0) return;
   const LockScope scope(side->send_lock, CurrentTid());
   DatagramShadow shadow{side->fd.load(std::memory_order_relaxed), side};
-  shadow.to = side->connected.load(std::memory_order_relaxed) != 0 ? 0 : side->fifo_destination;
+  shadow.to = side->fifo_destination;
   if (side->sender.route.load(std::memory_order_relaxed) == DatagramRoute::kFifo)
     CountEnd(side, reason);
   side->sender.Leave(shadow);
@@ -319,10 +333,8 @@ void DatagramClosed(int fd, DatagramSide* side) {
       side->sender.route.store(DatagramRoute::kKernel, std::memory_order_relaxed);
     }
   }
-  const bool met = side->upgrades.load(std::memory_order_relaxed) != 0 ||
-                   side->published.load(std::memory_order_relaxed) != 0 ||
-                   side->wants.load(std::memory_order_relaxed) != 0 ||
-                   side->stage != DatagramStage::kNone;
+  // The agent may be at work on it at this moment, or have something of it.
+  const bool met = side->asked.load(std::memory_order_acquire) != 0;
   side->in_use.store(2, std::memory_order_release);
   if (met) return AskAgent(side, kWantsService);
   FreeDatagramSide(side);

@@ -53,6 +53,7 @@ struct alignas(64) DatagramSide {
   std::atomic<uint64_t> sends_since_ns, receives_since_ns;
   // For the agent: kWants... bits.
   std::atomic<uint32_t> wants;
+  std::atomic<uint32_t> asked;  // the agent knows of this socket, and lets go of it
   std::atomic<uint32_t> published;
 
   // By the kernel, and by FIFOs.
@@ -81,6 +82,9 @@ struct alignas(64) DatagramSide {
   } sources[DatagramQueue::kMostSlots];
   std::atomic<int32_t> sleepers;       // threads in calls that wait for a datagram
   std::atomic<int32_t> edge_sleepers;  // those among them that wait for an edge
+  // Several threads use it: the datagram that wakes one may be taken by another. From then on
+  // nothing goes by FIFO while anybody sleeps.
+  std::atomic<uint32_t> crowded;
   std::atomic<uint32_t> error_likely;  // it has sent by the kernel: an error comes before data
 };
 
@@ -136,7 +140,7 @@ struct DatagramShadow {
   int fd;
   DatagramSide* side;
   sockaddr_in from{};  // of what Peek has found
-  uint64_t to = 0;     // SendRecord's, where the socket is not connected
+  uint64_t to = 0;     // SendRecord's; 0: where the socket is connected to
 
   ssize_t Peek(IovCursor* into);
   ssize_t Take(IovCursor* into);
@@ -150,9 +154,17 @@ bool IsKernelDry(int fd);
 bool HasKernelError(int fd);
 
 // This thread goes into a call of the kernel that waits for a datagram, or comes back from it.
-// Sleep: false: there is one in a FIFO now, and the call must not wait.
-bool DatagramSleep(DatagramSide* side, bool for_edge = false);
-void DatagramWake(DatagramSide* side, uint32_t generation, bool for_edge = false);
+// Sleep: false: there is one in a FIFO now, and the call must not wait. `wanted`: the call ends
+// when it has so many; who wants more than one counts as two sleepers, since no single one wakes
+// it.
+bool DatagramSleep(DatagramSide* side, bool for_edge = false, uint32_t wanted = 1);
+void DatagramWake(DatagramSide* side, uint32_t generation, bool for_edge = false,
+                  uint32_t wanted = 1);
+// Under the receive lock: all senders are told who sleeps.
+void TellSleepers(DatagramSide* side) ABSL_EXCLUSIVE_LOCKS_REQUIRED(side->receive_lock);
+// Under the receive lock: a thread has taken a datagram of the kernel. True: it may have been the
+// one that was to wake another, for which something stands in a FIFO.
+bool HasTakenAnothersRing(DatagramSide* side) ABSL_EXCLUSIVE_LOCKS_REQUIRED(side->receive_lock);
 // A datagram stands in a FIFO. `published`: changes with each that comes.
 bool DatagramReadable(DatagramSide* side, uint64_t* published);
 

@@ -48,7 +48,8 @@ bool IsInACall(const Side* side) {
 // We and ours have closed what we had passed on, and did nothing else with it that lasts.
 bool HasLeftItToTheTaker(const Side* side) {
   return side->inherited.load(std::memory_order_relaxed) == 0 &&
-         side->pinned.load(std::memory_order_acquire) == kPassedOn && !IsInACall(side);
+         side->pinned.load(std::memory_order_acquire) == kPassedOn && !IsInACall(side) &&
+         !SendStream::IsOwing(side->send.route.load(std::memory_order_acquire));
 }
 
 // `handed_pid` has it alone now. Who brings the count down to one looks again: another process may

@@ -72,6 +72,8 @@ void AfterDatagramConnect(int fd, const void* address, socklen_t length, bool do
   side->destination.store(known ? NameWord(name) : 0, std::memory_order_relaxed);
   side->connected.store(known, std::memory_order_relaxed);
   side->sends.store(0, std::memory_order_relaxed);
+  // Joined between our look and the kernel's connect.
+  EndSources(side, Reason::kDisconnected);
   // Its name may be another one now.
   side->published.store(0, std::memory_order_relaxed);
   side->receives.store(0, std::memory_order_relaxed);
@@ -108,6 +110,9 @@ ssize_t BeforeDatagramSetOption(int fd, DatagramSide* side, int level, int name,
 }
 
 void AfterDatagramSetOption(int fd, DatagramSide* side, int level, int name) {
+  // Joined between our look and the kernel's.
+  if (name != kMarkedPoint && !IsHarmless(level, name))
+    DatagramToKernel(fd, Reason::kDatagramOption, KernelFor::kNow);
   if (level != SOL_SOCKET || (name != SO_RCVBUF && name != SO_RCVBUFFORCE) ||
       side->receiving.load(std::memory_order_acquire) == 0)
     return;

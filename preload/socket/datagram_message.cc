@@ -47,14 +47,15 @@ int ReceiveDatagramMessages(int fd, mmsghdr* messages, unsigned count, int flags
     const bool waits =
         (flags & MSG_DONTWAIT) == 0 && side->nonblocking.load(std::memory_order_relaxed) == 0;
     const uint32_t generation = side->generation.load(std::memory_order_acquire);
-    if (!waits || DatagramSleep(side)) {
+    const uint32_t wanted = (flags & MSG_WAITFORONE) != 0 ? 1 : count;
+    if (!waits || DatagramSleep(side, /*for_edge=*/false, wanted)) {
       const int done = kernel();
       const KeepErrno keep_errno;
-      if (waits) DatagramWake(side, generation);
+      if (waits) DatagramWake(side, generation, /*for_edge=*/false, wanted);
       if (done > 0) DatagramsReceived(side, static_cast<uint32_t>(done));
       return done;
     }
-    DatagramWake(side, generation);
+    DatagramWake(side, generation, /*for_edge=*/false, wanted);
   }
   const uint64_t limit = timeout != nullptr ? ToNs(*timeout) : 0;
   const uint64_t start = timeout != nullptr ? sys::MonotonicNs() : 0;

@@ -71,11 +71,12 @@ struct Taken {
   ssize_t result;  // the length of the whole datagram, or -errno
   size_t copied;
   sockaddr_in from;
+  bool anothers;  // it was sent to wake another thread, which sleeps on
 };
 
 // One look at everything; -EAGAIN: nothing is there. kUseKernel: it is not ours to look.
 Taken TakeNow(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, bool peek) {
-  Taken taken{kUseKernel, 0, {}};
+  Taken taken{kUseKernel, 0, {}, false};
   const LockScope scope(side->receive_lock, CurrentTid());
   if (scope.result() == LockResult::kReentered || FindDatagram(fd) != side ||
       side->receiving.load(std::memory_order_relaxed) == 0)
@@ -96,6 +97,7 @@ Taken TakeNow(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, bo
       static_cast<size_t>(taken.result) < room ? static_cast<size_t>(taken.result) : room;
   auto& count = from == kFromKernel ? side->kernel_received : side->fifo_received;
   if (!peek) count.store(count.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  taken.anothers = from == kFromKernel && !peek && HasTakenAnothersRing(side);
   return taken;
 }
 
@@ -140,8 +142,11 @@ ssize_t ReceiveDatagram(int fd, DatagramSide* side, const iovec* iov, size_t iov
       MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC | MSG_WAITALL;
   const bool waits =
       (flags & MSG_DONTWAIT) == 0 && side->nonblocking.load(std::memory_order_relaxed) == 0;
-  if (side->receiving.load(std::memory_order_acquire) == 0 || (flags & MSG_ERRQUEUE) != 0 ||
-      !IsTransferable(iov, iov_count)) {
+  const bool transferable = (flags & MSG_ERRQUEUE) == 0 && IsTransferable(iov, iov_count);
+  if (side->receiving.load(std::memory_order_acquire) == 0 || !transferable) {
+    // Only the kernel knows the answer to a bad pointer, and it needs a datagram for that.
+    if (!transferable && (flags & MSG_ERRQUEUE) == 0)
+      DatagramToKernel(fd, Reason::kReceiveFlags, KernelFor::kNow);
     ssize_t result = -1;
     if (!WaitInKernel(side, waits && (flags & MSG_ERRQUEUE) == 0, kernel, &result))
       return ReceiveDatagram(fd, side, iov, iov_count, flags, name, news, kernel);
@@ -157,6 +162,7 @@ ssize_t ReceiveDatagram(int fd, DatagramSide* side, const iovec* iov, size_t iov
   bool may_spin = waits && GetConfig().spin_us != 0;
   for (;;) {
     const Taken taken = TakeNow(fd, side, iov, iov_count, (flags & MSG_PEEK) != 0);
+    if (taken.anothers) DatagramToKernel(fd, Reason::kManyReceivers, KernelFor::kNow);
     if (taken.result >= 0) {
       news->by_kernel = false;
       const bool cut = static_cast<size_t>(taken.result) > taken.copied;
@@ -209,6 +215,15 @@ void NoteEnd(DatagramSide* side) ABSL_EXCLUSIVE_LOCKS_REQUIRED(side->send_lock) 
   AskAgent(side, kWantsService);
 }
 
+// What a flush has met comes before the next datagram, which is not sent then.
+bool TakePendingError(DatagramSide* side, ssize_t* result)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(side->send_lock) {
+  const int error = side->sender.pending_error;
+  side->sender.pending_error = 0;
+  *result = -error;
+  return error != 0;
+}
+
 Sent SendByFifo(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, int flags,
                 uint64_t to, bool plain, ssize_t* result) {
   constexpr int kMeaningless = MSG_DONTWAIT | MSG_NOSIGNAL | MSG_CONFIRM;
@@ -217,7 +232,7 @@ Sent SendByFifo(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, 
       side->sending.load(std::memory_order_relaxed) == 0)
     return Sent::kByKernel;
   DatagramShadow shadow{fd, side};
-  if (side->connected.load(std::memory_order_relaxed) == 0) shadow.to = side->fifo_destination;
+  shadow.to = side->fifo_destination;
   IovCursor source(iov, iov_count);
   const size_t length = source.remaining();
   if (to != side->fifo_destination || !plain || (flags & ~kMeaningless) != 0) {
@@ -226,12 +241,9 @@ Sent SendByFifo(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, 
                        std::memory_order_relaxed);
   }
   if (length > kLongestDatagram) return Sent::kByKernel;
+  if (TakePendingError(side, result)) return Sent::kDone;
   const Sending sending = side->sender.Send(shadow, source, Stamp());
-  if (const int error = side->sender.pending_error; error != 0) {
-    side->sender.pending_error = 0;
-    *result = -error;
-    return Sent::kDone;
-  }
+  if (sending != Sending::kDone && TakePendingError(side, result)) return Sent::kDone;
   *result = static_cast<ssize_t>(length);
   if (side->sender.route.load(std::memory_order_relaxed) != DatagramRoute::kFifo) NoteEnd(side);
   switch (sending) {

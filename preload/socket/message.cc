@@ -107,10 +107,9 @@ ssize_t SendMessage(int fd, Side* side, const msghdr* message, int flags) {
     Passing passing;
     passing.Begin(fd, message);
     const ssize_t sent = kernel();
-    if (sent < 0) {
-      const KeepErrno keep_errno;
-      passing.Undo();
-    }
+    if (sent > 0) return sent;
+    const KeepErrno keep_errno;
+    if (sent < 0 || passing.IsLostWithoutBytes(fd)) passing.Undo();
     return sent;
   }
   if (!HasBytes(message)) return kernel();

@@ -120,6 +120,7 @@ void Passing::Pass(int channel, int fd, Side* side) {
   if (count_ == kMost || cookie == 0 || !AllHoldersAreKnown(side) || InBorrowedMemory() ||
       !MayAskTheKernel() || !TakerAt(channel, &taker) ||
       !side->pinned.compare_exchange_strong(unpinned, kPassedOn, std::memory_order_acq_rel)) {
+    if (cookie != 0) VoidHandovers(GetConfig().runtime_dir, EffectiveUser(), PassedKey(cookie));
     return give_away();
   }
   FallBackToTcp(fd, Reason::kPassed, TcpFor::kNow);
@@ -170,6 +171,10 @@ void Passing::Undo() {
   }
 }
 
+bool Passing::IsLostWithoutBytes(int channel) const {
+  return count_ != 0 && OptionOf(channel, SO_TYPE) == SOCK_STREAM;
+}
+
 void BeforePassing(const msghdr* message) {
   if (!MayCarry(message)) return;
   EachPassed(message, [](int fd) { FallBackToTcp(fd, Reason::kPassed, TcpFor::kGood); });
@@ -191,6 +196,7 @@ void Received(int channel, int fd, int flags) {
     VoidHandovers(directory, uid, key);
   } else if (FileOf(channel, &taker) && FindPassed(directory, uid, cookie, taker, &note) &&
              SocketAdopted(fd, note, key, uid)) {
+    if (note.shared == 0) VoidHandovers(directory, uid, key);  // taken: true once only
     return;
   }
   SocketReceived(fd);

@@ -19,6 +19,8 @@ class Passing {
   void Begin(int channel, const msghdr* message);
   // It has not gone.
   void Undo();
+  // A stream of UNIX sockets drops what a message without a byte takes along.
+  bool IsLostWithoutBytes(int channel) const;
 
  private:
   struct Passed {

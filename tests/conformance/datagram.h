@@ -4,12 +4,14 @@
 #pragma once
 
 #include <arpa/inet.h>
+#include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 
 #include <string>
 
 #include "tests/conformance/check.h"
+#include "tests/conformance/mode.h"
 
 namespace conformance {
 
@@ -73,5 +75,22 @@ class UdpSocket {
  private:
   FileDescriptor fd_;
 };
+
+// Connects the sender, and sends as many as make a pair hot.
+inline void Heat(UdpSocket& sender, UdpSocket& receiver) {
+  sender.Connect(receiver.Port());
+  for (int i = 0; i < 80; ++i) {
+    EXPECT_EQ(sender.Send("hot"), Done(3));
+    EXPECT_EQ(receiver.Receive(), "hot");
+  }
+}
+// In mode local the two are on a FIFO from here on.
+inline void Meet(const UdpSocket& sender, const UdpSocket& receiver) {
+  EXPECT_TRUE(UpgradeIfWanted(receiver.fd()));
+  EXPECT_TRUE(UpgradeIfWanted(sender.fd()));
+  if (CurrentMode() == Mode::kLocal) {
+    EXPECT_EQ(Routes(sender.fd()), kSendsByFifo);
+  }
+}
 
 }  // namespace conformance

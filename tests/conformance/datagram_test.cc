@@ -19,21 +19,10 @@ namespace {
 class DatagramTest : public ::testing::Test {
  protected:
   DatagramTest() {
-    sender_.Connect(receiver_.Port());
-    for (int i = 0; i < 80; ++i) {
-      EXPECT_EQ(sender_.Send("hot"), Done(3));
-      EXPECT_EQ(receiver_.Receive(), "hot");
-    }
+    Heat(sender_, receiver_);
     Meet(sender_);
   }
-  // In mode local the two are on a FIFO from here on.
-  void Meet(const UdpSocket& sender) {
-    EXPECT_TRUE(UpgradeIfWanted(receiver_.fd()));
-    EXPECT_TRUE(UpgradeIfWanted(sender.fd()));
-    if (CurrentMode() == Mode::kLocal) {
-      EXPECT_EQ(Routes(sender.fd()), kSendsByFifo);
-    }
-  }
+  void Meet(const UdpSocket& sender) { conformance::Meet(sender, receiver_); }
   int Queued() const {
     int bytes = -1;
     EXPECT_EQ(ioctl(receiver_.fd(), FIONREAD, &bytes), 0);

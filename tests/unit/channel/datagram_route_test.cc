@@ -176,6 +176,15 @@ TEST_F(DatagramRoutes, ASenderThatLeavesAtOnceHasBegunWhereTheKernelWasDryAtTheJ
   EXPECT_EQ(All(), "f1 k2 ");
 }
 
+TEST_F(DatagramRoutes, WhatCameByTheKernelBetweenJoinAndBeginningIsOlder) {
+  Pair& pair = Join();
+  receiver.queue.StartAtOnce(pair.slot);
+  kernel.queue.push_back("k1");
+  pair.sender.account.after_kernel = true;
+  SendBy(pair, "f2");
+  EXPECT_EQ(All(), "k1 f2 ");
+}
+
 // But for one who has been told of that edge.
 TEST_F(DatagramRoutes, WhoWaitsForAnEdgeIsWokenByTheKernelInOrder) {
   Pair& pair = JoinAndBegin();

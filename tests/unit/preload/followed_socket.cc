@@ -138,7 +138,6 @@ int WaitForExit(int pid) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
 }
 
-namespace {
 void AwaitSleep(int tid) {
   char state = '?';
   while (state != 'S') {
@@ -148,8 +147,6 @@ void AwaitSleep(int tid) {
     state = text[text.rfind(')') + 2];
   }
 }
-}  // namespace
-
 void AwaitSleeper(int tid) {
   while (agent_shared.doorbell.page->sleepers.load() == 0) sched_yield();
   AwaitSleep(tid);

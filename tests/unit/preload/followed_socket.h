@@ -48,6 +48,8 @@ template <typename Work>
 int InForkedChild(Work work);
 int WaitForExit(int pid);
 
+// A thread of this process is asleep in the kernel.
+void AwaitSleep(int tid);
 // A thread of this process is counted as one that sleeps with FIFOs in view, and is asleep.
 void AwaitSleeper(int tid);
 // A thread sleeps, or has asked to be woken, on the word of the side's incoming FIFO.

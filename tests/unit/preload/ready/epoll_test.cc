@@ -8,7 +8,9 @@
 
 #include <atomic>
 #include <thread>
+#include <vector>
 
+#include "channel/base/time.h"
 #include "preload/ready/epoll_registrations.h"
 #include "preload/ready/readiness.h"
 #include "preload/side/agent_shared.h"
@@ -66,6 +68,35 @@ TEST(EpollTest, SleeperIsWokenByTheDoorbell) {
   socket.PeerSends("x");
   sleeper.join();
   EXPECT_EQ(event.data.u64, 7u);
+}
+
+// The kernel wakes one sleeper an edge: who comes out tells the next, or he would not be rung for.
+TEST(EpollTest, AllWhoSleptInASetBeforeItsConversionLearnOfIt) {
+  constexpr int kThreads = 8;
+  StartDoorbell();
+  FollowedSocket socket;
+  Set set;
+  ASSERT_EQ(set.Control(EPOLL_CTL_ADD, socket.fd(), EPOLLIN), 0);
+  std::vector<std::thread> sleepers;
+  std::atomic<int> tids[kThreads] = {};
+  for (std::atomic<int>& tid : tids) {
+    sleepers.emplace_back([&] {
+      tid = gettid();
+      while (set.Wait(20000).data.u64 == 0) {
+      }
+    });
+  }
+  for (const std::atomic<int>& tid : tids) {
+    while (tid == 0) std::this_thread::yield();
+    AwaitSleep(tid);
+  }
+  ASSERT_TRUE(socket.Attach());
+  const uint64_t end = sys::MonotonicNs() + 10 * kNsPerSecond;
+  while (agent_shared.doorbell.page->sleepers.load() != kThreads && sys::MonotonicNs() < end)
+    std::this_thread::yield();
+  EXPECT_EQ(agent_shared.doorbell.page->sleepers.load(), uint32_t{kThreads});
+  socket.PeerSends("x");  // level-triggered and not read: for everybody
+  for (std::thread& sleeper : sleepers) sleeper.join();
 }
 
 TEST(EpollTest, OneShotFiresOnceUntilItIsArmedAgain) {

@@ -91,7 +91,7 @@ class World {
   }
   std::string Receive(int flags, size_t room) {
     uint16_t from = 0;
-    const std::string text = receiver_.Receive(flags, room, &from);
+    std::string text = receiver_.Receive(flags, room, &from);
     if (text == "EAGAIN" || text == "ECONNREFUSED") return text;
     return text + (from == sender_.Port() ? " from the sender" : " from another");
   }

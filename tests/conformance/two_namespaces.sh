@@ -65,7 +65,7 @@ done
 # The suites whose peers are processes and whose addresses are not those of one host. First the oracle.
 suites="BackpressureTest CloseTest DupTest EpollEdgeTest EpollTest ForkTest IntegrityTest JumpTest
   LastWordsTest MmsgTest PollTest QueryTest ReceiveFlagsTest ReceiveTest ResetTest SelectTest SendTest
-  SendfileTest SignalIoTest InheritTest KilledPeerTest SpliceTest StdioTest TimeoutTest VectorTest"
+  SendfileTest SignalIoTest InheritTest PassingTest KilledPeerTest SpliceTest StdioTest TimeoutTest VectorTest"
 here=$(dirname "$0")
 for mode in native local; do
   preload=

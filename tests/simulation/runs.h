@@ -4,6 +4,8 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <string>
 
 #include "tests/simulation/random.h"
@@ -60,6 +62,53 @@ bool EverythingHappened(const Happened (&rows)[kRows], uint64_t steps) {
   if (steps < kStepsForCoverage || all) return true;
   printf("FAILED: not everything above has happened\n");
   return false;
+}
+
+// What `xenloop-...-simulation` does: worlds from seeds until one fails or the runs are done; with
+// --mutants, until each deliberate error has been caught. `show(coverage, steps)` prints what has
+// happened: EverythingHappened. The exit code.
+template <typename World, typename Mutant, typename Coverage, typename Show>
+int SimulateFromSeeds(int argc, char** argv, Show show) {
+  uint64_t first = 1;
+  uint64_t steps = 1000;
+  uint64_t runs = 1000;
+  bool mutants = false;
+  for (int i = 1; i < argc; ++i) {
+    uint64_t* const number = strcmp(argv[i], "--seed") == 0    ? &first
+                             : strcmp(argv[i], "--steps") == 0 ? &steps
+                             : strcmp(argv[i], "--runs") == 0  ? &runs
+                                                               : nullptr;
+    if (number != nullptr && i + 1 < argc) {
+      *number = strtoull(argv[++i], nullptr, 10);
+    } else if (strcmp(argv[i], "--mutants") == 0) {
+      mutants = true;
+    } else {
+      fprintf(stderr, "usage: %s [--seed N] [--steps N] [--runs N] [--mutants]\n", argv[0]);
+      return 2;
+    }
+  }
+  const auto run = [steps](uint64_t seed, Mutant mutant, Coverage* coverage, std::string* why) {
+    World world(seed, mutant, coverage);
+    return RunWorld(seed, world, why, [&](uint64_t* step) {
+      for (; *step < steps; ++*step) world.Step();
+      world.Settle();
+    });
+  };
+  if (mutants) {
+    return CatchMutants<Mutant>(first, runs, [&](uint64_t seed, Mutant mutant, std::string* why) {
+      Coverage coverage;
+      return run(seed, mutant, &coverage, why);
+    });
+  }
+  Coverage coverage;
+  for (uint64_t seed = first; seed < first + runs; ++seed) {
+    std::string why;
+    if (run(seed, Mutant::kNone, &coverage, &why)) continue;
+    printf("FAILED at %s\nAgain: %s --seed %lu --steps %lu --runs 1\n", why.c_str(), argv[0],
+           static_cast<unsigned long>(seed), static_cast<unsigned long>(steps));
+    return 1;
+  }
+  return show(coverage, steps * runs) ? 0 : 1;
 }
 
 }  // namespace xenloop::simulation

@@ -154,8 +154,9 @@ GLOBALS = {
     "preload/process/init.cc": "process_state cached_tid",
     "preload/ready/datagram_epoll.cc": "watch_lock watches",  # a child begins without any
     "preload/ready/epoll.cc": "blocks lowest_free",
+    "preload/ready/epoll_convert.cc": "text",  # scratch space, under registrations_lock
     "preload/ready/epoll_registrations.cc": "registrations_lock in_doubt of_side registrations"
-                                            " used_registrations first_free tag_base text",
+                                            " used_registrations first_free tag_base",
     "preload/ready/epoll_wait.cc": "next_token",
     "preload/ready/lent_bell.cc": "first_bells blocks",
     "preload/settings/config.cc": "current",

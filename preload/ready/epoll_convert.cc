@@ -1,0 +1,154 @@
+// See epoll_registrations.h: what becomes of a registration when its side comes to FIFOs, and when
+// it goes.
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "channel/base/number.h"
+#include "preload/ready/epoll_registrations.h"
+#include "preload/side/self.h"
+
+namespace xenloop {
+namespace {
+
+// The program's flags that we do not hand on: one-shot is counted here; and the shadow socket is
+// always writable, which an edge-triggered registration is told only after a send came short.
+constexpr uint32_t kRoom = EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND;
+constexpr uint32_t KeptFromKernel(uint32_t events) {
+  return EPOLLONESHOT | EPOLLWAKEUP | ((events & EPOLLET) != 0 ? 0 : kRoom);
+}
+
+}  // namespace
+
+void UnlinkConverted(EpollSet* set, Registration* registration) {
+  if (set->next_look == IndexOfRegistration(registration) + 1)
+    set->next_look = registration->next_in_set;
+  if (registration->previous_in_set != 0) {
+    RegistrationAt(registration->previous_in_set - 1)->next_in_set = registration->next_in_set;
+  } else {
+    set->first_converted = registration->next_in_set;
+  }
+  if (registration->next_in_set != 0) {
+    RegistrationAt(registration->next_in_set - 1)->previous_in_set = registration->previous_in_set;
+  }
+  set->converted.fetch_sub(1, std::memory_order_relaxed);
+}
+
+bool MayConvert(const EpollSet* set, const Registration* registration) {
+  return (registration->events & EPOLLEXCLUSIVE) == 0 && !set->blind &&
+         set->owner_pid == process_state.pid;
+}
+
+void EnterConverted(EpollSet* set, Registration* registration) {
+  const uint32_t self = IndexOfRegistration(registration) + 1;
+  registration->previous_in_set = 0;
+  registration->next_in_set = set->first_converted;
+  if (set->first_converted != 0) RegistrationAt(set->first_converted - 1)->previous_in_set = self;
+  set->first_converted = self;
+  set->converted.fetch_add(1, std::memory_order_seq_cst);
+  set->conversions.fetch_add(1, std::memory_order_relaxed);
+}
+
+int TellKernel(EpollSet* set, int operation, uint32_t index, const Registration* registration) {
+  const uint32_t events =
+      registration->disabled ? static_cast<uint32_t>(EPOLLET)
+                             : (registration->events & ~KeptFromKernel(registration->events)) |
+                                   (registration->kernel_out ? static_cast<uint32_t>(EPOLLOUT) : 0);
+  return KernelControl(set->epfd, operation, registration->fd, events, TagOf(index));
+}
+
+int UpdateKernel(EpollSet* set, uint32_t index, Registration* registration) {
+  return TellKernel(set, EPOLL_CTL_MOD, index, registration);
+}
+
+namespace {
+enum class Shot { kArmed, kFired, kUnknown };
+
+// Whether the kernel will still report a one-shot that it has counted so far: its own account of
+// the set says so, line by line. Sets too large for that are left alone.
+Shot ShotOf(const EpollSet* set, const Registration* registration) {
+  constexpr uint32_t kNoEvents = EPOLLWAKEUP | EPOLLONESHOT | EPOLLET | EPOLLEXCLUSIVE;
+  static char text[64 * 1024];  // about 900 registrations; under registrations_lock
+  char path[40];
+  snprintf(path, sizeof path, "/proc/self/fdinfo/%d", set->epfd);
+  const long fd = sys::MakeDescriptor(SYS_openat, AT_FDCWD, sys::Word(path), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return Shot::kUnknown;
+  size_t length = 0;
+  long n = 1;
+  while (n > 0 && length < sizeof text - 1) {
+    n = sys::Call(SYS_read, fd, sys::Word(text + length),
+                  static_cast<long>(sizeof text - 1 - length));
+    if (n > 0) length += static_cast<size_t>(n);
+  }
+  sys::Close(static_cast<int>(fd));
+  if (n != 0) return Shot::kUnknown;
+  text[length] = '\0';
+  Shot found = Shot::kUnknown;
+  for (const char* line = strstr(text, "tfd:"); line != nullptr; line = strstr(line, "tfd:")) {
+    line += 4;
+    const char* const events = strstr(line, "events:");
+    const char* const data = events == nullptr ? nullptr : strstr(events, "data:");
+    if (data == nullptr) return Shot::kUnknown;
+    if (NumberAt(line, 10) != static_cast<uint64_t>(registration->fd) ||
+        NumberAt(data + 5, 16) != registration->data)
+      continue;
+    if (found != Shot::kUnknown) return Shot::kUnknown;  // two under one number: which is ours?
+    found = (NumberAt(events + 7, 16) & ~kNoEvents) == 0 ? Shot::kFired : Shot::kArmed;
+  }
+  return found;
+}
+
+}  // namespace
+
+bool Convert(EpollSet* set, Registration* registration) {
+  // Also of one that is converted already: a forked child has it from its parent.
+  if (!MayConvert(set, registration) || !AddDoorbell(set)) return false;
+  registration->quiet_word = nullptr;
+  if (registration->converted) {
+    registration->reported = ~0ull;  // a new FIFO counts from zero
+    AddDoorbell(set);                // the agent may be another one by now
+    return true;
+  }
+  if ((registration->events & EPOLLONESHOT) != 0 && !registration->disabled) {
+    const Shot shot = ShotOf(set, registration);
+    if (shot == Shot::kUnknown) return false;
+    // The thread that was told has not armed it again: nobody else may be told.
+    registration->disabled = registration->fired_plain = shot == Shot::kFired;
+  }
+  registration->converted = true;
+  registration->out_reported = false;
+  registration->kernel_out = false;
+  registration->reported = ~0ull;
+  if (UpdateKernel(set, IndexOfRegistration(registration), registration) != 0) {
+    registration->converted = false;  // the kernel does not have it as we believed
+    registration->disabled = registration->disabled && !registration->fired_plain;
+    return false;
+  }
+  EnterConverted(set, registration);
+  return true;
+}
+
+void Restore(EpollSet* set, Registration* registration) {
+  if (!registration->converted) return;
+  registration->quiet_word = nullptr;  // the FIFO is let go after this
+  // An edge-triggered one stays as it is: a MOD would tell edges anew that the program knows. Waits
+  // evaluate it on TCP as well. The next MOD of the program makes it plain again.
+  if ((registration->events & EPOLLET) != 0) return;
+  UnlinkConverted(set, registration);
+  registration->converted = false;
+  // A one-shot that has fired keeps its tag: only a MOD of the program arms it again, and until
+  // then Translate drops what the kernel still reports (it cannot be told to report no hang-up).
+  if (registration->disabled) return;
+  KernelControl(set->epfd, EPOLL_CTL_MOD, registration->fd, registration->events,
+                registration->data);
+}
+
+void GiveBack(EpollSet* set, Registration* registration) {
+  UnlinkConverted(set, registration);
+  registration->converted = false;
+  const auto none = static_cast<uint32_t>(EPOLLONESHOT);
+  KernelControl(set->epfd, EPOLL_CTL_MOD, registration->fd,
+                registration->disabled ? none : registration->events, registration->data);
+}
+
+}  // namespace xenloop

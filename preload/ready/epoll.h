@@ -105,6 +105,10 @@ bool PrepareRegistrations(Side* side);
 // Gives all registrations of a side back to the kernel as the program made them.
 void RestoreRegistrations(Side* side);
 
+// What is unread may be reported once more, also to those who have been told of it: as the kernel
+// does when a program sets SO_RCVLOWAT.
+void EpollTellsAnew(Side* side);
+
 // For fd_life.cc. No descriptor of the side is left, so the kernel drops its registrations.
 void EpollForgets(Side* side);
 void EpollSetDuplicated(EpollSet* set);

@@ -195,6 +195,21 @@ void EpollForgets(Side* side) {
   while (const uint32_t link = Of(side).first) Remove(&registrations[link - 1]);
 }
 
+void EpollTellsAnew(Side* side) {
+  if (SeemsUnregistered(side)) return;
+  const uint32_t tid = CurrentTid();
+  const LockScope scope(registrations_lock, tid);
+  if (scope.result() == LockResult::kReentered) return;
+  for (uint32_t link = Of(side).first; link != 0; link = registrations[link - 1].next_of_side) {
+    Registration& registration = registrations[link - 1];
+    const LockScope inner(registration.set->lock, tid);
+    if (inner.result() == LockResult::kReentered || !registration.converted) continue;
+    registration.reported = ~0ull;
+    registration.quiet_word = nullptr;
+    RingSleepersOf(registration.set);
+  }
+}
+
 namespace {
 // Gives up what an epoll_ctl has left half done, and makes all lists anew from what the
 // registrations say. Returns the side that is not followed in its set any more, if there is one.

@@ -8,6 +8,7 @@
 #include "channel/base/time.h"
 #include "discovery/protocol/control.h"
 #include "preload/libc/program_memory.h"
+#include "preload/ready/epoll.h"
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/fallback.h"
@@ -131,6 +132,7 @@ void AfterSetOption(int fd, Side* side, int level, int name, const void*, sockle
               reinterpret_cast<long>(&length));
     side->receive_low_water.store(static_cast<uint32_t>(low < 1 ? 1 : low),
                                   std::memory_order_relaxed);
+    EpollTellsAnew(side);
   }
 }
 

@@ -2,6 +2,7 @@
 // re-arming by EPOLL_CTL_MOD.
 
 #include <gtest/gtest.h>
+#include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
@@ -59,6 +60,39 @@ TEST_P(EpollEdgeTest, ArrivalWithWritable) {
   EXPECT_TRUE(set_.Quiet());
   pair().Receive(1);
   EXPECT_TRUE(set_.Quiet());
+}
+
+// The kernel wakes who waits when these are set, whether or not anything is new.
+TEST_P(EpollEdgeTest, OptionsThatReportAnew) {
+  const auto set = [this](int level, int name, int value) {
+    ASSERT_EQ(setsockopt(fd(), level, name, &value, sizeof value), 0) << name;
+  };
+  ASSERT_EQ(set_.Add(fd(), kIn | kOut | EPOLLET), Done(0));
+  EXPECT_EQ(set_.Next(), kOut);
+  MarkAndForgetItsEvents();
+  for (int bytes : {300000, 100000}) {
+    set(SOL_SOCKET, SO_SNDBUF, bytes);
+    EXPECT_EQ(set_.Next(), kOut) << bytes;
+    EXPECT_TRUE(set_.Quiet());
+  }
+  set(SOL_SOCKET, SO_RCVLOWAT, 1);
+  EXPECT_TRUE(set_.Quiet());
+  MarkAndForgetItsEvents();
+  peer().Send(10);
+  EXPECT_EQ(set_.Next(), kIn | kOut);
+  EXPECT_TRUE(set_.Quiet());
+  set(SOL_SOCKET, SO_SNDBUF, 300000);
+  EXPECT_EQ(set_.Next(), kIn | kOut);
+  set(SOL_SOCKET, SO_RCVBUF, 300000);
+  EXPECT_TRUE(set_.Quiet());
+  set(SOL_SOCKET, SO_RCVLOWAT, 1);
+  EXPECT_EQ(set_.Next(), kIn | kOut);
+  set(IPPROTO_TCP, TCP_NODELAY, 1);
+  EXPECT_TRUE(set_.Quiet());
+  set(IPPROTO_TCP, TCP_NOTSENT_LOWAT, 1 << 20);
+  EXPECT_EQ(set_.Next(), kIn | kOut);
+  EXPECT_TRUE(set_.Quiet());
+  pair().Receive(10);
 }
 
 TEST_P(EpollEdgeTest, SeveralArrivalsBeforeAWaitAreOneEvent) {

@@ -85,6 +85,7 @@ enum class RefusalReason : uint32_t {
   kSuspended,     // this guest has been, without notice
   kNotProvable,   // addresses may be translated, and another user proves nothing
   kOtherVersion,  // the FIFO that came is of a layout that the receiver does not know
+  kReaderSlow,    // what was sent to the other end lay unread
   kCount
 };
 
@@ -130,6 +131,8 @@ inline Reason ReasonOfRefusal(uint32_t refusal) {
       return Reason::kNotProvable;
     case RefusalReason::kOtherVersion:
       return Reason::kOtherVersion;
+    case RefusalReason::kReaderSlow:
+      return Reason::kUnread;
     case RefusalReason::kNoResources:
       return Reason::kPeerOutOfResources;
     default:

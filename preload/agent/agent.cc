@@ -126,6 +126,8 @@ uint64_t OnTimer(Timer timer, uint64_t now, uint64_t pause_ns) {
   switch (timer) {
     case Timer::kReaders:
       return WatchReaders(now);
+    case Timer::kUnread:
+      return LookForUnread(now);
     case Timer::kIdleMemory:
       return ReclaimIdleMemory(pause_ns);
     case Timer::kPostponed:
@@ -157,6 +159,7 @@ void OnEvent(const epoll_event& event) {
       uint64_t count;
       sys::Read(agent_shared.poke_fd.load(std::memory_order_relaxed), &count, sizeof count);
       agent.timers.StartWithin(Timer::kReaders, AgentNs(), 0);  // RequestWatch
+      StartUnreadLooks();
       break;
     }
     case WatchKind::kListener:
@@ -267,6 +270,7 @@ Reason Prepare() {
   const int poke = MakePrivate(
       static_cast<int>(sys::MakeDescriptor(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK)));
   if (poke < 0) return Reason::kAgentNoDescriptors;
+  agent_shared.unread.store(0, std::memory_order_relaxed);  // of an agent that has ended
   agent_shared.poke_fd.store(poke, std::memory_order_release);
   agent.listen_fd = MakePrivate(OpenListener());
   if (agent.listen_fd < 0) return Reason::kAgentNoSocket;

@@ -84,6 +84,11 @@ struct AgentSide {
   uint64_t watched_position = 0;
   uint64_t watched_since_ns = 0;
   uint64_t watch_at_ns = 0;
+  // Bytes in our FIFO that nobody takes (agent_unread.cc): since when, and how far the reader was.
+  // `reads_unseen`: the last one to leave any took none of that FIFO; offers of his have to wait.
+  bool reads_unseen = false;
+  uint64_t unread_since_ns = 0;
+  uint64_t unread_taken = 0;
   Tuple tuple;
   FifoMapping mine;
   FifoMapping theirs;
@@ -101,6 +106,7 @@ struct TalkTable {
 // What is looked at by the clock (timers.h), in this order.
 enum class Timer : uint32_t {
   kReaders,     // of full FIFOs
+  kUnread,      // bytes in FIFOs
   kIdleMemory,  // to be given back
   kPostponed,   // upgrades
   kListener,    // could not accept all
@@ -331,6 +337,16 @@ uint64_t RetryPostponed(uint64_t pause_ns);
 
 // agent_watch.cc
 uint64_t WatchReaders(uint64_t now);
+// Our direction has just gone back to TCP: the other one does when TCP has taken all.
+void WatchBypassed(uint32_t slot, uint64_t now);
+// The next attempt, by how often the reader has stood still.
+void PutOffAttempt(AgentSide& note, Side* side);
+
+// agent_unread.cc
+void StartUnreadLooks();  // if somebody has asked for one
+uint64_t LookForUnread(uint64_t now);
+// False: whoever is at the other end may not know of FIFOs; it is too early to try again.
+bool MayBeOfferedAgain(const AgentSide& note, const Side* side);
 
 // agent_bells.cc
 // The peer is to know the bells by which the side's FIFOs may wake us.

@@ -153,7 +153,8 @@ bool Attach(uint32_t slot) {
       note.discarded = true;
       note.bypassed = false;
       Arena()->watched.Remove(slot);  // of a former life, or owner, whom nobody woke for it
-      note.watched_since_ns = note.watch_at_ns = 0;
+      Arena()->unread.Remove(slot);
+      note.watched_since_ns = note.watch_at_ns = note.unread_since_ns = 0;
       note.stage = Stage::kAttached;
       ReclaimLater();
       side->reason.store(Reason::kNone, std::memory_order_relaxed);
@@ -209,6 +210,7 @@ RefusalReason ObjectionTo(uint32_t talk, const ControlMessage& offer) {
   // Our copy may be closed; the process that goes on with the connection publishes it anew.
   if (FindSide(side->fd.load(std::memory_order_acquire)) != side)
     return RefusalReason::kUnknownConnection;
+  if (!MayBeOfferedAgain(note, side)) return RefusalReason::kReaderSlow;
   // Where both ends have made an offer, that of the end which is meant to make it stands.
   const bool ours_out = note.stage == Stage::kOffered || note.stage == Stage::kWaiting;
   if (ours_out ? MakesTheOffer(note.tuple) : note.stage != Stage::kPublished)

@@ -66,8 +66,8 @@ uint64_t LookAtFifo(AgentSide& note, Side* side, uint64_t now) {
       TcpInfoOf(fd, &info) != 0) {
     return now + patience;  // the number was closed just now: by another of the side, soon
   }
+  ++note.bypasses;
   note.bypassed = true;
-  if (note.bypasses < kMostDoublings) ++note.bypasses;
   note.watched_position = info.tcpi_bytes_acked;
   note.watched_since_ns = now;
   return now + patience;
@@ -83,11 +83,7 @@ uint64_t LookAtTcp(AgentSide& note, Side* side, uint64_t now) {
   }
   const bool flushed = side->send.route.load(std::memory_order_acquire) == SendRoute::kTcp;
   if (flushed && (queued == 0 || info.tcpi_bytes_acked - note.watched_position >= kMovedBytes)) {
-    const uint64_t after = GetConfig().upgrade_after;
-    side->next_attempt.store(
-        side->operations.load(std::memory_order_relaxed) +
-            ((after > kLeastOperations ? after : kLeastOperations) << note.bypasses),
-        std::memory_order_relaxed);
+    PutOffAttempt(note, side);
     note.bypassed = false;
     FallBackReceiving(fd, side);
     return 0;
@@ -107,6 +103,29 @@ uint64_t LookAt(uint32_t slot, uint64_t now) {
 }
 
 }  // namespace
+
+void PutOffAttempt(AgentSide& note, Side* side) {
+  if (note.bypasses > kMostDoublings) note.bypasses = kMostDoublings;
+  const uint64_t after = GetConfig().upgrade_after;
+  side->next_attempt.store(
+      side->operations.load(std::memory_order_relaxed) +
+          ((after > kLeastOperations ? after : kLeastOperations) << note.bypasses),
+      std::memory_order_relaxed);
+}
+
+void WatchBypassed(uint32_t slot, uint64_t now) {
+  AgentSide& note = agent.sides[slot];
+  tcp_info info;
+  if (note.stage != Stage::kAttached ||
+      TcpInfoOf(SideAt(slot)->fd.load(std::memory_order_acquire), &info) != 0)
+    return;
+  note.bypassed = true;
+  note.watched_position = info.tcpi_bytes_acked;
+  note.watched_since_ns = now;
+  note.watch_at_ns = now;
+  Arena()->watched.Add(slot);
+  agent.timers.StartWithin(Timer::kReaders, now, 0);
+}
 
 uint64_t WatchReaders(uint64_t now) {
   uint64_t next = kNotAgain;

@@ -37,6 +37,8 @@ struct AgentShared {
   std::atomic<Rest> rest{};
   std::atomic<Switch> refused_for_now{};
   std::atomic<int> poke_fd{0};
+  // Bytes went into a FIFO, and the agent has been asked to look whether they are taken.
+  std::atomic<uint32_t> unread{0};
   // Of the processes that we come from, the youngest first: sides that one of them has attached are
   // looked after by its agent.
   struct Ancestor {

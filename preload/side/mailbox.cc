@@ -32,6 +32,16 @@ void RequestWatch(Side* side) {
   Poke(side->owner_pid.load(std::memory_order_acquire));
 }
 
+void AwaitReading(Side* side) {
+  const uint32_t slot = SlotOf(side);
+  // seq_cst, all of it: behind the publication. The agent takes flag and bit away before it looks.
+  if (Arena()->unread.Contains(slot)) return;
+  Arena()->unread.Add(slot);
+  if (agent_shared.unread.load(std::memory_order_seq_cst) == 0 &&
+      agent_shared.unread.exchange(1, std::memory_order_seq_cst) == 0)
+    Poke(process_state.pid);
+}
+
 void AgentRelease(Side* side, int lingering_fd) {
   if (lingering_fd >= 0) side->lingering_fd.store(lingering_fd, std::memory_order_release);
   side->holders.store(0, std::memory_order_release);

@@ -25,6 +25,7 @@ void AgentShared::Renew() {
     if (word.load(std::memory_order_relaxed) != 0) word.store(0, std::memory_order_relaxed);
   }
   newly_postponed.store(0, std::memory_order_relaxed);
+  unread.store(0, std::memory_order_relaxed);
   started.store(0, std::memory_order_relaxed);
 }
 

@@ -107,7 +107,7 @@ inline constexpr uint32_t kSideWords = kMaxSides / 64;
 struct SideSet {
   std::atomic<uint64_t> words[kSideWords];
   void Add(uint32_t slot) {
-    words[slot / 64].fetch_or(1ull << (slot % 64), std::memory_order_acq_rel);
+    words[slot / 64].fetch_or(1ull << (slot % 64), std::memory_order_seq_cst);
   }
   void Remove(uint32_t slot) {
     words[slot / 64].fetch_and(~(1ull << (slot % 64)), std::memory_order_seq_cst);
@@ -122,6 +122,7 @@ struct SideArena {
   SideSet wanted;   // consider an upgrade
   SideSet service;  // something is sealed or owed: flush, tell the peer, let go
   SideSet watched;  // its sender has found no room: does the reader move?
+  SideSet unread;   // bytes went into its FIFO: does anybody take them?
   std::atomic<uint32_t> first_free_word;
   Side sides[kMaxSides];
 };

@@ -122,6 +122,7 @@ ssize_t Send(int fd, Side* side, const iovec* iov, size_t iov_count, int flags) 
     const ssize_t sent = side->send.TrySend(shadow, cursor, self);
     if (sent >= 0) {
       total += static_cast<size_t>(sent);
+      if (sent > 0) AwaitReading(side);
       if (total == length) return static_cast<ssize_t>(total);
       if (sent > 0) wait.request.word = nullptr;
       continue;  // 0: just gone over to the FIFO

@@ -190,9 +190,6 @@ TEST_P(OtherWaysTest, ProcSelfFd) {
 
 // A number that a process takes from another is one more for the same connection.
 TEST_P(OtherWaysTest, TakenByPidfd) {
-  if (Routes(fd()) > 0) {
-    GTEST_SKIP() << "a descriptor that is taken from an accelerated socket sees TCP only (D-12)";
-  }
   const FileDescriptor self(static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0)));
   ASSERT_GE(self.get(), 0);
   const FileDescriptor taken(static_cast<int>(syscall(SYS_pidfd_getfd, self.get(), fd(), 0)));

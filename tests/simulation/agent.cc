@@ -166,6 +166,35 @@ void World::ReaderStandsStill(int e) {
   end.send_lock_held = false;
 }
 
+// Nobody takes what the FIFO holds, as far as this end can see: it leaves both, and first the one
+// that it reads, if nothing is in there (preload/agent/agent_unread.cc).
+void World::LiesUnread(int e) {
+  End& end = At(e);
+  if (!end.Alive() || end.send_lock_held || end.receive_lock_held ||
+      end.send.route.load() != SendRoute::kFifo || end.mine->fifo.AvailableBytes() == 0) {
+    return;
+  }
+  Record("lies unread", e);
+  ++coverage_->unread;
+  VectorShadow shadow(*this, e);
+  if (end.receive.route.load() != ReceiveRoute::kTcp && end.theirs->fifo.AvailableBytes() == 0) {
+    end.receive_lock_held = true;
+    {
+      LockScope scope(end.receive.lock, AgentTid(e) + 10);
+      end.receive.EndFifo(shadow);
+    }
+    end.receive_lock_held = false;
+  }
+  if (end.send_lock_held || !end.Alive()) return;
+  end.send_lock_held = true;
+  {
+    LockScope scope(end.send.lock, AgentTid(e) + 10);
+    end.send.BeginFlush(shadow);
+    end.send.PumpResidue(shadow);
+  }
+  end.send_lock_held = false;
+}
+
 // Whoever maps a header may end the FIFO, even half-way.
 void World::SealOneWord(int e) {
   End& end = At(e);

@@ -53,6 +53,7 @@ bool Print(const Coverage& coverage, uint64_t steps) {
       {"bytes by TCP", coverage.tcp_bytes},
       {"full FIFOs", coverage.full_fifos},
       {"readers that stood still", coverage.bypasses},
+      {"bytes that lay unread", coverage.unread},
       {"residues that TCP did not take at once", coverage.pending_residues},
       {"receives between switch and offset", coverage.drains},
       {"steps in the middle of others", coverage.interruptions},

@@ -102,10 +102,15 @@ void World::StepOf(int e) {
   } else if (choice < 98) {
     Complete();
   } else if (choice < 99) {
-    if (random_.OneIn(4)) {
-      FallBack(e);
-    } else {
-      ReaderStandsStill(e);
+    switch (random_.Below(4)) {
+      case 0:
+        FallBack(e);
+        break;
+      case 1:
+        LiesUnread(e);
+        break;
+      default:
+        ReaderStandsStill(e);
     }
   } else if (random_.OneIn(4)) {
     SealOneWord(e);

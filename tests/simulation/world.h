@@ -53,6 +53,7 @@ struct Coverage {
   uint64_t fifo_bytes = 0;
   uint64_t tcp_bytes = 0;
   uint64_t full_fifos = 0;        // sends that found no room in a FIFO
+  uint64_t unread = 0;            // FIFOs that were left because nobody took what they held
   uint64_t bypasses = 0;          // full FIFOs that were left because nobody read
   uint64_t pending_residues = 0;  // flushes that TCP did not take at once
   uint64_t drains = 0;  // receivers that knew the switch offset and still had TCP bytes to read
@@ -214,6 +215,7 @@ class World {
   void ShadowEvent(int e);
   void FallBack(int e);
   void ReaderStandsStill(int e);
+  void LiesUnread(int e);
   void SealOneWord(int e);
   void DieInFlush(int e);
 

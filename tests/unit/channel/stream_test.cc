@@ -90,6 +90,15 @@ TEST_F(SuspendedTest, WithoutAWordBothAreTold) {
   EXPECT_EQ(shadow_.sent, "");
 }
 
+TEST_F(SuspendedTest, WhoeverCannotWaitForItBreaksTheConnection) {
+  Suspend();
+  send_.BeginFlush(shadow_);
+  send_.SettleOrBreak(shadow_);
+  EXPECT_TRUE(shadow_.reset);
+  EXPECT_EQ(send_.route.load(), SendRoute::kTcp);
+  EXPECT_EQ(shadow_.sent, "");
+}
+
 TEST_F(SuspendedTest, AnImpossibleWordIsNone) {
   for (const uint64_t lie : {uint64_t{5}, ~uint64_t{0}, uint64_t{1} << 63}) {
     SendStream send;
@@ -229,6 +238,25 @@ TEST_F(StreamTest, ResidueIsNotSentTwiceAfterAThreadDiedSendingIt) {
       EXPECT_EQ(SendText(send, shadow, "newer"), kStreamUsesTcp);
     }
     EXPECT_EQ(shadow.sent, "23456789");
+  }
+}
+
+TEST_F(StreamTest, ResidueThatFindsNoRoomBreaksTheConnection) {
+  for (const size_t room : {size_t{3}, size_t{10}}) {
+    PlainFifo memory{4096};
+    SendStream send;
+    ScriptedShadow shadow;
+    send.Offer(memory.fifo);
+    memory.header()->consumer_ready.store(1);
+    SendText(send, shadow, "x");
+    ASSERT_EQ(SendText(send, shadow, "0123456789"), 10);
+    shadow.room = room;
+    LockScope scope(send.lock, kSelf.tid);
+    send.BeginFlush(shadow);
+    send.SettleOrBreak(shadow);
+    EXPECT_EQ(shadow.sent, std::string("0123456789").substr(0, room));
+    EXPECT_EQ(shadow.reset, room < 10);
+    EXPECT_EQ(send.route.load(), SendRoute::kTcp);
   }
 }
 

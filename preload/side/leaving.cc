@@ -17,8 +17,11 @@ namespace {
 
 // The attempt of this process: its number, whose upper half is that of the network namespace in
 // which the name is held, and the socket that holds it.
-uint64_t attempt = 0;
-int holding_fd = -1;
+struct Attempt {
+  uint64_t number = 0;  // 0: none
+  int fd = -1;
+};
+Attempt attempt;
 constexpr uint64_t kNamespaceBits = ~0ull << 32;
 
 // In the place of those bits. 0: it is not known.
@@ -52,28 +55,28 @@ int Hold(uint64_t number) {
 
 bool BeginLeaving(Side* side) {
   if (MayComeBack(side)) return false;
-  if (attempt == 0) {
+  if (attempt.number == 0) {
     const uint64_t where = NetworkNamespace();
     const uint64_t moment = sys::MonotonicNs() ^ static_cast<uint64_t>(process_state.pid) << 16;
     const uint64_t number = where | (moment & ~kNamespaceBits);
-    holding_fd = where == 0 ? -ENOENT : Hold(number);
-    if (holding_fd < 0) return false;
-    attempt = number;
+    const int fd = where == 0 ? -ENOENT : Hold(number);
+    if (fd < 0) return false;
+    attempt = Attempt{number, fd};
   }
   uint64_t nobody = 0;
   // seq_cst: before our look at `handed_pid`; pairs with the order that MayComeBack asks for.
-  return side->leaving.compare_exchange_strong(nobody, attempt, std::memory_order_seq_cst);
+  return side->leaving.compare_exchange_strong(nobody, attempt.number, std::memory_order_seq_cst);
 }
 
 void EndLeaving(Side* side) {
-  uint64_t ours = attempt;
+  uint64_t ours = attempt.number;
   if (ours != 0) side->leaving.compare_exchange_strong(ours, 0, std::memory_order_seq_cst);
 }
 
 void EndLeavingAll() {
-  if (attempt == 0) return;
-  sys::Close(holding_fd);
-  attempt = 0;
+  if (attempt.number == 0) return;
+  sys::Close(attempt.fd);
+  attempt = Attempt{};
 }
 
 bool MayComeBack(Side* side) {

@@ -145,6 +145,17 @@ struct SendStream {
     Owe(shadow);
   }
 
+  // Under the lock, signals blocked. All of the residue is in TCP, or the connection is broken: who
+  // writes next would come before the rest of it.
+  template <typename Shadow>
+  void SettleOrBreak(Shadow& shadow) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
+    if (PumpResidue(shadow) == 0) return;
+    GiveUp(shadow);
+    if (residue_begin != residue_end) shadow.Reset();
+    residue_begin = residue_end;
+    PumpResidue(shadow);
+  }
+
   // Under the lock, signals blocked. Sends what the FIFO still owed. 0 when all is on TCP, else
   // -EAGAIN.
   template <typename Shadow>

@@ -52,8 +52,8 @@ inline auto ExecBy(const FileId& program, KernelCall kernel) -> decltype(kernel(
 
 // What the kernel does to the calling thread only, or for a process of one thread only.
 template <class KernelCall>
-inline auto OneThreadBy(KernelCall kernel) -> decltype(kernel()) {
-  BeforeThreadChange();
+inline auto OneThreadBy(KernelCall kernel, bool of_descriptors = false) -> decltype(kernel()) {
+  BeforeThreadChange(of_descriptors);
   const auto result = kernel();
   const KeepErrno keep_errno;
   AfterThreadChange();

@@ -32,7 +32,7 @@ void LeaveToAio(const ControlBlock* control) {
 }  // namespace
 
 XENLOOP_EXPORT ssize_t sendfile(int out_fd, int in_fd, off_t* offset, size_t count) {
-  FallBackToTcp(in_fd, Reason::kSendfileFrom, TcpFor::kGood);
+  FallBackToTcp(in_fd, Reason::kSendfileFrom, TcpFor::kGood, NextWriter::kOurs);
   return SendByOr(
       out_fd, FindSide(out_fd),
       [=](Side* side) { return SendFile(out_fd, side, in_fd, offset, count); },
@@ -42,7 +42,7 @@ XENLOOP_ALIAS(sendfile64, sendfile);
 
 XENLOOP_EXPORT ssize_t splice(int in_fd, off64_t* in_offset, int out_fd, off64_t* out_offset,
                               size_t length, unsigned flags) {
-  FallBackToTcp(in_fd, Reason::kSplice, TcpFor::kGood);
+  FallBackToTcp(in_fd, Reason::kSplice, TcpFor::kGood, NextWriter::kOurs);
   FallBackToTcp(out_fd, Reason::kSplice, TcpFor::kGood);
   return real::splice(in_fd, in_offset, out_fd, out_offset, length, flags);
 }

@@ -46,10 +46,12 @@ XENLOOP_EXPORT int close_range(unsigned first, unsigned last, int flags) {
     return real::close_range(first, last, flags);
   }
   if ((flags & kUnshare) == 0) return ReturnToLibc(CloseRange(first, last, flags));
-  return OneThreadBy([=] {
-    if (BeforeOwnDescriptors()) return real::close_range(first, last, flags);
-    return static_cast<int>(ReturnToLibc(CloseRange(first, last, flags & ~kUnshare)));
-  });
+  return OneThreadBy(
+      [=] {
+        if (BeforeOwnDescriptors()) return real::close_range(first, last, flags);
+        return static_cast<int>(ReturnToLibc(CloseRange(first, last, flags & ~kUnshare)));
+      },
+      /*of_descriptors=*/true);
 }
 
 XENLOOP_EXPORT void closefrom(int first) {

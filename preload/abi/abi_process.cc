@@ -217,10 +217,13 @@ XENLOOP_EXPORT int prctl(int option, ...) {
 }
 
 XENLOOP_EXPORT int unshare(int flags) noexcept {
-  return OneThreadBy([=] {
-    if ((flags & CLONE_FILES) != 0) BeforeOwnDescriptors();
-    return real::unshare(flags);
-  });
+  const bool of_descriptors = (flags & CLONE_FILES) != 0;
+  return OneThreadBy(
+      [=] {
+        if (of_descriptors) BeforeOwnDescriptors();
+        return real::unshare(flags);
+      },
+      of_descriptors);
 }
 
 XENLOOP_EXPORT int capset(void* header, const void* data) noexcept {

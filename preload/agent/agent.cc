@@ -115,6 +115,25 @@ void GiveUpAgent(Reason reason) {
   }
 }
 
+// The program has closed the agent's epoll descriptor behind our back, and perhaps others: under
+// the number of the listener it may have a file of its own by now. Nobody shall wait there for an
+// answer.
+void CloseListenerIfOurs() {
+  const Config& config = GetConfig();
+  sockaddr_un ours;
+  sockaddr_un there;
+  memset(&there, 0, sizeof there);
+  const socklen_t length =
+      AgentAddress(config.realm ? config.runtime_dir : "", agent.uid, agent.id, &ours);
+  socklen_t size = sizeof there;
+  if (agent.listen_fd < 0 || length == 0 ||
+      sys::Call(SYS_getsockname, agent.listen_fd, sys::Word(&there), sys::Word(&size)) != 0 ||
+      size < length || memcmp(&there, &ours, length) != 0)
+    return;
+  ClosePrivate(agent.listen_fd);
+  agent.listen_fd = -1;
+}
+
 // The whole time: so much has passed since then, whatever the clock says.
 void HasSlept(uint64_t since_ns, int milliseconds) {
   const uint64_t least = since_ns + static_cast<uint64_t>(milliseconds) * kNsPerMs;
@@ -194,6 +213,7 @@ void* AgentMain(void*) {
     if (n < 0 && n != -EINTR) {
       // Somebody closed our descriptors behind our back: every stream goes back to TCP, and we end.
       EndSharing(Reason::kDescriptorsClosed);
+      CloseListenerIfOurs();
       break;
     }
     for (long i = 0; i < n; ++i) OnEvent(events[i]);

@@ -29,6 +29,8 @@ void AgentAfterFork();
 // Ends the agent's thread: when this returns it is gone from the kernel's list, nothing is shared
 // with anybody, and no descriptor of it is left. It is not started again before MayStartAgent.
 void EndAgent(Reason reason);
+// But for the agent's thread. False also where /proc does not tell.
+bool ProgramHasOneThread();
 void MayStartAgent();
 // Before a fork of a program that has no thread but the calling one: ends the agent's thread if
 // nothing is attached, so that the program is seen with the one thread that it has made. It starts

@@ -46,14 +46,6 @@ void ClearAfterAgent(int state) {
   if (state != kAgentFailed) agent_shared.started.store(0, std::memory_order_release);
 }
 
-// But for the agent's. A directory's links count its subdirectories, here one a thread.
-bool ProgramHasOneThread() {
-  struct stat tasks = {};
-  return sys::Call(SYS_newfstatat, AT_FDCWD, sys::Word("/proc/self/task"), sys::Word(&tasks), 0) ==
-             0 &&
-         tasks.st_nlink == 2 + 2;
-}
-
 // What is closed is let go of within moments; what anybody holds is not.
 bool HoldsAttached() {
   bool any = false;
@@ -80,6 +72,16 @@ bool LetGoOfAll(Reason reason) {
   EachAttached(EndSide);
   agent.ending_turns = 0;
   return true;
+}
+
+bool ProgramHasOneThread() {
+  const int state = agent_shared.started.load(std::memory_order_acquire);
+  const nlink_t threads = state == 1 || state == 2 ? 2 : 1;
+  struct stat tasks = {};
+  // A directory's links count its subdirectories, here one a thread.
+  return sys::Call(SYS_newfstatat, AT_FDCWD, sys::Word("/proc/self/task"), sys::Word(&tasks), 0) ==
+             0 &&
+         tasks.st_nlink == 2 + threads;
 }
 
 void EndAgent(Reason reason) {

@@ -213,12 +213,7 @@ void EndSide(uint32_t slot) {
   {
     LockScope scope(side->send.lock, tid);
     side->send.BeginFlush(shadow);
-    if (side->send.PumpResidue(shadow) != 0) {
-      shadow.Reset();
-      side->send.residue_begin = side->send.residue_end;
-      side->send.route.store(SendRoute::kFlushing, std::memory_order_release);
-      side->send.PumpResidue(shadow);
-    }
+    side->send.SettleOrBreak(shadow);
   }
   {
     LockScope scope(side->receive.lock, tid);

@@ -16,6 +16,7 @@
 #include "preload/side/each_side.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/holders.h"
+#include "preload/side/leaving.h"
 #include "preload/side/self.h"
 #include "preload/side/shadow.h"
 #include "preload/side/stats.h"
@@ -55,8 +56,8 @@ bool MayBeAdopted(const Side* side) {
   return side->pinned.load(std::memory_order_relaxed) == 0 && AllHoldersAreKnown(side);
 }
 
-uint32_t SharedNow(const Side* side) {
-  return side->holders.load(std::memory_order_seq_cst) > 1 ? 1 : 0;
+uint32_t SharedNow(Side* side) {
+  return MayComeBack(side) || side->holders.load(std::memory_order_seq_cst) > 1 ? 1 : 0;
 }
 
 }  // namespace
@@ -124,11 +125,12 @@ void LeaveForNextProgram(const FileId& program) {
   });
   EachSide([](int, Side* side) {
     AtExec& then = at_exec[SlotOf(side)];
-    const int32_t handed = side->handed_pid.load(std::memory_order_acquire);
     if (then.survives || side->holders.load(std::memory_order_relaxed) <= 1) return;
+    if (!BeginLeaving(side)) return;  // it stays on TCP
+    const int32_t handed = side->handed_pid.load(std::memory_order_seq_cst);
     // Who has got it would be told that nobody else has it, and the exec may fail: then we would
-    // have it still. It stays on TCP.
-    if (handed != 0 && handed != process_state.pid) return;
+    // have it still. The same.
+    if (handed != 0 && handed != process_state.pid) return EndLeaving(side);
     then.ended = true;
     side->references.fetch_sub(DescriptorsOf(side), std::memory_order_acq_rel);
     LetGo(side);  // its descriptors stay in the table for the case that the exec fails
@@ -137,7 +139,7 @@ void LeaveForNextProgram(const FileId& program) {
   LeaveHandovers(GetConfig().runtime_dir, uid, process_state.pid, notes, count);
   bool changed = false;  // meanwhile, by somebody who did not find the notes yet
   for (size_t i = 0; i < count; ++i) {
-    const Side* side = FdTable::FindSide(notes[i].fd);
+    Side* const side = FdTable::FindSide(notes[i].fd);
     if (side == nullptr || notes[i].shared == 0 || SharedNow(side) != 0) continue;
     notes[i].shared = 0;
     changed = true;
@@ -152,7 +154,8 @@ void TakeBackFromNextProgram() {
     const AtExec& then = at_exec[SlotOf(side)];
     if (then.ended) {
       side->references.fetch_add(DescriptorsOf(side), std::memory_order_acq_rel);
-      side->holders.fetch_add(1, std::memory_order_acq_rel);
+      side->holders.fetch_add(1, std::memory_order_seq_cst);  // before nobody is leaving any more
+      EndLeaving(side);
     }
     if (!then.survives) return;
     side->outside.fetch_sub(1, std::memory_order_acq_rel);
@@ -161,6 +164,7 @@ void TakeBackFromNextProgram() {
         side->handed_pid.compare_exchange_strong(us, 0, std::memory_order_acq_rel))
       noted = true;
   });
+  EndLeavingAll();
   // Freed meanwhile by the last of the others: an ordinary socket from now on.
   EachDescriptor([](int fd, Side* side) {
     if (!IsAsAtExec(side)) FdTable::Take(fd, side);

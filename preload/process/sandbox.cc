@@ -76,14 +76,16 @@ void BeforeNoNewPrivileges() {
   process_state.in_doubt = true;
 }
 
-void BeforeThreadChange() {
+void BeforeThreadChange(bool of_descriptors) {
   if (!process_state.ready || InBorrowedMemory()) return;
   if (agent_shared.started.load(std::memory_order_acquire) == 0) return;
-  EachSide([](int fd, Side* side) {
-    if (IsOurs(side)) FallBackToTcp(fd, Reason::kThreadChanged, TcpFor::kNow);
+  const Reason reason =
+      of_descriptors && !ProgramHasOneThread() ? Reason::kOwnDescriptors : Reason::kThreadChanged;
+  EachSide([reason](int fd, Side* side) {
+    if (IsOurs(side)) FallBackToTcp(fd, reason, TcpFor::kNow);
   });
-  DatagramsToKernel(Reason::kThreadChanged, KernelFor::kNow);
-  EndAgent(Reason::kThreadChanged);
+  DatagramsToKernel(reason, KernelFor::kNow);
+  EndAgent(reason);
 }
 
 void BeforeOtherDescriptors() {

@@ -17,8 +17,8 @@ void BeforeNoNewPrivileges();
 
 // unshare, setns, capset, landlock, a raw setuid: the kernel wants a single thread, or changes the
 // calling one only. The agent ends; connections are upgraded anew later, by one that was started
-// behind the change.
-void BeforeThreadChange();
+// behind the change. Of descriptors: it may be BeforeOwnDescriptors that comes next.
+void BeforeThreadChange(bool of_descriptors);
 void AfterThreadChange();
 
 // unshare(CLONE_FILES), clone without CLONE_FILES: a thread is about to have numbers of its own for

@@ -90,7 +90,7 @@ void EpollUnfollowed(int fd) {
   if (EpollSet* const inner = FindEpollSet(fd)) return EpollSetIsWatchedBlindly(inner);
   Side* const side = FindSide(fd);
   if (side != nullptr && side->pinned.load(std::memory_order_relaxed) == 0)
-    FallBackToTcp(fd, Reason::kEpollUnfollowed, TcpFor::kGood);
+    FallBackToTcp(fd, Reason::kEpollUnfollowed, TcpFor::kGood, NextWriter::kOurs);
 }
 
 void EpollSetDuplicated(EpollSet* set) {
@@ -140,7 +140,8 @@ void EpollSetIsWatchedBlindly(EpollSet* set) {
         Restore(set, &registration);
       }
     }
-    for (size_t i = 0; i < count; ++i) FallBackToTcp(fds[i], Reason::kEpollWatched, TcpFor::kGood);
+    for (size_t i = 0; i < count; ++i)
+      FallBackToTcp(fds[i], Reason::kEpollWatched, TcpFor::kGood, NextWriter::kOurs);
   } while (count == 64);
   // And what it watches itself is not seen by them either.
   for (uint32_t i = 0; EpollSet* const other = EpollSetAt(i); ++i) {
@@ -168,7 +169,8 @@ void EpollSetIsShared(EpollSet* set) {
         }
       }
     }
-    for (size_t i = 0; i < count; ++i) FallBackToTcp(fds[i], Reason::kUsedByChild, TcpFor::kNow);
+    for (size_t i = 0; i < count; ++i)
+      FallBackToTcp(fds[i], Reason::kUsedByChild, TcpFor::kNow, NextWriter::kOurs);
   } while (count == 64);
 }
 

@@ -88,7 +88,7 @@ bool IsOnFifo(const Side* side) {
 
 bool FallBackUnlessOurs(int fd, Side* side) {
   if (IsOurs(side) || !IsOnFifo(side)) return false;
-  FallBackToTcp(fd, Reason::kUsedByChild, TcpFor::kNow);
+  FallBackToTcp(fd, Reason::kUsedByChild, TcpFor::kNow, NextWriter::kOurs);
   return true;
 }
 

@@ -23,6 +23,7 @@ namespace {
 
 constexpr uint64_t kLongestFlushMs = 5000;
 constexpr int kMostTurns = 2000;  // for a clock that stands still
+constexpr int kBufferLocks = 72;  // SO_BUF_LOCK: which sizes the program has set
 
 // After a fallback of ours: bytes that were readable in the FIFO come back by TCP. The program may
 // be told EAGAIN or an empty socket where it saw bytes before, so wait until they are here; not for
@@ -37,14 +38,17 @@ void AwaitResidue(int fd, uint64_t owed, int64_t received_before) {
 
 }  // namespace
 
-// This guest was suspended unprepared, and where the peer stands in the stream is not known.
 void ResetConnection(int fd, Side* side) {
+  // After a suspension without notice it is not known where the peer stands in the stream. What is
+  // owed otherwise finds no room.
+  const bool asks = side->send.route.load(std::memory_order_relaxed) == SendRoute::kAsking;
+  const Reason reason = asks ? Reason::kSuspended : Reason::kOwedTooLong;
   sockaddr nobody = {};
   nobody.sa_family = AF_UNSPEC;
   sys::Call(SYS_connect, fd, reinterpret_cast<long>(&nobody), sizeof nobody);
-  Log("reset fd %d: %s", fd, ReasonText(Reason::kSuspended));
-  side->reason.store(Reason::kSuspended, std::memory_order_relaxed);
-  CountFallback(Reason::kSuspended);
+  Log("reset fd %d: %s", fd, ReasonText(reason));
+  side->reason.store(reason, std::memory_order_relaxed);
+  CountFallback(reason);
 }
 
 namespace {
@@ -136,22 +140,80 @@ void StopAsking(Side* side) {
   if (lingering_fd >= 0 || FindSide(fd) == side) side->send.GiveUp(shadow);
 }
 
-void FallBackToTcp(int fd, Reason reason, TcpFor how_long) {
+namespace {
+
+bool OptionOf(int fd, int name, int* value) {
+  socklen_t length = sizeof *value;
+  return sys::Call(SYS_getsockopt, fd, SOL_SOCKET, name, sys::Word(value), sys::Word(&length)) == 0;
+}
+void SetOption(int fd, int name, int value) {
+  sys::Call(SYS_setsockopt, fd, SOL_SOCKET, name, sys::Word(&value), sizeof value);
+}
+
+// TCP has not taken all of the residue: its send buffer is made larger for a moment, if an ordinary
+// program may make it so. The buffer stays as full as it is then, and the options say what they
+// said. Not where they cannot be put back (before Linux 5.14).
+void MakeRoomForResidue(int fd, Side* side) {
+  SocketShadow shadow(fd, side);
+  const sys::SignalsBlocked blocked;
+  const LockScope scope(side->send.lock, CurrentTid());
+  int locks = 0;
+  int bytes = 0;
+  if (side->send.route.load(std::memory_order_relaxed) != SendRoute::kFlushing ||
+      FindSide(fd) != side || !OptionOf(fd, kBufferLocks, &locks) ||
+      !OptionOf(fd, SO_SNDBUF, &bytes))
+    return;
+  SetOption(fd, SO_SNDBUF, 1 << 30);  // the kernel makes the most of it that it allows
+  side->send.PumpResidue(shadow);
+  SetOption(fd, SO_SNDBUF, bytes / 2);
+  SetOption(fd, kBufferLocks, locks);
+}
+
+// Where the residue begins that is still owed; changes when some of it has gone.
+uint64_t StillOwedFrom(Side* side) {
+  const sys::SignalsBlocked blocked;
+  const LockScope scope(side->send.lock, CurrentTid());
+  return side->send.residue_begin;
+}
+
+bool IsOwing(const Side* side) {
+  return SendStream::IsOwing(side->send.route.load(std::memory_order_acquire));
+}
+
+// Until TCP has what the FIFO owed, or takes no byte of it for some seconds.
+void AwaitRoom(int fd, Side* side, Reason reason) {
+  uint64_t begin = StillOwedFrom(side);
+  uint64_t end = InMs(kLongestFlushMs);
+  for (int turns = 0;
+       IsOwing(side) && turns < kMostTurns && SleepUntilSettled(fd, side, end) != -EAGAIN;
+       ++turns) {
+    FallBack(fd, side, reason);
+    const uint64_t now = StillOwedFrom(side);
+    if (now == begin) continue;
+    begin = now;
+    end = InMs(kLongestFlushMs);
+    turns = 0;
+  }
+}
+
+}  // namespace
+
+void FallBackToTcp(int fd, Reason reason, TcpFor how_long, NextWriter next_writer) {
   Side* side = FindSide(fd);
   DatagramToKernel(fd, reason, how_long == TcpFor::kGood ? KernelFor::kGood : KernelFor::kNow);
   if (side == nullptr) return;
-  if (how_long == TcpFor::kGood) side->pinned.store(1, std::memory_order_relaxed);
+  if (how_long == TcpFor::kGood) side->pinned.store(kPinned, std::memory_order_relaxed);
   FallBack(fd, side, reason);
   side->receive.ForgetTaken();  // who reads next does not pass through us
   side->reason.store(reason, std::memory_order_relaxed);
-  // Whoever writes next does not pass through us: all that the FIFO owed must be in TCP before.
-  const uint64_t end = InMs(kLongestFlushMs);
-  for (int turns = 0; SendStream::IsOwing(side->send.route.load(std::memory_order_acquire)) &&
-                      turns < kMostTurns && SleepUntilSettled(fd, side, end) != -EAGAIN;
-       ++turns) {
-    FallBack(fd, side, reason);
-  }
-  StopAsking(side);
+  if (next_writer == NextWriter::kOurs || !IsOwing(side)) return;
+  MakeRoomForResidue(fd, side);
+  AwaitRoom(fd, side, reason);
+  if (!IsOwing(side)) return;
+  SocketShadow shadow(fd, side);
+  const sys::SignalsBlocked blocked;
+  const LockScope scope(side->send.lock, CurrentTid());
+  if (FindSide(fd) == side) side->send.SettleOrBreak(shadow);
 }
 
 void Bypassed(Reason reason) {

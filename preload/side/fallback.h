@@ -16,9 +16,12 @@ void FallBack(int fd, Side* side, Reason reason);
 void FallBackSending(int fd, Side* side, Reason reason);
 void FallBackReceiving(int fd, Side* side);
 // fdopen, aio, SCM_RIGHTS, splice, kTLS ...: this connection goes by TCP from now on, kNow: until
-// it is upgraded again. Waits until TCP has what the FIFO owed.
+// it is upgraded again. kUnseen: whoever writes next does not pass through us, so this waits until
+// TCP has what the FIFO owed; if TCP takes no byte of it for some seconds, the connection is reset.
 enum class TcpFor : uint8_t { kNow, kGood };
-void FallBackToTcp(int fd, Reason reason, TcpFor how_long);
+enum class NextWriter : uint8_t { kUnseen, kOurs };
+void FallBackToTcp(int fd, Reason reason, TcpFor how_long,
+                   NextWriter next_writer = NextWriter::kUnseen);
 // From now on bytes may move unseen (io_uring): all sockets of this process go by TCP, for good.
 void Bypassed(Reason reason);
 // The last close of an attached side, which has been taken out of the table: what of it goes on.

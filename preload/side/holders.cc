@@ -7,6 +7,7 @@
 #include "preload/settings/config.h"
 #include "preload/side/each_side.h"
 #include "preload/side/fd_table.h"
+#include "preload/side/leaving.h"
 #include "preload/side/mailbox.h"
 #include "preload/side/self.h"
 
@@ -54,9 +55,9 @@ bool HasLeftItToTheTaker(const Side* side) {
 
 // `handed_pid` has it alone now. Who brings the count down to one looks again: another process may
 // have been given it in between, and then it is the next to let go who says so.
-void SayWhoHasItAlone(const Side* side) {
+void SayWhoHasItAlone(Side* side) {
   const int32_t handed = side->handed_pid.load(std::memory_order_seq_cst);
-  if (handed == 0 || handed == process_state.pid ||
+  if (handed == 0 || handed == process_state.pid || MayComeBack(side) ||
       side->holders.load(std::memory_order_seq_cst) != 1 ||
       (handed < 0 && !HasLeftItToTheTaker(side)))
     return;

@@ -19,8 +19,8 @@
 
 namespace xenloop {
 
-// Both ends are told, by the kernel: ECONNRESET. For a stream of which nobody knows how far it was
-// read.
+// Both ends are told, by the kernel: ECONNRESET. For a stream that cannot go on without a byte too
+// few: nobody knows how far it was read, or TCP does not take what it owes.
 void ResetConnection(int fd, Side* side);
 
 // -EPROTO: a kernel that does not tell as much as we need (before Linux 4.19), or something that

@@ -93,6 +93,8 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
   std::atomic<uint32_t> handed_uid;
   std::atomic<uint32_t> inherited;
   std::atomic<uint64_t> cookie;
+  // 0, or a holder has let go of it for an exec that may still fail (leaving.h).
+  std::atomic<uint64_t> leaving;
 
   bool Connected() const { return opening.load(std::memory_order_relaxed) != Opening::kNone; }
 };

@@ -73,7 +73,7 @@ bool TimeIsLeft(const timespec& start, const timespec& timeout, timespec* left) 
 int MessageFlags(int fd, int flags) {
   constexpr int kMeaningless = RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_APPEND;  // on a socket
   if ((flags & ~(kMeaningless | RWF_NOWAIT)) != 0)
-    FallBackToTcp(fd, Reason::kVectorFlags, TcpFor::kNow);
+    FallBackToTcp(fd, Reason::kVectorFlags, TcpFor::kNow, NextWriter::kOurs);
   return (flags & RWF_NOWAIT) != 0 ? MSG_DONTWAIT : 0;
 }
 
@@ -114,7 +114,7 @@ ssize_t SendMessage(int fd, Side* side, const msghdr* message, int flags) {
   }
   if (!HasBytes(message)) return kernel();
   if (message->msg_control != nullptr && message->msg_controllen != 0) {
-    FallBackToTcp(fd, Reason::kAncillaryData, TcpFor::kNow);
+    FallBackToTcp(fd, Reason::kAncillaryData, TcpFor::kNow, NextWriter::kOurs);
   }
   return SendOr(fd, side, message->msg_iov, message->msg_iovlen, flags, kernel);
 }

@@ -103,7 +103,12 @@ ssize_t BeforeSetOption(int fd, Side* side, int level, int name, const void* val
     if (HoldOption(fd, side, name, on != 0, &result)) return result;
   }
   const Reason reason = ReasonAgainstOption(level, name);
-  if (reason != Reason::kNone) FallBackToTcp(fd, reason, TcpFor::kGood);
+  if (reason != Reason::kNone) {
+    // What was sent before must not pass through the upper layer, nor be missing where it is looked
+    // at.
+    const bool orders = reason == Reason::kUpperLayer || reason == Reason::kTcpRepair;
+    FallBackToTcp(fd, reason, TcpFor::kGood, orders ? NextWriter::kUnseen : NextWriter::kOurs);
+  }
   return kUseKernel;
 }
 
@@ -149,7 +154,7 @@ ssize_t BeforeGetOption(int fd, Side* side, int level, int name, void* value, so
     if (scope.result() == LockResult::kAcquired && FindSide(fd) == side) TellHeldOptions(fd, side);
   }
   if (level == IPPROTO_TCP && name == kTcpZerocopyReceive)
-    FallBackToTcp(fd, Reason::kZeroCopyReceive, TcpFor::kGood);
+    FallBackToTcp(fd, Reason::kZeroCopyReceive, TcpFor::kGood, NextWriter::kOurs);
   return kUseKernel;
 }
 
@@ -207,7 +212,8 @@ void BeforeBpf(int command, const void* attributes, size_t size) {
 }
 
 ssize_t BeforeIoctl(int fd, Side* side, unsigned long request, void* argument) {
-  if (request == FIOASYNC) FallBackToTcp(fd, Reason::kAsynchronousSignals, TcpFor::kGood);
+  if (request == FIOASYNC)
+    FallBackToTcp(fd, Reason::kAsynchronousSignals, TcpFor::kGood, NextWriter::kOurs);
   if (request == TIOCOUTQ && MayWrite(argument, sizeof(int))) {
     LockScope scope(side->send.lock, CurrentTid());
     if (side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo) return kUseKernel;
@@ -247,7 +253,8 @@ void AfterIoctl(int, Side* side, unsigned long request, void* argument) {
 
 void AfterSetFlags(int fd, Side* side, int flags) {
   side->nonblocking.store((flags & O_NONBLOCK) != 0, std::memory_order_relaxed);
-  if ((flags & O_ASYNC) != 0) FallBackToTcp(fd, Reason::kAsynchronousSignals, TcpFor::kGood);
+  if ((flags & O_ASYNC) != 0)
+    FallBackToTcp(fd, Reason::kAsynchronousSignals, TcpFor::kGood, NextWriter::kOurs);
 }
 
 }  // namespace xenloop

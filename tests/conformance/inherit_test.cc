@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -164,6 +165,79 @@ TEST_P(InheritTest, FailedExecsOfWhoHasHandedItOn) {
   pair().sent.Advance(kBytes);
   pair().received.Advance(kBytes);
   pair().ExpectBothWaysWork();
+}
+
+// A file that is no program, and that nobody can open before it is given free.
+class GuardedFile {
+ public:
+  GuardedFile() {
+    sigemptyset(&wanted_);
+    sigaddset(&wanted_, SIGIO);
+    pthread_sigmask(SIG_BLOCK, &wanted_, nullptr);
+    EXPECT_EQ(write(fd_.get(), "no program", 10), 10);
+    EXPECT_EQ(fchmod(fd_.get(), 0700), 0);
+    EXPECT_EQ(fcntl(fd_.get(), F_SETLEASE, F_WRLCK), 0) << strerrorname_np(errno);
+  }
+  ~GuardedFile() { unlink(name_); }
+  const char* name() const { return name_; }
+  bool SomebodyWaits() {
+    const timespec limit{kSoonMs / 1000, 0};
+    return sigtimedwait(&wanted_, nullptr, &limit) == SIGIO;
+  }
+  void Free() { fd_.Close(); }
+
+ private:
+  char name_[32] = "/tmp/conformance.XXXXXX";
+  FileDescriptor fd_{mkostemp(name_, O_CLOEXEC)};
+  sigset_t wanted_;
+};
+
+// One process is in the middle of an exec that is going to fail; another hands the connection on
+// meanwhile. Both have it.
+TEST_P(InheritTest, FailingExecThatTakesItsTime) {
+  constexpr size_t kBytes = 40;
+  peer().Start(Op::kEcho, kBytes + 10, 0, 0);
+  GuardedFile file;
+  const pid_t slow = fork();
+  if (slow == 0) {
+    fcntl(fd(), F_SETFD, FD_CLOEXEC);
+    file.Free();
+    execl(file.name(), "none", nullptr);
+    pair().sent.Advance(kBytes);
+    pair().received.Advance(kBytes);
+    _exit(SendBytes(fd(), &pair().sent, 10).bytes == 10 &&
+                  ReceiveBytes(fd(), &pair().received, 10).bytes == 10
+              ? 0
+              : 1);
+  }
+  EXPECT_TRUE(file.SomebodyWaits());
+  const pid_t heir = fork();
+  if (heir == 0) BecomeHeir(fd(), pair().sent.offset(), kBytes, true);
+  EXPECT_EQ(pair().Close(), 0);
+  ExpectEnds(heir);
+  file.Free();
+  ExpectEnds(slow);
+  peer().ExpectMoved(kBytes + 10);
+  peer().ReceiveEndOfStream();
+}
+
+// And one that has succeeded is no longer waited for.
+TEST_P(InheritTest, ExecOfAnotherHolderIsOver) {
+  constexpr size_t kBytes = 400;
+  peer().Start(Op::kEcho, kBytes, 0, 0);
+  ASSERT_EQ(fcntl(fd(), F_SETFD, FD_CLOEXEC), 0);
+  const pid_t other = fork();
+  if (other == 0) {
+    execl("/bin/true", "true", nullptr);
+    _exit(127);
+  }
+  ExpectEnds(other);
+  const pid_t heir = fork();
+  if (heir == 0) BecomeHeir(fd(), pair().sent.offset(), kBytes);
+  EXPECT_EQ(pair().Close(), 0);
+  ExpectEnds(heir);
+  peer().ExpectMoved(kBytes);
+  peer().ReceiveEndOfStream();
 }
 
 TEST_P(InheritTest, FailedExecChangesNothing) {

@@ -125,6 +125,137 @@ TEST_P(PassingTest, PassedAndKept) {
   pair().ExpectBothWaysWork();
 }
 
+// The same, many times.
+TEST_P(PassingTest, PassedKeptAndUsedInTurn) {
+  constexpr int kTurns = 6;
+  int channel[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, channel), 0);
+  const FileDescriptor ours(channel[0]), theirs(channel[1]);
+  const auto turn = [&](int used) {
+    MarkedPoint(used);
+    const bool echoed = EchoBytes(used, &pair().received, &pair().sent, 500).bytes == 500;
+    return echoed &&
+           (CurrentMode() != Mode::kLocal || (!UpgradeIfWanted(used) && Routes(used) <= 0));
+  };
+  const auto skip = [&] {
+    pair().received.Advance(500);
+    pair().sent.Advance(500);
+  };
+  ChildProcess child([&] {
+    CHILD_CHECK(close(fd()) == 0);
+    const int passed = ReceiveDescriptor(theirs.get());
+    CHILD_CHECK(passed >= 0);
+    for (int i = 0; i < kTurns; ++i) {
+      CHILD_CHECK(turn(passed) && Say(theirs.get()) && Hear(theirs.get()));
+      skip();
+    }
+    return true;
+  });
+  EXPECT_TRUE(SendDescriptor(ours.get(), fd()));
+  for (int i = 0; i < kTurns; ++i) {
+    for (const bool here : {false, true}) {
+      peer().StartSend(500);
+      if (here) {
+        EXPECT_TRUE(turn(fd()));
+      } else {
+        EXPECT_TRUE(Hear(ours.get()));
+        skip();
+      }
+      peer().ExpectMoved(500);
+      peer().Receive(500);
+    }
+    EXPECT_TRUE(Say(ours.get()));
+  }
+  EXPECT_TRUE(child.Succeeded());
+}
+
+// As a login process does it: who gets the connection has used it for a while when the other closes
+// it.
+TEST_P(PassingTest, PassedAndClosedLater) {
+  int channel[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, channel), 0);
+  const FileDescriptor ours(channel[0]), theirs(channel[1]);
+  ChildProcess child([&] {
+    CHILD_CHECK(close(fd()) == 0);
+    const int passed = ReceiveDescriptor(theirs.get());
+    CHILD_CHECK(passed >= 0);
+    MarkedPoint(passed);
+    CHILD_CHECK(EchoBytes(passed, &pair().received, &pair().sent, 500).bytes == 500);
+    CHILD_CHECK(CurrentMode() != Mode::kLocal || (!UpgradeIfWanted(passed) && Routes(passed) <= 0));
+    CHILD_CHECK(Say(theirs.get()) && GoesOnByFifo(passed, theirs.get()));
+    return EchoBytes(passed, &pair().received, &pair().sent, 500).bytes == 500;
+  });
+  EXPECT_TRUE(SendDescriptor(ours.get(), fd()));
+  peer().Send(500);
+  peer().Receive(500);
+  EXPECT_TRUE(Hear(ours.get()));
+  EXPECT_EQ(pair().Close(), 0);
+  EXPECT_TRUE(Say(ours.get()) && Hear(ours.get()));
+  peer().Send(500);
+  peer().Receive(500);
+  peer().ReceiveEndOfStream();
+  EXPECT_TRUE(child.Succeeded());
+}
+
+// Between two users there is no note that the other would believe: it stays on TCP.
+class PassedToAnotherUserTest : public PassingTest {
+ protected:
+  void SetUp() override {
+    if (geteuid() != 0) GTEST_SKIP() << "only root can be another user";
+    PassingTest::SetUp();
+  }
+  static bool BecomeSomebodyElse() { return setresuid(65534, 65534, 65534) == 0; }
+  bool Uses(int passed) {
+    CHILD_CHECK(EchoBytes(passed, &pair().received, &pair().sent, 500).bytes == 500);
+    CHILD_CHECK(Routes(passed) <= 0);
+    return EchoBytes(passed, &pair().received, &pair().sent, 500).bytes == 500;
+  }
+};
+INSTANTIATE_TEST_SUITE_P(, PassedToAnotherUserTest, ProcessVariants(), VariantName);
+
+TEST_P(PassedToAnotherUserTest, FromRoot) {
+  int channel[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, channel), 0);
+  const FileDescriptor ours(channel[0]), theirs(channel[1]);
+  ChildProcess child([&] {
+    CHILD_CHECK(close(fd()) == 0 && BecomeSomebodyElse());
+    const int passed = ReceiveDescriptor(theirs.get());
+    CHILD_CHECK(passed >= 0);
+    return Uses(passed);
+  });
+  peer().Send(500);
+  ASSERT_TRUE(WaitForBytes(fd(), 500));
+  EXPECT_TRUE(SendDescriptor(ours.get(), fd()));
+  EXPECT_EQ(pair().Close(), 0);
+  peer().Receive(500);
+  peer().Send(500);
+  peer().Receive(500);
+  EXPECT_TRUE(child.Succeeded());
+  peer().ReceiveEndOfStream();
+}
+
+TEST_P(PassedToAnotherUserTest, ToRoot) {
+  int channel[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, channel), 0);
+  const FileDescriptor ours(channel[0]), theirs(channel[1]);
+  peer().Send(500);
+  ASSERT_TRUE(WaitForBytes(fd(), 500));
+  ChildProcess child([&] {
+    CHILD_CHECK(BecomeSomebodyElse());
+    CHILD_CHECK(SendDescriptor(ours.get(), fd()));
+    return close(fd()) == 0;
+  });
+  EXPECT_EQ(pair().Close(), 0);
+  EXPECT_TRUE(child.Succeeded());
+  const FileDescriptor passed(ReceiveDescriptor(theirs.get()));
+  ASSERT_GE(passed.get(), 0);
+  auto uses = InThread([&] { return Uses(passed.get()); });
+  peer().Receive(500);
+  peer().Send(500);
+  peer().Receive(500);
+  EXPECT_TRUE(uses.get());
+}
+
 // A message that cannot be sent changes nothing: it is tried again, and its connection followed.
 TEST_P(PassingTest, PassedAtTheSecondAttempt) {
   int channel[2];

@@ -151,6 +151,7 @@ GLOBALS = {
     "preload/libc/threads.cc": "create set_stack_size test_cancel register_cancel unregister_cancel"
                                " unwind_next single_threaded",
     "preload/process/inheritance.cc": "at_exec",
+    "preload/side/leaving.cc": "attempt",
     "preload/process/init.cc": "process_state cached_tid",
     "preload/ready/datagram_epoll.cc": "watch_lock watches",  # a child begins without any
     "preload/ready/epoll.cc": "blocks lowest_free",

@@ -47,6 +47,15 @@ TEST_F(SuspendedTest, WithoutAWordBothAreTold) {
   EXPECT_EQ(shadow_.sent, "");
 }
 
+TEST_F(SuspendedTest, WhoeverCannotWaitForItBreaksTheConnection) {
+  Suspend();
+  send_.BeginFlush(shadow_);
+  send_.SettleOrBreak(shadow_);
+  EXPECT_TRUE(shadow_.reset);
+  EXPECT_EQ(send_.route.load(), SendRoute::kTcp);
+  EXPECT_EQ(shadow_.sent, "");
+}
+
 TEST_F(SuspendedTest, AnImpossibleWordIsNone) {
   for (const uint64_t lie : {uint64_t{5}, ~uint64_t{0}, uint64_t{1} << 63}) {
     SendStream send;

@@ -86,6 +86,25 @@ TEST_F(StreamTest, ResidueIsNotSentTwiceAfterAThreadDiedSendingIt) {
   }
 }
 
+TEST_F(StreamTest, ResidueThatFindsNoRoomBreaksTheConnection) {
+  for (const size_t room : {size_t{3}, size_t{10}}) {
+    PlainFifo memory{4096};
+    SendStream send;
+    ScriptedShadow shadow;
+    send.Offer(memory.fifo);
+    memory.header()->consumer_ready.store(1);
+    SendText(send, shadow, "x");
+    ASSERT_EQ(SendText(send, shadow, "0123456789"), 10);
+    shadow.room = room;
+    LockScope scope(send.lock, kSelf.tid);
+    send.BeginFlush(shadow);
+    send.SettleOrBreak(shadow);
+    EXPECT_EQ(shadow.sent, std::string("0123456789").substr(0, room));
+    EXPECT_EQ(shadow.reset, room < 10);
+    EXPECT_EQ(send.route.load(), SendRoute::kTcp);
+  }
+}
+
 TEST_F(StreamTest, SwitchThatDiedHalfWayIsFinishedOrUndone) {
   for (const bool announced : {false, true}) {
     for (const bool agent_first : {false, true}) {

@@ -128,7 +128,7 @@ void ServiceSender(DatagramSide* side, bool closed, bool answer = false) {
     const LockScope scope(side->send_lock, CurrentTid());
     DatagramShadow shadow{side->fd.load(std::memory_order_relaxed), side};
     shadow.to = side->fifo_destination;  // it may be connected elsewhere by now
-    over = closed || side->sender.Settle(shadow);
+    over = side->sender.Settle(shadow) || closed;
     if (over) {
       side->sending.store(0, std::memory_order_release);
       side->sender.route.store(DatagramRoute::kKernel, std::memory_order_relaxed);

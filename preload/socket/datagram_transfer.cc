@@ -81,7 +81,9 @@ Taken TakeNow(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, bo
   if (scope.result() == LockResult::kReentered || FindDatagram(fd) != side ||
       side->receiving.load(std::memory_order_relaxed) == 0)
     return taken;
-  if (scope.result() == LockResult::kTakenOver) side->receiver.Recover();
+  if (scope.result() == LockResult::kTakenOver ||
+      (side->half_done.load(std::memory_order_acquire) != 0 && side->half_done.exchange(0) != 0))
+    side->receiver.Recover();
   // An error that the socket has met by its own sending comes before data.
   if (side->error_likely.exchange(0, std::memory_order_relaxed) != 0 && HasKernelError(fd))
     return taken;
@@ -119,12 +121,9 @@ bool WaitInKernel(DatagramSide* side, bool waits, const KernelCall& kernel, ssiz
     *result = kernel();
     return true;
   }
-  const uint32_t generation = side->generation.load(std::memory_order_acquire);
-  const bool may_wait = DatagramSleep(side);
-  if (may_wait) *result = kernel();
-  const KeepErrno keep_errno;
-  DatagramWake(side, generation);
-  return may_wait;
+  const DatagramSleeper sleeper(side);
+  if (sleeper.MayWait()) *result = Cancellable([&kernel] { return kernel(); });
+  return sleeper.MayWait();
 }
 
 void CountKernelReceive(DatagramSide* side, ssize_t result) {

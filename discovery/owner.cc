@@ -2,9 +2,11 @@
 #include "discovery/owner.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
+#include <string.h>
 
 #include "channel/base/sys.h"
 
@@ -18,14 +20,14 @@ struct Query {
   inet_diag_req_v2 request;
 };
 
-Query QueryFor(const Tuple& tuple) {
+Query QueryFor(const Tuple& tuple, uint8_t protocol = IPPROTO_TCP) {
   Query query = {};
   query.header.nlmsg_len = sizeof query;
   query.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
   query.header.nlmsg_flags = NLM_F_REQUEST;
   const bool v4 = tuple.local.IsV4();
   query.request.sdiag_family = v4 ? AF_INET : AF_INET6;
-  query.request.sdiag_protocol = IPPROTO_TCP;
+  query.request.sdiag_protocol = protocol;
   query.request.idiag_states = ~0u;
   query.request.id.idiag_sport = htons(tuple.local.port);
   query.request.id.idiag_dport = htons(tuple.peer.port);
@@ -44,16 +46,43 @@ bool IsTheOneAskedFor(const inet_diag_req_v2& asked, const inet_diag_msg& found)
            memcmp(found.id.idiag_dst, asked.id.idiag_dst, length) == 0));
 }
 
+// One question, one answer: its length or -errno.
+long Ask(const Query& query, uint8_t* answer, size_t room) {
+  const long fd =
+      sys::MakeDescriptor(SYS_socket, AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+  if (fd < 0) return fd;
+  long result = sys::Write(static_cast<int>(fd), &query, sizeof query);
+  if (result > 0)
+    result = sys::Call(SYS_recvfrom, fd, reinterpret_cast<long>(answer), static_cast<long>(room),
+                       MSG_DONTWAIT);
+  sys::Close(static_cast<int>(fd));
+  return result;
+}
+
+int ParseFound(const uint8_t* answer, size_t length, inet_diag_msg* found) {
+  nlmsghdr header;
+  if (length < sizeof header) return -EPROTO;
+  memcpy(&header, answer, sizeof header);
+  if (header.nlmsg_type != SOCK_DIAG_BY_FAMILY || length < sizeof header + sizeof *found)
+    return -ENOENT;
+  memcpy(found, answer + sizeof header, sizeof *found);
+  return 0;
+}
+
+// In decimal, in front of `end`; where it begins.
+char* Decimal(uint32_t number, char* end) {
+  do {
+    *--end = static_cast<char>('0' + number % 10);
+    number /= 10;
+  } while (number != 0);
+  return end;
+}
+
 }  // namespace
 
 int ParseOwner(const uint8_t* answer, size_t length, const Tuple& tuple, uid_t* uid) {
-  nlmsghdr header;
   inet_diag_msg found;
-  if (length < sizeof header) return -EPROTO;
-  memcpy(&header, answer, sizeof header);
-  if (header.nlmsg_type != SOCK_DIAG_BY_FAMILY || length < sizeof header + sizeof found)
-    return -ENOENT;
-  memcpy(&found, answer + sizeof header, sizeof found);
+  if (const int error = ParseFound(answer, length, &found); error != 0) return error;
   // Without such a connection the kernel answers with the listener of that port: another socket,
   // another owner.
   if (!IsTheOneAskedFor(QueryFor(tuple).request, found)) return -ENOENT;
@@ -62,19 +91,53 @@ int ParseOwner(const uint8_t* answer, size_t length, const Tuple& tuple, uid_t* 
 }
 
 int OwnerOf(const Tuple& tuple, uid_t* uid) {
-  const long fd =
-      sys::MakeDescriptor(SYS_socket, AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
-  if (fd < 0) return static_cast<int>(fd);
-  const Query query = QueryFor(tuple);
-  long result = sys::Write(static_cast<int>(fd), &query, sizeof query);
-  if (result > 0) {
-    uint8_t answer[1024];
-    result =
-        sys::Call(SYS_recvfrom, fd, reinterpret_cast<long>(answer), sizeof answer, MSG_DONTWAIT);
-    if (result >= 0) result = ParseOwner(answer, static_cast<size_t>(result), tuple, uid);
-  }
-  sys::Close(static_cast<int>(fd));
-  return static_cast<int>(result);
+  uint8_t answer[1024];
+  const long result = Ask(QueryFor(tuple), answer, sizeof answer);
+  return result < 0 ? static_cast<int>(result)
+                    : ParseOwner(answer, static_cast<size_t>(result), tuple, uid);
+}
+
+int ParseDatagramSocket(const uint8_t* answer, size_t length, const Tuple& tuple,
+                        DatagramSocket* socket) {
+  inet_diag_msg found;
+  if (const int error = ParseFound(answer, length, &found); error != 0) return error;
+  if (found.id.idiag_sport != htons(tuple.peer.port)) return -ENOENT;
+  *socket = DatagramSocket{found.idiag_uid, found.idiag_inode};
+  return 0;
+}
+
+int ReceiverOfDatagrams(const Tuple& tuple, DatagramSocket* socket) {
+  uint8_t answer[1024];
+  const long result = Ask(QueryFor(tuple, IPPROTO_UDP), answer, sizeof answer);
+  return result < 0 ? static_cast<int>(result)
+                    : ParseDatagramSocket(answer, static_cast<size_t>(result), tuple, socket);
+}
+
+bool HasSocketAt(int32_t pid, uint32_t fd, uint32_t inode) {
+  if (pid <= 0 || inode == 0) return false;
+  char path[64] = "/proc/";
+  char number[16];
+  char* const end = number + sizeof number;
+  const auto append = [&](const char* text, size_t length) {
+    const size_t at = strlen(path);
+    memcpy(path + at, text, length);
+    path[at + length] = 0;
+  };
+  const auto append_number = [&](uint32_t value) {
+    const char* const begin = Decimal(value, end);
+    append(begin, static_cast<size_t>(end - begin));
+  };
+  append_number(static_cast<uint32_t>(pid));
+  append("/fd/", 4);
+  append_number(fd);
+  char target[64] = {};
+  const long length = sys::Call(SYS_readlinkat, AT_FDCWD, reinterpret_cast<long>(path),
+                                reinterpret_cast<long>(target), sizeof target - 1);
+  if (length <= 0) return false;
+  strcpy(path, "socket:[");
+  append_number(inode);
+  append("]", 1);
+  return strcmp(path, target) == 0;
 }
 
 }  // namespace xenloop

@@ -1,5 +1,6 @@
-// Which user owns the other end of a local TCP connection? Asked of the kernel (sock_diag), so that
-// an agent that claims to hold it can be checked against SO_PEERCRED.
+// Which user owns the other end of a local TCP connection, and which socket a UDP port leads to?
+// Asked of the kernel (sock_diag), so that an agent that claims to hold it can be checked against
+// SO_PEERCRED.
 #pragma once
 
 #include <sys/types.h>
@@ -15,5 +16,20 @@ int OwnerOf(const Tuple& tuple, uid_t* uid);
 // What the kernel's answer to that question, `length` bytes, says; any bytes will do. 0 and *uid,
 // or -errno.
 int ParseOwner(const uint8_t* answer, size_t length, const Tuple& tuple, uid_t* uid);
+
+// The socket to which the kernel gives a datagram from tuple.local to tuple.peer, in the caller's
+// network namespace: 0, its owner and its inode, or -errno (-ENOENT: none here, or nobody can
+// tell).
+struct DatagramSocket {
+  uid_t uid = 0;
+  uint32_t inode = 0;
+};
+int ReceiverOfDatagrams(const Tuple& tuple, DatagramSocket* socket);
+int ParseDatagramSocket(const uint8_t* answer, size_t length, const Tuple& tuple,
+                        DatagramSocket* socket);
+
+// That process, as the caller sees it, has that socket under that number. False also where /proc
+// does not show it: a process that has changed its user, or of another namespace.
+bool HasSocketAt(int32_t pid, uint32_t fd, uint32_t inode);
 
 }  // namespace xenloop

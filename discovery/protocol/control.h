@@ -12,8 +12,10 @@
 //   SEALED  slot, generation of both: "a FIFO of this stream is sealed; flush what you owe"
 //   BELL    words: number, + 1 descriptor: what my FIFOs name by that number. Who does not take it
 //           rings the doorbell instead
-//   DATAGRAM_OFFER   slot, generation, tuple as the receiver sees it, + 1 descriptor: a FIFO
-//   DATAGRAM_JOIN    slot, generation of both: "joined"
+//   DATAGRAM_OFFER   slot, generation, tuple as the receiver sees it; word: the number of the
+//           sending socket's descriptor, by which the kernel is asked whose it is; + 1 descriptor:
+//           a FIFO
+//   DATAGRAM_JOIN    slot, generation of both; word: the same of the receiving one: "joined"
 //   DATAGRAM_REFUSE  slot, generation of the offer, reason
 //   DATAGRAM_SEALED  slot, generation of both: "look at the FIFO between us, it has ended"
 //
@@ -86,6 +88,7 @@ enum class RefusalReason : uint32_t {
   kNotProvable,   // addresses may be translated, and another user proves nothing
   kOtherVersion,  // the FIFO that came is of a layout that the receiver does not know
   kReaderSlow,    // what was sent to the other end lay unread
+  kNotTheirs,     // the kernel does not show that the sender has the socket of that name
   kCount
 };
 
@@ -133,6 +136,8 @@ inline Reason ReasonOfRefusal(uint32_t refusal) {
       return Reason::kOtherVersion;
     case RefusalReason::kReaderSlow:
       return Reason::kUnread;
+    case RefusalReason::kNotTheirs:
+      return Reason::kSocketUnseen;
     case RefusalReason::kNoResources:
       return Reason::kPeerOutOfResources;
     default:

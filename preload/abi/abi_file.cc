@@ -4,6 +4,7 @@
 
 #include "preload/abi/abi.h"
 #include "preload/libc/errno.h"
+#include "preload/side/datagram_side.h"
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
 #include "preload/socket/print.h"
@@ -29,10 +30,16 @@ void LeaveToAio(const ControlBlock* control) {
     FallBackToTcp(control->aio_fildes, Reason::kAsynchronousIo, TcpFor::kGood);
 }
 
+// Datagrams that libc or the kernel cuts come behind those that stand in a FIFO.
+void SendsUnseen(int fd) {
+  if (DatagramSide* const side = FindDatagram(fd)) StopSending(side, Reason::kSendFlags);
+}
+
 }  // namespace
 
 XENLOOP_EXPORT ssize_t sendfile(int out_fd, int in_fd, off_t* offset, size_t count) {
   FallBackToTcp(in_fd, Reason::kSendfileFrom, TcpFor::kGood, NextWriter::kOurs);
+  SendsUnseen(out_fd);
   return SendByOr(
       out_fd, FindSide(out_fd),
       [=](Side* side) { return SendFile(out_fd, side, in_fd, offset, count); },
@@ -48,11 +55,13 @@ XENLOOP_EXPORT ssize_t splice(int in_fd, off64_t* in_offset, int out_fd, off64_t
 }
 
 XENLOOP_EXPORT int vdprintf(int fd, const char* format, va_list arguments) {
+  SendsUnseen(fd);
   if (FindSide(fd) == nullptr) return real::vdprintf(fd, format, arguments);
   return Print(fd, 0, format, arguments);
 }
 
 XENLOOP_EXPORT int __vdprintf_chk(int fd, int flag, const char* format, va_list arguments) {
+  SendsUnseen(fd);
   if (FindSide(fd) == nullptr) return real::__vdprintf_chk(fd, flag, format, arguments);
   return Print(fd, flag, format, arguments);
 }

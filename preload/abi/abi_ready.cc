@@ -38,6 +38,14 @@ bool Waits(const timespec* timeout) {
   return timeout == nullptr || timeout->tv_sec != 0 || timeout->tv_nsec != 0;
 }
 
+// Not less than is left.
+int MillisecondsOf(const DatagramPatience& patience, int whole) {
+  const timespec* const left = patience.left();
+  if (left == nullptr) return -1;
+  const int64_t rest = left->tv_sec * 1000 + (left->tv_nsec + 999999) / 1000000;
+  return rest < whole ? static_cast<int>(rest) : whole;
+}
+
 EpollSet* Waitable(int epfd, const epoll_event* events, int max_events) {
   return events != nullptr && max_events > 0 ? FindEpollSet(epfd) : nullptr;
 }
@@ -60,8 +68,10 @@ XENLOOP_EXPORT int poll(pollfd* fds, nfds_t count, int timeout_ms) {
     return ReturnToLibc(Poll(fds, count, Timeout(milliseconds).get(), nullptr, PollCall::kPoll));
   };
   if (!datagrams.Any()) return ask(timeout_ms);
+  const Timeout timeout(timeout_ms);
   return WaitForDatagrams(
-      datagrams, timeout_ms != 0, [&] { return ask(0); }, [&] { return ask(timeout_ms); },
+      datagrams, timeout_ms != 0, timeout.get(), [&] { return ask(0); },
+      [&](const DatagramPatience& patience) { return ask(MillisecondsOf(patience, timeout_ms)); },
       [&](int ready) { return AddDatagrams(datagrams, fds, count, ready); });
 }
 XENLOOP_ALIAS(__poll, poll);
@@ -80,7 +90,8 @@ XENLOOP_EXPORT int ppoll(pollfd* fds, nfds_t count, const timespec* timeout, con
   };
   if (!datagrams.Any()) return ask(timeout);
   return WaitForDatagrams(
-      datagrams, Waits(timeout), [&] { return ask(&kNow); }, [&] { return ask(timeout); },
+      datagrams, Waits(timeout), timeout, [&] { return ask(&kNow); },
+      [&](const DatagramPatience& patience) { return ask(patience.left()); },
       [&](int ready) { return AddDatagrams(datagrams, fds, count, ready); });
 }
 
@@ -127,8 +138,21 @@ XENLOOP_EXPORT int select(int count, fd_set* read, fd_set* write, fd_set* except
   if (!datagrams.Any()) return ask(timeout);
   const bool waits = timeout == nullptr || timeout->tv_sec != 0 || timeout->tv_usec != 0;
   timeval now{0, 0};
+  const timespec limit =
+      timeout != nullptr ? timespec{timeout->tv_sec, timeout->tv_usec * 1000} : timespec{};
+  const SelectQuestion question(count, read, write, except);
   return WaitForDatagrams(
-      datagrams, waits, [&] { return ask(&now); }, [&] { return ask(timeout); },
+      datagrams, waits, timeout != nullptr ? &limit : nullptr,
+      [&] {
+        question.AskAgain();
+        return ask(&now);
+      },
+      [&](const DatagramPatience& patience) {
+        question.AskAgain();
+        if (timeout != nullptr && patience.left() != &limit)
+          *timeout = {patience.left()->tv_sec, patience.left()->tv_nsec / 1000};
+        return ask(timeout);
+      },
       [&](int ready) { return AddDatagrams(datagrams, read, ready); });
 }
 XENLOOP_ALIAS(__select, select);
@@ -144,8 +168,17 @@ XENLOOP_EXPORT int pselect(int count, fd_set* read, fd_set* write, fd_set* excep
         Select(SelectName::kPselect, count, read, write, except, time, nullptr, mask)));
   };
   if (!datagrams.Any()) return ask(timeout);
+  const SelectQuestion question(count, read, write, except);
   return WaitForDatagrams(
-      datagrams, Waits(timeout), [&] { return ask(&kNow); }, [&] { return ask(timeout); },
+      datagrams, Waits(timeout), timeout,
+      [&] {
+        question.AskAgain();
+        return ask(&kNow);
+      },
+      [&](const DatagramPatience& patience) {
+        question.AskAgain();
+        return ask(patience.left());
+      },
       [&](int ready) { return AddDatagrams(datagrams, read, ready); });
 }
 

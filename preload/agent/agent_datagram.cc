@@ -15,23 +15,6 @@
 namespace xenloop {
 namespace {
 
-// Under which hint a receiver is found. Its second half is no address of anybody.
-Tuple HintOf(const Endpoint& name) {
-  static constexpr char kMark[17] = "xenloop datagram";
-  Tuple tuple;
-  tuple.local = name;
-  memcpy(tuple.peer.address, kMark, sizeof tuple.peer.address);
-  return tuple;
-}
-Endpoint AnyAddress(uint16_t port) {
-  sockaddr_storage any{};
-  any.ss_family = AF_INET;
-  Endpoint name;
-  ToEndpoint(any, &name);
-  name.port = port;
-  return name;
-}
-
 // The same user in the same network namespace; for others the streams' proofs are not there yet.
 bool MayMeet(const Talk& talk) {
   return !IsBridged(talk) && talk.netns_cookie == agent.netns_cookie &&
@@ -40,7 +23,7 @@ bool MayMeet(const Talk& talk) {
 }
 
 void Tell(uint32_t talk, ControlType type, uint32_t ours, uint32_t our_generation,
-          const DatagramPeer& theirs, uint32_t refusal = 0) {
+          const DatagramPeer& theirs, uint32_t refusal = 0, uint64_t word = 0) {
   if (talk >= kMaxTalks || !agent.talks[talk].in_use || agent.talks[talk].fd < 0) return;
   ControlMessage message;
   message.type = type;
@@ -49,6 +32,7 @@ void Tell(uint32_t talk, ControlType type, uint32_t ours, uint32_t our_generatio
   message.sender_generation = our_generation;
   message.receiver_slot = theirs.slot;
   message.receiver_generation = theirs.generation;
+  message.words[0] = word;
   SendControl(agent.talks[talk], message, nullptr, 0);
 }
 
@@ -88,6 +72,7 @@ void SendDatagramOffer(DatagramSide* side) {
   offer.sender_slot = SlotOf(side);
   offer.sender_generation = side->generation.load(std::memory_order_relaxed);
   offer.tuple = Tuple{ends.destination, ends.source};
+  offer.words[0] = static_cast<uint64_t>(fd);
   const int error = SendControl(talk, offer, ticket.fds, 1);
   if (ticket.fds[0] >= 0) sys::Close(ticket.fds[0]);
   if (error != 0) return GiveUpOffer(side, Reason::kPeerDeaf);
@@ -95,7 +80,18 @@ void SendDatagramOffer(DatagramSide* side) {
   side->stage = DatagramStage::kOffered;
 }
 
+// Somebody has published that name. Asked before anything else: it costs no system call.
+bool IsFound(DatagramSide* side) {
+  const Endpoint name = ToEnd(NameOfWord(side->destination.load(std::memory_order_relaxed)));
+  for (const Endpoint& end : {name, AnyAddress(name.port)}) {
+    uint64_t id;
+    if (agent.registry.Lookup(agent.uid, HashOf(HintOf(end)), &id, 1) != 0) return true;
+  }
+  return false;
+}
+
 void SeekReceiver(DatagramSide* side) {
+  if (!IsFound(side)) return side->reason.store(Reason::kNoPeer, std::memory_order_relaxed);
   DatagramEnds ends;
   const Reason reason = ProbeDatagramSender(side->fd.load(std::memory_order_acquire), side, &ends);
   if (reason != Reason::kNone) return side->reason.store(reason, std::memory_order_relaxed);
@@ -128,7 +124,7 @@ void ServiceSender(DatagramSide* side, bool closed, bool answer = false) {
     const LockScope scope(side->send_lock, CurrentTid());
     DatagramShadow shadow{side->fd.load(std::memory_order_relaxed), side};
     shadow.to = side->fifo_destination;  // it may be connected elsewhere by now
-    over = closed || side->sender.Settle(shadow);
+    over = side->sender.Settle(shadow) || closed;
     if (over) {
       side->sending.store(0, std::memory_order_release);
       side->sender.route.store(DatagramRoute::kKernel, std::memory_order_relaxed);
@@ -150,7 +146,9 @@ void OnDatagramJoin(uint32_t talk, DatagramSide* side, const ControlMessage& mes
   side->receiver_at.slot = message.sender_slot;
   side->receiver_at.generation = message.sender_generation;
   bool begun = false;
-  {
+  DatagramEnds ends;
+  if (ProbeDatagramSender(side->fd.load(std::memory_order_acquire), side, &ends) == Reason::kNone &&
+      IsHeldBy(agent.talks[talk], message.words[0], ends.source, ends.destination)) {
     const LockScope scope(side->send_lock, CurrentTid());
     const int fd = side->fd.load(std::memory_order_relaxed);
     if (FindDatagram(fd) == side && side->pinned.load(std::memory_order_seq_cst) == 0 &&
@@ -176,7 +174,7 @@ void OnDatagramJoin(uint32_t talk, DatagramSide* side, const ControlMessage& mes
   fifo.SealProducer();
   Tell(talk, ControlType::kDatagramSealed, SlotOf(side), side->generation.load(),
        side->receiver_at);
-  GiveUpOffer(side, Reason::kPeerChanged);
+  GiveUpOffer(side, Reason::kSocketUnseen);
 }
 
 // ---- the receiver's end ----
@@ -216,7 +214,7 @@ DatagramSide* ReceiverOf(const Tuple& tuple) {
 
 // Joins the FIFO to the socket: true if it has become one of its queue's.
 bool JoinSource(DatagramSide* side, uint32_t talk, const ControlMessage& offer,
-                const FifoMapping& theirs) {
+                const FifoMapping& theirs, int* joined_fd) {
   const int fd = side->fd.load(std::memory_order_acquire);
   uint32_t limit = 0;
   socklen_t length = sizeof limit;
@@ -243,6 +241,7 @@ bool JoinSource(DatagramSide* side, uint32_t talk, const ControlMessage& offer,
   // seq_cst: before the look at the sleepers; pairs with DatagramSleep.
   side->receiving.fetch_add(1, std::memory_order_seq_cst);
   TellSleepers(side);
+  *joined_fd = fd;
   return true;
 }
 
@@ -257,15 +256,17 @@ void OnDatagramOffer(uint32_t talk, const ControlMessage& offer, Ticket* ticket)
   FifoMapping theirs;
   if (side == nullptr || agent.talks[talk].transport->map_fifo(ticket, &theirs) != 0)
     return refuse(RefusalReason::kNoResources);
+  int fd = -1;
   if (theirs.fifo.capacity_bytes < kMinDatagramFifoBytes ||
-      !JoinSource(side, talk, offer, theirs)) {
+      !JoinSource(side, talk, offer, theirs, &fd)) {
     ReleaseFifo(&theirs);
     return refuse(RefusalReason::kBusy);
   }
   ++agent.talks[talk].sides;
   side->upgrades.fetch_add(1, std::memory_order_relaxed);
   side->reason.store(Reason::kNone, std::memory_order_relaxed);
-  Tell(talk, ControlType::kDatagramJoin, SlotOf(side), side->generation.load(), from);
+  Tell(talk, ControlType::kDatagramJoin, SlotOf(side), side->generation.load(), from, 0,
+       static_cast<uint64_t>(fd));
 }
 
 void ServiceSources(DatagramSide* side) {
@@ -365,6 +366,8 @@ RefusalReason ObjectionToDatagrams(uint32_t talk, const ControlMessage& offer) {
     return RefusalReason::kByConfiguration;
   if (!MayMeet(agent.talks[talk])) return RefusalReason::kNotAllowed;
   if (!NamesAreProof()) return RefusalReason::kNotProvable;
+  if (!IsHeldBy(agent.talks[talk], offer.words[0], offer.tuple.local, offer.tuple.peer))
+    return RefusalReason::kNotTheirs;
   return ReceiverOf(offer.tuple) != nullptr ? RefusalReason::kCount
                                             : RefusalReason::kUnknownConnection;
 }

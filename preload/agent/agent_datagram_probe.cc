@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "discovery/owner.h"
 #include "preload/agent/agent_state.h"
 #include "preload/settings/config.h"
 #include "preload/side/private_fd.h"
@@ -90,14 +91,6 @@ bool NameOf(int fd, int number, sockaddr_in* name) {
          name->sin_family == AF_INET;
 }
 
-Endpoint ToEnd(const sockaddr_in& name) {
-  sockaddr_storage storage{};
-  memcpy(&storage, &name, sizeof name);
-  Endpoint end;
-  ToEndpoint(storage, &end);
-  return end;
-}
-
 // Is that an address of this machine, and of one socket? From which one of ours does it get there?
 bool LeadsHere(const sockaddr_in& destination, in_addr* source) {
   const uint32_t address = ntohl(destination.sin_addr.s_addr);
@@ -124,6 +117,31 @@ bool LeadsHere(const sockaddr_in& destination, in_addr* source) {
 
 }  // namespace
 
+Endpoint ToEnd(const sockaddr_in& name) {
+  sockaddr_storage storage{};
+  memcpy(&storage, &name, sizeof name);
+  Endpoint end;
+  ToEndpoint(storage, &end);
+  return end;
+}
+
+// Its second half is no address of anybody.
+Tuple HintOf(const Endpoint& name) {
+  static constexpr char kMark[17] = "xenloop datagram";
+  Tuple tuple;
+  tuple.local = name;
+  memcpy(tuple.peer.address, kMark, sizeof tuple.peer.address);
+  return tuple;
+}
+Endpoint AnyAddress(uint16_t port) {
+  sockaddr_storage any{};
+  any.ss_family = AF_INET;
+  Endpoint name;
+  ToEndpoint(any, &name);
+  name.port = port;
+  return name;
+}
+
 bool NamesAreProof() {
   const long fd = sys::MakeDescriptor(SYS_openat, AT_FDCWD,
                                       sys::Word("/proc/sys/net/netfilter/nf_conntrack_count"),
@@ -134,6 +152,13 @@ bool NamesAreProof() {
   const ssize_t n = sys::Read(static_cast<int>(fd), text, sizeof text - 1);
   sys::Close(static_cast<int>(fd));
   return n == 2 && text[0] == '0' && text[1] == '\n';
+}
+
+bool IsHeldBy(const Talk& talk, uint64_t fd, const Endpoint& from, const Endpoint& to) {
+  DatagramSocket socket;
+  return fd <= INT32_MAX && ReceiverOfDatagrams(Tuple{from, to}, &socket) == 0 &&
+         socket.uid == talk.uid &&
+         HasSocketAt(talk.kernel_pid, static_cast<uint32_t>(fd), socket.inode);
 }
 
 sockaddr_in ToSocketName(const Endpoint& end) {

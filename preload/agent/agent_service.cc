@@ -328,7 +328,7 @@ void LeaveAllPeers(Reason reason) {
 }
 
 void FallBackEverything(Reason reason) {
-  DatagramsToKernel(reason, KernelFor::kNow);
+  EndDatagrams(reason);
   if (Arena() == nullptr) return;
   EachSlot([reason](uint32_t slot) {
     Side* side = SideAt(slot);

@@ -32,6 +32,7 @@ struct Talk {
   uint64_t agent_id = 0;
   uint64_t netns_cookie = 0;
   int32_t pid = 0;
+  int32_t kernel_pid = 0;  // as the kernel says
   uint32_t uid = 0;
   uint32_t sides = 0;
   const Transport* transport = nullptr;  // what carries its streams

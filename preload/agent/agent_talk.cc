@@ -103,7 +103,7 @@ uint32_t AdoptTalk(int fd) {
   talk.fd = moved;
   talk.watched = EPOLLIN;
   talk.in_use = true;
-  talk.pid = credentials.pid;
+  talk.pid = talk.kernel_pid = credentials.pid;
   talk.uid = credentials.uid;
   talk.transport = &LocalTransport();
   talk.fifo_bytes = GetConfig().fifo_bytes;

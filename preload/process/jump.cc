@@ -6,6 +6,7 @@
 
 #include "channel/base/abandon.h"
 #include "preload/ready/epoll.h"
+#include "preload/side/datagram_side.h"
 #include "preload/side/fallback.h"
 
 namespace xenloop {
@@ -121,6 +122,7 @@ void LeaveCallsBelow(uintptr_t limit) {
   Abandonable::AbandonBelow(limit, [&](const Abandonable* scope) {
     const RecoverableLock* const lock = LockScope::HeldBy(scope);
     if (lock == nullptr) return;
+    DatagramLockAbandoned(lock);
     registrations = registrations || IsRegistrationsLock(lock);
     Side* const side = SideOf(lock);
     if (side != nullptr && count < kMostLocks) sides[count++] = side;

@@ -147,29 +147,34 @@ int ControlDatagrams(EpollSet* set, int operation, int fd, DatagramSide* side, e
 int WaitInSetWithDatagrams(int epfd, EpollSet* set, epoll_event* events, int max_events,
                            const timespec* timeout, const sigset_t* mask, EpollCall call) {
   constexpr timespec kNow{0, 0};
-  Watched watched;
-  watched.Collect(set);
   const bool waits = timeout == nullptr || timeout->tv_sec != 0 || timeout->tv_nsec != 0;
-  const auto ask = [&](const timespec* time) {
-    return WaitInSet(epfd, set, events, max_events, time, mask, call);
-  };
   const auto look = [&] {
     // What the kernel has must not keep out what FIFOs have.
     const bool room = max_events > 1 || (set->datagram_turn.fetch_add(1) & 1) == 0;
     if (max_events == 1 && !room) return 0;
     return WaitInSet(epfd, set, events, max_events > 1 ? max_events - 1 : 1, &kNow, mask, call);
   };
-  int ready;
-  if (watched.AnyNews() || (waits && watched.wait.Spin() && watched.AnyNews())) {
-    ready = look();
-  } else if (!waits) {
-    ready = ask(timeout);
-  } else {
-    watched.wait.Sleep();
-    ready = watched.AnyNews() ? look() : ask(timeout);
-    watched.wait.Wake();
+  DatagramPatience patience(timeout);
+  for (;;) {
+    Watched watched;
+    watched.Collect(set);
+    bool waited = false;
+    int ready;
+    if (watched.AnyNews() || (waits && watched.wait.Spin() && watched.AnyNews())) {
+      ready = look();
+    } else if (!waits) {
+      ready = WaitInSet(epfd, set, events, max_events, timeout, mask, call);
+    } else {
+      watched.wait.Sleep();
+      waited = !watched.AnyNews();
+      ready =
+          waited ? WaitInSet(epfd, set, events, max_events, patience.left(), mask, call) : look();
+      watched.wait.Wake();
+    }
+    if (ready >= 0) ready = watched.Merge(events, ready, max_events);
+    // Nothing: another thread has taken what there was to tell of.
+    if (ready != 0 || waited || !waits || !patience.GoesOn()) return ready;
   }
-  return ready < 0 ? ready : watched.Merge(events, ready, max_events);
 }
 
 // Alone. All sockets are forgotten.

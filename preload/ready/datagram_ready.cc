@@ -1,6 +1,9 @@
 // See datagram_ready.h.
 #include "preload/ready/datagram_ready.h"
 
+#include <string.h>
+
+#include "channel/base/time.h"
 #include "preload/libc/errno.h"
 #include "preload/libc/program_memory.h"
 #include "preload/settings/config.h"
@@ -51,12 +54,33 @@ bool DatagramWait::Spin() const {
 }
 
 void DatagramWait::Sleep() {
-  for (int i = 0; i < count_; ++i) DatagramSleep(sides_[i], for_edge_[i]);
+  sleeping_ = 0;
+  Enter(&GiveBack);
+  for (int i = 0; i < count_; ++i) {
+    CountDatagramSleeper(sides_[i], for_edge_[i]);
+    sleeping_ = i + 1;
+    TellOfDatagramSleep(sides_[i]);
+  }
 }
 
 void DatagramWait::Wake() {
   const KeepErrno keep_errno;
-  for (int i = 0; i < count_; ++i) DatagramWake(sides_[i], generations_[i], for_edge_[i]);
+  Leave();
+  CountAwake();
+}
+
+void DatagramWait::CountAwake() {
+  for (int i = 0; i < sleeping_; ++i) DatagramWake(sides_[i], generations_[i], for_edge_[i]);
+}
+
+bool DatagramPatience::GoesOn() {
+  if (left_ == nullptr) return true;
+  const uint64_t now = sys::MonotonicNs();
+  if (end_ns_ == 0 && __builtin_add_overflow(now, ToNs(*left_), &end_ns_)) end_ns_ = UINT64_MAX;
+  if (now >= end_ns_) return false;
+  rest_ = ToTimespec(end_ns_ - now);
+  left_ = &rest_;
+  return true;
 }
 
 void DatagramsOf(const pollfd* fds, nfds_t count, DatagramWait* datagrams) {
@@ -92,11 +116,16 @@ unsigned long BitOf(int fd) { return 1ul << (fd % 64); }
 void DatagramsOf(int count, const fd_set* read, DatagramWait* datagrams) {
   if (DatagramSides() == nullptr || !process_state.ready || read == nullptr || count < 0) return;
   const int end = FdTable::End() < count ? FdTable::End() : count;
+  const bool too_many = count > SelectQuestion::kMost;
   if (!MayRead(read, (static_cast<size_t>(end) + 63) / 64 * 8)) return;
   for (int fd = 0; fd < end; ++fd) {
     DatagramSide* const side = FindDatagram(fd);
-    if (side != nullptr && (*WordOf(const_cast<fd_set*>(read), fd) & BitOf(fd)) != 0)
+    if (side == nullptr || (*WordOf(const_cast<fd_set*>(read), fd) & BitOf(fd)) == 0) continue;
+    if (too_many) {
+      DatagramToKernel(fd, Reason::kManyDatagramSockets, KernelFor::kGood);
+    } else {
       datagrams->Add(fd, side);
+    }
   }
 }
 
@@ -109,6 +138,20 @@ int AddDatagrams(const DatagramWait& datagrams, fd_set* read, int ready) {
     ++ready;
   }
   return ready;
+}
+
+SelectQuestion::SelectQuestion(int count, fd_set* read, fd_set* write, fd_set* except)
+    : bytes_((static_cast<size_t>(count) + 63) / 64 * 8), sets_{read, write, except} {
+  for (int i = 0; i < 3; ++i) {
+    if (!MayWrite(sets_[i], bytes_)) sets_[i] = nullptr;  // the kernel refuses it
+    if (sets_[i] != nullptr) memcpy(words_[i], sets_[i], bytes_);
+  }
+}
+
+void SelectQuestion::AskAgain() const {
+  for (int i = 0; i < 3; ++i) {
+    if (sets_[i] != nullptr) memcpy(sets_[i], words_[i], bytes_);
+  }
 }
 
 }  // namespace xenloop

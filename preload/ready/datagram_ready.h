@@ -6,13 +6,16 @@
 #include <poll.h>
 #include <sys/select.h>
 
+#include "channel/base/abandon.h"
 #include "preload/ready/epoll.h"
 #include "preload/side/datagram_side.h"
+#include "preload/side/wait.h"
 
 namespace xenloop {
 
-// The sockets of one wait.
-class DatagramWait {
+// The sockets of one wait. Between Sleep and Wake it is counted at each, also if the thread never
+// comes back from there.
+class DatagramWait : public Abandonable {
  public:
   static constexpr int kMost = 16;
 
@@ -29,24 +32,54 @@ class DatagramWait {
   void Wake();
 
  private:
+  static void GiveBack(Abandonable* scope) { static_cast<DatagramWait*>(scope)->CountAwake(); }
+  void CountAwake();
+
   int fds_[kMost];
   DatagramSide* sides_[kMost];
   uint32_t generations_[kMost];
   bool for_edge_[kMost];
   int count_ = 0;
+  int sleeping_ = 0;  // so many of them are told
 };
 
-// Makes a wait: `look` (no waiting) or `wait`, results of libc's; `merge` adds what FIFOs hold.
+// How long a wait may still last that begins anew, because another thread has taken what it was to
+// tell of. The first look takes no time to speak of, so the clock is not asked before.
+class DatagramPatience {
+ public:
+  // Null: for ever.
+  explicit DatagramPatience(const timespec* timeout) : left_(timeout) {}
+  // False: the time is over.
+  bool GoesOn();
+  const timespec* left() const { return left_; }
+
+ private:
+  const timespec* left_;
+  timespec rest_{};
+  uint64_t end_ns_ = 0;
+};
+
+// Makes a wait: `look` (no waiting) or `wait` (for as long as the patience says), results of
+// libc's; `merge` adds what FIFOs hold. A wait ends with nothing when its time is over, and not
+// before.
 template <class Look, class Wait, class Merge>
-int WaitForDatagrams(DatagramWait& datagrams, bool waits, Look look, Wait wait, Merge merge) {
-  if (!waits || datagrams.AnyHolds() || datagrams.Spin()) {
-    const int ready = look();
-    return ready < 0 ? ready : merge(ready);
+int WaitForDatagrams(DatagramWait& datagrams, bool waits, const timespec* timeout, Look look,
+                     Wait wait, Merge merge) {
+  DatagramPatience patience(timeout);
+  for (;;) {
+    bool waited = false;
+    int ready;
+    if (!waits || datagrams.AnyHolds() || datagrams.Spin()) {
+      ready = look();
+    } else {
+      datagrams.Sleep();
+      waited = !datagrams.AnyHolds();
+      ready = waited ? Cancellable([&] { return wait(patience); }) : look();
+      datagrams.Wake();
+    }
+    if (ready >= 0) ready = merge(ready);
+    if (ready != 0 || waited || !waits || !patience.GoesOn()) return ready;
   }
-  datagrams.Sleep();
-  const int ready = datagrams.AnyHolds() ? look() : wait();
-  datagrams.Wake();
-  return ready < 0 ? ready : merge(ready);
 }
 
 // Which of them want to be told of data.
@@ -54,6 +87,19 @@ void DatagramsOf(const pollfd* fds, nfds_t count, DatagramWait* datagrams);
 void DatagramsOf(int count, const fd_set* read, DatagramWait* datagrams);
 int AddDatagrams(const DatagramWait& datagrams, pollfd* fds, nfds_t count, int ready);
 int AddDatagrams(const DatagramWait& datagrams, fd_set* read, int ready);
+
+// What a select was asked for: the kernel writes its answer over it.
+class SelectQuestion {
+ public:
+  static constexpr int kMost = FD_SETSIZE;  // of descriptors; with more, datagrams go by the kernel
+  SelectQuestion(int count, fd_set* read, fd_set* write, fd_set* except);
+  void AskAgain() const;
+
+ private:
+  size_t bytes_;
+  fd_set* sets_[3];
+  unsigned long words_[3][kMost / 64];
+};
 
 // ---- epoll ----
 int ControlDatagrams(EpollSet* set, int operation, int fd, DatagramSide* side, epoll_event* event);

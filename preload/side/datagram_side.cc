@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 
@@ -64,7 +65,7 @@ DatagramSide* AllocateDatagramSide() ABSL_NO_THREAD_SAFETY_ANALYSIS {
     side.generation.fetch_add(1, std::memory_order_acq_rel);
     for (auto* word : {&side.pinned, &side.nonblocking, &side.shares, &side.connected, &side.sends,
                        &side.receives, &side.wants, &side.published, &side.sending, &side.receiving,
-                       &side.error_likely, &side.crowded, &side.asked})
+                       &side.error_likely, &side.crowded, &side.asked, &side.half_done})
       word->store(0, std::memory_order_relaxed);
     for (auto* word : {&side.destination, &side.sends_since_ns, &side.receives_since_ns,
                        &side.kernel_sent, &side.kernel_received, &side.fifo_sent,
@@ -139,6 +140,12 @@ short EventsOf(int fd, short events) {
 }  // namespace
 
 bool IsKernelDry(int fd) { return EventsOf(fd, POLLIN) == 0; }
+ssize_t FirstOfKernel(int fd) {
+  if ((EventsOf(fd, POLLIN) & POLLIN) == 0) return -EAGAIN;
+  int bytes = 0;
+  const long error = sys::Call(SYS_ioctl, fd, FIONREAD, sys::Word(&bytes));
+  return error < 0 ? error : bytes;
+}
 bool HasKernelError(int fd) { return EventsOf(fd, 0) != 0; }
 
 ssize_t DatagramShadow::Peek(IovCursor* into) { return ReceiveNow(this, into, MSG_PEEK); }
@@ -166,15 +173,9 @@ void TellSleepers(DatagramSide* side) {
                                 side->edge_sleepers.load(std::memory_order_seq_cst) > 0);
 }
 
-namespace {
-int32_t CountedAs(uint32_t wanted) { return wanted > 1 ? 2 : 1; }
-}  // namespace
+namespace {}  // namespace
 
-bool DatagramSleep(DatagramSide* side, bool for_edge, uint32_t wanted) {
-  if (for_edge) side->edge_sleepers.fetch_add(1, std::memory_order_seq_cst);
-  // seq_cst: before the look whether there are FIFOs; pairs with the agent, which counts a FIFO and
-  // then tells it of the sleepers.
-  side->sleepers.fetch_add(CountedAs(wanted), std::memory_order_seq_cst);
+bool TellOfDatagramSleep(DatagramSide* side) {
   if (side->receiving.load(std::memory_order_seq_cst) == 0) return true;
   const LockScope scope(side->receive_lock, CurrentTid());
   if (scope.result() == LockResult::kReentered) return true;
@@ -182,13 +183,15 @@ bool DatagramSleep(DatagramSide* side, bool for_edge, uint32_t wanted) {
   return !side->receiver.Readable();
 }
 
-void DatagramWake(DatagramSide* side, uint32_t generation, bool for_edge, uint32_t wanted) {
-  if (side->generation.load(std::memory_order_acquire) != generation) return;
-  if (for_edge) side->edge_sleepers.fetch_sub(1, std::memory_order_seq_cst);
-  side->sleepers.fetch_sub(CountedAs(wanted), std::memory_order_seq_cst);
-  if (side->receiving.load(std::memory_order_seq_cst) == 0) return;
+void TellOfDatagramWake(DatagramSide* side) {
   const LockScope scope(side->receive_lock, CurrentTid());
   if (scope.result() != LockResult::kReentered) TellSleepers(side);
+}
+
+void DatagramLockAbandoned(const RecoverableLock* lock) {
+  EachDatagramSide([lock](DatagramSide* side) {
+    if (lock == &side->receive_lock) side->half_done.store(1, std::memory_order_release);
+  });
 }
 
 bool HasTakenAnothersRing(DatagramSide* side) {
@@ -314,6 +317,14 @@ void DatagramsToKernel(Reason reason, KernelFor how_long) {
   EachDatagramSide([=](DatagramSide* side) {
     const int fd = side->fd.load(std::memory_order_acquire);
     if (FindDatagram(fd) == side) DatagramToKernel(fd, reason, how_long);
+  });
+}
+
+void EndDatagrams(Reason reason) {
+  EachDatagramSide([reason](DatagramSide* side) {
+    if (FindDatagram(side->fd.load(std::memory_order_acquire)) != side) return;
+    EndSources(side, reason);
+    StopSending(side, reason);
   });
 }
 

@@ -16,11 +16,13 @@
 #include <cstdint>
 
 #include "absl/base/thread_annotations.h"
+#include "channel/base/abandon.h"
 #include "channel/base/lock.h"
 #include "channel/datagram_receiver.h"
 #include "channel/datagram_sender.h"
 #include "channel/transport.h"
 #include "discovery/protocol/reasons.h"
+#include "preload/libc/errno.h"
 #include "preload/side/fd_table.h"
 
 namespace xenloop {
@@ -85,6 +87,7 @@ struct alignas(64) DatagramSide {
   // Several threads use it: the datagram that wakes one may be taken by another. From then on
   // nothing goes by FIFO while anybody sleeps.
   std::atomic<uint32_t> crowded;
+  std::atomic<uint32_t> half_done;  // a signal handler has jumped out from under the receive lock
   std::atomic<uint32_t> error_likely;  // it has sent by the kernel: an error comes before data
 };
 
@@ -150,16 +153,63 @@ struct DatagramShadow {
 
 // The kernel's socket has neither a datagram nor an error for the program now.
 bool IsKernelDry(int fd);
+// The length of its first datagram, or -EAGAIN; takes neither that nor an error.
+ssize_t FirstOfKernel(int fd);
 // It has an error.
 bool HasKernelError(int fd);
 
-// This thread goes into a call of the kernel that waits for a datagram, or comes back from it.
-// Sleep: false: there is one in a FIFO now, and the call must not wait. `wanted`: the call ends
-// when it has so many; who wants more than one counts as two sleepers, since no single one wakes
-// it.
-bool DatagramSleep(DatagramSide* side, bool for_edge = false, uint32_t wanted = 1);
-void DatagramWake(DatagramSide* side, uint32_t generation, bool for_edge = false,
-                  uint32_t wanted = 1);
+// This thread goes into a call of the kernel that waits for a datagram: it counts itself, then
+// tells the senders; or it comes back. Tell: false: there is one in a FIFO now, and the call must
+// not wait. `wanted`: the call ends when it has so many; who wants more than one counts as two
+// sleepers, since no single one wakes it.
+inline int32_t SleepersFor(uint32_t wanted) { return wanted > 1 ? 2 : 1; }
+inline void CountDatagramSleeper(DatagramSide* side, bool for_edge = false, uint32_t wanted = 1) {
+  if (for_edge) side->edge_sleepers.fetch_add(1, std::memory_order_seq_cst);
+  // seq_cst: before the look whether there are FIFOs; pairs with the agent, which counts a FIFO and
+  // then tells it of the sleepers.
+  side->sleepers.fetch_add(SleepersFor(wanted), std::memory_order_seq_cst);
+}
+bool TellOfDatagramSleep(DatagramSide* side);
+void TellOfDatagramWake(DatagramSide* side);
+inline void DatagramWake(DatagramSide* side, uint32_t generation, bool for_edge = false,
+                         uint32_t wanted = 1) {
+  if (side->generation.load(std::memory_order_acquire) != generation) return;
+  if (for_edge) side->edge_sleepers.fetch_sub(1, std::memory_order_seq_cst);
+  side->sleepers.fetch_sub(SleepersFor(wanted), std::memory_order_seq_cst);
+  if (side->receiving.load(std::memory_order_seq_cst) != 0) TellOfDatagramWake(side);
+}
+// The same for a call that may never come back: its thread is cancelled, or a handler jumps.
+class DatagramSleeper : public Abandonable {
+ public:
+  explicit DatagramSleeper(DatagramSide* side, uint32_t wanted = 1)
+      : side_(side),
+        generation_(side->generation.load(std::memory_order_acquire)),
+        wanted_(wanted) {
+    Enter(&GiveBack);
+    CountDatagramSleeper(side, /*for_edge=*/false, wanted);
+    counted_ = true;
+    if (side->receiving.load(std::memory_order_seq_cst) != 0) may_wait_ = TellOfDatagramSleep(side);
+  }
+  ~DatagramSleeper() {
+    const KeepErrno keep_errno;
+    Leave();
+    DatagramWake(side_, generation_, /*for_edge=*/false, wanted_);
+  }
+  bool MayWait() const { return may_wait_; }
+
+ private:
+  static void GiveBack(Abandonable* scope) {
+    auto* const self = static_cast<DatagramSleeper*>(scope);
+    if (self->counted_) DatagramWake(self->side_, self->generation_, false, self->wanted_);
+  }
+  DatagramSide* const side_;
+  const uint32_t generation_;
+  const uint32_t wanted_;
+  bool counted_ = false;
+  bool may_wait_ = true;
+};
+// A call was left while it held that lock: if it is one of ours, what it was doing is half done.
+void DatagramLockAbandoned(const RecoverableLock* lock);
 // Under the receive lock: all senders are told who sleeps.
 void TellSleepers(DatagramSide* side) ABSL_EXCLUSIVE_LOCKS_REQUIRED(side->receive_lock);
 // Under the receive lock: a thread has taken a datagram of the kernel. True: it may have been the
@@ -183,6 +233,8 @@ void EndSources(DatagramSide* side, Reason reason);
 void DatagramClosed(int fd, DatagramSide* side);
 // Lets go of the FIFOs that have come to their end. Under the receive lock.
 void ReapSources(DatagramSide* side) ABSL_EXCLUSIVE_LOCKS_REQUIRED(side->receive_lock);
+// Of all sockets, both directions, as connect does: nobody else reads them. Waits for nobody.
+void EndDatagrams(Reason reason);
 // All of this process; waits for what is to be flushed if `wait`.
 void DatagramsToKernel(Reason reason, KernelFor how_long);
 // They are ordinary sockets from now on: in a forked child, or before a sandbox.

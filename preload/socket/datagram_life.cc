@@ -38,6 +38,13 @@ bool IsHarmless(int level, int name) {
   }
 }
 
+// The kernel's queue without a receive, which would take an error of the socket with it.
+struct Glance {
+  int fd;
+  ssize_t Peek(IovCursor*) const { return FirstOfKernel(fd); }
+  static ssize_t Take(IovCursor*) { return -EAGAIN; }
+};
+
 }  // namespace
 
 void DatagramCreated(int fd, int domain, int type, int protocol) {
@@ -144,7 +151,7 @@ ssize_t BeforeDatagramIoctl(int fd, DatagramSide* side, unsigned long request, v
   {
     const LockScope scope(side->receive_lock, CurrentTid());
     if (scope.result() == LockResult::kReentered || FindDatagram(fd) != side) return kUseKernel;
-    DatagramShadow shadow{fd, side};
+    Glance shadow{fd};
     int from = kFromKernel;
     const ssize_t first = side->receiver.Receive(shadow, nullptr, /*peek=*/true, &from);
     if (first < 0 || from == kFromKernel) return kUseKernel;

@@ -7,6 +7,7 @@
 #include "preload/libc/errno.h"
 #include "preload/libc/program_memory.h"
 #include "preload/libc/real.h"
+#include "preload/side/wait.h"
 #include "preload/socket/datagram.h"
 
 namespace xenloop {
@@ -46,16 +47,20 @@ int ReceiveDatagramMessages(int fd, mmsghdr* messages, unsigned count, int flags
     // Counted as one that sleeps; how many it brings, the count of hot sockets need not know.
     const bool waits =
         (flags & MSG_DONTWAIT) == 0 && side->nonblocking.load(std::memory_order_relaxed) == 0;
-    const uint32_t generation = side->generation.load(std::memory_order_acquire);
-    const uint32_t wanted = (flags & MSG_WAITFORONE) != 0 ? 1 : count;
-    if (!waits || DatagramSleep(side, /*for_edge=*/false, wanted)) {
-      const int done = kernel();
+    int done = 0;
+    bool made = true;
+    if (!waits) {
+      done = kernel();
+    } else {
+      const DatagramSleeper sleeper(side, (flags & MSG_WAITFORONE) != 0 ? 1 : count);
+      made = sleeper.MayWait();
+      if (made) done = Cancellable(kernel);
+    }
+    if (made) {
       const KeepErrno keep_errno;
-      if (waits) DatagramWake(side, generation, /*for_edge=*/false, wanted);
       if (done > 0) DatagramsReceived(side, static_cast<uint32_t>(done));
       return done;
     }
-    DatagramWake(side, generation, /*for_edge=*/false, wanted);
   }
   const uint64_t limit = timeout != nullptr ? ToNs(*timeout) : 0;
   const uint64_t start = timeout != nullptr ? sys::MonotonicNs() : 0;

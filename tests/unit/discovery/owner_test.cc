@@ -170,5 +170,75 @@ TEST(OwnerOf, ListenerIsNotTakenForAConnection) {
   close(listener);
 }
 
+// ---- UDP ----
+
+// A UDP socket on 127.0.0.1 at a port of the kernel's choice.
+class DatagramEnd {
+ public:
+  DatagramEnd() : fd_(socket(AF_INET, SOCK_DGRAM, 0)) {
+    sockaddr_in name = {};
+    name.sin_family = AF_INET;
+    name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    EXPECT_EQ(bind(fd_, reinterpret_cast<sockaddr*>(&name), sizeof name), 0);
+  }
+  ~DatagramEnd() { close(fd_); }
+  DatagramEnd(const DatagramEnd&) = delete;
+  DatagramEnd& operator=(const DatagramEnd&) = delete;
+  uint32_t number() const { return static_cast<uint32_t>(fd_); }
+  Endpoint Name() const {
+    sockaddr_storage name = {};
+    socklen_t length = sizeof name;
+    getsockname(fd_, reinterpret_cast<sockaddr*>(&name), &length);
+    Endpoint end;
+    ToEndpoint(name, &end);
+    return end;
+  }
+  void ConnectTo(const DatagramEnd& other) const {
+    sockaddr_storage name = {};
+    socklen_t length = sizeof name;
+    getsockname(other.fd_, reinterpret_cast<sockaddr*>(&name), &length);
+    ASSERT_EQ(connect(fd_, reinterpret_cast<sockaddr*>(&name), length), 0);
+  }
+
+ private:
+  const int fd_;
+};
+
+TEST(ReceiverOfDatagrams, IsTheSocketThatHasTheName) {
+  const DatagramEnd sender;
+  const DatagramEnd receiver;
+  const DatagramEnd third;
+  DatagramSocket found;
+  ASSERT_EQ(ReceiverOfDatagrams(Tuple{sender.Name(), receiver.Name()}, &found), 0);
+  EXPECT_EQ(found.uid, geteuid());
+  EXPECT_TRUE(HasSocketAt(getpid(), receiver.number(), found.inode));
+  EXPECT_FALSE(HasSocketAt(getpid(), sender.number(), found.inode));
+  EXPECT_FALSE(HasSocketAt(getpid(), 12345, found.inode));
+  EXPECT_FALSE(HasSocketAt(1 << 30, receiver.number(), found.inode));
+  EXPECT_FALSE(HasSocketAt(0, receiver.number(), found.inode));
+}
+
+TEST(ReceiverOfDatagrams, IsNoneThatIsConnectedElsewhere) {
+  const DatagramEnd sender;
+  const DatagramEnd receiver;
+  const DatagramEnd third;
+  receiver.ConnectTo(third);
+  DatagramSocket found;
+  EXPECT_EQ(ReceiverOfDatagrams(Tuple{sender.Name(), receiver.Name()}, &found), -ENOENT);
+  EXPECT_EQ(ReceiverOfDatagrams(Tuple{third.Name(), receiver.Name()}, &found), 0);
+  EXPECT_TRUE(HasSocketAt(getpid(), receiver.number(), found.inode));
+}
+
+TEST(ReceiverOfDatagrams, OfNobodysPortIsNone) {
+  Tuple tuple;
+  {
+    const DatagramEnd sender;
+    const DatagramEnd receiver;
+    tuple = Tuple{sender.Name(), receiver.Name()};
+  }
+  DatagramSocket found;
+  EXPECT_EQ(ReceiverOfDatagrams(tuple, &found), -ENOENT);
+}
+
 }  // namespace
 }  // namespace xenloop

@@ -1,14 +1,15 @@
 // What agents say to each other over their SEQPACKET sockets, one fixed message a packet. All
 // numbers in host order: both ends run on one machine (one host, on Xen). A packet of any other
 // size, magic or version is answered by closing the connection. What every version keeps: the first
-// kKeptByteCount bytes of a packet; and who is met with a HELLO of another version says one of its
-// own before it closes, so that both ends know why.
+// kKeptByteCount bytes of a packet; and who is met with a packet of another version, be it an agent
+// or xenloopd, says a HELLO of its own before it closes, so that both ends know why.
 //
 // Between agents:
 //   HELLO   + 2 descriptors: doorbell, its page. Both ways, first
 //   OFFER   slot, generation, tuple as the receiver sees it, + 1 descriptor: "join my FIFO"
 //   JOIN    slot, generation of both, + 1 descriptor: "joined; here is mine"
-//   REFUSE  slot, generation of the offer, reason
+//   REFUSE  slot, generation of the offer, reason. With kEverySlot, in answer to a HELLO: there
+//           will be no talk, for that reason
 //   SEALED  slot, generation of both: "a FIFO of this stream is sealed; flush what you owe"
 //   BELL    words: number, + 1 descriptor: what my FIFOs name by that number. Who does not take it
 //           rings the doorbell instead
@@ -55,6 +56,8 @@ inline constexpr uint32_t kControlMagic = 0x584c4354;  // "XLCT"
 #define XENLOOP_CONTROL_STEP 0
 #endif
 inline constexpr uint32_t kControlVersion = 3 + XENLOOP_CONTROL_STEP;
+
+inline constexpr uint32_t kEverySlot = 0xffffffff;
 
 enum class ControlType : uint32_t {
   kHello = 1,
@@ -143,6 +146,12 @@ inline Reason ReasonOfRefusal(uint32_t refusal) {
     default:
       return Reason::kRefused;
   }
+}
+
+// Whatever else it says, and however long it is.
+inline bool IsOfOtherVersion(const ControlMessage& packet, size_t bytes) {
+  return bytes >= kKeptByteCount && packet.magic == kControlMagic &&
+         packet.version != kControlVersion;
 }
 
 }  // namespace xenloop

@@ -7,6 +7,7 @@
 
 #include "discovery/owner.h"
 #include "preload/agent/agent_state.h"
+#include "preload/agent/devices.h"
 #include "preload/ready/epoll.h"
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
@@ -306,12 +307,15 @@ void OnJoin(uint32_t talk, const ControlMessage& message, Ticket* ticket) {
 
 void OnRefuse(uint32_t talk, const ControlMessage& message) {
   const uint32_t slot = message.receiver_slot;
+  const Reason reason = ReasonOfRefusal(message.refusal);
+  if (slot == kEverySlot && !agent.talks[talk].ready)
+    return EachSideOf(talk, [reason](uint32_t waiting) { Abandon(waiting, reason); });
   if (slot >= kMaxSides) return;
   AgentSide& note = agent.sides[slot];
   if ((note.stage != Stage::kOffered && note.stage != Stage::kWaiting) || note.talk != talk ||
       note.generation != message.receiver_generation)
     return;
-  Abandon(slot, ReasonOfRefusal(message.refusal));
+  Abandon(slot, reason);
 }
 
 void OnSealed(uint32_t talk, const ControlMessage& message) {

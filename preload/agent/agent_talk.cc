@@ -185,12 +185,6 @@ ssize_t ReceivePacket(int fd, void* buffer, size_t capacity, Ticket* ticket) {
   return n;
 }
 
-// Whatever else it says, and however long it is.
-bool IsOfOtherVersion(const ControlMessage& packet, ssize_t bytes) {
-  return bytes >= static_cast<ssize_t>(kKeptByteCount) && packet.magic == kControlMagic &&
-         packet.version != kControlVersion;
-}
-
 // Our sides whose other end that agent has published, and which wait for its offer.
 void TellWaitingSides(const Talk& talk, uint64_t agent_id, Reason reason) {
   EachSlot([&](uint32_t slot) {
@@ -217,7 +211,20 @@ void MeetOtherVersion(uint32_t index, const ControlMessage& message) {
     SendControl(talk, hello, nullptr, 0);
     if (MayBringDescriptors(talk)) TellWaitingSides(talk, message.agent_id, Reason::kOtherVersion);
   }
-  EachSideOf(index, [](uint32_t slot) { Abandon(slot, Reason::kOtherVersion); });
+  // Nobody but the daemon is asked on behalf of a side before it has said who it is.
+  const bool daemon = talk.agent_id == 0 && talk.sides != 0;
+  const Reason reason = daemon ? Reason::kDaemonOtherVersion : Reason::kOtherVersion;
+  EachSideOf(index, [reason](uint32_t slot) { Abandon(slot, reason); });
+}
+
+// The talk is to be closed: we share no memory with that user. What its agent cannot know is said
+// to it.
+void TurnAway(Talk& talk) {
+  ControlMessage answer;
+  answer.type = ControlType::kRefuse;
+  answer.refusal = static_cast<uint32_t>(RefusalReason::kNotAllowed);
+  answer.receiver_slot = kEverySlot;
+  SendControl(talk, answer, nullptr, 0);
 }
 
 // False: the packet breaks the protocol, the talk is to be closed.
@@ -227,7 +234,11 @@ bool HandlePacket(uint32_t index, const ControlMessage& message, Ticket* ticket)
   ticket->peer = talk.guest;
   memcpy(ticket->words, message.words, sizeof ticket->words);
   if (message.type == ControlType::kHello) {
-    if (talk.ready || !MayBringDescriptors(talk)) return false;
+    if (talk.ready) return false;
+    if (!MayBringDescriptors(talk)) {
+      TurnAway(talk);
+      return false;
+    }
     Doorbell& bell = DoorbellOf(talk);
     if (talk.transport->map_doorbell(ticket, &bell) != 0) return false;
     if (bell.owns_fd) bell.fd = MakePrivate(bell.fd);
@@ -343,7 +354,7 @@ void TalkEvent(uint32_t index, uint32_t events) {
     bool good = false;
     ControlMessage message;
     memcpy(&message, packet, sizeof message);
-    if (IsOfOtherVersion(message, n)) {
+    if (n > 0 && IsOfOtherVersion(message, static_cast<size_t>(n))) {
       MeetOtherVersion(index, message);
     } else if (n == static_cast<ssize_t>(sizeof message)) {
       good = HandlePacket(index, message, &ticket);

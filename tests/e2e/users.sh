@@ -63,3 +63,31 @@ both scenario
 again scenario XENLOOP_UPGRADE_AFTER=0
 again scenario XENLOOP_UPGRADE_AFTER=0 XENLOOP_OTHER_USERS=on
 [[ ${E2E_NATIVE:-} == 1 ]] || echo "FIFO bytes: $(fifo_bytes)"
+
+# A user id that systemd gives to a service of DynamicUser=, and root, which shares no memory with it: the end that would
+# make the offer says why nothing comes of it.
+[[ ${E2E_NATIVE:-} != 1 ]] || exit 0
+[[ -n $python ]] || skip "python3 is not installed"
+cat >"$work/ends.py" <<'END'
+import socket, sys
+if sys.argv[1] == "server":
+    end = socket.create_server(("127.0.0.1", int(sys.argv[2]))).accept()[0]
+    while block := end.recv(4096):
+        end.sendall(block)
+else:
+    end = socket.create_connection(("127.0.0.1", int(sys.argv[2])))
+    for _ in range(2000):
+        end.sendall(b"x" * 100)
+        assert len(end.recv(100, socket.MSG_WAITALL)) == 100
+END
+pick_port port
+: >"$stats"
+natively
+start dynamic setpriv --reuid=61184 --regid=61184 --clear-groups env LD_PRELOAD="$library" XENLOOP_STATS="$stats" \
+  "$python" "$work/ends.py" server "$port"
+listening "$port"
+run env LD_PRELOAD="$library" "$python" "$work/ends.py" client "$port"
+finish dynamic
+[[ $(jq -s 'map(.never_upgraded["peer belongs to another user"] // 0) | add' "$stats") == 1 ]] ||
+  fail "the service's end says: $(cat "$stats")"
+echo "ok a user that root shares no memory with: said"

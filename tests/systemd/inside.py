@@ -34,7 +34,7 @@ CASES = [
     ("ProtectSystem=strict", BARE + "\nProtectSystem=strict", None),
     ("DynamicUser", "User=redis-alone\nGroup=\nDynamicUser=yes\nExecStart=\n"
      "ExecStart=/usr/bin/redis-server --port 6379 --save '' --appendonly no --supervised systemd",
-     "peer's agent does not answer"),  # its user id is none of a service's, and so root's end shares no memory with it
+     "peer belongs to another user"),  # its user id is none of a service's, and so root's end shares no memory with it
     ("SystemCallFilter=@system-service", BARE + "\nSystemCallFilter=@system-service", None),
     ("RestrictAddressFamilies without AF_UNIX", NO_UNIX, "agent's socket cannot be bound"),
     ("RestrictAddressFamilies without AF_NETLINK, which root at the other end does without", BARE +

@@ -7,6 +7,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <fstream>
 
@@ -39,9 +40,10 @@ ssize_t ReadPacket(int fd, ControlMessage* message, int* descriptor) {
   }
   if (n < 0) return errno == EINTR ? -EAGAIN : -errno;
   if (n == 0) return 0;
-  if (n != static_cast<ssize_t>(sizeof *message)) return -EPROTO;
-  memcpy(message, bytes, sizeof *message);
-  return message->magic == kControlMagic && message->version == kControlVersion ? n : -EPROTO;
+  memcpy(message, bytes, std::min(static_cast<size_t>(n), sizeof *message));
+  if (IsOfOtherVersion(*message, static_cast<size_t>(n))) return -EPROTONOSUPPORT;
+  return n == static_cast<ssize_t>(sizeof *message) && message->magic == kControlMagic ? n
+                                                                                       : -EPROTO;
 }
 
 bool WritePacket(int fd, const ControlMessage& message, const int* descriptors, size_t count) {

@@ -37,8 +37,9 @@ struct Bridge {
   std::chrono::steady_clock::time_point told;  // when it was told to leave
 };
 
-// Takes one packet from the agent. Its length, 0 at the end, -EAGAIN, -EPROTO for what is no
-// packet. A descriptor that comes with it (-1: none) is the caller's.
+// Takes one packet from the agent. Its length, 0 at the end, -EAGAIN, -EPROTONOSUPPORT for one of
+// another version, -EPROTO for what is no packet. A descriptor that comes with it (-1: none) is the
+// caller's.
 ssize_t ReadPacket(int fd, ControlMessage* message, int* descriptor = nullptr);
 // False: the agent does not read, or is gone.
 bool WritePacket(int fd, const ControlMessage& message, const int* descriptors = nullptr,

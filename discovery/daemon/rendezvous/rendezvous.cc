@@ -258,6 +258,7 @@ void Rendezvous::FromAgent(Bridge* bridge) {
     const bool keep = n > 0 && message.type == ControlType::kKeep;
     if (descriptor >= 0) Keep(bridge, keep, descriptor);
     if (n == -EAGAIN) return;
+    if (n == -EPROTONOSUPPORT) WritePacket(bridge->fd, ControlMessage{});  // a HELLO: our version
     if (n <= 0) return End(bridge, !over);
     if (over || keep || bridge->stage == BridgeStage::kLeaving)
       continue;  // said before it heard; nobody listens

@@ -223,6 +223,27 @@ TEST_F(RendezvousTest, GuestThatSharesNothingIsReadyAtOnce) {
   EXPECT_TRUE(TurnUntil([this] { return Ready(); }));
 }
 
+// An agent of another version must hear which one this is, or it takes the daemon for a silent one.
+TEST_F(RendezvousTest, AgentOfAnotherVersionHearsOursBeforeTheEnd) {
+  for (const uint32_t version : {kControlVersion - 1, kControlVersion + 1}) {
+    const int fd = ConnectTo(guests_[0].directory + "/daemon.sock");
+    ControlMessage seek;
+    seek.type = ControlType::kSeek;
+    seek.version = version;
+    ASSERT_EQ(send(fd, &seek, sizeof seek - 8, 0), static_cast<ssize_t>(sizeof seek - 8));
+    ControlMessage answer;
+    answer.version = 0;
+    ssize_t n = -EAGAIN;
+    EXPECT_TRUE(TurnUntil([&] { return (n = ReadPacket(fd, &answer)) != -EAGAIN; }));
+    EXPECT_EQ(n, static_cast<ssize_t>(sizeof answer));
+    EXPECT_EQ(answer.type, ControlType::kHello);
+    EXPECT_EQ(answer.version, kControlVersion);
+    EXPECT_TRUE(TurnUntil([&] { return (n = ReadPacket(fd, &answer)) != -EAGAIN; }));
+    EXPECT_EQ(n, 0);
+    close(fd);
+  }
+}
+
 TEST_F(RendezvousTest, BeforeAMoveAllLetGoAtBothEndsAndThenItIsReady) {
   ASSERT_TRUE(LinksStand());
   std::vector<Pair*> talks = {Talk(), Talk(), Talk()};

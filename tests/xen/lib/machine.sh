@@ -31,12 +31,13 @@ push() { in_domain "$1" "cat >'$3.new' && chmod 755 '$3.new' && mv '$3.new' '$3'
 domid() { in_domain "${home[$1]:-dom0}" "xl domid $1"; }
 
 pick_ports() {
-  local try busy
+  local try port
   for ((try = 0; try < 100; try++)); do
     base_port=$((20000 + RANDOM % 600 * 20))
-    busy=$(awk -v low=$base_port '{ split($2, at, ":"); port = strtonum("0x" at[2]) }
-      port >= low && port < low + 20 { print port }' /proc/net/tcp)
-    [[ $busy ]] || return 0
+    for port in $(sed -n 's/^ *[0-9]*: [0-9A-F]*:\([0-9A-F]*\) .*/\1/p' /proc/net/tcp); do
+      ((16#$port < base_port || 16#$port >= base_port + 20)) || continue 2
+    done
+    return 0
   done
   die "no free ports"
 }

@@ -206,6 +206,7 @@ payload() {
   done
   for file in "${programs[@]}"; do
     target=$(PATH=$PATH:/usr/sbin:/sbin command -v "$file") || continue      # the test itself tells
+    [[ $file != /* ]] || { mkdir -p "$root${file%/*}"; cp -L "$file" "$root$file"; continue; }
     cp -L "$target" "$root/usr/bin/"
   done
   closure "$root"

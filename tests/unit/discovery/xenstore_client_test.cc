@@ -44,6 +44,7 @@ class XenStoreClientTest : public testing::Test {
     unlink(path_.c_str());
   }
   void Connect(std::chrono::milliseconds patience = std::chrono::seconds(60)) {
+    if (thread_.joinable()) thread_.join();
     client_.reset();
     CloseServer();
     absl::StatusOr<std::unique_ptr<XenStoreClient>> client = XenStoreClient::Open(patience);

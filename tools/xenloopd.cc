@@ -68,6 +68,7 @@ DESCRIPTION
                        wherever they are by then, how far they have read. Such
                        streams are reset if it is closed (0 closes it)
 
+    Needs libxenstore4 and libxenevtchn1, and says so where they are missing.
     On a machine without Xen, xenloopd says so and ends with status 2.
     Processes and containers of one kernel need no daemon: see xenloop(1).
 

@@ -2,10 +2,7 @@
 // A table of functions, so that tests can put a twin without Xen in its place (tests/contract/
 // fake_xen.h). Results are 0 (or a port), or -errno.
 //
-// The drivers are asked directly and not by libxengnttab and libxenevtchn: those choose their
-// descriptors' numbers themselves (a program that closes 0 and opens a file would find it at
-// another number), cannot take descriptors that a daemon has opened, and would have to be loaded
-// into every program. The calls are the same.
+// The drivers are asked directly and not by Xen's libraries: README.md, "Xen's own libraries".
 #pragma once
 
 #include <cstddef>

@@ -21,7 +21,6 @@
 namespace conformance {
 namespace {
 
-constexpr int kLimitSeconds = 60;
 
 std::string Argument(int argc, char** argv, const char* name, const char* otherwise) {
   const std::string prefix = std::string("--") + name + "=";
@@ -29,6 +28,11 @@ std::string Argument(int argc, char** argv, const char* name, const char* otherw
     if (strncmp(argv[i], prefix.c_str(), prefix.size()) == 0) return argv[i] + prefix.size();
   }
   return otherwise;
+}
+
+// --seconds: more of them, on a slower machine.
+void LimitTime(int argc, char** argv) {
+  alarm(static_cast<unsigned>(atoi(Argument(argc, argv, "seconds", "60").c_str())));
 }
 
 int Fail(const char* role, const char* what) {
@@ -90,7 +94,7 @@ int RunRole(int argc, char** argv) {
   const std::string port = Argument(argc, argv, "port", "5999");
   const size_t bytes = strtoul(Argument(argc, argv, "bytes", "20000000").c_str(), nullptr, 10);
   if (role == "heir") {
-    alarm(kLimitSeconds);
+    LimitTime(argc, argv);
     const int channel = atoi(Argument(argc, argv, "channel", "-1").c_str());
     const int fd =
         channel >= 0 ? ReceiveDescriptor(channel) : atoi(Argument(argc, argv, "fd", "-1").c_str());
@@ -103,7 +107,7 @@ int RunRole(int argc, char** argv) {
     return 2;
   }
   const char* name = server ? "server" : "client";
-  alarm(kLimitSeconds);
+  LimitTime(argc, argv);
   addrinfo hints{};
   hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
   hints.ai_socktype = SOCK_STREAM;

@@ -6,7 +6,7 @@
 namespace conformance {
 
 constexpr const char* kRoleUsage =
-    "--role=server|client --address=ADDRESS --port=PORT [--bytes=N] | --role=heir "
+    "--role=server|client --address=ADDRESS --port=PORT [--bytes=N] [--seconds=N] | --role=heir "
     "--fd=N|--channel=N --from=N --bytes=N [--shared=1]";
 
 int RunRole(int argc, char** argv);

@@ -69,9 +69,10 @@ ONLY = [
          ["preload/libc/errno.h", DAEMON, "tools/"],
          ("preload/ready/poll.cc", "void Planted() { errno = 5; }"),
          says="errno is set in preload/libc/errno.h"),
-    Only("dlsym", r"\bdlv?sym\s*\(|\bdlopen\s*\(", [],
+    #   loaded_library.h        xenloopd and xenloop, which also start where Xen's libraries are not installed
+    Only("dlsym", r"\bdlv?sym\s*\(|\bdlopen\s*\(", ["discovery/daemon/xenstore/loaded_library.h"],
          ("preload/process/init.cc", 'void* planted = dlsym(nullptr, "read");'),
-         says="libc's functions are looked up by preload/libc/symbols.cc"),
+         says="libc's functions are looked up by preload/libc/symbols.cc, Xen's by loaded_library.h"),
     # A spawned program is found as execvp finds it, by the PATH of that moment. The settings come
     # from the environment that the constructor is given.
     Only("getenv", r"\b(secure_)?getenv\s*\(|\benviron\b",
@@ -112,9 +113,10 @@ ONLY = [
           "int Planted(std::atomic<int>& word) { return word.load(std::memory_order_relaxed); }"),
          says="orders of memory are no matter of this folder"),
     Only("xen-header", r"#\s*include\s*<xen", ["channel/xen/xen_calls.cc",
-                                               "discovery/daemon/xenstore/xenstore_client.cc"],
+                                               "discovery/daemon/xenstore/xenstore_client.cc",
+                                               "discovery/daemon/rendezvous/event_channels.cc"],
          ("preload/agent/agent_xen.cc", "#include <xen/grant_table.h>"),
-         says="Xen's headers are included in channel/xen/xen_calls.cc, libxenstore's in xenstore_client.cc"),
+         says="Xen's headers are included in channel/xen/xen_calls.cc, libraries' in xenstore_client.cc and event_channels.cc"),
     # Daemons join the FIFOs of two guests' processes.
     Only("xen-transport", r'#\s*include\s*"channel/xen/', ["preload/agent/agent_xen.cc", "channel/xen/", DAEMON],
          ("preload/agent/agent_stream.cc", '#include "channel/xen/xen_transport.h"'),

@@ -17,6 +17,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "channel/xen/xen_transport.h"
+#include "discovery/daemon/rendezvous/event_channels.h"
 #include "discovery/daemon/xenstore/keys.h"
 #include "discovery/owner.h"
 
@@ -46,8 +47,11 @@ Rendezvous::Rendezvous(RendezvousPlaces places)
 absl::Status Rendezvous::OpenXen() {
   if (!places_.open_devices(devices_)) return Failed("devices of Xen");
   events_ = devices_[kEvtchn];
-  UseXenDescriptors(devices_);
-  StartXenTransport(KernelXenCalls(), GrantLimitPages());
+  const XenCalls* const calls = DaemonXenCalls();
+  if (calls == nullptr)
+    return absl::FailedPreconditionError("no libxenevtchn.so.1 (apt install libxenevtchn1)");
+  UseDaemonXenDescriptors(devices_);
+  StartXenTransport(*calls, GrantLimitPages());
   return absl::OkStatus();
 }
 

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "channel/xen/xen_transport.h"
+#include "discovery/daemon/rendezvous/event_channels.h"
 #include "discovery/daemon/rendezvous/rendezvous.h"
 
 namespace xenloop {
@@ -48,7 +49,7 @@ void Rendezvous::BeginNewLife() {
   }
   close(fresh[kGntalloc]);  // our own pages are still ours
   events_ = devices_[kEvtchn];
-  UseXenDescriptors(devices_);
+  UseDaemonXenDescriptors(devices_);
   ForgetXenGrants();
   links_.clear();
   ending_.clear();

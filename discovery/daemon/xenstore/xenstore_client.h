@@ -1,12 +1,16 @@
-// XenStore's wire protocol over the guest's device or, in Dom0, xenstored's socket. Written here
-// instead of using libxenstore because that needs a thread for watches and does not tell a waiting
-// program that the connection is gone.
+// XenStore through libxenstore, which is loaded when it is needed: so that the commands also start
+// where it is not installed.
 //
-//   message   {u32 type, u32 request, u32 transaction, u32 length} payload
-//   A request is answered by a message of its own type, or type 16 (the name of an errno); events,
-//   type 15, come between.
+// What that library leaves to its user is met here. A request of its waits without end: each is
+// made by a thread of ours (Talker), which is waited for at most `patience`. The descriptor that it
+// gives out for polling stays silent when the connection is lost, but xs_check_watch knows by then,
+// without a word to xenstored: descriptor() is readable every kHeartbeat, and then we ask. And it
+// reports a lost connection in the words of a refused request (EINVAL, EBADF, E2BIG): whoever gets
+// an error asks the same question.
 #pragma once
 
+#include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -17,9 +21,10 @@ namespace xenloop {
 
 class XenStoreClient final : public XenStore {
  public:
-  // The first of these that answers: xenstored's socket, /dev/xen/xenbus, /proc/xen/xenbus.
-  static absl::StatusOr<std::unique_ptr<XenStoreClient>> Open();
-  explicit XenStoreClient(int fd) : fd_(fd) {}  // takes the descriptor over
+  // By xenstored's socket or /dev/xen/xenbus, as libxenstore finds them ($XENSTORED_PATH).
+  // kUnavailable also while a request of an earlier client has not been answered.
+  static absl::StatusOr<std::unique_ptr<XenStoreClient>> Open(
+      std::chrono::milliseconds patience = std::chrono::seconds(5));
   ~XenStoreClient() override;
   XenStoreClient(const XenStoreClient&) = delete;
 
@@ -31,22 +36,24 @@ class XenStoreClient final : public XenStore {
                               const std::vector<std::string>& permissions) override;
   absl::Status Watch(const std::string& path) override;
   absl::Status Unwatch(const std::string& path) override;
-  int descriptor() const override { return fd_; }
+  int descriptor() const override { return descriptor_; }
   absl::StatusOr<int> TakeEvents() override;
 
  private:
-  struct Message;
-  absl::StatusOr<std::string> Ask(uint32_t type, const std::string& payload);
-  absl::Status SendAll(const std::string& bytes);
-  // The next whole message; `timeout_ms` 0: only if it is there. *got false: none came in time.
-  absl::Status Receive(int timeout_ms, Message* message, bool* got);
-  absl::Status Lost(const std::string& why);
+  class Talker;
+  struct Answer;
+  XenStoreClient();
+  // Makes the request by the talker's thread.
+  absl::StatusOr<std::string> Ask(const std::string& path, std::function<void(Answer*)> request);
+  absl::StatusOr<std::string> StatusOf(int error, const std::string& path);
+  // Takes what has come; false: the connection is gone.
+  bool CountEvents();
 
-  int fd_;
+  std::shared_ptr<Talker> talker_;
+  int heartbeat_ = -1;
+  int descriptor_ = -1;  // an epoll set of libxenstore's and of the heartbeat
   bool lost_ = false;
-  uint32_t last_request_ = 0;
   int events_ = 0;
-  std::string received_;
 };
 
 }  // namespace xenloop

@@ -1,10 +1,12 @@
-// XenStore's wire protocol: a client against a thread that plays xenstored, well-behaved or not.
+// XenStore by libxenstore: a client against a thread that plays xenstored, well-behaved or not.
 #include "discovery/daemon/xenstore/xenstore_client.h"
 
-#include <fcntl.h>
+#include <poll.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <string>
@@ -23,27 +25,65 @@ struct Header {
 class XenStoreClientTest : public testing::Test {
  protected:
   XenStoreClientTest() {
-    int ends[2];
-    EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
-    fcntl(ends[0], F_SETFL, O_NONBLOCK);
-    client_ = std::make_unique<XenStoreClient>(ends[0]);
-    server_ = ends[1];
+    path_ = testing::TempDir() + "xenstored-" + std::to_string(getpid());
+    unlink(path_.c_str());
+    sockaddr_un address = {};
+    address.sun_family = AF_UNIX;
+    strncpy(address.sun_path, path_.c_str(), sizeof address.sun_path - 1);
+    listener_ = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    EXPECT_EQ(bind(listener_, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+    EXPECT_EQ(listen(listener_, 4), 0);
+    setenv("XENSTORED_PATH", path_.c_str(), 1);
+    Connect();
   }
   ~XenStoreClientTest() override {
     if (thread_.joinable()) thread_.join();
+    client_.reset();
+    CloseServer();
+    close(listener_);
+    unlink(path_.c_str());
+  }
+  void Connect(std::chrono::milliseconds patience = std::chrono::seconds(60)) {
+    if (thread_.joinable()) thread_.join();
+    client_.reset();
+    CloseServer();
+    absl::StatusOr<std::unique_ptr<XenStoreClient>> client = XenStoreClient::Open(patience);
+    ASSERT_TRUE(client.ok()) << client.status();
+    client_ = *std::move(client);
+    server_ = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
+  }
+  void CloseServer() {
     if (server_ >= 0) close(server_);
+    server_ = -1;
+  }
+  bool ReadAll(void* to, size_t length) {
+    return length == 0 || recv(server_, to, length, MSG_WAITALL) == static_cast<ssize_t>(length);
   }
   // The server takes one request, keeps it, and does as it is told.
   void Serve(std::function<void(const Header&)> answer) {
     if (thread_.joinable()) thread_.join();
     thread_ = std::thread([this, answer = std::move(answer)] {
       Header header = {};
-      if (read(server_, &header, sizeof header) != sizeof header) return;
+      if (!ReadAll(&header, sizeof header)) return;
       request_ = std::string(header.length, '\0');
-      if (read(server_, request_.data(), header.length) != static_cast<ssize_t>(header.length))
-        return;
-      answer(header);
+      if (ReadAll(request_.data(), header.length)) answer(header);
     });
+  }
+  // As a rule a program watches something: then libxenstore reads by a thread of its own.
+  void Watch() {
+    Serve([this](const Header& asked) { Send(4, asked.request, std::string("OK\0", 3)); });
+    ASSERT_TRUE(client_->Watch("data/x").ok());
+  }
+  // What a loop does that waits for the store.
+  absl::Status AwaitEvents(int count) {
+    for (int seen = 0; seen < count;) {
+      pollfd wait = {client_->descriptor(), POLLIN, 0};
+      poll(&wait, 1, -1);
+      const absl::StatusOr<int> taken = client_->TakeEvents();
+      if (!taken.ok()) return taken.status();
+      seen += *taken;
+    }
+    return absl::OkStatus();
   }
   void Send(uint32_t type, uint32_t request, const std::string& payload) {
     const Header header = {type, request, 0, static_cast<uint32_t>(payload.size())};
@@ -54,6 +94,8 @@ class XenStoreClientTest : public testing::Test {
     }
   }
 
+  std::string path_;
+  int listener_ = -1;
   std::unique_ptr<XenStoreClient> client_;
   int server_ = -1;
   std::string request_;
@@ -89,31 +131,68 @@ TEST_F(XenStoreClientTest, ErrorsKeepTheirMeaning) {
 }
 
 TEST_F(XenStoreClientTest, EventsBetweenAnswersAreKept) {
+  Watch();
   Serve([this](const Header& asked) {
     Send(15, 0, std::string("data/x\0data/x\0", 14));
     Send(2, asked.request, "value");
     Send(15, 0, std::string("data/x\0data/x\0", 14));
   });
   EXPECT_EQ(*client_->Read("data/x"), "value");
-  thread_.join();
-  EXPECT_EQ(*client_->TakeEvents(), 2);
+  EXPECT_TRUE(AwaitEvents(2).ok());
   EXPECT_EQ(*client_->TakeEvents(), 0);
 }
 
 TEST_F(XenStoreClientTest, LossIsNoticedByRequestsAndByEvents) {
-  Serve([this](const Header&) {
-    close(server_);
-    server_ = -1;
-  });
-  EXPECT_TRUE(absl::IsUnavailable(client_->Read("data/x").status()));
-  EXPECT_TRUE(absl::IsUnavailable(client_->Read("data/x").status()));
-  EXPECT_TRUE(absl::IsUnavailable(client_->TakeEvents().status()));
+  for (const bool watching : {false, true}) {
+    Connect();
+    if (watching) Watch();
+    Serve([this](const Header&) { CloseServer(); });
+    EXPECT_TRUE(absl::IsUnavailable(client_->Read("data/x").status())) << watching;
+    EXPECT_TRUE(absl::IsUnavailable(client_->Read("data/x").status()));
+    EXPECT_TRUE(absl::IsUnavailable(client_->TakeEvents().status()));
+  }
 }
 
-TEST_F(XenStoreClientTest, LossWhileIdleIsAnEvent) {
-  close(server_);
-  server_ = -1;
+TEST_F(XenStoreClientTest, LossWhileIdleWakesWhoeverWaits) {
+  Watch();
+  thread_.join();
+  CloseServer();
+  EXPECT_TRUE(absl::IsUnavailable(AwaitEvents(1)));
+  EXPECT_TRUE(absl::IsUnavailable(client_->Read("data/x").status()));
+}
+
+TEST_F(XenStoreClientTest, ARefusalInTheWordsOfALossIsNone) {
+  Watch();
+  Serve([this](const Header& asked) { Send(16, asked.request, std::string("EINVAL\0", 7)); });
+  EXPECT_TRUE(absl::IsInternal(client_->Write("data/x", "")));
+  Serve([this](const Header& asked) { Send(2, asked.request, "still there"); });
+  EXPECT_EQ(*client_->Read("data/x"), "still there");
+}
+
+// A store that takes requests and says nothing costs a wait, not the daemon; there is one such wait
+// at a time, and when the answer comes after all everything goes on.
+TEST_F(XenStoreClientTest, WhoDoesNotAnswerIsGivenUp) {
+  Connect(std::chrono::milliseconds(50));
+  Watch();
+  Header unanswered = {};
+  Serve([&](const Header& asked) { unanswered = asked; });
+  EXPECT_TRUE(absl::IsUnavailable(client_->Read("data/x").status()));
+  EXPECT_TRUE(absl::IsUnavailable(client_->Read("data/x").status()));
   EXPECT_TRUE(absl::IsUnavailable(client_->TakeEvents().status()));
+  EXPECT_TRUE(absl::IsUnavailable(XenStoreClient::Open().status()));
+  thread_.join();
+  Send(2, unanswered.request, "late");
+  client_.reset();
+  absl::StatusOr<std::unique_ptr<XenStoreClient>> again = XenStoreClient::Open();
+  while (!again.ok()) {
+    poll(nullptr, 0, 1);
+    again = XenStoreClient::Open();
+  }
+  client_ = *std::move(again);
+  CloseServer();
+  server_ = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
+  Serve([this](const Header& asked) { Send(2, asked.request, "in time"); });
+  EXPECT_EQ(*client_->Read("data/x"), "in time");
 }
 
 TEST_F(XenStoreClientTest, ImpossibleLengthEndsTheConnection) {

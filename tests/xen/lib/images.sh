@@ -30,17 +30,19 @@ user:x:1000:' >"$root/etc/group"
 
 # unpacked PACKAGE ROOT: a package's files, without documentation and Python.
 unpacked() {
-  tar -C "$cache/tree/$1" -c --exclude=./usr/share --exclude='*/python3*' --exclude='*.a' . |
+  tar -C "$tree/$1" -c --exclude=./usr/share --exclude='*/python3*' --exclude='*.a' . |
     tar -x -C "$2" --keep-directory-symlink
 }
 
-# closure ROOT: the libraries that the programs and libraries in ROOT need, copied from this machine
-# (the lab's programs are built here, so the C library is this machine's).
+# closure ROOT: the libraries that the programs and libraries in ROOT need and ROOT has not, copied from this
+# machine. The lab's programs are built here, so the C library is this machine's, unless the suite has brought
+# one: then that one's ld.so is asked. What is built here runs with a newer one, not with an older.
 closure() {
-  local root=$1 library
-  find "$root"/usr -type f \( -perm -u+x -o -name '*.so*' \) ! -path '*/modules/*' -print0 |
-    LD_LIBRARY_PATH=$root/$multiarch:$root/usr/lib/xen-$xen_version/lib/x86_64-linux-gnu \
-      xargs -0 -r -n 1 ldd 2>/dev/null | awk '/=> \//{print $3} /^\t\/lib64/{print $1}' | sort -u |
+  local root=$1 library ask=(/lib64/ld-linux-x86-64.so.2)
+  [[ ! -e $root/$multiarch/ld-linux-x86-64.so.2 ]] || ask=("$root/$multiarch/ld-linux-x86-64.so.2")
+  ask+=(--library-path "$root/$multiarch:$root/usr/lib/xen-$xen_version/lib/x86_64-linux-gnu" --list)
+  find "$root"/usr -type f \( -perm -u+x -o -name '*.so*' \) ! -path '*/modules/*' ! -name 'ld-linux*' -print0 |
+      xargs -0 -r -n 1 "${ask[@]}" 2>/dev/null | awk '/=> \//{print $3} /^\t\/lib64/{print $1}' | sort -u |
     while read -r library; do
       case $library in
         "$root"/*) ;;
@@ -52,12 +54,18 @@ closure() {
 
 # kernel_modules ROOT PACKAGE VERSION MODULE...
 kernel_modules() {
-  local root=$1 from=$cache/tree/$2/lib/modules/$3 to=$1/usr/lib/modules/$3 version=$3 module found
+  local root=$1 from=$tree/$2/lib/modules/$3 to=$1/usr/lib/modules/$3 version=$3 module found
+  [[ -d $from ]] || from=$tree/$2/usr/lib/modules/$3
   shift 3
   mkdir -p "$to"
   for module; do
-    found=$(find "$from" -name "$module.ko" -o -name "${module//_/-}.ko" | head -n 1)
-    [[ -z $found ]] || strip -g -o "$to/${found##*/}" "$found"      # else: built in
+    found=$(find "$from" -name "$module.ko*" -o -name "${module//_/-}.ko*" | head -n 1)
+    case $found in
+      '') ;;                                                        # built in
+      *.xz) xz -dc "$found" >"$to/module.ko" && strip -g -o "$to/$(basename "$found" .xz)" "$to/module.ko" ;;
+      *) strip -g -o "$to/${found##*/}" "$found" ;;
+    esac
+    rm -f "$to/module.ko"
   done
   cp "$from/modules.builtin" "$from/modules.order" "$to/"
   depmod -b "$root/usr" "$version" 2>/dev/null || /sbin/depmod -b "$root/usr" "$version"
@@ -68,8 +76,8 @@ pack() { (cd "$1" && find . -print0 | cpio -0 -o -H newc --quiet -R 0:0 | gzip -
 dom0_image() {
   local root=$1/dom0 package tool tools=$1/dom0/usr/lib/xen-$xen_version/bin
   new_root "$root"
-  for package in "xen-utils-$xen_version" xen-utils-common xenstore-utils "${lab_packages[@]}"; do
-    case $package in xen-utils* | xenstore-utils | lib*) unpacked "$package" "$root" ;; esac
+  for package in "${lab_packages[@]}"; do
+    case $package in xen-utils* | xenstore-utils | lib* | zlib*) unpacked "$package" "$root" ;; esac
   done
   for tool in xl xenstored xenconsoled xen-init-dom0 xenconsole xenstore-control lsevtchn xen-diag; do
     ln -sf "../lib/xen-$xen_version/bin/$tool" "$root/usr/bin/$tool"
@@ -91,7 +99,8 @@ guest_image() {
   local root=$1/guest
   new_root "$root"
   local package
-  for package in libxengnttab1 libxenevtchn1 libxenstore4 libxentoollog1 libxentoolcore1 libxencall1; do
+  for package in libxengnttab1 libxenevtchn1 libxenstore4 libxentoollog1 libxentoolcore1 libxencall1 \
+    "${suite_libraries[@]}"; do
     unpacked "$package" "$root"
   done
   xenstore_tools "$root"
@@ -106,26 +115,30 @@ xenstore_tools() {
   local tool
   for tool in read write ls list rm exists chmod watch; do
     rm -f "$1/usr/bin/xenstore-$tool"
-    cp "$cache/tree/xenstore-utils/usr/bin/xenstore-$tool" "$1/usr/bin/"
+    cp "$tree/xenstore-utils/usr/bin/xenstore-$tool" "$1/usr/bin/"
   done
 }
 
 finish_root() {
+  rm -rf "$1/$multiarch"/{gconv,audit} "$1"/usr/lib/{locale,tmpfiles.d,systemd}
   closure "$1"
   # pthread_cancel (libxenstore, xl) opens it by name, so ldd does not tell.
-  cp -L /lib/x86_64-linux-gnu/libgcc_s.so.1 "$1/$multiarch/"
+  [[ -e $1/$multiarch/libgcc_s.so.1 ]] || cp -L /lib/x86_64-linux-gnu/libgcc_s.so.1 "$1/$multiarch/"
 }
 
 # The kernel without its own compression: under emulation that saves 5 s a boot.
 plain_kernel() {
-  local offset
-  offset=$(LC_ALL=C grep -abo -m 1 -P '\xfd7zXZ\x00' "$1" | head -n 1 | cut -d: -f1) || true
-  if [[ $offset ]]; then
-    tail -c "+$((offset + 1))" "$1" | xz -dc 2>/dev/null >"$2" || true
-  else
-    offset=$(LC_ALL=C grep -abo -m 1 -P '\x02\x21\x4c\x18' "$1" | head -n 1 | cut -d: -f1)
-    tail -c "+$((offset + 1))" "$1" | lz4 -dc 2>/dev/null >"$2" || true
-  fi
+  local offset begins by
+  while read -r begins by; do
+    for offset in $(LC_ALL=C grep -abo -P "$begins" "$1" | cut -d: -f1 | head -n 4); do
+      tail -c "+$((offset + 1))" "$1" | $by -dc 2>/dev/null >"$2" || true
+      [[ $(head -c 4 "$2" | tail -c 3) != ELF ]] || break 2
+    done
+  done <<'END'
+\xfd7zXZ\x00 xz
+\x02\x21\x4c\x18 lz4
+\x28\xb5\x2f\xfd zstd
+END
   [[ $(head -c 4 "$2" | tail -c 3) == ELF ]] || die "cannot unpack the kernel $1"
   strip -s "$2"
 }
@@ -133,7 +146,7 @@ plain_kernel() {
 # base_images: $images holds xen, vmlinuz (Dom0's), vmlinux (the guests'), dom0.img and guest.img.
 base_images() {
   local hash
-  hash=$({ printf '%s\n' "${lab_packages[@]}"; cat lib/images.sh guest/*; sha256sum /bin/busybox
+  hash=$({ printf '%s\n' "$suite" "${lab_packages[@]}"; cat lib/images.sh guest/*; sha256sum /bin/busybox
     sha256sum /lib/x86_64-linux-gnu/libc.so.6; } | sha256sum | head -c 16)
   images=$cache/images-$hash
   [[ ! -d $images ]] || return 0
@@ -147,9 +160,11 @@ base_images() {
   gcc -O2 -Wall -o "$new/lab_call" guest/lab_call.c
   dom0_image "$new" && guest_image "$new" || die "building the images failed"
   pack "$new/dom0" >"$new/dom0.img" && pack "$new/guest" >"$new/guest.img"
-  gunzip -c "$cache/tree/$xen_package/boot/xen-$xen_version-amd64.gz" >"$new/xen"
-  cp "$cache/tree/$kernel_package/boot/vmlinuz-$kernel_version" "$new/vmlinuz"
-  plain_kernel "$cache/tree/$guest_kernel_package/boot/vmlinuz-$guest_kernel_version" "$new/vmlinux"
+  gunzip -c "$tree/$xen_package/boot/xen-$xen_version-amd64.gz" >"$new/xen"
+  cp "$tree/$kernel_package/boot/vmlinuz-$kernel_version" "$new/vmlinuz"
+  plain_kernel "$tree/$guest_kernel_package/boot/vmlinuz-$guest_kernel_version" "$new/vmlinux"
+  # What both have already, the payload must not replace.
+  comm -12 <(cd "$new/dom0/$multiarch" && printf '%s\n' *.so* | sort) <(cd "$new/guest/$multiarch" && printf '%s\n' *.so* | sort) >"$new/libraries"
   rm -rf "$new/dom0" "$new/guest"
   mv "$new" "$images"
 }
@@ -191,10 +206,11 @@ payload() {
   done
   for file in "${programs[@]}"; do
     target=$(PATH=$PATH:/usr/sbin:/sbin command -v "$file") || continue      # the test itself tells
+    [[ $file != /* ]] || { mkdir -p "$root${file%/*}"; cp -L "$file" "$root$file"; continue; }
     cp -L "$target" "$root/usr/bin/"
   done
   closure "$root"
-  rm -f "$root/$multiarch/libc.so.6" "$root"/usr/lib64/ld-linux*     # both images have them
+  (cd "$root/$multiarch" && xargs rm -f <"$images/libraries") && rm -f "$root"/usr/lib64/ld-linux*
   (cd "$root" && find . -mindepth 1 -print0 | cpio -0 -o -H newc --quiet -R 0:0 | gzip -1) >"$run/payload.img"
   mkdir -p "$run/share/console"
   # Plain for the guests: the toolstack itself unpacks a compressed image, and of two the first only.

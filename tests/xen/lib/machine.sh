@@ -6,6 +6,11 @@
 #   push NAME FILE PATH    copies a file there (NAME may be dom0), executable
 #   create NAME [LINE...]  makes a guest, with further lines for its configuration, and waits for it
 # Each is bounded by $limit seconds (default 30). Status 125: the domain does not answer.
+#
+# All limits are for the emulator alone on two processors. What others take from it does not count: a
+# limit of seconds is one of the lab's clock, which stands while the emulator waits for a processor, and
+# is longer by as much as this machine's boot was slower than that one's (pace). What is bounded by
+# a clock in a domain gets $patience times as long.
 
 declare -A number=([dom0]=1 [a]=2 [b]=3 [c]=4 [d]=5 [dom0x]=11)   # 10.77.0.N, fd77::N, ...:0N
 declare -A home=()             # the Dom0 of a guest, if not the first host's: dom0x is the second's
@@ -18,10 +23,41 @@ mac() { echo "00:16:3e:00:00:0${number[$1]}"; }
 # MONITOR: Xen panics; RDTSCP: PVH guests die; XSAVE and AVX: broken floating-point state, and slow.
 cpu_model=EPYC,+svm,+npt,-smap,-monitor,-rdtscp,-xsave,-xsaveopt,-xsavec,-xgetbv1,-avx,-avx2,-fma,-f16c
 
+pace=100                       # a hundredth: how much slower than the boot of READY_MS this one was
+ready_ms=15000                 # of the lab's clock, from the start to Dom0's READY
+
+# Sets waited_ms: how long the emulator's busiest thread was ready to run and had no processor; 0 where the
+# kernel does not count. And lab_ms: the lab's clock.
+lab_clock() {
+  local file ran waited times longest=0
+  for file in /proc/"$qemu_pid"/task/*/schedstat; do
+    read -r ran waited times 2>/dev/null <"$file" || continue
+    ((waited <= longest)) || longest=$waited
+  done 2>/dev/null
+  waited_ms=$((longest / 1000000))
+  lab_ms=$((${EPOCHREALTIME/[.,]/} / 1000 - waited_ms))
+}
+# Sets patience, at least 1: by what to multiply a limit that another clock than the lab's measures, as
+# things have been since the start of the machine.
+measure_patience() {
+  lab_clock
+  local all=$((lab_ms + waited_ms - started_ms)) had=$((lab_ms - started_ms))
+  ((had > 0)) || had=1
+  patience=$(((all * pace / had + 99) / 100))
+  ((patience >= 1)) || patience=1
+  ((patience <= 20)) || patience=20
+}
+# within SECONDS SINCE: false when more of the lab's clock has gone by since SINCE (a lab_ms).
+within() {
+  lab_clock
+  ((lab_ms - $2 <= $1 * 10 * pace))
+}
+
 # in_domain NAME SCRIPT [INPUT_FILE]
 in_domain() {
-  local name=$1
-  "$images/lab_call" $((base_port + number[$name])) "$run/token" "${limit:-30}" \
+  local name=$1 patience
+  measure_patience
+  "$images/lab_call" $((base_port + number[$name])) "$run/token" $((${limit:-30} * patience)) \
     "export PATH=/usr/bin:/usr/sbin LD_LIBRARY_PATH=/usr/lib/x86_64-linux-gnu HOME=/root
 $2" "${@:3}"
 }
@@ -31,12 +67,13 @@ push() { in_domain "$1" "cat >'$3.new' && chmod 755 '$3.new' && mv '$3.new' '$3'
 domid() { in_domain "${home[$1]:-dom0}" "xl domid $1"; }
 
 pick_ports() {
-  local try busy
+  local try port
   for ((try = 0; try < 100; try++)); do
     base_port=$((20000 + RANDOM % 600 * 20))
-    busy=$(awk -v low=$base_port '{ split($2, at, ":"); port = strtonum("0x" at[2]) }
-      port >= low && port < low + 20 { print port }' /proc/net/tcp)
-    [[ $busy ]] || return 0
+    for port in $(sed -n 's/^ *[0-9]*: [0-9A-F]*:\([0-9A-F]*\) .*/\1/p' /proc/net/tcp); do
+      ((16#$port < base_port || 16#$port >= base_port + 20)) || continue 2
+    done
+    return 0
   done
   die "no free ports"
 }
@@ -48,7 +85,8 @@ emulate() {
   shift 3
   mkdir -p "$at"
   rm -f "$at"/{serial.log,monitor,pid}
-  setsid qemu-system-x86_64 -name xenloop-lab -accel tcg,thread=multi -M q35,kernel-irqchip=off \
+  # It ends with whoever has started it, however that one ends.
+  setsid setpriv --pdeathsig KILL qemu-system-x86_64 -name xenloop-lab -accel tcg,thread=multi -M q35,kernel-irqchip=off \
     -cpu "$cpu_model" -smp 2 -m "$memory" -nodefaults -no-user-config -display none -no-reboot \
     -kernel "$images/xen" \
     -append "console=com1 com1=115200,8n1 loglvl=info guest_loglvl=info dom0_mem=768M,max:768M dom0_max_vcpus=1 dom0_vcpus_pin cpuidle=0" \
@@ -74,6 +112,9 @@ start_machine() {
     -netdev "user,id=net,net=10.77.0.0/24,host=10.77.0.254,dns=10.77.0.253,dhcpstart=10.77.0.200,ipv6=off,restrict=on$forward" \
     -device e1000,netdev=net,mac=52:54:00:00:77:fe "${join[@]}"
   qemu_pid=$!
+  pace=100
+  lab_clock
+  started_ms=$lab_ms
 }
 
 stop_machine() {
@@ -87,11 +128,13 @@ machine_runs() { kill -0 "$qemu_pid" 2>/dev/null; }
 
 # wait_for SECONDS COMMAND...: 1 when time is over, 2 when the machine has died.
 wait_for() {
-  local end=$((SECONDS + $1))
+  local seconds=$1 since
+  lab_clock
+  since=$lab_ms
   shift
   until "$@"; do
     machine_runs || return 2
-    ((SECONDS < end)) || return 1
+    within "$seconds" "$since" || return 1
     sleep 0.2
   done
 }
@@ -161,7 +204,7 @@ create() {
 
 save_state() {
   local name
-  for name in run images build base_port qemu_pid guest_type guest_mb hosts; do
+  for name in run images build base_port qemu_pid guest_type guest_mb hosts suite pace started_ms; do
     printf '%s=%q\n' "$name" "${!name}"
   done >"$run/state"
 }

@@ -47,10 +47,11 @@ off_pages() {
 }
 # back_on_pages NAME SECONDS [SINCE]: the busy ones, three in both directions.
 back_on_pages() {
-  local at end
-  at=${3:-$(now)} end=$((SECONDS + $2))
+  local at since
+  lab_clock
+  at=${3:-$(now)} since=$lab_ms
   until at_least 6 "$1"; do
-    ((SECONDS < end)) || { look_around; fail "only $(on_pages "$1") directions on pages within $2 s"; }
+    within "$2" "$since" || { look_around; fail "only $(on_pages "$1") directions on pages within $2 s"; }
     sleep 0.2
   done
   note "on pages again after $(since "$at") s, as domain $(domid b)"
@@ -86,7 +87,7 @@ arrival() {
     "the busy ones all $(first_sample a "$1" 'map(select(.route_send == "xen" and .route_receive == "xen")) | length >= 3') s," \
     "plain TCP goes on $(first_sample a "$1" '$again == 0') s"
   for name in "${upgraded[@]}"; do
-    awk -v s="$name" 'BEGIN { exit !(s != "never" && s <= 5) }' || fail "upgraded later than 5 s after the resume"
+    awk -v s="$name" -v p="$patience" 'BEGIN { exit !(s != "never" && s <= 5 * p) }' || fail "upgraded later than 5 s after the resume (of a machine to itself: here $((5 * patience)))"
   done
 }
 # What all sides know, for the log of a failure.

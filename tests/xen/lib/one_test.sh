@@ -4,11 +4,13 @@
 #   # limit: SECONDS          (a comment of the test) its time-out, 120 if not given
 #   # programs: A B           programs of this machine that it wants in the domains
 #
+# $patience: by what a limit inside a domain is to be multiplied (machine.sh).
 # Exit status: 0 passed, 77 skipped, else failed. `note` lines are shown in the table.
 set -Eeuo pipefail
 run=$1
 source "$run/state"
 source lib/machine.sh
+measure_patience
 
 note() { echo "NOTE $*"; }
 fail() { echo "FAIL: $*"; exit 1; }
@@ -21,9 +23,11 @@ needs() {
 }
 # eventually SECONDS COMMAND...
 eventually() {
-  local end=$((SECONDS + $1))
+  local seconds=$1 since
+  lab_clock
+  since=$lab_ms
   shift
-  until "$@" >/dev/null 2>&1; do ((SECONDS < end)) || fail "did not happen in time: $*"; sleep 0.1; done
+  until "$@" >/dev/null 2>&1; do within "$seconds" "$since" || fail "did not happen in time: $*"; sleep 0.1; done
 }
 now() { date +%s.%N; }
 since() { awk -v a="$1" -v b="$(now)" 'BEGIN { printf "%.2f", b - a }'; }

@@ -7,7 +7,7 @@ for name in a b; do
 done
 push a "$0" /tmp/copied
 [[ $(guest a 'sha256sum </tmp/copied') == "$(sha256sum <"$0")" ]]
-guest a "ping -c 1 -W 3 $(address b)"
-guest a "ping -c 1 -W 3 $(address6 b)"
-guest b "ping -c 1 -W 3 $(address dom0)"
+guest a "ping -c 1 -W $((3 * patience)) $(address b)"
+guest a "ping -c 1 -W $((3 * patience)) $(address6 b)"
+guest b "ping -c 1 -W $((3 * patience)) $(address dom0)"
 note "domains: $(dom0 'xl list | awk "NR > 1 { printf \"%s=%s \", \$1, \$2 }"')"

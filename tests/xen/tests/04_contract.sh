@@ -5,7 +5,7 @@ needs a pair_probe
 for roles in 'ours library a b' 'library ours a b' 'ours library b a' 'library ours b a'; do
   read -r producer consumer from to <<<"$roles"
   guest "$from" "rm -f /tmp/pair.*; setsid sh -c 'pair_probe $producer-produce $(domid "$to") >/tmp/pair.ticket 2>/tmp/pair.log; echo \$? >/tmp/pair.status' >/dev/null 2>&1 </dev/null &
-    for i in \$(seq 100); do [ -s /tmp/pair.ticket ] && break; usleep 50000; done"
+    for i in \$(seq $((100 * patience))); do [ -s /tmp/pair.ticket ] && break; usleep 50000; done"
   ticket=$(guest "$from" 'cat /tmp/pair.ticket')
   [[ $ticket ]] || fail "no ticket: $(guest "$from" 'cat /tmp/pair.log')"
   at=$(now)

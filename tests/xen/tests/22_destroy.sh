@@ -6,9 +6,9 @@ ready_for_programs
 limit=100
 for victim in sender receiver; do
   [[ $victim == sender ]] && { from=b to=a; } || { from=a to=b; }
-  serve $to receiver "timeout 60 stream-check receive 0.0.0.0:7301 7"
+  serve $to receiver "timeout $((60 * patience)) stream-check receive 0.0.0.0:7301 7"
   listening $to 7301
-  serve $from sender "timeout 60 stream-check send $(address $to):7301 7 0"
+  serve $from sender "timeout $((60 * patience)) stream-check send $(address $to):7301 7 0"
   sleep 4
   busy=""
   dom0 'xl destroy b'

@@ -14,9 +14,9 @@ guest a "$with_library stream-check send $(address b):7401 42 10000000" || fail 
 ended b receiver
 [[ $(fifo_bytes a) == 0 ]] || fail "bytes went through FIFOs without pages"
 # A live stream tells why.
-serve b receiver "timeout 20 stream-check receive 0.0.0.0:7403 42"
+serve b receiver "timeout $((20 * patience)) stream-check receive 0.0.0.0:7403 42"
 listening b 7403
-serve a sender "timeout 12 stream-check send $(address b):7403 42 0"
+serve a sender "timeout $((12 * patience)) stream-check send $(address b):7403 42 0"
 said=""
 for ((i = 0; i < 20; i++)); do
   said=$(for name in a b; do guest $name 'xenloop stat' 2>&1; done)

@@ -12,9 +12,9 @@ for mode in native local switching; do
   [[ $mode == native ]] || library+=" LD_PRELOAD=/usr/lib/x86_64-linux-gnu/libxenloop.so XENLOOP_TEST_POINTS=1 XENLOOP_UPGRADE_AFTER=1000000"
   for to in "$(address b)" "$(address6 b)"; do
     port=$((port + 1))
-    guest b "rm -f /tmp/server.*; setsid sh -c 'env $library xenloop-conformance --role=server --address=$to --port=$port; echo \$? >/tmp/server.status' >/tmp/server.log 2>&1 </dev/null &"
+    guest b "rm -f /tmp/server.*; setsid sh -c 'env $library xenloop-conformance --seconds=$((60 * patience)) --role=server --address=$to --port=$port; echo \$? >/tmp/server.status' >/tmp/server.log 2>&1 </dev/null &"
     listening b $port
-    said=$(guest a "env $library xenloop-conformance --role=client --address=$to --port=$port") || fail "$mode to $to: $said; server: $(guest b 'cat /tmp/server.log')"
+    said=$(guest a "env $library xenloop-conformance --seconds=$((60 * patience)) --role=client --address=$to --port=$port") || fail "$mode to $to: $said; server: $(guest b 'cat /tmp/server.log')"
     ended b server
     note "$mode to $to: $(tail -n 1 <<<"$said")"
   done

@@ -55,6 +55,9 @@ struct FifoHeader {
   // How many bytes of TCP it has read, while these go on to the switch offset: does it move? A
   // hint.
   std::atomic<uint64_t> tcp_read;
+  // Its program has shut down both directions: it reads up to here (index + 1) and no further. What
+  // the producer has published after that is TCP's to refuse. 0: not so. A hint.
+  std::atomic<uint64_t> reads_to;
   // Lines 2 and 3: wake-up requests.
   alignas(64) std::atomic<uint32_t> consumer_waiting;
   std::atomic<uint32_t> consumer_bell;

@@ -70,6 +70,12 @@ bool IsStillUnread(uint32_t slot, uint64_t now) {
       note.unread_since_ns = 0;
       return false;
     }
+    // Its reader will take no more, and TCP has nothing to refuse yet.
+    if (IndexOf(fifo.header->producer.load(std::memory_order_relaxed)) + 1 ==
+        fifo.header->reads_to.load(std::memory_order_acquire)) {
+      note.unread_since_ns = 0;
+      return false;
+    }
     patience = PatienceNs(fifo);
     // Both only grow: before the FIFO's first byte it reads what TCP holds.
     taken = IndexOf(fifo.header->consumer.load(std::memory_order_acquire)) +

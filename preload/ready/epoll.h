@@ -42,7 +42,7 @@ struct Registration {
   uint64_t token;       // the look at the set that has evaluated it last
   uint32_t found_full;  // by the side's count, when room was told
   int told_at;          // where that look put its event; -1: it had none
-  uint64_t reported;    // edge-triggered: the producer index at the last report
+  uint64_t reported;    // edge-triggered: the producer index at the last report; all ones: none yet
   // The incoming FIFO's producer word, mapped until the agent has restored the registration, and
   // what stood there when nothing was to be told: while it stands there, nothing is. nullptr: look.
   const std::atomic<uint64_t>* quiet_word;

@@ -28,6 +28,19 @@ void AskKernelForRoom(Registration* registration, uint32_t index, bool ask) {
   registration->kernel_out = ask;
 }
 
+bool WouldHoldMore(int fd, const Side* side) {
+  return SendStream::HoldsRoom(side->send.route.load(std::memory_order_relaxed)) ||
+         KernelWritable(fd);
+}
+
+// Bytes that are read already: there is nothing to read, but for them the kernel wakes the set, and
+// tells what else is so.
+bool HaveComeAndGone(const Side* side, uint64_t reported, const FifoReadiness& ready) {
+  return !ready.in && ready.published != 0 && reported != kUnreadAnew &&
+         IndexOf(ready.published) != IndexOf(reported) &&
+         side->receive_low_water.load(std::memory_order_relaxed) <= 1;
+}
+
 }  // namespace
 
 uint32_t EvaluateOn(Registration* registration, uint32_t index, uint32_t from_kernel, Self self) {
@@ -57,6 +70,10 @@ uint32_t EvaluateOn(Registration* registration, uint32_t index, uint32_t from_ke
     events |= kRead & wanted;
     news = news || (kRead & wanted) != 0;
     registration->reported = ready.published;
+  } else if (edge && HaveComeAndGone(side, registration->reported, ready)) {
+    registration->reported = ready.published;
+    news = true;
+    if (WouldHoldMore(registration->fd, side)) events |= kWrite & wanted;
   }
   const bool room =
       want_room && (ready.out || (ready.out_from_kernel && KernelWritable(registration->fd)));
@@ -80,8 +97,7 @@ uint32_t EvaluateOn(Registration* registration, uint32_t index, uint32_t from_ke
   // As the kernel does, an edge tells the whole state: room that was told before is told again with
   // new data.
   if (edge && registration->out_reported && (wanted & kWrite) != 0 &&
-      (SendStream::HoldsRoom(side->send.route.load(std::memory_order_relaxed)) ||
-       KernelWritable(registration->fd))) {
+      WouldHoldMore(registration->fd, side)) {
     events |= kWrite & wanted;
   }
   if (edge && ready.in) events |= kRead & wanted;

@@ -204,7 +204,7 @@ void EpollTellsAnew(Side* side) {
     Registration& registration = registrations[link - 1];
     const LockScope inner(registration.set->lock, tid);
     if (inner.result() == LockResult::kReentered || !registration.converted) continue;
-    registration.reported = ~0ull;
+    registration.reported = kUnreadAnew;
     registration.quiet_word = nullptr;
     RingSleepersOf(registration.set);
   }

@@ -63,6 +63,7 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
   // down, and the FIN waits for the residue; it has closed the side while calls slept (`fd` is a
   // private number), or while a residue was owed (the number that sends it; -1: not so).
   std::atomic<uint32_t> shutdown_pending;
+  std::atomic<uint32_t> shut;  // which directions, in bits of socket/options.cc
   std::atomic<uint32_t> orphaned;
   std::atomic<int32_t> lingering_fd;
 

@@ -73,7 +73,34 @@ bool BeforeShutdown(int fd, Side* side, int how) {
   return pending;
 }
 
-void AfterShutdown(int, Side* side, int) {
+namespace {
+constexpr uint32_t kShutReading = 1;
+constexpr uint32_t kShutWriting = 2;
+
+// Both directions are shut down: TCP answers whatever comes now with a reset. So it must come by
+// TCP; but what has come before stays to be read.
+void RefuseWhatComes(int fd, Side* side) {
+  {
+    const LockScope scope(side->receive.lock, CurrentTid());
+    if (side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kTcp) return;
+    const Fifo& fifo = side->receive.fifo;
+    const uint64_t available = fifo.AvailableBytes();
+    if (available > 0) {
+      const uint64_t end =
+          IndexOf(fifo.header->consumer.load(std::memory_order_relaxed)) + available;
+      fifo.header->reads_to.store(end + 1, std::memory_order_release);
+      return;
+    }
+  }
+  FallBackReceiving(fd, side);
+}
+}  // namespace
+
+void AfterShutdown(int fd, Side* side, int how) {
+  const uint32_t shut = (how != SHUT_WR ? kShutReading : 0) | (how != SHUT_RD ? kShutWriting : 0);
+  if ((side->shut.fetch_or(shut, std::memory_order_relaxed) | shut) ==
+      (kShutReading | kShutWriting))
+    RefuseWhatComes(fd, side);
   // Threads asleep in a FIFO must see what the kernel now says.
   const uint32_t tid = CurrentTid();
   {

@@ -95,6 +95,23 @@ TEST_P(EpollEdgeTest, OptionsThatReportAnew) {
   pair().Receive(10);
 }
 
+TEST_P(EpollEdgeTest, DataReadBeforeTheWaitTellOfRoomAnew) {
+  ASSERT_EQ(set_.Add(fd(), kIn | kOut | EPOLLET), Done(0));
+  EXPECT_EQ(set_.Next(), kOut);
+  for (int round = 0; round < 3; ++round) {
+    MarkAndForgetItsEvents();
+    peer().Send(10);
+    peer().Send(10);
+    pair().Receive(20);
+    EXPECT_EQ(set_.Next(), kOut) << round;
+    EXPECT_TRUE(set_.Quiet());
+    peer().Send(10);
+    EXPECT_EQ(set_.Next(), kIn | kOut);
+    pair().Receive(10);
+    EXPECT_TRUE(set_.Quiet());
+  }
+}
+
 TEST_P(EpollEdgeTest, SeveralArrivalsBeforeAWaitAreOneEvent) {
   ASSERT_EQ(set_.Add(fd(), kIn | EPOLLET), Done(0));
   peer().Send(10);

@@ -5,6 +5,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <initializer_list>
+
 #include "tests/conformance/pair.h"
 
 namespace conformance {
@@ -27,6 +29,17 @@ class ResetTest : public PairTest {
     pair().ReceiveEndOfStream();
     char byte = 0;
     EXPECT_EQ(Call(send(fd(), &byte, 1, MSG_NOSIGNAL)), Failed(EPIPE));
+  }
+
+  // Both directions are shut down by these, in turn: what comes after that is refused.
+  void ExpectThatNothingMayCome(std::initializer_list<int> hows) {
+    for (const int how : hows) ASSERT_EQ(shutdown(fd(), how), 0);
+    peer().ReceiveEndOfStream();
+    EXPECT_EQ(Revents(fd(), 0, 0) & POLLERR, 0);
+    peer().Send(10);
+    EXPECT_EQ(Revents(fd(), 0, kSoonMs) & POLLERR, POLLERR);
+    EXPECT_EQ(TakeSocketError(), ECONNRESET);
+    EXPECT_EQ(peer().Do(Op::kPoll, 0, kSoonMs).result & POLLERR, POLLERR);
   }
 
   char buffer_[1000] = {};
@@ -61,6 +74,33 @@ TEST_P(ResetTest, LingerZeroAfterData) {
   peer().Reset();
   EXPECT_EQ(Revents(fd(), 0, kSoonMs) & POLLERR, POLLERR);
   ExpectDataThenReset(50);
+}
+
+TEST_P(ResetTest, WhatComesAfterAShutdownOfBothWays) {
+  peer().Send(100);
+  pair().Receive(100);
+  Mark();
+  ExpectThatNothingMayCome({SHUT_RDWR});
+}
+
+TEST_P(ResetTest, WhatComesAfterTwoShutdowns) {
+  pair().ExpectBothWaysWork();
+  ExpectThatNothingMayCome({SHUT_RD, SHUT_WR});
+}
+
+TEST_P(ResetTest, WhatComesAfterTwoShutdownsInTheOtherOrder) {
+  pair().ExpectBothWaysWork();
+  ExpectThatNothingMayCome({SHUT_WR, SHUT_RD});
+}
+
+TEST_P(ResetTest, UnreadBytesOutliveAShutdownOfBothWays) {
+  peer().Send(100);
+  ASSERT_TRUE(WaitForBytes(fd(), 100));
+  ASSERT_EQ(shutdown(fd(), SHUT_RDWR), 0);
+  peer().ReceiveEndOfStream();
+  EXPECT_EQ(Revents(fd(), 0, kNothingMs) & POLLERR, 0);
+  pair().Receive(100);
+  EXPECT_EQ(Call(recv(fd(), buffer_, sizeof(buffer_), 0)), Done(0));
 }
 
 TEST_P(ResetTest, BlockedReceiveIsWoken) {

@@ -21,7 +21,6 @@
 namespace conformance {
 namespace {
 
-
 std::string Argument(int argc, char** argv, const char* name, const char* otherwise) {
   const std::string prefix = std::string("--") + name + "=";
   for (int i = 1; i < argc; ++i) {

@@ -17,13 +17,14 @@ namespace xenloop {
 class KernelCall {
  public:
   template <class Call>
-  explicit KernelCall(const Call& call)
-      : state_(&call), make_([](const void* state) -> ssize_t {
-          return static_cast<ssize_t>((*static_cast<const Call*>(state))());
-        }) {}
+  explicit KernelCall(const Call& call) : state_(&call), make_(&Make<Call>) {}
   ssize_t operator()() const { return make_(state_); }
 
  private:
+  template <class Call>
+  static ssize_t Make(const void* state) {
+    return static_cast<ssize_t>((*static_cast<const Call*>(state))());
+  }
   const void* state_;
   ssize_t (*make_)(const void*);
 };

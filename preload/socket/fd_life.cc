@@ -112,6 +112,62 @@ void CloseAttached(int fd, Side* side) {
   AgentRelease(side, lingering);
 }
 
+enum class Closed : uint8_t { kOneOfSeveral, kLast };
+
+// One number of several. kLast: other threads have closed the others meanwhile; this one is out of
+// the table already.
+Closed CloseOneOfSeveral(int fd, Side* side) {
+  const int other = OtherDescriptor(side, fd);
+  // Other processes go on with it? Ours will not look after it any longer.
+  if (other < 0 && IsOurs(side)) {
+    FallBack(fd, side, Reason::kHandedOver);
+    // While the number means it: the kernel's sets tell of it as long as anybody holds it, and
+    // soon the number may be that of another member of theirs.
+    RestoreRegistrations(side);
+  }
+  if (!FdTable::Take(fd, side)) return Closed::kOneOfSeveral;
+  if (other >= 0 && side->fd.load(std::memory_order_relaxed) == fd)
+    side->fd.store(other, std::memory_order_release);
+  // Who finds itself alone leaves the count as it is: at 0 the agent lets go of the FIFOs.
+  int32_t held = side->references.load(std::memory_order_acquire);
+  while (held > 1 &&
+         !side->references.compare_exchange_weak(held, held - 1, std::memory_order_acq_rel)) {
+  }
+  if (held <= 1) return Closed::kLast;
+  if (other < 0) LetGo(side);
+  return Closed::kOneOfSeveral;
+}
+
+void CloseSide(int fd, Side* side) {
+  bool taken = false;
+  if (side->references.load(std::memory_order_acquire) > 1) {
+    if (CloseOneOfSeveral(fd, side) == Closed::kOneOfSeveral) return;
+    taken = true;
+  }
+  if (!taken && side->blocked_calls.load(std::memory_order_acquire) > 0 &&
+      LeaveToBlockedCalls(fd, side))
+    return;
+  bool attached;
+  {
+    // Under the send lock the agent cannot be half-way through attaching this side.
+    LockScope send(side->send.lock, CurrentTid());
+    LockScope receive(side->receive.lock, CurrentTid());
+    if (!taken && !FdTable::Take(fd, side)) return;
+    CountClosed(fd, side);
+    attached = side->attached.load(std::memory_order_acquire) != 0;
+  }
+  EpollForgets(side);
+  if (attached) {
+    // Counts as closed (references == 0) only when both directions are on TCP: the agent lets go of
+    // the FIFOs of what is closed.
+    CloseAttached(fd, side);
+  } else {
+    side->references.store(0, std::memory_order_release);
+    side->holders.store(0, std::memory_order_release);
+    FreeSide(side);
+  }
+}
+
 }  // namespace
 
 void SocketCreated(int fd, int domain, int type, int protocol) {
@@ -189,45 +245,7 @@ int BeforeClose(int fd) {
     DatagramClosed(fd, datagrams);
     return 0;
   }
-  Side* side = FindSide(fd);
-  if (side == nullptr) return 0;
-  if (side->references.load(std::memory_order_acquire) > 1) {
-    const int other = OtherDescriptor(side, fd);
-    // Other processes go on with it? Ours will not look after it any longer.
-    if (other < 0 && IsOurs(side)) {
-      FallBack(fd, side, Reason::kHandedOver);
-      // While the number means it: the kernel's sets tell of it as long as anybody holds it, and
-      // soon the number may be that of another member of theirs.
-      RestoreRegistrations(side);
-    }
-    if (!FdTable::Take(fd, side)) return 0;
-    if (other >= 0 && side->fd.load(std::memory_order_relaxed) == fd)
-      side->fd.store(other, std::memory_order_release);
-    side->references.fetch_sub(1, std::memory_order_acq_rel);
-    if (other < 0) LetGo(side);
-    return 0;
-  }
-  if (side->blocked_calls.load(std::memory_order_acquire) > 0 && LeaveToBlockedCalls(fd, side))
-    return 0;
-  bool attached;
-  {
-    // Under the send lock the agent cannot be half-way through attaching this side.
-    LockScope send(side->send.lock, CurrentTid());
-    LockScope receive(side->receive.lock, CurrentTid());
-    if (!FdTable::Take(fd, side)) return 0;
-    CountClosed(fd, side);
-    attached = side->attached.load(std::memory_order_acquire) != 0;
-  }
-  EpollForgets(side);
-  if (attached) {
-    // Counts as closed (references == 0) only when both directions are on TCP: the agent lets go of
-    // the FIFOs of what is closed.
-    CloseAttached(fd, side);
-  } else {
-    side->references.store(0, std::memory_order_release);
-    side->holders.store(0, std::memory_order_release);
-    FreeSide(side);
-  }
+  if (Side* const side = FindSide(fd)) CloseSide(fd, side);
   return 0;
 }
 

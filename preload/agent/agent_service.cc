@@ -223,6 +223,18 @@ void EndSide(uint32_t slot) {
   ServiceSide(slot);
 }
 
+namespace {
+// Under the lock of `send`. Unread bytes: TCP would have been reset. The first of our calls that
+// meets the end says so, unless TCP has been reset indeed and the kernel says it. Once only: who
+// has sealed our FIFO before, as a receive that met the end itself (ResetByDeadPeer), has told it.
+void EndForDeadPeer(Side* side, AgentSide& note) {
+  if (!note.mine.fifo.Sealed() && note.mine.fifo.AvailableBytes() > 0 &&
+      HasSeenFin(side->fd.load(std::memory_order_acquire)))
+    side->send.pending_error.store(-ECONNRESET, std::memory_order_relaxed);
+  note.mine.fifo.Seal();
+}
+}  // namespace
+
 void ShadowEvent(uint32_t slot, uint32_t generation, uint32_t events) {
   if (slot >= kMaxSides) return;
   AgentSide& note = agent.sides[slot];
@@ -237,12 +249,7 @@ void ShadowEvent(uint32_t slot, uint32_t generation, uint32_t events) {
       // we still hold for it goes to TCP, whose answer (a reset) is then the kernel's own.
       peer_died = (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0 && !note.theirs.fifo.Sealed();
       if (peer_died) {
-        // Unread bytes: TCP would have been reset. The first of our calls that meets the end says
-        // so, unless TCP has been reset indeed and the kernel says it.
-        if (note.mine.fifo.AvailableBytes() > 0 &&
-            HasSeenFin(side->fd.load(std::memory_order_acquire)))
-          side->send.pending_error.store(-ECONNRESET, std::memory_order_relaxed);
-        note.mine.fifo.Seal();
+        EndForDeadPeer(side, note);
       }
     }
   }
@@ -278,13 +285,14 @@ void TalkGone(uint32_t index) {
     Side* side = SideAt(slot);
     side->reason.store(Reason::kPeerAgentGone, std::memory_order_relaxed);
     const int fd = side->fd.load(std::memory_order_acquire);
-    if (FindSide(fd) == side && !note.theirs.fifo.Sealed() && note.mine.fifo.AvailableBytes() > 0) {
-      AwaitFin(fd, &patience);
-      if (HasSeenFin(fd)) {  // killed, with bytes of ours unread
-        side->send.pending_error.store(-ECONNRESET, std::memory_order_relaxed);
-      }
+    const bool killed = FindSide(fd) == side && !note.theirs.fifo.Sealed();
+    if (killed && note.mine.fifo.AvailableBytes() > 0) AwaitFin(fd, &patience);
+    if (killed) {
+      const LockScope scope(side->send.lock, CurrentTid());
+      EndForDeadPeer(side, note);
+    } else {
+      note.mine.fifo.Seal();
     }
-    note.mine.fifo.Seal();
     // A killed peer may have taken a sleeper's request and not come to the wake; where another
     // process still holds its end of the connection, nothing else will tell.
     WakeOwnSleepersOf(side, note);

@@ -223,9 +223,14 @@ Side* OnlySide(const Waited& waited, const sigset_t* mask, Self self) {
   return on_fifo ? side : nullptr;
 }
 
-// What is ready now, by all accounts.
-int LookNow(Waited& waited, PollCall call, Self self) {
-  const int answer = KernelPoll(waited.kernel, waited.count, &kNow, nullptr, call);
+// What is ready now, by all accounts. A look has not the mask of the call, since a signal that the
+// mask lets in must not come before what a FIFO has ready. So one that comes meanwhile came before
+// the call, as far as the program can tell.
+int LookNow(Waited& waited, const sigset_t* mask, PollCall call, Self self) {
+  int answer;
+  do {
+    answer = KernelPoll(waited.kernel, waited.count, &kNow, nullptr, call);
+  } while (answer == -EINTR && mask != nullptr);
   return answer < 0 ? answer : waited.Evaluate(self);
 }
 
@@ -235,14 +240,14 @@ int LookNow(Waited& waited, PollCall call, Self self) {
 int WaitForSide(Waited& waited, Side* side, const TimeLimit& limit, PollCall call, bool* may_spin,
                 bool* slept_out, Self self) {
   const bool spins = std::exchange(*may_spin, false);
-  if (spins && SpinFor(side, Wanted::kData, self)) return LookNow(waited, call, self);
+  if (spins && SpinFor(side, Wanted::kData, self)) return LookNow(waited, nullptr, call, self);
   const WakeRequest request = RequestWake(waited.fds[0].fd, side, Wanted::kData, self);
-  const int ready = LookNow(waited, call, self);
+  const int ready = LookNow(waited, nullptr, call, self);
   if (ready != 0 || request.word == nullptr) return ready;
   const int error = Sleep(request, limit.for_ever ? kNoDeadline : limit.end_ns, /*partial=*/true);
   if (error != -EAGAIN || limit.for_ever) return error == -EINTR ? error : 0;
   *slept_out = true;
-  return LookNow(waited, call, self);
+  return LookNow(waited, nullptr, call, self);
 }
 
 // The sleep itself, with the bell as one descriptor more.
@@ -330,7 +335,7 @@ int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mas
       if (ready != 0 || slept_out) return ready;
       continue;
     }
-    int ready = LookNow(waited, call, self);
+    int ready = LookNow(waited, mask, call, self);
     if (ready == 0 && can_wait && may_spin && GetConfig().spin_us != 0) {
       may_spin = false;
       ready = Spin(waited, self);

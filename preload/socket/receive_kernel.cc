@@ -46,15 +46,18 @@ void CountTaken(Side* side, int flags, ssize_t received) {
 }
 
 bool ResetByDeadPeer(int fd, Side* side) {
-  if (side->send.pending_error.exchange(0, std::memory_order_relaxed) == -ECONNRESET)
-    return true;  // the agent saw it
+  const auto seen_by_agent = [side] {
+    int32_t error = -ECONNRESET;
+    return side->send.pending_error.compare_exchange_strong(error, 0, std::memory_order_relaxed);
+  };
+  if (seen_by_agent()) return true;
   SocketShadow shadow(fd, side);
   {
     sys::SignalsBlocked blocked;
     LockScope scope(side->send.lock, CurrentTid());
     if (side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo ||
         FindSide(fd) != side || side->send.fifo.AvailableBytes() == 0 || side->send.fifo.Sealed()) {
-      return false;
+      return seen_by_agent();  // perhaps just now
     }
     side->send.BeginFlush(shadow);
     side->send.PumpResidue(shadow);

@@ -325,7 +325,8 @@ TEST_P(JumpTest, AtAnyMomentOfSending) {
     return std::to_string(number) + std::string(static_cast<size_t>(number) * 7919 % 30000,
                                                 static_cast<char>('a' + number % 26));
   };
-  constexpr int kLines = 800;
+  // On a busy machine few signals meet a call: then there are more lines.
+  constexpr int kLines = 800, kMostLines = 20000, kJumps = 3;
   std::atomic<int> jumps{0};
   struct Seen {
     int whole = 0, torn = 0, wrong = 0;
@@ -354,7 +355,9 @@ TEST_P(JumpTest, AtAnyMomentOfSending) {
     }
     return seen;
   });
-  for (int number = 0; number < kLines; ++number) {
+  int lines = 0;
+  for (; lines < kLines || (jumps < kJumps && lines < kMostLines); ++lines) {
+    const int number = lines;
     const std::string text = line(number);
     ssize_t sent = -1;
     bool jumped;
@@ -377,7 +380,7 @@ TEST_P(JumpTest, AtAnyMomentOfSending) {
   shutdown(sender.get(), SHUT_WR);
   const Seen seen = reading.get();
   EXPECT_EQ(seen.wrong, 0);
-  EXPECT_EQ(seen.whole + seen.torn, kLines);
+  EXPECT_EQ(seen.whole + seen.torn, lines);
   EXPECT_LE(seen.torn, jumps.load() + 1);
   EXPECT_GT(jumps.load(), 0);
 }

@@ -2,7 +2,9 @@
 // the kernel to be refused, and so does every set that holds nothing of ours.
 
 // libc's headers say that poll only writes `fds`, which is not so.
+#ifndef __clang__
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 
 #include <limits>
 

@@ -20,8 +20,10 @@
 
 // Wrong arguments are the test.
 #pragma GCC diagnostic ignored "-Wnonnull"
+#ifndef __clang__
 #pragma GCC diagnostic ignored "-Wstringop-overflow"
 #pragma GCC diagnostic ignored "-Wstringop-overread"
+#endif
 
 namespace conformance {
 namespace {
@@ -137,7 +139,7 @@ TEST_P(BadPointerTest, AddressesAndOptions) {
             Failed(EFAULT));
   EXPECT_EQ(Call(getsockopt(fd(), IPPROTO_TCP, TCP_INFO, pages_.Nowhere<int>(), &length)),
             Failed(EFAULT));
-  for (const unsigned long request : {FIONREAD, TIOCOUTQ, FIONBIO})
+  for (const auto request : std::initializer_list<unsigned long>{FIONREAD, TIOCOUTQ, FIONBIO})
     EXPECT_EQ(Call(ioctl(fd(), request, pages_.Nowhere<int>())), Failed(EFAULT)) << request;
 }
 

@@ -19,6 +19,8 @@
 #include <ostream>
 #include <utility>
 
+#include "tests/conformance/older_libc.h"
+
 namespace conformance {
 
 constexpr int kSoonMs = 8000;  // an event that must come has come by then

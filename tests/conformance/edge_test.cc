@@ -19,8 +19,10 @@
 
 #include "tests/conformance/pair.h"
 
+#ifndef __clang__
 #pragma GCC diagnostic ignored "-Wstringop-overflow"
 #pragma GCC diagnostic ignored "-Wstringop-overread"
+#endif
 
 namespace conformance {
 namespace {

@@ -94,6 +94,10 @@ class ModeCheck : public testing::Environment {
   }
 };
 
+#ifndef GTEST_FLAG_GET  // before GoogleTest 1.11
+#define GTEST_FLAG_GET(name) ::testing::GTEST_FLAG(name)
+#endif
+
 // The selected tests, as --gtest_list_tests prints them.
 std::vector<std::string> SelectedTests() {
   const std::string command = "exec /proc/" + std::to_string(getpid()) +

@@ -10,6 +10,9 @@ numbers 1024 >"$work/www/1k"
 numbers 300000 >"$work/www/300k"
 numbers 10000000 >"$work/www/10m"
 
+errors=(-e stderr)
+[[ $(nginx -h 2>&1) == *' -e filename'* ]] || errors=()   # before 1.19.5 it tries to open its own log
+
 configure() {
   [[ $(id -u) == 0 ]] && echo "user $(id -un) $(id -gn);"
   cat <<END
@@ -33,7 +36,7 @@ apache_bench() {
 scenario() {
   pick_port port
   configure >"$work/nginx.conf"
-  start nginx nginx -e stderr -c "$work/nginx.conf" -p "$work"
+  start nginx nginx "${errors[@]}" -c "$work/nginx.conf" -p "$work"
   listening "$port"
   local url=http://127.0.0.1:$port
   # Again and again: wrk calls it an error when a socket reported readable then says EAGAIN.

@@ -30,7 +30,7 @@ scenario() {
   query -c "select count(*), sum(abalance) from pgbench_accounts" \
     -c "select sum(delta), count(*) from pgbench_history"
   run "${as[@]}" pgbench -c 4 -j 2 -T 3 -S -M prepared >"$work/$mode.pgbench2.log" 2>&1
-  grep -E 'failed transactions' "$work/$mode.pgbench2.log"
+  grep -E 'failed transactions' "$work/$mode.pgbench2.log" || true   # before PostgreSQL 15 it does not count them
   query -c "create table big(id int, body text)"
   seq 1 200000 | awk '{ print $1 "\t" $1 * 31 "-" $1 * 77 "-abcdefghijklmnopqrstuvwxyz" }' |
     query -c "copy big from stdin"

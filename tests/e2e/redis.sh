@@ -5,6 +5,9 @@
 . "$(dirname "$0")/lib.sh"
 need redis-server redis-cli redis-benchmark
 
+debug=(--enable-debug-command yes)
+[[ $(redis-server --version) =~ v=([0-9]+) && ${BASH_REMATCH[1]} -ge 7 ]] || debug=()  # always allowed there
+
 cli() { run redis-cli -p "$port" "$@"; }
 digest() { cli debug digest; }
 
@@ -33,7 +36,7 @@ benchmark() { run redis-benchmark -p "$port" -q "$@" >>"$work/$mode.benchmark.lo
 scenario() {
   pick_port port
   start redis redis-server --port "$port" --bind 127.0.0.1 ::1 --save '' --dir "$work" \
-    --enable-debug-command yes --repl-diskless-sync-delay 0
+    "${debug[@]}" --repl-diskless-sync-delay 0
   listening "$port"
   commands | cli
   digest
@@ -53,7 +56,7 @@ scenario() {
   local replica_port
   pick_port replica_port
   start replica redis-server --port "$replica_port" --bind 127.0.0.1 --save '' --dir "$work" \
-    --dbfilename replica.rdb --enable-debug-command yes --replicaof 127.0.0.1 "$port"
+    --dbfilename replica.rdb "${debug[@]}" --replicaof 127.0.0.1 "$port"
   eventually bash -c "redis-cli -p $replica_port info replication | grep -q master_link_status:up"
   commands | cli >/dev/null
   cli wait 1 5000

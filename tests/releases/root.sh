@@ -41,10 +41,11 @@ release_root() {
   echo "$root"
 }
 
-# in_release_root ROOT COMMAND...: with /dev, /dev/shm and /proc, in a mount namespace of its own.
+# in_release_root ROOT COMMAND...: with what a machine has (/dev, /proc, /sys) and a /dev/shm of its own, in a mount
+# namespace of its own.
 in_release_root() {
-  unshare -m bash -ec 'mount --bind /dev "$1/dev"; mount -t tmpfs none "$1/dev/shm"; mount -t proc proc "$1/proc"
-    root=$1; shift
+  unshare -m bash -ec 'mount --rbind /dev "$1/dev"; mount -t tmpfs none "$1/dev/shm"
+    mount -t proc proc "$1/proc"; mount --rbind /sys "$1/sys"; root=$1; shift
     exec chroot "$root" "$@"' _ "$@"
 }
 

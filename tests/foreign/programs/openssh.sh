@@ -12,6 +12,8 @@ mkdir -p /run/sshd "$work/tree"
 for i in {1..20}; do numbers $((i * 30000)) >"$work/tree/f$i"; done
 numbers 20000000 >"$work/large"
 sshd=$(command -v sshd)
+old_protocol=(-O)
+[[ $(scp -O 2>&1) != *'unknown option'* ]] || old_protocol=()   # OpenSSH before 8.7 knows no other
 
 scenario() {
   pick_port port
@@ -36,7 +38,7 @@ END
   run ssh "${options[@]}" -p "$port" root@127.0.0.1 'wc -c; sha256sum </dev/null' <"$work/large"
   run ssh "${options[@]}" -p "$port" root@127.0.0.1 "cat $work/large" | sha256sum
   run scp "${options[@]}" -P "$port" "$work/large" "root@127.0.0.1:$work/got"
-  run scp -O "${options[@]}" -P "$port" "root@127.0.0.1:$work/large" "$work/back"
+  run scp "${old_protocol[@]}" "${options[@]}" -P "$port" "root@127.0.0.1:$work/large" "$work/back"
   sha256sum <"$work/got"
   sha256sum <"$work/back"
   run rsync -a -e "ssh ${options[*]} -p $port" "$work/tree/" "root@127.0.0.1:$work/copy"

@@ -80,7 +80,18 @@ void SendDatagramOffer(DatagramSide* side) {
   side->stage = DatagramStage::kOffered;
 }
 
+// Somebody has published that name. Asked before anything else: it costs no system call.
+bool IsFound(DatagramSide* side) {
+  const Endpoint name = ToEnd(NameOfWord(side->destination.load(std::memory_order_relaxed)));
+  for (const Endpoint& end : {name, AnyAddress(name.port)}) {
+    uint64_t id;
+    if (agent.registry.Lookup(agent.uid, HashOf(HintOf(end)), &id, 1) != 0) return true;
+  }
+  return false;
+}
+
 void SeekReceiver(DatagramSide* side) {
+  if (!IsFound(side)) return side->reason.store(Reason::kNoPeer, std::memory_order_relaxed);
   DatagramEnds ends;
   const Reason reason = ProbeDatagramSender(side->fd.load(std::memory_order_acquire), side, &ends);
   if (reason != Reason::kNone) return side->reason.store(reason, std::memory_order_relaxed);

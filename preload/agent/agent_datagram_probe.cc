@@ -91,14 +91,6 @@ bool NameOf(int fd, int number, sockaddr_in* name) {
          name->sin_family == AF_INET;
 }
 
-Endpoint ToEnd(const sockaddr_in& name) {
-  sockaddr_storage storage{};
-  memcpy(&storage, &name, sizeof name);
-  Endpoint end;
-  ToEndpoint(storage, &end);
-  return end;
-}
-
 // Is that an address of this machine, and of one socket? From which one of ours does it get there?
 bool LeadsHere(const sockaddr_in& destination, in_addr* source) {
   const uint32_t address = ntohl(destination.sin_addr.s_addr);
@@ -124,6 +116,14 @@ bool LeadsHere(const sockaddr_in& destination, in_addr* source) {
 }
 
 }  // namespace
+
+Endpoint ToEnd(const sockaddr_in& name) {
+  sockaddr_storage storage{};
+  memcpy(&storage, &name, sizeof name);
+  Endpoint end;
+  ToEndpoint(storage, &end);
+  return end;
+}
 
 // Its second half is no address of anybody.
 Tuple HintOf(const Endpoint& name) {

@@ -29,6 +29,7 @@ bool NamesAreProof();
 bool IsHeldBy(const Talk& talk, uint64_t fd, const Endpoint& from, const Endpoint& to);
 Tuple HintOf(const Endpoint& name);  // under which a receiver is found
 Endpoint AnyAddress(uint16_t port);
+Endpoint ToEnd(const sockaddr_in& name);
 sockaddr_in ToSocketName(const Endpoint& name);
 
 }  // namespace xenloop

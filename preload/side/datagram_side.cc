@@ -173,16 +173,7 @@ void TellSleepers(DatagramSide* side) {
                                 side->edge_sleepers.load(std::memory_order_seq_cst) > 0);
 }
 
-namespace {
-int32_t CountedAs(uint32_t wanted) { return wanted > 1 ? 2 : 1; }
-}  // namespace
-
-void CountDatagramSleeper(DatagramSide* side, bool for_edge, uint32_t wanted) {
-  if (for_edge) side->edge_sleepers.fetch_add(1, std::memory_order_seq_cst);
-  // seq_cst: before the look whether there are FIFOs; pairs with the agent, which counts a FIFO and
-  // then tells it of the sleepers.
-  side->sleepers.fetch_add(CountedAs(wanted), std::memory_order_seq_cst);
-}
+namespace {}  // namespace
 
 bool TellOfDatagramSleep(DatagramSide* side) {
   if (side->receiving.load(std::memory_order_seq_cst) == 0) return true;
@@ -192,11 +183,7 @@ bool TellOfDatagramSleep(DatagramSide* side) {
   return !side->receiver.Readable();
 }
 
-void DatagramWake(DatagramSide* side, uint32_t generation, bool for_edge, uint32_t wanted) {
-  if (side->generation.load(std::memory_order_acquire) != generation) return;
-  if (for_edge) side->edge_sleepers.fetch_sub(1, std::memory_order_seq_cst);
-  side->sleepers.fetch_sub(CountedAs(wanted), std::memory_order_seq_cst);
-  if (side->receiving.load(std::memory_order_seq_cst) == 0) return;
+void TellOfDatagramWake(DatagramSide* side) {
   const LockScope scope(side->receive_lock, CurrentTid());
   if (scope.result() != LockResult::kReentered) TellSleepers(side);
 }

@@ -162,10 +162,22 @@ bool HasKernelError(int fd);
 // tells the senders; or it comes back. Tell: false: there is one in a FIFO now, and the call must
 // not wait. `wanted`: the call ends when it has so many; who wants more than one counts as two
 // sleepers, since no single one wakes it.
-void CountDatagramSleeper(DatagramSide* side, bool for_edge = false, uint32_t wanted = 1);
+inline int32_t SleepersFor(uint32_t wanted) { return wanted > 1 ? 2 : 1; }
+inline void CountDatagramSleeper(DatagramSide* side, bool for_edge = false, uint32_t wanted = 1) {
+  if (for_edge) side->edge_sleepers.fetch_add(1, std::memory_order_seq_cst);
+  // seq_cst: before the look whether there are FIFOs; pairs with the agent, which counts a FIFO and
+  // then tells it of the sleepers.
+  side->sleepers.fetch_add(SleepersFor(wanted), std::memory_order_seq_cst);
+}
 bool TellOfDatagramSleep(DatagramSide* side);
-void DatagramWake(DatagramSide* side, uint32_t generation, bool for_edge = false,
-                  uint32_t wanted = 1);
+void TellOfDatagramWake(DatagramSide* side);
+inline void DatagramWake(DatagramSide* side, uint32_t generation, bool for_edge = false,
+                         uint32_t wanted = 1) {
+  if (side->generation.load(std::memory_order_acquire) != generation) return;
+  if (for_edge) side->edge_sleepers.fetch_sub(1, std::memory_order_seq_cst);
+  side->sleepers.fetch_sub(SleepersFor(wanted), std::memory_order_seq_cst);
+  if (side->receiving.load(std::memory_order_seq_cst) != 0) TellOfDatagramWake(side);
+}
 // The same for a call that may never come back: its thread is cancelled, or a handler jumps.
 class DatagramSleeper : public Abandonable {
  public:
@@ -176,7 +188,7 @@ class DatagramSleeper : public Abandonable {
     Enter(&GiveBack);
     CountDatagramSleeper(side, /*for_edge=*/false, wanted);
     counted_ = true;
-    may_wait_ = TellOfDatagramSleep(side);
+    if (side->receiving.load(std::memory_order_seq_cst) != 0) may_wait_ = TellOfDatagramSleep(side);
   }
   ~DatagramSleeper() {
     const KeepErrno keep_errno;

@@ -8,24 +8,10 @@
 #include <cstdint>
 
 #include "preload/side/datagram_side.h"
+#include "preload/socket/datagram_cold.h"
 #include "preload/socket/socket.h"
 
 namespace xenloop {
-
-// A call of the program as it stands; a result of libc's.
-class KernelCall {
- public:
-  template <class Call>
-  explicit KernelCall(const Call& call)
-      : state_(&call), make_([](const void* state) -> ssize_t {
-          return static_cast<ssize_t>((*static_cast<const Call*>(state))());
-        }) {}
-  ssize_t operator()() const { return make_(state_); }
-
- private:
-  const void* state_;
-  ssize_t (*make_)(const void*);
-};
 
 // Where the name of the sender goes: recvfrom's and recvmsg's arguments. All null: nowhere.
 struct DatagramName {
@@ -59,6 +45,13 @@ ssize_t DatagramReceiveOr(int fd, const iovec* iov, size_t iov_count, int flags,
                           const DatagramName& name = {}) {
   DatagramSide* const side = FindDatagram(fd);
   if (side == nullptr) return kernel();
+  ssize_t result;
+  if (side->receiving.load(std::memory_order_acquire) == 0 &&
+      ReceiveByKernel(side,
+                      (flags & (MSG_DONTWAIT | MSG_ERRQUEUE)) == 0 &&
+                          side->nonblocking.load(std::memory_order_relaxed) == 0,
+                      kernel, &result))
+    return result;
   DatagramNews news;
   return ReceiveDatagram(fd, side, iov, iov_count, flags, name, &news, KernelCall(kernel));
 }
@@ -67,6 +60,12 @@ ssize_t DatagramSendOr(int fd, const iovec* iov, size_t iov_count, int flags, Ca
                        const void* to = nullptr, socklen_t to_length = 0) {
   DatagramSide* const side = FindDatagram(fd);
   if (side == nullptr) return kernel();
+  if (side->sending.load(std::memory_order_acquire) == 0 && (flags & MSG_MORE) == 0) {
+    const ssize_t result = kernel();
+    const uint64_t destination = result >= 0 ? DestinationOfSent(side, to, to_length) : 0;
+    if (destination != 0) CountKernelSend(side, destination);
+    return result;
+  }
   return SendDatagram(fd, side, iov, iov_count, flags, to, to_length, /*plain=*/true,
                       KernelCall(kernel));
 }

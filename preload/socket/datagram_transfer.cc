@@ -16,16 +16,10 @@
 namespace xenloop {
 namespace {
 
-constexpr uint32_t kHot = 64;  // datagrams within a second
 constexpr size_t kLongestDatagram = 65507;
 
-// The cheap part of every transfer of a socket that is not on a FIFO: a count, and a look at the
-// clock after each sixty-four.
-void CountFor(DatagramSide* side, std::atomic<uint32_t>& count, std::atomic<uint64_t>& since_ns,
-              uint32_t wants) {
-  const uint32_t n = count.load(std::memory_order_relaxed) + 1;
-  count.store(n, std::memory_order_relaxed);
-  if (n % kHot != 0) return;
+// Sixty-four more: a look at the clock.
+void CountFor(DatagramSide* side, uint32_t n, std::atomic<uint64_t>& since_ns, uint32_t wants) {
   const uint64_t now = sys::MonotonicNs();
   const bool hot = now - since_ns.load(std::memory_order_relaxed) < kNsPerSecond;
   since_ns.store(now, std::memory_order_relaxed);
@@ -35,8 +29,8 @@ void CountFor(DatagramSide* side, std::atomic<uint32_t>& count, std::atomic<uint
       side->connected.load(std::memory_order_relaxed) == 0)
     return side->reason.store(Reason::kPortShared, std::memory_order_relaxed);
   // Who is not met is looked for less and less often.
-  const uint32_t tries = n / kHot;
-  if (tries > 16 && (tries & (tries - 1)) != 0) return;
+  const uint32_t tries = n / kHotDatagrams;
+  if (tries > 4 && (tries & (tries - 1)) != 0) return;
   WantDatagrams(side, wants);
 }
 
@@ -115,25 +109,16 @@ bool Spin(DatagramSide* side) {
   return found;
 }
 
-// The program's own call, which waits and is woken as ever.
-bool WaitInKernel(DatagramSide* side, bool waits, const KernelCall& kernel, ssize_t* result) {
-  if (!waits) {
-    *result = kernel();
-    return true;
-  }
-  const DatagramSleeper sleeper(side);
-  if (sleeper.MayWait()) *result = Cancellable([&kernel] { return kernel(); });
-  return sleeper.MayWait();
-}
-
-void CountKernelReceive(DatagramSide* side, ssize_t result) {
-  if (result < 0) return;
-  side->kernel_received.store(side->kernel_received.load(std::memory_order_relaxed) + 1,
-                              std::memory_order_relaxed);
-  CountFor(side, side->receives, side->receives_since_ns, kWantsToReceive);
-}
-
 }  // namespace
+
+void ManyDatagramsReceived(DatagramSide* side, uint32_t count) {
+  const KeepErrno keep_errno;
+  CountFor(side, count, side->receives_since_ns, kWantsToReceive);
+}
+void ManyDatagramsSent(DatagramSide* side, uint32_t count) {
+  const KeepErrno keep_errno;
+  CountFor(side, count, side->sends_since_ns, kWantsToSend);
+}
 
 ssize_t ReceiveDatagram(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, int flags,
                         const DatagramName& name, DatagramNews* news, const KernelCall& kernel) {
@@ -147,10 +132,8 @@ ssize_t ReceiveDatagram(int fd, DatagramSide* side, const iovec* iov, size_t iov
     if (!transferable && (flags & MSG_ERRQUEUE) == 0)
       DatagramToKernel(fd, Reason::kReceiveFlags, KernelFor::kNow);
     ssize_t result = -1;
-    if (!WaitInKernel(side, waits && (flags & MSG_ERRQUEUE) == 0, kernel, &result))
+    if (!ReceiveByKernel(side, waits && (flags & MSG_ERRQUEUE) == 0, kernel, &result))
       return ReceiveDatagram(fd, side, iov, iov_count, flags, name, news, kernel);
-    const KeepErrno keep_errno;
-    CountKernelReceive(side, result);
     return result;
   }
   if ((flags & ~kUnderstood) != 0) {
@@ -176,11 +159,7 @@ ssize_t ReceiveDatagram(int fd, DatagramSide* side, const iovec* iov, size_t iov
       if (Spin(side)) continue;
     }
     ssize_t result = -1;
-    if (WaitInKernel(side, waits, kernel, &result)) {
-      const KeepErrno keep_errno;
-      CountKernelReceive(side, result);
-      return result;
-    }
+    if (ReceiveByKernel(side, waits, kernel, &result)) return result;
   }
 }
 
@@ -264,21 +243,15 @@ Sent SendByFifo(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, 
   return Sent::kByKernel;
 }
 
-void CountKernelSend(DatagramSide* side, uint64_t to) {
+}  // namespace
+
+void CountOtherDestination(DatagramSide* side, uint64_t to) {
   side->kernel_sent.store(side->kernel_sent.load(std::memory_order_relaxed) + 1,
                           std::memory_order_relaxed);
-  if (side->receiving.load(std::memory_order_relaxed) != 0)
-    side->error_likely.store(1, std::memory_order_relaxed);
-  if (to != side->destination.load(std::memory_order_relaxed)) {
-    if (side->connected.load(std::memory_order_relaxed) != 0) return;
-    side->destination.store(to, std::memory_order_relaxed);
-    side->sends.store(0, std::memory_order_relaxed);
-    return;
-  }
-  CountFor(side, side->sends, side->sends_since_ns, kWantsToSend);
+  if (side->connected.load(std::memory_order_relaxed) != 0) return;
+  side->destination.store(to, std::memory_order_relaxed);
+  side->sends.store(0, std::memory_order_relaxed);
 }
-
-}  // namespace
 
 void DatagramSent(DatagramSide* side, const msghdr& message) {
   const bool named = message.msg_name != nullptr && message.msg_namelen != 0;

@@ -12,6 +12,22 @@
 
 namespace xenloop {
 
+// A call of the program as it stands; a result of libc's.
+class KernelCall {
+ public:
+  template <class Call>
+  explicit KernelCall(const Call& call) : state_(&call), make_(&Make<Call>) {}
+  ssize_t operator()() const { return make_(state_); }
+
+ private:
+  template <class Call>
+  static ssize_t Make(const void* state) {
+    return static_cast<ssize_t>((*static_cast<const Call*>(state))());
+  }
+  const void* state_;
+  ssize_t (*make_)(const void*);
+};
+
 inline constexpr uint32_t kHotDatagrams = 64;  // within a second
 
 // After each so many: is it hot?

@@ -13,6 +13,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
@@ -21,6 +22,7 @@
 #include "absl/flags/parse.h"
 #include "absl/strings/str_cat.h"
 #include "discovery/daemon/discovery_daemon.h"
+#include "discovery/daemon/rendezvous/keeper.h"
 #include "discovery/daemon/rendezvous/rendezvous.h"
 #include "discovery/daemon/xenstore/xenstore_client.h"
 #include "discovery/protocol/descriptors.h"
@@ -176,7 +178,8 @@ int Serve(bool dom0, const std::string& directory) {
   meeting.open_store = open_store;
   meeting.log = Log;
   // Not polled: systemd would close a port that reports an error.
-  meeting.keep = [](int descriptor) {
+  meeting.keep = [keeper = std::make_shared<Keeper>("/proc/self/exe")](int descriptor) {
+    if (!keeper->Keep(descriptor)) Log(absl::StrCat("no keeper: ", strerror(errno)));
     TellSystemd("FDSTORE=1\nFDPOLL=0\nFDNAME=suspended", descriptor);
   };
   meeting.look = [] { std::thread(TellProgramsToLook).detach(); };
@@ -192,6 +195,7 @@ int Serve(bool dom0, const std::string& directory) {
 }
 
 int Main(int argc, char** argv) {
+  if (argc > 0 && std::strcmp(argv[0], kKeeperName) == 0) HoldDescriptors();
   for (int i = 1; i < argc; ++i) {
     if (std::strcmp(argv[i], "--help") == 0 || std::strcmp(argv[i], "-h") == 0) {
       std::fputs(kHelp, stdout);

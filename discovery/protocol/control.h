@@ -99,7 +99,7 @@ struct ControlMessage {
   uint32_t magic = kControlMagic;
   uint32_t version = kControlVersion;
   ControlType type = ControlType::kHello;
-  uint32_t refusal = 0;
+  uint32_t refusal = 0;       // REFUSE; SEALED: kReaderSlow, if that is why
   uint64_t agent_id = 0;      // HELLO
   uint64_t netns_cookie = 0;  // HELLO
   int32_t pid = 0;            // HELLO; for display

@@ -89,9 +89,6 @@ void CloseRegistry() {
   agent.registry.Close();
 }
 
-namespace {
-
-// Nothing is upgraded in this process any more, and every stream goes back to TCP. Any thread.
 void EndSharing(Reason reason) {
   agent_shared.start_failure.store(reason, std::memory_order_relaxed);
   agent_shared.started.store(kAgentFailed, std::memory_order_release);
@@ -102,6 +99,8 @@ void EndSharing(Reason reason) {
       side->reason.store(reason, std::memory_order_relaxed);
   });
 }
+
+namespace {
 
 // The same, and nobody reaches us any more; what streams still owe is served.
 void GiveUpAgent(Reason reason) {
@@ -162,6 +161,8 @@ uint64_t OnTimer(Timer timer, uint64_t now, uint64_t pause_ns) {
       return LookAtPairings();
     case Timer::kPost:
       return SendAfterShortage(pause_ns);
+    case Timer::kThreads:
+      return LookAtThreads(pause_ns);
     case Timer::kCount:
       break;
   }

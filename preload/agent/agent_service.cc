@@ -95,6 +95,7 @@ void TellSealed(AgentSide& note, uint32_t slot) {
   if (note.talk == kNoTalk || agent.talks[note.talk].fd < 0) return;
   ControlMessage message;
   message.type = ControlType::kSealed;
+  if (note.lay_unread) message.refusal = static_cast<uint32_t>(RefusalReason::kReaderSlow);
   message.sender_slot = slot;
   message.sender_generation = note.generation;
   message.receiver_slot = note.peer_slot;

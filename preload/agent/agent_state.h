@@ -90,6 +90,7 @@ struct AgentSide {
   bool reads_unseen = false;
   uint64_t unread_since_ns = 0;
   uint64_t unread_taken = 0;
+  bool lay_unread = false;  // so it ended: the peer's agent is told with SEALED
   Tuple tuple;
   FifoMapping mine;
   FifoMapping theirs;
@@ -115,6 +116,7 @@ enum class Timer : uint32_t {
   kPositions,  // asked for, of readers
   kPairings,   // being proved
   kPost,       // that the kernel had no memory for
+  kThreads,    // of this program: what they wait in
   kCount
 };
 
@@ -154,7 +156,8 @@ struct AgentState {
   uint64_t clock_ahead_ns = 0;        // of the program's clock, which may stand still: AgentNs
   uint64_t proving[kSideWords] = {};  // a bit a side whose pairing is being proved
   Post post;
-  PeerTable table;  // whose address is it? By our xenloopd
+  int looks_in_vain = 0;  // at threads (agent_threads.cc)
+  PeerTable table;        // whose address is it? By our xenloopd
   uint64_t table_look_at_ns = 0;
   int ending_turns = 0;  // agent_end.cc: of letting go of all, so far
 
@@ -189,6 +192,8 @@ inline void Renew(Talk& talk) {
 // Starts the agent if there is none. False: there is none, and agent_shared.start_failure says why.
 bool EnsureAgent();
 void CloseRegistry();
+// Nothing is upgraded in this process any more, and every stream goes back to TCP. Any thread.
+void EndSharing(Reason reason);
 enum class WatchKind : uint32_t { kPoke, kListener, kTalk, kShadow, kDevices };
 uint64_t NetnsCookieOf(int fd);  // of a socket; 0: the kernel does not know
 int Watch(int fd, WatchKind kind, uint32_t index, uint32_t generation, uint32_t events);
@@ -348,6 +353,11 @@ void StartUnreadLooks();  // if somebody has asked for one
 uint64_t LookForUnread(uint64_t now);
 // False: whoever is at the other end may not know of FIFOs; it is too early to try again.
 bool MayBeOfferedAgain(const AgentSide& note, const Side* side);
+
+// agent_threads.cc
+// A peer has left a FIFO of ours, because nobody took what lay in it.
+void SuspectUnseenWaits();
+uint64_t LookAtThreads(uint64_t pause_ns);
 
 // agent_bells.cc
 // The peer is to know the bells by which the side's FIFOs may wake us.

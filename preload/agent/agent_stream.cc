@@ -152,7 +152,7 @@ bool Attach(uint32_t slot) {
       note.told_send = note.told_receive = false;
       note.seen_index = 0;
       note.discarded = true;
-      note.bypassed = false;
+      note.bypassed = note.lay_unread = note.reads_unseen = false;
       Arena()->watched.Remove(slot);  // of a former life, or owner, whom nobody woke for it
       Arena()->unread.Remove(slot);
       note.watched_since_ns = note.watch_at_ns = note.unread_since_ns = 0;
@@ -200,6 +200,8 @@ void TalkReady(uint32_t index) {
 }
 
 RefusalReason ObjectionTo(uint32_t talk, const ControlMessage& offer) {
+  if (agent_shared.started.load(std::memory_order_relaxed) == kAgentFailed)
+    return RefusalReason::kBusy;
   if (!GetConfig().accept_offers ||
       agent_shared.refused_for_now.load(std::memory_order_relaxed) != Switch::kOn)
     return RefusalReason::kByConfiguration;
@@ -319,6 +321,7 @@ void OnRefuse(uint32_t talk, const ControlMessage& message) {
 }
 
 void OnSealed(uint32_t talk, const ControlMessage& message) {
+  if (message.refusal == static_cast<uint32_t>(RefusalReason::kReaderSlow)) SuspectUnseenWaits();
   const uint32_t slot = message.receiver_slot;
   if (slot >= kMaxSides) return;
   const AgentSide& note = agent.sides[slot];

@@ -87,6 +87,7 @@ bool IsStillUnread(uint32_t slot, uint64_t now) {
   }
   if (now - note.unread_since_ns < patience) return true;
   note.unread_since_ns = 0;
+  note.lay_unread = true;
   note.reads_unseen = taken == 0;
   note.bypasses += taken == 0 ? kDoublingsIfUnknowing : kDoublingsIfSlow;
   GoByTcp(slot, now);

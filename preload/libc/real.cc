@@ -106,6 +106,9 @@ struct Extent {
 constexpr int kMostPreloads = 16;
 Extent preloads[kMostPreloads];
 int preload_count = 0;
+// The same, and libc, which may be more than one object.
+Extent callers[kMostPreloads];
+int caller_count = 0;
 
 int NotePreload(dl_phdr_info* object, size_t, void* libc) {
   Extent extent{UINTPTR_MAX, 0};
@@ -116,9 +119,10 @@ int NotePreload(dl_phdr_info* object, size_t, void* libc) {
     if (first < extent.first) extent.first = first;
     if (first + part.p_memsz > extent.end) extent.end = first + part.p_memsz;
   }
-  if (extent.Holds(libc)) return 0;
-  bool defines = extent.Holds(Address(&NotePreload));
+  bool defines = extent.Holds(libc) || extent.Holds(Address(&NotePreload));
   for (int index = 0; index < kCount && !defines; ++index) defines = extent.Holds(table[index]);
+  if (defines && caller_count < kMostPreloads) callers[caller_count++] = extent;
+  if (extent.Holds(libc)) return 0;
   if (defines && preload_count < kMostPreloads) preloads[preload_count++] = extent;
   return 0;
 }
@@ -137,6 +141,13 @@ bool IsFromNextPreload(const void* address) {
     if (preloads[i].Holds(address)) return true;
   }
   return false;
+}
+
+bool IsWhereCallsAreSeen(const void* address) {
+  for (int i = 0; i < caller_count; ++i) {
+    if (callers[i].Holds(address)) return true;
+  }
+  return caller_count == 0;
 }
 
 void* Resolve(Index index) {

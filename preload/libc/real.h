@@ -67,6 +67,9 @@ void* Resolve(Index index);
 // Whether the code at `address` belongs to a preloaded library behind ours that defines one of the
 // functions, or to ours: the former may have tail-called on our behalf.
 bool IsFromNextPreload(const void* address);
+// Whether that is code of libc, of ours or of such a library: system calls made there are made for
+// a function that we define, or by us.
+bool IsWhereCallsAreSeen(const void* address);
 // Only glibc is known well enough to be followed: of another libc, calls are passed through.
 bool LibcIsGlibc();
 

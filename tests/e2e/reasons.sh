@@ -138,8 +138,9 @@ under=()
 #   kAgentNoThreadLibrary   needs a libc before 2.34: tests/releases
 #   kAgentNoThread          root has no limit of threads that would not end the rest: limits.sh, in a cgroup of its own
 #   kDirectoryName          the configuration takes no name that is too long: registry_test
+#   kWaitsUnseen            needs system calls made in line: unseen.sh
 #   kSandbox, kPrivilegesGivenUp   there is nobody to be asked any more: sandbox.sh looks at what was written before
-elsewhere=(kAgentNoThreadLibrary kAgentNoThread kDirectoryName kSandbox kPrivilegesGivenUp)
+elsewhere=(kAgentNoThreadLibrary kAgentNoThread kDirectoryName kWaitsUnseen kSandbox kPrivilegesGivenUp)
 while read -r reason; do
   [[ " ${tried[*]} ${elsewhere[*]} " == *" $reason "* ]] || fail "nobody makes $reason, which keeps a whole program on TCP"
 done < <(tr -d '\n' <"$source_dir/discovery/protocol/reasons.def" | grep -oE 'REASON\(k[A-Za-z]+, *"[^"]*", *kProgram' | sed 's/REASON(\(k[A-Za-z]*\),.*/\1/')

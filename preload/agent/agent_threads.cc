@@ -110,7 +110,7 @@ Side* AmongSelected(uint64_t set, uint64_t count) {
 
 // By the kernel's account of the set; of a very large one, by its beginning.
 Side* InEpollSet(uint64_t epfd) {
-  static char text[32 * 1024];
+  char text[16 * 1024];
   char path[40];
   snprintf(path, sizeof path, "/proc/self/fdinfo/%d", static_cast<int>(epfd));
   if (ReadProc(path, text, sizeof text) <= 0) return nullptr;

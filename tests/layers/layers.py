@@ -149,7 +149,7 @@ GLOBALS = {
     "preload/agent/agent_bells.cc": "told",  # each agent begins with its talks
     "preload/agent/agent_xen.cc": "xen",
     "preload/libc/program_memory.cc": "known_pages believing nobody_waits",
-    "preload/libc/real.cc": "table preloads preload_count",
+    "preload/libc/real.cc": "table preloads preload_count callers caller_count",
     "preload/libc/threads.cc": "create set_stack_size test_cancel register_cancel unregister_cancel"
                                " unwind_next single_threaded",
     "preload/process/inheritance.cc": "at_exec",

@@ -64,7 +64,7 @@ bool IsStillUnread(uint32_t slot, uint64_t now) {
   uint64_t patience = 0;
   {
     const LockScope scope(side->send.lock, CurrentTid());
-    const Fifo& fifo = side->send.fifo;
+    const Fifo fifo = side->send.fifo;
     if (side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo || fifo.Sealed() ||
         fifo.AvailableBytes() == 0) {
       note.unread_since_ns = 0;

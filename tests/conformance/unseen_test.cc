@@ -149,6 +149,17 @@ TEST_P(UnseenTest, AnswersBeforeWhatFollows) {
   peer().ReceiveText("ab");
 }
 
+// What is written unseen is read before anything that is sent when it has been read.
+TEST_P(UnseenTest, WritesOfBothKinds) {
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(write(fd(), "a", 1), 1);
+    EXPECT_EQ(InlineCall(SYS_write, fd(), "b", 1), 1);
+    peer().ReceiveText("ab");
+    Mark();
+  }
+  pair().ExpectBothWaysWork();
+}
+
 // Python's ctypes, Java's JNA and others look a function up in the handle of libc itself.
 TEST_P(UnseenTest, FunctionsOfLibcsOwnHandle) {
   void* const libc = dlopen("libc.so.6", RTLD_NOW | RTLD_NOLOAD);

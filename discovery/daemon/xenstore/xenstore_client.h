@@ -24,7 +24,7 @@ class XenStoreClient final : public XenStore {
   // By xenstored's socket or /dev/xen/xenbus, as libxenstore finds them ($XENSTORED_PATH).
   // kUnavailable also while a request of an earlier client has not been answered.
   static absl::StatusOr<std::unique_ptr<XenStoreClient>> Open(
-      std::chrono::milliseconds patience = std::chrono::seconds(5));
+      std::chrono::milliseconds patience = std::chrono::seconds(20));
   ~XenStoreClient() override;
   XenStoreClient(const XenStoreClient&) = delete;
 

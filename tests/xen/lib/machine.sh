@@ -26,16 +26,18 @@ cpu_model=EPYC,+svm,+npt,-smap,-monitor,-rdtscp,-xsave,-xsaveopt,-xsavec,-xgetbv
 pace=100                       # a hundredth: how much slower than the boot of READY_MS this one was
 ready_ms=15000                 # of the lab's clock, from the start to Dom0's READY
 
-# Sets waited_ms: how long the emulator's busiest thread was ready to run and had no processor; 0 where the
-# kernel does not count. And lab_ms: the lab's clock.
+# Sets waited_ms: for how long, since its start, the emulator was ready to run and had no processor; 0 where the kernel
+# does not count that. And lab_ms: the lab's clock. The waits of its threads add up, since a guest that waits for another
+# waits for both threads; but together they wait for no longer than there was time.
 lab_clock() {
-  local file ran waited times longest=0
+  local file ran waited times run=0 wait=0 all=$((${EPOCHREALTIME/[.,]/} / 1000))
   for file in /proc/"$qemu_pid"/task/*/schedstat; do
     read -r ran waited times 2>/dev/null <"$file" || continue
-    ((waited <= longest)) || longest=$waited
+    run=$((run + ran / 1000000)) wait=$((wait + waited / 1000000))
   done 2>/dev/null
-  waited_ms=$((longest / 1000000))
-  lab_ms=$((${EPOCHREALTIME/[.,]/} / 1000 - waited_ms))
+  ((run + wait <= all - began_ms)) || wait=$((wait * (all - began_ms) / (run + wait)))
+  waited_ms=$wait
+  lab_ms=$((all - waited_ms))
 }
 # Sets patience, at least 1: by what to multiply a limit that another clock than the lab's measures, as
 # things have been since the start of the machine.
@@ -113,6 +115,7 @@ start_machine() {
     -device e1000,netdev=net,mac=52:54:00:00:77:fe "${join[@]}"
   qemu_pid=$!
   pace=100
+  began_ms=$((${EPOCHREALTIME/[.,]/} / 1000))
   lab_clock
   started_ms=$lab_ms
 }
@@ -204,7 +207,7 @@ create() {
 
 save_state() {
   local name
-  for name in run images build base_port qemu_pid guest_type guest_mb hosts suite pace started_ms; do
+  for name in run images build base_port qemu_pid guest_type guest_mb hosts suite pace began_ms started_ms; do
     printf '%s=%q\n' "$name" "${!name}"
   done >"$run/state"
 }

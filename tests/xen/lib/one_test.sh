@@ -2,7 +2,7 @@
 # lab; it may leave the guests as it likes, since the driver brings back what is gone.
 #
 #   # limit: SECONDS          (a comment of the test) its time-out, 120 if not given
-#   # programs: A B           programs of this machine that it wants in the domains
+#   # programs: A B           programs of this machine that it wants in the domains; /A/B: there under that path
 #
 # $patience: by what a limit inside a domain is to be multiplied (machine.sh).
 # Exit status: 0 passed, 77 skipped, else failed. `note` lines are shown in the table.

@@ -13,22 +13,6 @@
 
 namespace xenloop {
 
-// A call of the program as it stands; a result of libc's.
-class KernelCall {
- public:
-  template <class Call>
-  explicit KernelCall(const Call& call) : state_(&call), make_(&Make<Call>) {}
-  ssize_t operator()() const { return make_(state_); }
-
- private:
-  template <class Call>
-  static ssize_t Make(const void* state) {
-    return static_cast<ssize_t>((*static_cast<const Call*>(state))());
-  }
-  const void* state_;
-  ssize_t (*make_)(const void*);
-};
-
 // Where the name of the sender goes: recvfrom's and recvmsg's arguments. All null: nowhere.
 struct DatagramName {
   void* name = nullptr;

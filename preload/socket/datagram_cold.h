@@ -12,6 +12,21 @@
 
 namespace xenloop {
 
+// A call of the program as it stands; a result of libc's.
+class KernelCall {
+ public:
+  template <class Call>
+  explicit KernelCall(const Call& call)
+      : state_(&call), make_([](const void* state) -> ssize_t {
+          return static_cast<ssize_t>((*static_cast<const Call*>(state))());
+        }) {}
+  ssize_t operator()() const { return make_(state_); }
+
+ private:
+  const void* state_;
+  ssize_t (*make_)(const void*);
+};
+
 inline constexpr uint32_t kHotDatagrams = 64;  // within a second
 
 // After each so many: is it hot?

@@ -46,6 +46,8 @@ void Measure(const Setup& setup, const std::string& case_id, const std::vector<C
         sample.value = result->figures.value(figures.value, 0.0);
         sample.p99 = result->figures.value(figures.p99, 0.0);
         sample.routes = result->routes;
+        if (const auto extra = result->figures.find("extra"); extra != result->figures.end())
+          sample.extra = extra->get<std::map<std::string, double>>();
       } else {
         sample.problem = std::string(result.status().message());
       }
@@ -108,6 +110,24 @@ void RunWithoutLibrary(const Setup& setup, const SampleSink& sink) {
   Measure(more, "nolib-one", carriers, false, config, kRoundTrip, sink);
 }
 
+void RunDatagrams(const Setup& setup, const SampleSink& sink) {
+  const std::vector<Carrier> carriers = {kUdpCarrier, kXenloopUdpCarrier};
+  WorkerConfig round_trip = Work(setup, "udp-rtt", 64);
+  round_trip.warmup_messages = 400;  // not hot with fewer
+  WorkerConfig burst = Work(setup, "udp-burst", 64);
+  burst.warmup_messages = 100;
+  Measure(setup, "udp-rtt-two", carriers, true, round_trip, kRoundTrip, sink);
+  Measure(setup, "udp-rtt-one", carriers, false, round_trip, kRoundTrip, sink);
+  Measure(setup, "udp-burst-one", carriers, false, burst, kRoundTrip, sink);
+  Measure(setup, "udp-stream-two", carriers, true, Work(setup, "udp-stream", 1400), kStream, sink);
+  const std::vector<Carrier> one_sided = {kUdpCarrier,
+                                          {"UDP, client preloaded", "udp", false, true},
+                                          {"UDP, server preloaded", "udp", true, false}};
+  Setup more = setup;
+  if (!setup.smoke) more.repetitions = setup.repetitions * 3;
+  Measure(more, "udp-nolib-one", one_sided, false, Work(more, "udp-rtt", 64), kRoundTrip, sink);
+}
+
 // Medians of blocks; within a block, with and without the library alternate.
 void RunStartup(const Setup& setup, const SampleSink& sink) {
   cpu_set_t before;
@@ -162,6 +182,7 @@ const std::vector<CaseGroup>& CaseGroups() {
       {"sweep", "streams of writes from 64 B to 1 MiB, two cores", &RunSweep},
       {"connect", "connect, one request, close", &RunConnects},
       {"nolib", "round trip to a peer without the library", &RunWithoutLibrary},
+      {"udp", "UDP: round trips, bursts, a stream, a peer without the library", &RunDatagrams},
       {"startup", "start-up of /bin/true", &RunStartup},
       {"idle", "1,000 idle connections: CPU and memory", &RunIdle},
       {"many", "10,000 connections open at once", &RunMany},

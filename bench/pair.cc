@@ -26,6 +26,7 @@ absl::StatusOr<Child> StartWorker(const Setup& setup, bool preloaded, const std:
   std::vector<std::string> additions;
   if (preloaded) {
     additions = {absl::StrCat("LD_PRELOAD=", setup.library), absl::StrCat("XENLOOP_STATS=", stats)};
+    if (config.carrier == "udp") additions.push_back("XENLOOP_UDP=on");
   }
   return Child::Start({setup.program, "worker", nlohmann::json(config).dump()},
                       ChildEnvironment(additions));

@@ -28,7 +28,7 @@ struct Setup {
 // A carrier, and which ends have the library.
 struct Carrier {
   std::string name;  // in the table
-  std::string kind;  // "tcp", "unix", "ring" or "sockmap"
+  std::string kind;  // "tcp", "udp", "unix", "ring" or "sockmap"
   bool server_preloaded = false;
   bool client_preloaded = false;
 };
@@ -37,6 +37,8 @@ inline const Carrier kTcpCarrier = {kTcp, "tcp"};
 inline const Carrier kUnixCarrier = {kUnix, "unix"};
 inline const Carrier kRingCarrier = {kRing, "ring"};
 inline const Carrier kSockmapCarrier = {kSockmap, "sockmap"};
+inline const Carrier kUdpCarrier = {kUdp, "udp"};
+inline const Carrier kXenloopUdpCarrier = {kXenloop, "udp", true, true};
 inline const Carrier kXenloopCarrier = {kXenloop, "tcp", true, true};
 
 struct PairResult {

@@ -166,7 +166,7 @@ nlohmann::json TablesToJson(const std::vector<Table>& tables) {
       if (row.fifo_part) json["fifo_part"] = *row.fifo_part;
       if (!row.extra.empty()) json["extra"] = row.extra;
       if (!row.problem.empty()) json["problem"] = row.problem;
-      if (const auto times = table.TimesAsGood(row, kTcp)) json["times_tcp"] = *times;
+      if (const auto times = table.TimesAsGood(row, table.Base())) json["times_tcp"] = *times;
       if (const auto times = table.TimesAsGood(row, kRing)) json["times_ring"] = *times;
       rows.push_back(std::move(json));
     }

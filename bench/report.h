@@ -41,6 +41,8 @@ struct Table {
   std::vector<Verdict> verdicts;
 
   const Row* Find(const std::string& carrier) const;
+  // The carrier that the others are compared with: TCP, or UDP.
+  const char* Base() const { return Find(kTcp) == nullptr && Find(kUdp) != nullptr ? kUdp : kTcp; }
   // How many times as good `row` is as the row of `other`: the median over the repetitions, since
   // the two values of one repetition met the same machine. Empty if either has no value, or the
   // case no ratios.

@@ -36,9 +36,10 @@ std::string FormatTable(const Table& table) {
   std::string text =
       absl::StrFormat("\n%s\n  %s; %s is better; %s\n", table.info.title, table.info.unit,
                       table.info.lower_is_better ? "less" : "more", table.info.setup);
-  absl::StrAppend(&text, absl::StrFormat("  %-22s %10s %10s %21s %8s %8s %8s\n", "",
-                                         has_p99 ? "p50" : "median", has_p99 ? "p99" : "", "range",
-                                         "vs TCP", has_ring ? "vs ring" : "", "by FIFO"));
+  absl::StrAppend(
+      &text, absl::StrFormat("  %-22s %10s %10s %21s %8s %8s %8s\n", "", has_p99 ? "p50" : "median",
+                             has_p99 ? "p99" : "", "range", absl::StrCat("vs ", table.Base()),
+                             has_ring ? "vs ring" : "", "by FIFO"));
   for (const Row& row : table.rows) {
     if (row.repetitions == 0) {
       absl::StrAppend(&text, absl::StrFormat("  %-22s %s\n", row.carrier, row.problem));
@@ -48,7 +49,7 @@ std::string FormatTable(const Table& table) {
         absl::StrFormat("  %-22s %10s %10s %21s %8s %8s %8s", row.carrier, FormatValue(row.value),
                         row.p99 > 0 ? FormatValue(row.p99) : "",
                         absl::StrCat(FormatValue(row.lowest), " - ", FormatValue(row.highest)),
-                        Times(table, row, kTcp), Times(table, row, kRing), FifoPart(row));
+                        Times(table, row, table.Base()), Times(table, row, kRing), FifoPart(row));
     if (row.not_accelerated) absl::StrAppend(&line, "  NOT ACCELERATED");
     if (!row.problem.empty()) absl::StrAppend(&line, "  some failed: ", row.problem);
     line.erase(line.find_last_not_of(' ') + 1);
@@ -88,7 +89,7 @@ std::string FormatSweep(const std::vector<const Table*>& sizes) {
     }
     if (const Row* ours = table->Find(kXenloop); ours != nullptr && ours->repetitions > 0) {
       absl::StrAppend(&line,
-                      absl::StrFormat(" %8s %8s %8s", Times(*table, *ours, kTcp),
+                      absl::StrFormat(" %8s %8s %8s", Times(*table, *ours, table->Base()),
                                       Times(*table, *ours, kRing), FifoPart(*ours)),
                       ours->not_accelerated ? "  NOT ACCELERATED" : "");
     } else if (ours != nullptr) {
@@ -119,17 +120,17 @@ std::string FormatSummary(const std::vector<Table>& tables) {
     std::string line =
         absl::StrFormat("  %-*s", width, absl::StrCat(table.info.title, ", ", table.info.unit));
     for (const char* carrier : kColumns) {
-      const Row* row = table.Find(carrier);
+      const Row* row = table.Find(carrier == std::string(kTcp) ? table.Base() : carrier);
       const std::string value = row == nullptr          ? "-"
                                 : row->repetitions == 0 ? "failed"
                                                         : FormatValue(row->value);
       absl::StrAppend(&line, absl::StrFormat(" %*s", WidthOf(carrier), value));
     }
     if (const Row* ours = table.Find(kXenloop); ours != nullptr) {
-      absl::StrAppend(&line,
-                      absl::StrFormat(" %8s %8s", Times(table, *ours, kTcp), FifoPart(*ours)),
-                      ours->not_accelerated ? "  NOT ACCELERATED" : "",
-                      ours->problem.empty() ? "" : absl::StrCat("  ", ours->problem));
+      absl::StrAppend(
+          &line, absl::StrFormat(" %8s %8s", Times(table, *ours, table.Base()), FifoPart(*ours)),
+          ours->not_accelerated ? "  NOT ACCELERATED" : "",
+          ours->problem.empty() ? "" : absl::StrCat("  ", ours->problem));
     }
     absl::StrAppend(&text, line, "\n");
   }

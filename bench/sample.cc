@@ -18,6 +18,12 @@ RouteBytes SumStats(const std::string& path) {
     sum.upgraded += stats.value("upgraded", int64_t{0});
     sum.fifo_sent += stats.value("fifo_sent", int64_t{0});
     sum.tcp_sent += stats.value("tcp_sent", int64_t{0});
+    const auto datagrams = stats.find("datagrams");
+    if (datagrams == stats.end() || !datagrams->is_object()) continue;
+    sum.connections += 1;
+    sum.upgraded += datagrams->value("upgrades", int64_t{0});
+    sum.fifo_sent += datagrams->value("fifo_sent", int64_t{0});
+    sum.tcp_sent += datagrams->value("kernel_sent", int64_t{0});
   }
   return sum;
 }

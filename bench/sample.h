@@ -15,12 +15,14 @@ namespace xenloop::bench {
 
 // The carriers, as they are called in every table.
 inline constexpr char kTcp[] = "TCP";
+inline constexpr char kUdp[] = "UDP";  // what TCP is elsewhere, to the cases of UDP
 inline constexpr char kUnix[] = "UNIX socket";
 inline constexpr char kRing[] = "raw ring";
 inline constexpr char kSockmap[] = "sockmap redirect";
 inline constexpr char kXenloop[] = "libxenloop";
 
-// What the library's processes sent, by route (from their XENLOOP_STATS lines).
+// What the library's processes sent, by route (from their XENLOOP_STATS lines): bytes, and
+// datagrams.
 struct RouteBytes {
   int64_t processes = 0;  // that wrote a line
   int64_t connections = 0;

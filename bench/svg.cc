@@ -57,8 +57,9 @@ void DrawBar(Canvas& canvas, const Table& table, const Row& row, const Axis& axi
     canvas.Line(axis.At(row.lowest), middle, axis.At(row.highest), middle, kInk, 1.2);
   }
   std::string label = FormatValue(row.value);
-  const std::optional<double> times = table.TimesAsGood(row, kTcp);
-  if (times && row.carrier != kTcp) absl::StrAppend(&label, "  (", FormatValue(*times), "x TCP)");
+  const std::optional<double> times = table.TimesAsGood(row, table.Base());
+  if (times && row.carrier != table.Base())
+    absl::StrAppend(&label, "  (", FormatValue(*times), "x ", table.Base(), ")");
   const double label_at = std::max(end, axis.At(row.highest)) + 8;
   canvas.Text(label_at, middle + 4, label, Style(12, kInk, "start", ours));
   if (row.not_accelerated) {

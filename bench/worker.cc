@@ -134,8 +134,11 @@ int WorkerMain(const std::string& text) {
   const bool crowd = config.work == "crowd";
   const bool connects = config.work == "connect";
   const bool moving = config.work.rfind("moving-", 0) == 0;
+  const bool datagrams = config.work.rfind("udp-", 0) == 0;
   if (config.server) {
-    if (crowd) {
+    if (datagrams) {
+      ServeDatagrams(config);
+    } else if (crowd) {
       ServeCrowd(config);
     } else if (connects) {
       ServeConnects(config);
@@ -145,10 +148,11 @@ int WorkerMain(const std::string& text) {
       ServePair(config);
     }
   } else {
-    Say({{"result", crowd      ? MeasureCrowd(config)
-                    : connects ? MeasureConnects(config)
-                    : moving   ? MeasureMoving(config)
-                               : MeasurePair(config)}});
+    Say({{"result", crowd       ? MeasureCrowd(config)
+                    : connects  ? MeasureConnects(config)
+                    : moving    ? MeasureMoving(config)
+                    : datagrams ? MeasureDatagrams(config)
+                                : MeasurePair(config)}});
   }
   return 0;
 }

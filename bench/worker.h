@@ -15,8 +15,10 @@ namespace xenloop::bench {
 
 struct WorkerConfig {
   bool server = false;
-  std::string work;     // "rtt", "stream", "connect", "crowd", "moving-rtt" or "moving-stream"
-  std::string carrier;  // "tcp", "unix", "ring" or "sockmap"
+  // "rtt", "stream", "connect", "crowd", "moving-rtt", "moving-stream", "udp-rtt", "udp-burst" or
+  // "udp-stream"
+  std::string work;
+  std::string carrier;  // "tcp", "udp", "unix", "ring" or "sockmap"
   int cpu = -1;         // pinned to this core; -1: not pinned
   std::string host;     // tcp: the server's IPv4 address; empty: loopback
   int port = 0;         // tcp: where the server listens; 0: where it likes
@@ -52,6 +54,8 @@ void ServeCrowd(const WorkerConfig& config);
 nlohmann::json MeasureCrowd(const WorkerConfig& config);
 void ServeMoving(const WorkerConfig& config);
 nlohmann::json MeasureMoving(const WorkerConfig& config);
+void ServeDatagrams(const WorkerConfig& config);
+nlohmann::json MeasureDatagrams(const WorkerConfig& config);
 
 // Shared by the workloads.
 int64_t NowNs();

@@ -49,10 +49,16 @@ void DecodeProcess(const json& packet, ProcessReport* process) {
   AddCountsAt(packet, "fallbacks", &process->fallbacks);
   const auto datagrams = packet.find("datagrams");
   if (datagrams != packet.end() && datagrams->is_object()) {
-    process->datagrams =
-        DatagramReport{NumberAt(*datagrams, "fifo_sent"), NumberAt(*datagrams, "fifo_received"),
-                       NumberAt(*datagrams, "kernel_sent"), NumberAt(*datagrams, "kernel_received"),
-                       NumberAt(*datagrams, "dropped")};
+    process->datagrams = DatagramReport{NumberAt(*datagrams, "fifo_sent"),
+                                        NumberAt(*datagrams, "fifo_received"),
+                                        NumberAt(*datagrams, "kernel_sent"),
+                                        NumberAt(*datagrams, "kernel_received"),
+                                        NumberAt(*datagrams, "dropped"),
+                                        NumberAt(*datagrams, "dropped_by_sender"),
+                                        NumberAt(*datagrams, "dropped_by_receiver"),
+                                        NumberAt(*datagrams, "dropped_by_kernel"),
+                                        {}};
+    AddCountsAt(*datagrams, "by_kernel", &process->datagrams.by_kernel);
   }
   const auto xen = packet.find("xen");
   if (xen == packet.end() || !xen->is_object()) return;

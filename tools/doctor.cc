@@ -28,6 +28,7 @@ void CheckMachine(const DoctorPlaces& places, const ProgramSurroundings& program
   CheckLibrary(places, findings);
   CheckPreloadFile(places, findings);
   CheckConfiguration(places, program, findings);
+  CheckDatagrams(places, program, findings);
   CheckRuntimeDirectory(places, program, findings);
   CheckKernelObjects(findings);
   CheckSuspension(places, findings);

@@ -71,6 +71,9 @@ std::string RealmDirectory(const std::vector<std::string>& environment, const st
 // doctor_machine.cc
 void CheckLibrary(const DoctorPlaces& places, Findings* findings);
 void CheckPreloadFile(const DoctorPlaces& places, Findings* findings);
+// Of UDP: notes only.
+void CheckDatagrams(const DoctorPlaces& places, const ProgramSurroundings& program,
+                    Findings* findings);
 void CheckConfiguration(const DoctorPlaces& places, const ProgramSurroundings& program,
                         Findings* findings);
 void CheckRuntimeDirectory(const DoctorPlaces& places, const ProgramSurroundings& program,

@@ -17,6 +17,19 @@
 namespace xenloop::tools {
 namespace {
 
+// "; dropped, since a queue was full: 3 by senders, 1 by the kernel", or nothing.
+std::string DropsOf(const DatagramReport& datagrams) {
+  std::string text;
+  const auto add = [&text](uint64_t count, absl::string_view by) {
+    if (count == 0) return;
+    absl::StrAppend(&text, text.empty() ? "; dropped, since a queue was full: " : ", ", count, by);
+  };
+  add(datagrams.dropped_by_sender, " by senders to a FIFO");
+  add(datagrams.dropped_by_receiver, " by receivers from several FIFOs");
+  add(datagrams.dropped_by_kernel, " by the kernel");
+  return text;
+}
+
 using nlohmann::json;
 
 uint64_t TotalBytes(const StreamReport& stream) {
@@ -135,11 +148,14 @@ std::string SnapshotTable(const Snapshot& snapshot, const RateMeter* rates) {
   absl::StrAppend(&text, Summary(snapshot));
   for (const ProcessReport& process : snapshot.processes) {
     const DatagramReport& datagrams = process.datagrams;
-    if (datagrams.fifo_sent + datagrams.fifo_received == 0) continue;
+    if (datagrams.fifo_sent + datagrams.fifo_received + datagrams.by_kernel.size() == 0) continue;
     absl::StrAppend(&text, process.program, " (", process.pid,
                     ") datagrams by FIFO: ", datagrams.fifo_sent, " out, ", datagrams.fifo_received,
                     " in; by the kernel: ", datagrams.kernel_sent, " out, ",
-                    datagrams.kernel_received, " in; dropped: ", datagrams.dropped, "\n");
+                    datagrams.kernel_received, " in", DropsOf(datagrams), "\n");
+    for (const auto& [reason, sockets] : datagrams.by_kernel)
+      absl::StrAppend(&text, "  ", Counted(sockets, "UDP socket"), " with the kernel: ", reason,
+                      "\n");
   }
   for (const ProcessReport& process : snapshot.processes) {
     if (!process.xen) continue;
@@ -177,7 +193,11 @@ std::string SnapshotJson(const Snapshot& snapshot, bool indented) {
                            {"fifo_received", process.datagrams.fifo_received},
                            {"kernel_sent", process.datagrams.kernel_sent},
                            {"kernel_received", process.datagrams.kernel_received},
-                           {"dropped", process.datagrams.dropped}}},
+                           {"dropped", process.datagrams.dropped},
+                           {"dropped_by_sender", process.datagrams.dropped_by_sender},
+                           {"dropped_by_receiver", process.datagrams.dropped_by_receiver},
+                           {"dropped_by_kernel", process.datagrams.dropped_by_kernel},
+                           {"by_kernel", process.datagrams.by_kernel}}},
                          {"complete", process.complete},
                          {"xen", std::move(xen)},
                          {"streams", std::move(streams)}});

@@ -189,7 +189,8 @@ Reason ProbeDatagramSender(int fd, DatagramSide* side, DatagramEnds* ends) {
   ends->destination = ToEnd(destination);
   ends->destination_word = word;
   if (SameEndpoint(ends->source, ends->destination)) return Reason::kSelfConnected;
-  return RuleAgainstConnection(GetConfig().rules, Tuple{ends->source, ends->destination});
+  return RuleAgainstConnection(GetConfig().rules, Tuple{ends->source, ends->destination},
+                               RuleProtocol::kUdp);
 }
 
 Reason ProbeDatagramReceiver(int fd, DatagramSide* side, DatagramEnds* ends) {
@@ -202,13 +203,15 @@ Reason ProbeDatagramReceiver(int fd, DatagramSide* side, DatagramEnds* ends) {
   ends->connected = NameOf(fd, SYS_getpeername, &peer);
   if (ends->connected) {
     ends->destination = ToEnd(peer);
-    return RuleAgainstConnection(GetConfig().rules, Tuple{ends->source, ends->destination});
+    return RuleAgainstConnection(GetConfig().rules, Tuple{ends->source, ends->destination},
+                                 RuleProtocol::kUdp);
   }
   // Nobody may come who is more specific, or as specific and later.
   if (side->shares.load(std::memory_order_relaxed) != 0 || !Is(fd, SO_REUSEADDR, 0) ||
       !Is(fd, SO_REUSEPORT, 0))
     return Reason::kPortShared;
-  return RuleAgainstConnection(GetConfig().rules, Tuple{ends->source, ends->source});
+  return RuleAgainstConnection(GetConfig().rules, Tuple{ends->source, ends->source},
+                               RuleProtocol::kUdp);
 }
 
 }  // namespace xenloop

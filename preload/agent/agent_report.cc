@@ -129,9 +129,9 @@ bool Report(Talk& talk) {
   FormatFallbacks(fallbacks, sizeof fallbacks - 2);
   char devices[256];
   DescribeDevices(devices, sizeof devices);
-  char datagrams[256];
+  char datagrams[960];
   FormatDatagrams(datagrams, sizeof datagrams);
-  char text[3584];
+  char text[3840];
   const int n =
       snprintf(text, sizeof text,
                "{\"process\":{\"pid\":%d,\"program\":\"%s\",\"version\":\"%s\",\"streams\":%u,"

@@ -120,11 +120,18 @@ const char* AddAddresses(Rules* rules, bool except, const char* value) {
 }
 
 const char* AddPorts(Rules* rules, bool except, const char* value) {
-  return EachWord(value, [=](const char* word) -> const char* {
+  return EachWord(value, [=](char* word) -> const char* {
     constexpr size_t kMost = sizeof rules->ports / sizeof rules->ports[0];
     if (rules->port_count == kMost) return "too many ports";
     NumberRange& range = rules->ports[rules->port_count];
-    range.except = except;
+    range = NumberRange{0, 0, except};
+    char* const slash = strchr(word, '/');
+    if (slash != nullptr) {
+      const bool udp = strcmp(slash, "/udp") == 0;
+      if (!udp && strcmp(slash, "/tcp") != 0) return "not /tcp or /udp behind a port";
+      range.protocols = static_cast<uint8_t>(udp ? RuleProtocol::kUdp : RuleProtocol::kTcp);
+      *slash = '\0';
+    }
     if (!Range(word, kHighestPort, &range)) return "not a port, or a range of ports";
     ++rules->port_count;
     return nullptr;
@@ -181,13 +188,14 @@ bool NamesUser(const char* list, uid_t uid, const char* passwd) {
          }) != nullptr;
 }
 
-// Whether the ranges allow what `meets` is true for: none that excepts it, and one that names it if
-// any names something.
-template <typename RangeType, typename Meets>
-bool Allowed(const RangeType* ranges, size_t count, Meets meets) {
+// Whether the ranges that are `concerned` allow what `meets` is true for: none that excepts it, and
+// one that names it if any names something.
+template <typename RangeType, typename Meets, typename Concerned>
+bool Allowed(const RangeType* ranges, size_t count, Meets meets, Concerned concerned) {
   bool named = false;
   bool any_names = false;
   for (size_t i = 0; i < count; ++i) {
+    if (!concerned(ranges[i])) continue;
     const bool met = meets(ranges[i]);
     if (met && ranges[i].except) return false;
     any_names = any_names || !ranges[i].except;
@@ -237,18 +245,26 @@ Reason RuleAgainstUser(const Rules& rules, uid_t uid, const char* passwd) {
   return Reason::kNone;
 }
 
-Reason RuleAgainstConnection(const Rules& rules, const Tuple& tuple) {
-  if (!Allowed(rules.addresses, rules.address_count, [&tuple](const AddressRange& range) {
-        return Contains(range, tuple.local.address) || Contains(range, tuple.peer.address);
-      })) {
+Reason RuleAgainstConnection(const Rules& rules, const Tuple& tuple, RuleProtocol protocol) {
+  if (!Allowed(
+          rules.addresses, rules.address_count,
+          [&tuple](const AddressRange& range) {
+            return Contains(range, tuple.local.address) || Contains(range, tuple.peer.address);
+          },
+          [](const AddressRange&) { return true; })) {
     return Reason::kAddressExcluded;
   }
-  if (!Allowed(rules.ports, rules.port_count, [&tuple](const NumberRange& range) {
-        const auto in = [&range](uint32_t port) {
-          return port >= range.first && port <= range.last;
-        };
-        return in(tuple.local.port) || in(tuple.peer.port);
-      })) {
+  if (!Allowed(
+          rules.ports, rules.port_count,
+          [&tuple](const NumberRange& range) {
+            const auto in = [&range](uint32_t port) {
+              return port >= range.first && port <= range.last;
+            };
+            return in(tuple.local.port) || in(tuple.peer.port);
+          },
+          [protocol](const NumberRange& range) {
+            return (range.protocols & static_cast<uint8_t>(protocol)) != 0;
+          })) {
     return Reason::kPortExcluded;
   }
   return Reason::kNone;

@@ -4,12 +4,13 @@
 //   programs, except_programs    names of executables, or paths        nginx /usr/bin/redis-server
 //   users, except_users          names, user ids, ranges of ids        www-data 1000-1999
 //   addresses, except_addresses  IPv4 or IPv6, with or without /prefix 10.0.0.0/8 ::1
-//   ports, except_ports          numbers and ranges                    80 8000-8100
+//   ports, except_ports          numbers and ranges, with or without   80 8000-8100 5000-5099/udp
+//                                /tcp or /udp
 //
 // Words are separated by blanks or commas; a key may stand several times. A connection has two
-// ends: an address or a port is meant if either end has it. Where nothing is named, everything is
-// meant; what an `except_` key names is never accelerated. A rule that cannot be understood forbids
-// everything: it may have been meant to forbid.
+// ends: an address or a port is meant if either end has it. Where nothing is named (of ports: for
+// TCP, or for UDP), everything is meant; what an `except_` key names is never accelerated. A rule
+// that cannot be understood forbids everything: it may have been meant to forbid.
 #pragma once
 
 #include <sys/types.h>
@@ -27,10 +28,12 @@ struct AddressRange {
   uint32_t prefix_bits;
   bool except;
 };
+enum class RuleProtocol : uint8_t { kTcp = 1, kUdp = 2 };
 struct NumberRange {
   uint32_t first;
   uint32_t last;
   bool except;
+  uint8_t protocols = 3;  // bits of RuleProtocol
 };
 
 struct Rules {
@@ -54,6 +57,7 @@ const char* AddRule(Rules* rules, const char* key, const char* value);
 Reason RuleAgainstProgram(const Rules& rules, const char* executable);
 // Names are looked up in `passwd` (a file like /etc/passwd); one that is not there is nobody.
 Reason RuleAgainstUser(const Rules& rules, uid_t uid, const char* passwd = "/etc/passwd");
-Reason RuleAgainstConnection(const Rules& rules, const Tuple& tuple);
+Reason RuleAgainstConnection(const Rules& rules, const Tuple& tuple,
+                             RuleProtocol protocol = RuleProtocol::kTcp);
 
 }  // namespace xenloop

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -21,20 +20,6 @@ std::atomic<uint32_t> datagrams_due{0};
 
 namespace {
 std::atomic<DatagramSide*> sides{nullptr};
-RecoverableLock counts_lock;
-DatagramCounts closed ABSL_GUARDED_BY(counts_lock);
-
-// Without the sockets' locks: for people.
-void Add(const DatagramSide& side, DatagramCounts* sum) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-  sum->fifo_sent += side.fifo_sent.load(std::memory_order_relaxed);
-  sum->fifo_received += side.fifo_received.load(std::memory_order_relaxed);
-  sum->kernel_sent += side.kernel_sent.load(std::memory_order_relaxed);
-  sum->kernel_received += side.kernel_received.load(std::memory_order_relaxed);
-  sum->dropped += side.sender.dropped + side.receiver.queue.dropped();
-  sum->upgrades += side.upgrades.load(std::memory_order_relaxed);
-  sum->fallbacks += side.fallbacks.load(std::memory_order_relaxed);
-}
-
 DatagramSide* MapSides() {
   constexpr size_t kBytes = sizeof(DatagramSide) * kMostDatagramSides;
   const long memory = sys::Call(SYS_mmap, 0, kBytes, PROT_READ | PROT_WRITE,
@@ -85,29 +70,6 @@ DatagramSide* AllocateDatagramSide() ABSL_NO_THREAD_SAFETY_ANALYSIS {
     return &side;
   }
   return nullptr;
-}
-
-DatagramCounts CountedDatagrams() {
-  const LockScope scope(counts_lock, CurrentTid());
-  DatagramCounts sum = closed;
-  EachDatagramSide([&sum](DatagramSide* side) { Add(*side, &sum); });
-  return sum;
-}
-
-size_t FormatDatagrams(char* text, size_t capacity) {
-  const DatagramCounts sum = CountedDatagrams();
-  return static_cast<size_t>(snprintf(
-      text, capacity,
-      "{\"fifo_sent\":%lu,\"fifo_received\":%lu,\"kernel_sent\":%lu,\"kernel_received\":%lu,"
-      "\"dropped\":%lu,\"upgrades\":%lu,\"fallbacks\":%lu}",
-      sum.fifo_sent, sum.fifo_received, sum.kernel_sent, sum.kernel_received, sum.dropped,
-      sum.upgrades, sum.fallbacks));
-}
-
-void FreeDatagramSide(DatagramSide* side) {
-  const LockScope scope(counts_lock, CurrentTid());
-  Add(*side, &closed);
-  side->in_use.store(0, std::memory_order_release);
 }
 
 void AskAgent(DatagramSide* side, uint32_t wants) {
@@ -353,7 +315,6 @@ void DatagramClosed(int fd, DatagramSide* side) {
 
 // Alone. What another thread of the parent held is given back with the slot.
 void ForgetDatagramSides() ABSL_NO_THREAD_SAFETY_ANALYSIS {
-  counts_lock.Release();
   EachDatagramSide([](DatagramSide* side) ABSL_NO_THREAD_SAFETY_ANALYSIS {
     const int fd = side->fd.load(std::memory_order_relaxed);
     if (FindDatagram(fd) == side) FdTable::Clear(fd);
@@ -365,7 +326,7 @@ void ForgetDatagramSides() ABSL_NO_THREAD_SAFETY_ANALYSIS {
     side->receive_lock.Release();
     side->in_use.store(0, std::memory_order_release);
   });
-  closed = DatagramCounts{};
+  ForgetDatagramCounts();
 }
 
 }  // namespace xenloop

@@ -117,11 +117,14 @@ void AskAgent(DatagramSide* side, uint32_t wants);
 // Of all UDP sockets that there are or have been, for people.
 struct DatagramCounts {
   uint64_t fifo_sent, fifo_received, kernel_sent, kernel_received;
-  uint64_t dropped;  // by FIFOs, because a queue was full
+  // Because a queue was full: by a sender that saw it in its FIFO, by the receiver that added up
+  // those of several senders, and by the kernel (of sockets that are open).
+  uint64_t dropped_sending, dropped_receiving, dropped_kernel;
   uint64_t upgrades, fallbacks;
   bool Any() const { return fifo_sent + fifo_received + kernel_sent + kernel_received != 0; }
 };
 DatagramCounts CountedDatagrams();
+void ForgetDatagramCounts();  // in a forked child
 // {"fifo_sent":n,...} into `text`; the length.
 size_t FormatDatagrams(char* text, size_t capacity);
 // Set by AskAgent, taken by the agent.

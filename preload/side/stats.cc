@@ -115,7 +115,7 @@ void WriteStats() {
   const Totals totals = CurrentTotals();
   const bool datagrams = CountedDatagrams().Any();
   if (totals.connections == 0 && totals.fifo_sent + totals.fifo_received == 0 && !datagrams) return;
-  char text[6656];
+  char text[7680];
   int n = snprintf(
       text, sizeof text,
       "{\"pid\":%d,\"program\":\"%s\",\"connections\":%lu,\"upgraded\":%lu,\"tcp_sent\":%lu,"
@@ -124,7 +124,7 @@ void WriteStats() {
       totals.tcp_received, totals.fifo_sent, totals.fifo_received);
   n += static_cast<int>(FormatFallbacks(text + n, size_t{3072}));
   n += snprintf(text + n, sizeof text - static_cast<size_t>(n), ",\"never_upgraded\":");
-  n += static_cast<int>(FormatNeverUpgraded(text + n, sizeof text - static_cast<size_t>(n) - 4));
+  n += static_cast<int>(FormatNeverUpgraded(text + n, sizeof text - static_cast<size_t>(n) - 1024));
   if (datagrams) {
     n += snprintf(text + n, sizeof text - static_cast<size_t>(n), ",\"datagrams\":");
     n += static_cast<int>(FormatDatagrams(text + n, sizeof text - static_cast<size_t>(n) - 4));

@@ -142,7 +142,15 @@ ssize_t ReceiveDatagram(int fd, DatagramSide* side, const iovec* iov, size_t iov
   }
   threads::TestCancel();
   bool may_spin = waits && GetConfig().spin_us != 0;
+  // Who would not spin goes to sleep at once: a look at the kernel before is one call too many.
+  bool straight = waits && (flags & MSG_PEEK) == 0 && (!may_spin || SharedSpinBudgetUs() == 0);
   for (;;) {
+    uint64_t published;
+    if (straight && !DatagramReadable(side, &published)) {
+      ssize_t result = -1;
+      if (ReceiveByKernel(side, waits, kernel, &result)) return result;
+    }
+    straight = false;
     const Taken taken = TakeNow(fd, side, iov, iov_count, (flags & MSG_PEEK) != 0);
     if (taken.anothers) DatagramToKernel(fd, Reason::kManyReceivers, KernelFor::kNow);
     if (taken.result >= 0) {
@@ -230,6 +238,8 @@ Sent SendByFifo(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, 
                             std::memory_order_relaxed);
       return Sent::kDone;
     case Sending::kRing:
+      // A name would have the kernel look for a route.
+      if (side->connected.load(std::memory_order_relaxed) != 0) shadow.to = 0;
       *result = shadow.SendRecord(iov, iov_count);
       side->sender.Rang(*result >= 0);
       if (*result >= 0)

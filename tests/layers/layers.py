@@ -166,7 +166,8 @@ GLOBALS = {
     "preload/side/confinement.cc": "looks looked",  # prepared for the child that is about to be
     "preload/side/bells.cc": "makes own lent held_of_peers",  # forgotten, as the doorbell is
     "preload/side/bulletin.cc": "bulletin",
-    "preload/side/datagram_side.cc": "datagrams_due sides counts_lock closed",  # a child forgets them
+    "preload/side/datagram_counts.cc": "counts_lock closed",  # a child forgets them
+    "preload/side/datagram_side.cc": "datagrams_due sides",  # likewise
     "preload/side/fd_table.cc": "low_ far_ end_",
     "preload/side/fd_table.h": "low_ far_ end_",
     "preload/side/lent_memory.cc": "pieces lent",

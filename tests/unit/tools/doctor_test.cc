@@ -141,6 +141,21 @@ TEST_F(DoctorTest, OffersRefused) {
   EXPECT_PROBLEM("every offer is refused");
 }
 
+TEST_F(DoctorTest, WhereUdpGoes) {
+  CheckDatagrams(places_, program_, &findings_);
+  EXPECT_THAT(findings_.ToString(), HasSubstr("UDP goes by the kernel (udp = off)"));
+  directory_.Write("xenloop.conf", "udp = on\n");
+  Findings on;
+  CheckDatagrams(places_, program_, &on);
+  EXPECT_THAT(on.ToString(), Not(HasSubstr("udp = off")));
+  EXPECT_THAT(on.ToString(), HasSubstr("UDP "));
+  program_.environment = {"XENLOOP_UDP=off"};
+  Findings off;
+  CheckDatagrams(places_, program_, &off);
+  EXPECT_THAT(off.ToString(), HasSubstr("udp = off"));
+  EXPECT_NO_PROBLEM();
+}
+
 TEST_F(DoctorTest, GarbledVariable) {
   program_.environment = {"XENLOOP_SPIN_US=soon", "XENLOOP_COLOUR=red"};
   CheckConfiguration(places_, program_, &findings_);

@@ -120,6 +120,25 @@ TEST(RulesTest, PortsOfEitherEnd) {
   EXPECT_EQ(RuleAgainstConnection(rules, Between("::1", 8080, "::1", 80)), Reason::kPortExcluded);
 }
 
+TEST(RulesTest, PortsOfOneProtocol) {
+  const Rules rules = Of({{"ports", "80 5000-5099/udp 443/tcp"}, {"except_ports", "5050/udp"}});
+  EXPECT_EQ(rules.problem, nullptr);
+  const auto verdict = [](const Rules& of, uint16_t port, RuleProtocol protocol) {
+    return RuleAgainstConnection(of, Between("::1", port, "::1", 40000), protocol);
+  };
+  EXPECT_EQ(verdict(rules, 80, RuleProtocol::kTcp), Reason::kNone);
+  EXPECT_EQ(verdict(rules, 80, RuleProtocol::kUdp), Reason::kNone);
+  EXPECT_EQ(verdict(rules, 443, RuleProtocol::kTcp), Reason::kNone);
+  EXPECT_EQ(verdict(rules, 443, RuleProtocol::kUdp), Reason::kPortExcluded);
+  EXPECT_EQ(verdict(rules, 5000, RuleProtocol::kTcp), Reason::kPortExcluded);
+  EXPECT_EQ(verdict(rules, 5000, RuleProtocol::kUdp), Reason::kNone);
+  EXPECT_EQ(verdict(rules, 5050, RuleProtocol::kUdp), Reason::kPortExcluded);
+  // What is named for the one says nothing about the other.
+  const Rules of_udp = Of({{"ports", "53/udp"}});
+  EXPECT_EQ(verdict(of_udp, 80, RuleProtocol::kTcp), Reason::kNone);
+  EXPECT_EQ(verdict(of_udp, 80, RuleProtocol::kUdp), Reason::kPortExcluded);
+}
+
 TEST(RulesTest, WhatCannotBeUnderstoodIsAProblem) {
   for (const auto& [key, value] :
        std::initializer_list<std::pair<const char*, const char*>>{{"addresses", "10.0.0.0/33"},
@@ -131,6 +150,9 @@ TEST(RulesTest, WhatCannotBeUnderstoodIsAProblem) {
                                                                   {"ports", "65536"},
                                                                   {"ports", "http"},
                                                                   {"ports", "90-80"},
+                                                                  {"ports", "53/sctp"},
+                                                                  {"ports", "53/"},
+                                                                  {"ports", "/udp"},
                                                                   {"ports", "-5"},
                                                                   {"ports", "5-"},
                                                                   {"except_ports", "1-2-3"},

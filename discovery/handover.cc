@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 
 #include "channel/base/sys.h"
 #include "discovery/runtime_directory.h"
@@ -22,13 +23,19 @@ off_t OffsetOf(pid_t pid) {
   return static_cast<off_t>(static_cast<uint64_t>(pid) % kBuckets * sizeof(Bucket));
 }
 
-uint64_t CheckOf(const Handover& note) {
+// Not over `shared`, which changes while the note stands.
+uint64_t CheckOf(Handover note) {
+  note.shared = 0;
   uint64_t hash = 0xcbf29ce484222325ull;
   const auto* bytes = reinterpret_cast<const uint8_t*>(&note);
   for (size_t i = sizeof note.check; i < sizeof note; ++i)
     hash = (hash ^ bytes[i]) * 0x100000001b3ull;
   return hash;
 }
+
+// What stands for "not shared" in this very note. Whoever says so writes these four bytes alone,
+// and may come late: in a note that has taken the place of his meanwhile they mean nothing.
+uint32_t AloneIn(const Handover& note) { return static_cast<uint32_t>(CheckOf(note) >> 32) | 2; }
 
 bool IsFor(const Handover& note, pid_t pid) {
   return note.pid == pid && note.check == CheckOf(note);
@@ -41,7 +48,10 @@ int Open(const char* base, uid_t uid, int flags) {
 
 // A short or torn bucket has no valid notes where it is so.
 bool ReadBucket(int fd, pid_t pid, Bucket* bucket) {
-  return sys::Call(SYS_pread64, fd, sys::Word(bucket), sizeof *bucket, OffsetOf(pid)) >= 0;
+  if (sys::Call(SYS_pread64, fd, sys::Word(bucket), sizeof *bucket, OffsetOf(pid)) < 0)
+    return false;
+  for (Handover& note : bucket->entries) note.shared = note.shared == AloneIn(note) ? 0 : 1;
+  return true;
 }
 
 // What every program pays at its start: one system call where nothing was ever left, else three. No
@@ -61,14 +71,20 @@ bool MayHaveNotes(const char* base, uid_t uid, pid_t pid) {
   return any;
 }
 
+off_t EntryAt(pid_t pid, size_t index) {
+  return OffsetOf(pid) + static_cast<off_t>(index * sizeof(Handover));
+}
+
 int WriteEntry(int fd, pid_t pid, size_t index, Handover note) {
   note.check = CheckOf(note);
-  const long put = sys::Call(SYS_pwrite64, fd, sys::Word(&note), sizeof note,
-                             OffsetOf(pid) + static_cast<off_t>(index * sizeof note));
+  if (note.shared == 0) note.shared = AloneIn(note);
+  const long put = sys::Call(SYS_pwrite64, fd, sys::Word(&note), sizeof note, EntryAt(pid, index));
   return put == sizeof note ? 0 : put < 0 ? static_cast<int>(put) : -ENOSPC;
 }
 
 }  // namespace
+
+uint64_t HandoverMoment() { return sys::MonotonicNs(); }
 
 int LeaveHandovers(const char* base, uid_t uid, pid_t pid, Handover* notes, size_t count) {
   if (!sys::MayWriteFileOf(kBuckets * sizeof(Bucket))) return -EFBIG;
@@ -87,7 +103,6 @@ int LeaveHandovers(const char* base, uid_t uid, pid_t pid, Handover* notes, size
     if (left < count) {
       Handover note = notes[left++];
       note.pid = pid;
-      note.left_ns = now;
       error = WriteEntry(fd, pid, i, note);
     } else if (in_use && there.pid == pid) {
       error = WriteEntry(fd, pid, i, Handover{});
@@ -149,16 +164,18 @@ void VoidHandovers(const char* base, uid_t uid, pid_t pid) {
   sys::Close(fd);
 }
 
-int SayNoLongerShared(const char* base, uid_t uid, pid_t pid, uint64_t cookie) {
+int SayNoLongerShared(const char* base, uid_t uid, pid_t pid, uint64_t cookie, uint64_t left_ns) {
   const int fd = Open(base, uid, O_RDWR);
   if (fd < 0) return fd;
   Bucket bucket;
   int error = ReadBucket(fd, pid, &bucket) ? -ENOENT : -EIO;
   for (size_t i = 0; i < kEntries && error != -EIO; ++i) {
-    Handover note = bucket.entries[i];
-    if (!IsFor(note, pid) || note.cookie != cookie) continue;
-    note.shared = 0;
-    error = WriteEntry(fd, pid, i, note);
+    const Handover& note = bucket.entries[i];
+    if (!IsFor(note, pid) || note.cookie != cookie || note.left_ns != left_ns) continue;
+    const uint32_t alone = AloneIn(note);
+    const long put = sys::Call(SYS_pwrite64, fd, sys::Word(&alone), sizeof alone,
+                               EntryAt(pid, i) + static_cast<off_t>(offsetof(Handover, shared)));
+    error = put == sizeof alone ? 0 : -EIO;
   }
   sys::Close(fd);
   return error;

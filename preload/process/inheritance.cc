@@ -112,6 +112,8 @@ void LeaveForNextProgram(const FileId& program) {
     if (!adoptable || !MayBeAdopted(side) || count == kMostHandovers) return;
     side->cookie.store(CookieOf(fd), std::memory_order_relaxed);
     side->handed_uid.store(uid, std::memory_order_relaxed);
+    const uint64_t moment = HandoverMoment();
+    side->handed_ns.store(moment, std::memory_order_seq_cst);
     // seq_cst: before the look at the holders in SharedNow; pairs with LetGo, which looks the other
     // way round. One of the two sees the other.
     side->handed_pid.store(process_state.pid, std::memory_order_seq_cst);
@@ -120,6 +122,7 @@ void LeaveForNextProgram(const FileId& program) {
     note.cookie = side->cookie.load(std::memory_order_relaxed);
     note.taker = program;
     note.fd = fd;
+    note.left_ns = moment;
     note.shared = SharedNow(side);
     note.opening = static_cast<uint32_t>(side->opening.load(std::memory_order_relaxed));
   });

@@ -54,15 +54,17 @@ bool HasLeftItToTheTaker(const Side* side) {
 }
 
 // `handed_pid` has it alone now. Who brings the count down to one looks again: another process may
-// have been given it in between, and then it is the next to let go who says so.
+// have been given it in between, and then it is the next to let go who says so. First of all: which
+// attempt to hand it on is meant? It may fail while we look, and the next one begin.
 void SayWhoHasItAlone(Side* side) {
+  const uint64_t left_ns = side->handed_ns.load(std::memory_order_seq_cst);
   const int32_t handed = side->handed_pid.load(std::memory_order_seq_cst);
   if (handed == 0 || handed == process_state.pid || MayComeBack(side) ||
       side->holders.load(std::memory_order_seq_cst) != 1 ||
       (handed < 0 && !HasLeftItToTheTaker(side)))
     return;
   SayNoLongerShared(GetConfig().runtime_dir, side->handed_uid.load(std::memory_order_relaxed),
-                    handed, side->cookie.load(std::memory_order_relaxed));
+                    handed, side->cookie.load(std::memory_order_relaxed), left_ns);
 }
 
 }  // namespace

@@ -92,6 +92,7 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
   // note by which it was passed; `inherited`: others of the former owner's family hold it.
   std::atomic<int32_t> handed_pid;
   std::atomic<uint32_t> handed_uid;
+  std::atomic<uint64_t> handed_ns;  // when: which attempt it is (Handover::left_ns)
   std::atomic<uint32_t> inherited;
   std::atomic<uint64_t> cookie;
   // 0, or a holder has let go of it for an exec that may still fail (leaving.h).

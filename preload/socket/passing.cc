@@ -136,10 +136,12 @@ void Passing::Pass(int channel, int fd, Side* side) {
   note.taker = taker;
   note.fd = fd;
   note.shared = 1;
+  note.left_ns = HandoverMoment();
   note.opening = static_cast<uint32_t>(side->opening.load(std::memory_order_relaxed));
   if (LeaveHandovers(GetConfig().runtime_dir, uid, key, &note, 1) != 0) return;
   side->cookie.store(cookie, std::memory_order_relaxed);
   side->handed_uid.store(uid, std::memory_order_relaxed);
+  side->handed_ns.store(note.left_ns, std::memory_order_seq_cst);
   side->handed_pid.store(key, std::memory_order_seq_cst);
 }
 

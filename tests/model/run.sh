@@ -59,6 +59,9 @@ case ${1:-small} in
     model=$models/pairing.pml
     right "pairing: one connection" -DMESSAGES=2
     right "pairing: two that carry the same" -DMESSAGES=2 -DSTRANGERS
+    model=$models/passing.pml
+    right "passing: a child that closes"
+    right "passing: a child at an exec" -DEXEC
     model=$models/datagram.pml
     right "datagrams: one FIFO" -DSENDS=3 -DEPISODES=1
     right "datagrams: two readers" -DSENDS=2 -DEPISODES=1 -DREADERS=2 -DSEALS=1
@@ -109,6 +112,16 @@ case ${1:-small} in
     wrong "pairing: samples overtake each other" -DWRONG_UNLOCKED
     wrong "pairing: tosses that decide nothing count" -DWRONG_EVERY_TOSS
     wrong "pairing: segments are not compared" -DSTRANGERS -DWRONG_NO_COMPARE
+    model=$models/passing.pml
+    wrong "passing: the note says at once that nobody else has it" -DWRONG_NOTE
+    wrong "passing: what is under way is no holder" -DWRONG_UNCOUNTED
+    wrong "passing: a thread of the sender is in the kernel" -DWRONG_IN_CALL
+    wrong "passing: handed on before it is counted" -DWRONG_HANDED_FIRST
+    wrong "passing: with a residue owed" -DWRONG_OWED
+    wrong "passing: a look at the message leaves the note" -DWRONG_PEEK
+    wrong "passing: the receiver counts from where it began" -DWRONG_POSITION
+    wrong "passing: a word about one attempt is taken for the next" -DWRONG_ATTEMPT
+    wrong "passing: who may come back from an exec has gone" -DEXEC -DWRONG_EXEC
     model=$models/datagram.pml
     one="-DSENDS=3 -DEPISODES=1"
     wrong "datagrams: the kernel is not read dry first" $one -DWRONG_NO_DRAIN

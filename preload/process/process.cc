@@ -99,8 +99,6 @@ void AfterRawFork(pid_t child) {
   BecomeChild(static_cast<uint32_t>(sys::GetTid()));  // its libc believes in the parent's number
 }
 
-void MemoryIsLent() { process_state.lends = true; }
-
 void BeforeSpawn() {
   if (!process_state.ready || InBorrowedMemory()) return;
   EachDatagramSide([](DatagramSide* side) {
@@ -114,6 +112,11 @@ void BeforeSpawn() {
       FallBackToTcp(fd, Reason::kSpawned, TcpFor::kGood);
     }
   });
+}
+
+void BeforeLending() {
+  BeforeSpawn();
+  process_state.lends = true;
 }
 
 void BeforeExec(const FileId& program) {

@@ -76,6 +76,14 @@ void BecomeChild(uint32_t tid) {
 
 void InChild() { BecomeChild(0); }
 
+// The next program finds what is registered in them.
+void SurvivingSetsLeave() {
+  for (int fd = 0; fd < FdTable::End(); fd = FdTable::Next(fd)) {
+    EpollSet* const set = FdTable::FindEpollSet(fd);
+    if (set != nullptr && SurvivesExec(fd)) EpollSetLeaves(set);
+  }
+}
+
 }  // namespace
 
 void InstallForkHandlers() {
@@ -101,6 +109,7 @@ void AfterRawFork(pid_t child) {
 
 void BeforeSpawn() {
   if (!process_state.ready || InBorrowedMemory()) return;
+  SurvivingSetsLeave();
   EachDatagramSide([](DatagramSide* side) {
     const int fd = side->fd.load(std::memory_order_acquire);
     if (FindDatagram(fd) == side && SurvivesExec(fd))
@@ -121,6 +130,7 @@ void BeforeLending() {
 
 void BeforeExec(const FileId& program) {
   if (!process_state.ready || InBorrowedMemory()) return;
+  SurvivingSetsLeave();
   EachDescriptor([](int fd, Side* side) {
     if (side->attached.load(std::memory_order_acquire) != 0)
       FallBackToTcp(fd, Reason::kExec, TcpFor::kNow);

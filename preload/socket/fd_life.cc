@@ -296,6 +296,7 @@ bool IsTheParents(int fd) {
 void KeptForAnotherProgram(int fd) {
   if (!process_state.ready || FdTable::IsEmpty(fd)) return;
   if (InBorrowedMemory() && !IsTheParents(fd)) return;
+  if (EpollSet* const set = FdTable::FindEpollSet(fd)) return EpollSetLeaves(set);
   FallBackToTcp(fd, Reason::kSpawned, TcpFor::kGood);
 }
 

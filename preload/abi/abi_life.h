@@ -50,7 +50,7 @@ inline int DuplicatedAs(int from, int to) {
     if (ChangesOurTables(from)) {
       Duplicated(from, to);
     } else if (InBorrowedMemory()) {
-      DuplicatedForAnotherProgram(from);
+      KeptForAnotherProgram(from);
     }
   }
   return to;
@@ -100,6 +100,10 @@ template <class KernelCall>
 inline int FcntlBy(int fd, int command, long argument, KernelCall kernel) {
   const int result = static_cast<int>(kernel());
   if (command == F_DUPFD || command == F_DUPFD_CLOEXEC) return DuplicatedAs(fd, result);
+  if (command == F_SETFD && result == 0 && (argument & FD_CLOEXEC) == 0 && InBorrowedMemory()) {
+    const KeepErrno keep_errno;
+    KeptForAnotherProgram(fd);
+  }
   if (command == F_SETFL && result == 0) {
     const KeepErrno keep_errno;
     if (Side* const side = FindSide(fd)) AfterSetFlags(fd, side, static_cast<int>(argument));

@@ -3,6 +3,8 @@
 // those that change where bytes go or how long a call may wait.
 #pragma once
 
+#include <sys/ioctl.h>
+
 #include "preload/abi/abi.h"
 #include "preload/socket/datagram.h"
 
@@ -60,6 +62,12 @@ inline int GetOptionBy(int fd, int level, int name, void* value, socklen_t* leng
 
 template <class KernelCall>
 inline int IoctlBy(int fd, unsigned long request, void* argument, KernelCall kernel) {
+  if (request == FIONCLEX && InBorrowedMemory()) {
+    const int result = static_cast<int>(kernel());
+    const KeepErrno keep_errno;
+    if (result == 0) KeptForAnotherProgram(fd);
+    return result;
+  }
   Side* const side = FindSide(fd);
   if (DatagramSide* const datagrams = FindDatagram(fd)) {
     const ssize_t answer = BeforeDatagramIoctl(fd, datagrams, request, argument);

@@ -49,8 +49,7 @@ XENLOOP_EXPORT pid_t _Fork() {
 // Called by vfork in abi_vfork.S, which then jumps to what is returned.
 extern "C" __attribute__((visibility("hidden"))) void* xenloop_before_vfork();
 void* xenloop_before_vfork() {
-  BeforeSpawn();
-  MemoryIsLent();
+  BeforeLending();
   return reinterpret_cast<void*>(real::vfork.Get());
 }
 
@@ -71,7 +70,7 @@ XENLOOP_EXPORT int clone(int (*function)(void*), void* stack, int flags, void* a
   }
   if (function != nullptr && (flags & CLONE_VM) != 0) {
     if ((flags & (CLONE_FILES | CLONE_VFORK)) == 0) BeforeOtherDescriptors();
-    if ((flags & CLONE_THREAD) == 0) MemoryIsLent();
+    if ((flags & CLONE_THREAD) == 0) BeforeLending();
   }
   return real::clone(function, stack, flags, argument, parent_tid, tls, child_tid);
 }
@@ -80,7 +79,7 @@ XENLOOP_ALIAS(__clone, clone);
 // The spawned program gets the descriptor under another number, close-on-exec or not.
 XENLOOP_EXPORT int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t* actions, int from,
                                                     int to) {
-  DuplicatedForAnotherProgram(from);
+  KeptForAnotherProgram(from);
   return real::posix_spawn_file_actions_adddup2(actions, from, to);
 }
 

@@ -68,7 +68,7 @@ template <typename Kernel>
 long ForkBy(const Kernel& kernel, unsigned long flags) {
   if ((flags & CLONE_VM) != 0) {
     if ((flags & (CLONE_FILES | CLONE_VFORK)) == 0) BeforeOtherDescriptors();
-    if ((flags & CLONE_THREAD) == 0) MemoryIsLent();
+    if ((flags & CLONE_THREAD) == 0) BeforeLending();
     return kernel();
   }
   BeforeRawFork();
@@ -175,7 +175,8 @@ XENLOOP_EXPORT long syscall(long number, ...) {
       return DuplicateOnto(a, b, (c.value & ~O_CLOEXEC) == 0, kernel);
     case SYS_fcntl: {
       const int command = b;
-      const bool ours = command == F_DUPFD || command == F_DUPFD_CLOEXEC || command == F_SETFL;
+      const bool ours = command == F_DUPFD || command == F_DUPFD_CLOEXEC || command == F_SETFD ||
+                        command == F_SETFL;
       return ours ? FcntlBy(a, command, c.value, kernel) : kernel();
     }
 

@@ -76,6 +76,14 @@ void BecomeChild(uint32_t tid) {
 
 void InChild() { BecomeChild(0); }
 
+// The next program finds what is registered in them.
+void SurvivingSetsLeave() {
+  for (int fd = 0; fd < FdTable::End(); fd = FdTable::Next(fd)) {
+    EpollSet* const set = FdTable::FindEpollSet(fd);
+    if (set != nullptr && SurvivesExec(fd)) EpollSetLeaves(set);
+  }
+}
+
 }  // namespace
 
 void InstallForkHandlers() {
@@ -99,10 +107,9 @@ void AfterRawFork(pid_t child) {
   BecomeChild(static_cast<uint32_t>(sys::GetTid()));  // its libc believes in the parent's number
 }
 
-void MemoryIsLent() { process_state.lends = true; }
-
 void BeforeSpawn() {
   if (!process_state.ready || InBorrowedMemory()) return;
+  SurvivingSetsLeave();
   EachDatagramSide([](DatagramSide* side) {
     const int fd = side->fd.load(std::memory_order_acquire);
     if (FindDatagram(fd) == side && SurvivesExec(fd))
@@ -116,8 +123,14 @@ void BeforeSpawn() {
   });
 }
 
+void BeforeLending() {
+  BeforeSpawn();
+  process_state.lends = true;
+}
+
 void BeforeExec(const FileId& program) {
   if (!process_state.ready || InBorrowedMemory()) return;
+  SurvivingSetsLeave();
   EachDescriptor([](int fd, Side* side) {
     if (side->attached.load(std::memory_order_acquire) != 0)
       FallBackToTcp(fd, Reason::kExec, TcpFor::kNow);

@@ -14,7 +14,7 @@ void InstallForkHandlers();  // at the start of the library
 void BeforeRawFork();
 void AfterRawFork(pid_t child);
 
-// Before posix_spawn, system, popen and vfork: a child that we do not see may inherit descriptors.
+// Before posix_spawn, system and popen: a child that we do not see may inherit descriptors.
 void BeforeSpawn();
 
 // Before exec*: what survives goes back to TCP, with a note for the next program, whose file
@@ -25,7 +25,8 @@ void AfterFailedExec();
 // At _exit, _Exit, quick_exit and in our destructor: statistics, last bytes.
 void BeforeExit();
 
-// Before vfork, or clone with CLONE_VM: from now on a caller may be a child in our memory.
-void MemoryIsLent();
+// Before vfork, or clone with CLONE_VM: the same, and from now on a caller may be a child in our
+// memory.
+void BeforeLending();
 
 }  // namespace xenloop

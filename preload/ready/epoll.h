@@ -133,6 +133,9 @@ bool IsRegistrationsLock(const RecoverableLock* lock);
 void EpollSetIsWatched(EpollSet* set);
 // Somebody waits for the set who does not: its sockets go by TCP for good.
 void EpollSetIsWatchedBlindly(EpollSet* set);
+// Other programs get it: its sockets go by TCP for good, and the kernel has all of its
+// registrations as the program made them when this returns.
+void EpollSetLeaves(EpollSet* set);
 // Would a wait in the set return something that stands in a FIFO? `news` changes with what it is.
 bool SetHolds(EpollSet* set, uint64_t* news, Self self);
 // The same of one registration, which is not reported by that. Under its set's lock.

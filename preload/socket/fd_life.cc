@@ -1,7 +1,10 @@
 // The life of descriptors: when a socket becomes a side, when a duplicate shares it, and what the
 // last close of an accelerated socket owes its peer.
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include "channel/base/time.h"
 #include "discovery/handover.h"
@@ -294,10 +297,25 @@ int MakeRoomAt(int fd) {
   return 0;
 }
 
-void DuplicatedForAnotherProgram(int fd) {
-  if (process_state.ready) {
-    FallBackToTcp(fd, Reason::kSpawned, TcpFor::kGood);
-  }
+namespace {
+// A vfork child may have opened something else by that number, which our tables know as the
+// parent's. What cannot be asked counts as the same.
+bool IsTheParents(int fd) {
+  char path[48];
+  snprintf(path, sizeof path, "/proc/%d/fd/%d", process_state.pid, fd);
+  struct stat theirs;
+  struct stat ours;
+  return sys::Call(SYS_newfstatat, AT_FDCWD, sys::Word(path), sys::Word(&theirs), 0) != 0 ||
+         sys::Call(SYS_fstat, fd, sys::Word(&ours)) != 0 ||
+         (theirs.st_dev == ours.st_dev && theirs.st_ino == ours.st_ino);
+}
+}  // namespace
+
+void KeptForAnotherProgram(int fd) {
+  if (!process_state.ready || FdTable::IsEmpty(fd)) return;
+  if (InBorrowedMemory() && !IsTheParents(fd)) return;
+  if (EpollSet* const set = FdTable::FindEpollSet(fd)) return EpollSetLeaves(set);
+  FallBackToTcp(fd, Reason::kSpawned, TcpFor::kGood);
 }
 
 }  // namespace xenloop

@@ -11,6 +11,7 @@
 #include "channel/base/sys.h"
 #include "discovery/handover.h"
 #include "preload/libc/program_memory.h"
+#include "preload/ready/epoll.h"
 #include "preload/settings/config.h"
 #include "preload/side/confinement.h"
 #include "preload/side/fallback.h"
@@ -149,6 +150,7 @@ void Passing::Begin(int channel, const msghdr* message) {
   if (!MayCarry(message)) return;
   const bool named = message->msg_name != nullptr && message->msg_namelen != 0;
   EachPassed(message, [=](int fd) {
+    if (EpollSet* const set = FindEpollSet(fd)) return EpollSetLeaves(set);
     Side* const side = FindSide(fd);
     if (side == nullptr || named) return FallBackToTcp(fd, Reason::kPassed, TcpFor::kGood);
     Pass(channel, fd, side);
@@ -179,7 +181,10 @@ bool Passing::IsLostWithoutBytes(int channel) const {
 
 void BeforePassing(const msghdr* message) {
   if (!MayCarry(message)) return;
-  EachPassed(message, [](int fd) { FallBackToTcp(fd, Reason::kPassed, TcpFor::kGood); });
+  EachPassed(message, [](int fd) {
+    if (EpollSet* const set = FindEpollSet(fd)) return EpollSetLeaves(set);
+    FallBackToTcp(fd, Reason::kPassed, TcpFor::kGood);
+  });
 }
 
 namespace {

@@ -49,8 +49,9 @@ int CloseRange(unsigned first, unsigned last, int flags);
 // elsewhere. 0 or -errno.
 int MakeRoomAt(int fd);
 void Duplicated(int from, int to);  // after dup/dup2/dup3/F_DUPFD* returned `to`
-// In a vfork child: it gives `fd` another number, which the program it becomes will use without us.
-void DuplicatedForAnotherProgram(int fd);
+// In a vfork child: it gives `fd` another number, or takes its close-on-exec away, and the program
+// that it becomes will use it without us.
+void KeptForAnotherProgram(int fd);
 
 // ---- options and state (options.cc) ----
 // Before shutdown(2): orders what the FIFO holds; always followed by the real call, then

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -85,6 +86,24 @@ int Inherit(int fd, size_t from, size_t bytes, bool shared) {
   return 0;
 }
 
+// The program that gets an epoll set: what it says has the data of who has filled it, also where
+// nobody is left who could translate.
+int Wait(int fd, size_t from, int set, uint64_t data) {
+  ByteStream sent(kSeedToPeer);
+  ByteStream received(kSeedFromPeer);
+  sent.Advance(from);
+  received.Advance(from);
+  for (int i = 0; i < 3; ++i) {
+    if (SendBytes(fd, &sent, 10).bytes != 10) return Fail("waiter", "send");
+    epoll_event events[4];
+    const int count = epoll_wait(set, events, 4, kSoonMs);
+    if (count != 1 || events[0].data.u64 != data || (events[0].events & EPOLLIN) == 0)
+      return Fail("waiter", "not the event that the socket has");
+    if (ReceiveBytes(fd, &received, 10).bytes != 10) return Fail("waiter", "receive");
+  }
+  return 0;
+}
+
 }  // namespace
 
 int RunRole(int argc, char** argv) {
@@ -99,6 +118,13 @@ int RunRole(int argc, char** argv) {
         channel >= 0 ? ReceiveDescriptor(channel) : atoi(Argument(argc, argv, "fd", "-1").c_str());
     return Inherit(fd, strtoul(Argument(argc, argv, "from", "0").c_str(), nullptr, 10), bytes,
                    Argument(argc, argv, "shared", "") == "1");
+  }
+  if (role == "waiter") {
+    LimitTime(argc, argv);
+    return Wait(atoi(Argument(argc, argv, "fd", "-1").c_str()),
+                strtoul(Argument(argc, argv, "from", "0").c_str(), nullptr, 10),
+                atoi(Argument(argc, argv, "set", "-1").c_str()),
+                strtoul(Argument(argc, argv, "data", "0").c_str(), nullptr, 10));
   }
   const bool server = role == "server";
   if (!server && role != "client") {

@@ -9,10 +9,12 @@
 #include "channel/local/local_transport.h"
 
 #include <errno.h>
+#include <linux/magic.h>
 #include <linux/memfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include <utility>
 
@@ -61,11 +63,14 @@ int CreateSealed(const char* name, size_t bytes, int extra_seals, void** memory)
   return static_cast<int>(result);
 }
 
-// The size of a memfd that cannot shrink any more, or -errno.
+// The size of a memfd that cannot shrink any more, or -errno. One from the pool of huge pages can
+// have its pages taken out all the same, and the pool be used up: the next touch is a SIGBUS.
 long SoundSize(int fd) {
   const long seals = sys::Call(SYS_fcntl, fd, F_GET_SEALS);
   if (seals < 0) return -EPERM;
   if ((seals & F_SEAL_SHRINK) == 0) return -EPERM;
+  struct statfs where;
+  if (sys::Call(SYS_fstatfs, fd, AsLong(&where)) != 0 || where.f_type != TMPFS_MAGIC) return -EPERM;
   struct stat status;
   const long result = sys::Call(SYS_fstat, fd, AsLong(&status));
   return result < 0 ? result : status.st_size;

@@ -78,6 +78,25 @@ TEST_F(LocalTicketTest, MemoryThatCanShrinkIsRefused) {
   EXPECT_EQ(MapFifo(Memfd(2 * kPage, 0)), -EPERM);
   EXPECT_EQ(MapFifo(Memfd(2 * kPage, F_SEAL_GROW)), -EPERM);
 }
+// Its owner takes a page out of it and uses up the pool: our next touch of that page is a SIGBUS.
+TEST_F(LocalTicketTest, MemoryOfThePoolOfHugePagesIsRefused) {
+  constexpr off_t kHugePage = 2 << 20;
+  const auto huge = [] {
+    const int fd = memfd_create("hostile", MFD_ALLOW_SEALING | MFD_HUGETLB | 21u << MFD_HUGE_SHIFT);
+    if (fd >= 0) {
+      EXPECT_EQ(ftruncate(fd, kHugePage), 0);
+      EXPECT_EQ(fcntl(fd, F_ADD_SEALS, kSeals), 0);
+    }
+    return fd;
+  };
+  const int fifo = huge();
+  if (fifo < 0) GTEST_SKIP() << "this kernel has no huge pages";
+  EXPECT_EQ(MapFifo(fifo), -EPERM);
+  int bell[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, bell), 0);
+  close(bell[1]);
+  EXPECT_EQ(MapDoorbell(bell[0], huge()), -EPERM);
+}
 TEST_F(LocalTicketTest, WrongSizesAreRefused) {
   EXPECT_LT(MapFifo(Memfd(0, kSeals)), 0);
   EXPECT_EQ(MapFifo(Memfd(1, kSeals)), -EPROTO);

@@ -111,6 +111,14 @@ void EpollTellsAnew(Side* side);
 
 // For fd_life.cc. No descriptor of the side is left, so the kernel drops its registrations.
 void EpollForgets(Side* side);
+// Is the side registered in a set of this process by that number?
+bool EpollKnowsBy(const Side* side, int fd);
+// The number (kAnyNumber: each that it has) is being closed, and the socket lives on elsewhere: so
+// does what the kernel's sets have of it, by a number that soon may be another's. They have it as
+// the program made it from here on, and we know of it no more. While the number still means it, and
+// after its bytes have gone to TCP.
+inline constexpr int kAnyNumber = -1;
+void EpollLosesNumber(Side* side, int fd);
 void EpollSetDuplicated(EpollSet* set);
 void EpollSetClosed(int epfd, EpollSet* set);
 void EpollForkedChild();

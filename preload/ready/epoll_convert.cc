@@ -1,11 +1,13 @@
 // See epoll_registrations.h: what becomes of a registration when its side comes to FIFOs, and when
 // it goes.
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "channel/base/number.h"
 #include "preload/ready/epoll_registrations.h"
+#include "preload/side/fd_table.h"
 #include "preload/side/self.h"
 
 namespace xenloop {
@@ -49,6 +51,11 @@ void EnterConverted(EpollSet* set, Registration* registration) {
   set->conversions.fetch_add(1, std::memory_order_relaxed);
 }
 
+bool IsOfItsNumber(const Registration& registration) {
+  return registration.side == nullptr ? FindEpollSet(registration.fd) == registration.inner
+                                      : FindSide(registration.fd) == registration.side;
+}
+
 int TellKernel(EpollSet* set, int operation, uint32_t index, const Registration* registration) {
   const uint32_t events =
       registration->disabled ? static_cast<uint32_t>(EPOLLET)
@@ -58,6 +65,7 @@ int TellKernel(EpollSet* set, int operation, uint32_t index, const Registration*
 }
 
 int UpdateKernel(EpollSet* set, uint32_t index, Registration* registration) {
+  if (!IsOfItsNumber(*registration)) return -ENOENT;
   return TellKernel(set, EPOLL_CTL_MOD, index, registration);
 }
 
@@ -138,13 +146,14 @@ void Restore(EpollSet* set, Registration* registration) {
   registration->converted = false;
   // A one-shot that has fired keeps its tag: only a MOD of the program arms it again, and until
   // then Translate drops what the kernel still reports (it cannot be told to report no hang-up).
-  if (registration->disabled) return;
+  if (registration->disabled || !IsOfItsNumber(*registration)) return;
   KernelControl(set->epfd, EPOLL_CTL_MOD, registration->fd, registration->events,
                 registration->data);
 }
 
 void GiveBack(EpollSet* set, Registration* registration) {
-  UnlinkConverted(set, registration);
+  if (!registration->converted && !registration->disabled) return;
+  if (registration->converted) UnlinkConverted(set, registration);
   registration->converted = false;
   const auto none = static_cast<uint32_t>(EPOLLONESHOT);
   KernelControl(set->epfd, EPOLL_CTL_MOD, registration->fd,

@@ -195,6 +195,37 @@ void EpollForgets(Side* side) {
   while (const uint32_t link = Of(side).first) Remove(&registrations[link - 1]);
 }
 
+bool EpollKnowsBy(const Side* side, int fd) {
+  if (SeemsUnregistered(side)) return false;
+  const LockScope scope(registrations_lock, CurrentTid());
+  for (uint32_t link = Of(side).first; link != 0; link = registrations[link - 1].next_of_side) {
+    const Registration& registration = registrations[link - 1];
+    if (registration.fd == fd && registration.set->owner_pid == process_state.pid) return true;
+  }
+  return false;
+}
+
+void EpollLosesNumber(Side* side, int fd) {
+  if (SeemsUnregistered(side)) return;
+  const uint32_t tid = CurrentTid();
+  const LockScope scope(registrations_lock, tid);
+  if (fd == kAnyNumber) Of(side).converted_by = 0;
+  for (uint32_t link = Of(side).first; link != 0;) {
+    Registration& registration = registrations[link - 1];
+    link = registration.next_of_side;
+    EpollSet* const set = registration.set;
+    if ((fd != kAnyNumber && registration.fd != fd) || set->owner_pid != process_state.pid)
+      continue;
+    const LockScope inner(set->lock, tid);
+    if (fd != kAnyNumber && registration.disabled) {
+      KernelControl(set->epfd, EPOLL_CTL_DEL, fd, 0, 0);  // nobody will arm it again
+    } else {
+      GiveBack(set, &registration);
+    }
+    RemoveLocked(set, &registration);
+  }
+}
+
 void EpollTellsAnew(Side* side) {
   if (SeemsUnregistered(side)) return;
   const uint32_t tid = CurrentTid();
@@ -220,8 +251,8 @@ Side* Repair() ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock) {
     in_doubt = 0;
     if (half.in_use && half.set != nullptr) {
       // Plain, if the kernel has it at all.
-      half.in_use =
-          KernelControl(half.set->epfd, EPOLL_CTL_MOD, half.fd, half.events, half.data) == 0;
+      half.in_use = IsOfItsNumber(half) && KernelControl(half.set->epfd, EPOLL_CTL_MOD, half.fd,
+                                                         half.events, half.data) == 0;
       half.converted = false;
       half.disabled = false;
       if (half.in_use && half.side != nullptr && ConvertsNewOnes(half.side)) given_up = half.side;

@@ -42,6 +42,9 @@ void RemoveAllOf(const EpollSet* set, bool watches)
 
 // Conversion, under both locks.
 bool MayConvert(const EpollSet* set, const Registration* registration);
+// The number by which the kernel has it still means what it was. Else what is said to the kernel
+// would be said of another.
+bool IsOfItsNumber(const Registration& registration);
 // Tells the kernel what the registration wants as a converted one.
 int TellKernel(EpollSet* set, int operation, uint32_t index, const Registration* registration);
 // The kernel's set has the registration as converted: so has ours.
@@ -51,7 +54,8 @@ void UnlinkConverted(EpollSet* set, Registration* registration)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock, set->lock);
 void Restore(EpollSet* set, Registration* registration)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock, set->lock);
-// The same of any kind, though an edge may be told anew, or a hang-up to a one-shot that has fired.
+// The same of any kind, and of one whose tag Restore has left, though an edge may be told anew, or
+// a hang-up to a one-shot that has fired.
 void GiveBack(EpollSet* set, Registration* registration)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock, set->lock);
 // What is put into `set` is a set that we know.

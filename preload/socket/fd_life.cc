@@ -118,12 +118,18 @@ enum class Closed : uint8_t { kOneOfSeveral, kLast };
 // the table already.
 Closed CloseOneOfSeveral(int fd, Side* side) {
   const int other = OtherDescriptor(side, fd);
-  // Other processes go on with it? Ours will not look after it any longer.
-  if (other < 0 && IsOurs(side)) {
-    FallBack(fd, side, Reason::kHandedOver);
-    // While the number means it: the kernel's sets tell of it as long as anybody holds it, and
-    // soon the number may be that of another member of theirs.
-    RestoreRegistrations(side);
+  if (other >= 0) {
+    // The kernel's sets go on telling of it by this number, by which nobody can change that.
+    if (EpollKnowsBy(side, fd)) {
+      side->pinned.store(kPinned, std::memory_order_relaxed);
+      side->reason.store(Reason::kEpollUnfollowed, std::memory_order_relaxed);
+      FallBack(fd, side, Reason::kEpollUnfollowed);
+      EpollLosesNumber(side, fd);
+    }
+  } else {
+    // Other processes go on with it. Ours will not look after it any longer.
+    if (IsOurs(side)) FallBack(fd, side, Reason::kHandedOver);
+    EpollLosesNumber(side, kAnyNumber);
   }
   if (!FdTable::Take(fd, side)) return Closed::kOneOfSeveral;
   if (other >= 0 && side->fd.load(std::memory_order_relaxed) == fd)
@@ -147,6 +153,10 @@ void CloseSide(int fd, Side* side) {
   if (!taken && side->blocked_calls.load(std::memory_order_acquire) > 0 &&
       LeaveToBlockedCalls(fd, side))
     return;
+  // Somebody whom nobody counts may hold it: a program that has come of a child, or been passed it.
+  if (process_state.forks || side->pinned.load(std::memory_order_relaxed) != 0 ||
+      side->inherited.load(std::memory_order_relaxed) != 0)
+    EpollLosesNumber(side, kAnyNumber);
   bool attached;
   {
     // Under the send lock the agent cannot be half-way through attaching this side.

@@ -4,11 +4,15 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <signal.h>
+#include <spawn.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -153,6 +157,60 @@ TEST_P(EpollShareTest, DuplicateKeepsTheRegistrationOfAClosedMember) {
   EXPECT_TRUE(set_.Quiet());
 }
 
+// What makes the connection go by TCP, if it does not already.
+void AskForStamps(int fd) {
+  const int on = 1;
+  ASSERT_EQ(setsockopt(fd, SOL_SOCKET, SO_TIMESTAMP, &on, sizeof on), 0);
+}
+
+TEST_P(EpollShareTest, ClosedNumberOfADuplicateIsToldOfOnEveryRoute) {
+  for (const uint32_t kind : {0u, static_cast<uint32_t>(EPOLLET)}) {
+    const auto each = AnotherPair();
+    ASSERT_NE(each, nullptr);
+    ASSERT_EQ(set_.Add(each->fd(), kIn | kind, 0xABC), Done(0));
+    ASSERT_TRUE(set_.Quiet());
+    const FileDescriptor copy(dup(each->fd()));
+    each->Close();
+    for (int round = 0; round < 2; ++round) {
+      each->peer().Send(10);
+      const auto events = set_.Wait(kSoonMs);
+      ASSERT_EQ(events.size(), 1u) << kind << " " << round;
+      EXPECT_EQ(events[0].data.u64, 0xABCu);
+      EXPECT_EQ(ReceiveBytes(copy.get(), &each->received, 10).bytes, 10u);
+      EXPECT_TRUE(set_.Quiet());
+      AskForStamps(copy.get());
+    }
+  }
+}
+
+// Nothing that becomes of the registration of the closed number is said of who has the number now.
+TEST_P(EpollShareTest, ClosedNumberOfADuplicateIsAnothersNow) {
+  for (const uint32_t kind : {0u, static_cast<uint32_t>(EPOLLONESHOT)}) {
+    const auto first = AnotherPair(), second = AnotherPair();
+    ASSERT_TRUE(first != nullptr && second != nullptr);
+    const int number = first->fd();
+    ASSERT_EQ(set_.Add(number, kIn | kind, 1), Done(0));
+    const FileDescriptor copy(dup(number));
+    first->Close();
+    ASSERT_EQ(dup2(second->fd(), number), number);
+    const FileDescriptor reused(number);
+    AskForStamps(number);
+    ASSERT_EQ(set_.Add(number, kIn, 2), Done(0));
+    first->peer().Send(10);
+    const auto shot = set_.Wait(kSoonMs);
+    ASSERT_EQ(shot.size(), 1u) << kind;
+    EXPECT_EQ(shot[0].data.u64, 1u);
+    EXPECT_EQ(ReceiveBytes(copy.get(), &first->received, 10).bytes, 10u);
+    AskForStamps(copy.get());
+    second->peer().Send(10);
+    const auto events = set_.Wait(kSoonMs);
+    ASSERT_EQ(events.size(), 1u) << kind;
+    EXPECT_EQ(events[0].data.u64, 2u);
+    EXPECT_EQ(ReceiveBytes(reused.get(), &second->received, 10).bytes, 10u);
+    EXPECT_TRUE(set_.Quiet());
+  }
+}
+
 TEST_P(EpollShareTest, DuplicateBesideItsOriginal) {
   const FileDescriptor copy(dup(fd()));
   ASSERT_EQ(set_.Add(fd(), kIn, 1), Done(0));
@@ -244,6 +302,48 @@ TEST_P(EpollForkTest, ParentClosesWhatAChildKeeps) {
   const auto second = set_.Wait(kSoonMs);
   ASSERT_EQ(second.size(), 1u);
   EXPECT_EQ(second[0].data.u64, 5u);
+}
+
+// The same of one that has become another program, edge-triggered: what the kernel tells of it is
+// not told of those who are registered later.
+TEST_P(EpollForkTest, ParentClosesWhatAProgramKeeps) {
+  for (const bool by_fork : {true, false}) {
+    EpollSet set;
+    const auto kept = AnotherPair();
+    ASSERT_NE(kept, nullptr);
+    ASSERT_EQ(fcntl(kept->fd(), F_SETFD, 0), 0);
+    ASSERT_EQ(set.Add(kept->fd(), kIn | EPOLLET, 4), Done(0));
+    ASSERT_TRUE(set.Quiet());
+    char name[] = "sleep", time[] = "60";
+    char* const arguments[] = {name, time, nullptr};
+    int ends[2];
+    ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
+    FileDescriptor here(ends[0]), there(ends[1]);
+    pid_t child = by_fork ? fork() : -1;
+    if (child == 0) {
+      execvp(name, arguments);
+      _exit(1);
+    }
+    if (!by_fork) {
+      ASSERT_EQ(posix_spawnp(&child, name, nullptr, nullptr, arguments, environ), 0);
+    }
+    there.Close();
+    char byte;
+    ASSERT_EQ(read(here.get(), &byte, 1), 0);  // it is that program
+    kept->Close();
+    std::vector<std::unique_ptr<ConnectedPair>> others;
+    for (int i = 0; i < 3; ++i) {
+      others.push_back(AnotherPair());
+      ASSERT_NE(others.back(), nullptr);
+      ASSERT_EQ(set.Add(others.back()->fd(), kIn, 5), Done(0));
+    }
+    kept->peer().Send(10);
+    const auto events = set.Wait(kSoonMs);
+    EXPECT_EQ(events.size(), 1u) << by_fork;
+    for (const epoll_event& event : events) EXPECT_EQ(event.data.u64, 4u) << by_fork;
+    EXPECT_EQ(kill(child, SIGKILL), 0);
+    EXPECT_EQ(waitpid(child, nullptr, 0), child);
+  }
 }
 
 TEST_P(EpollForkTest, ChildWaitsOnAnInheritedSet) {

@@ -40,13 +40,18 @@ FifoReadiness ReadinessOf(int fd, Side* side, bool want_room, Self self) {
       // Of another guest's FIFO it would not outlive a fork, which unmaps it in the child.
       if (ready.published == consumed && !IsSealed(consumed) && !fifo.foreign)
         ready.empty = &fifo.header->producer;
-    } else if (route == ReceiveRoute::kDraining &&
-               side->receive_low_water.load(std::memory_order_relaxed) > 1) {
-      // The kernel sees its part of the queue only.
+    } else if (route == ReceiveRoute::kDraining) {
+      // The kernel sees its part of the queue only; what came by FIFO behind it can be read when
+      // the whole of that part is there, and is an arrival of its own.
       int tcp = 0;
       sys::Call(SYS_ioctl, fd, SIOCINQ, reinterpret_cast<long>(&tcp));
-      ready.in = side->receive.ReadableBytes(static_cast<uint64_t>(tcp)) >=
-                 side->receive_low_water.load(std::memory_order_relaxed);
+      const auto from_tcp = static_cast<uint64_t>(tcp);
+      const uint64_t low = side->receive_low_water.load(std::memory_order_relaxed);
+      const uint64_t readable = side->receive.ReadableBytes(from_tcp);
+      ready.in = readable >= low && readable > from_tcp;
+      if (low > 1) ready.in = readable >= low;
+      const Fifo fifo = side->receive.fifo;
+      if (ready.in) ready.published = fifo.header->producer.load(std::memory_order_relaxed);
     }
   }
   if (!want_room) return ready;

@@ -112,6 +112,21 @@ TEST_P(EpollEdgeTest, DataReadBeforeTheWaitTellOfRoomAnew) {
   }
 }
 
+// Whether what came before is read or not, and by whichever route it came.
+TEST_P(EpollEdgeTest, ArrivalBehindUnreadBytesIsReported) {
+  ASSERT_EQ(set_.Add(fd(), kIn | EPOLLET), Done(0));
+  for (int round = 1; round <= 4; ++round) {
+    for (int i = 0; i < 4; ++i) {
+      peer().Send(10);
+      EXPECT_EQ(set_.Next(), kIn) << round << " " << i;
+      if (i == 1) pair().Receive(5);
+      MarkAndForgetItsEvents();
+    }
+    pair().Receive(35);
+    EXPECT_TRUE(set_.Quiet());
+  }
+}
+
 TEST_P(EpollEdgeTest, SeveralArrivalsBeforeAWaitAreOneEvent) {
   ASSERT_EQ(set_.Add(fd(), kIn | EPOLLET), Done(0));
   peer().Send(10);

@@ -55,6 +55,7 @@ void DropOrphans() {
 void BeforeFork() {
   process_state.forks = true;
   DatagramsToKernel(Reason::kShared, KernelFor::kGood);
+  EpollBeforeFork();
   AgentBeforeFork();
   ShareSides();
 }
@@ -96,6 +97,7 @@ void BeforeRawFork() {
   process_state.forks = true;
   DatagramsToKernel(Reason::kShared, KernelFor::kGood);
   process_state.lends = true;  // for AfterRawFork, which must tell parent from child
+  EpollBeforeFork();
   AgentBeforeFork();
 }
 

@@ -51,7 +51,10 @@ EpollSet* FreePlace() ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock) {
 void GiveBackPlace(EpollSet* set) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock) {
   set->in_use = false;
   // The kernel has dropped what was in the set.
-  if (set->owner_pid == process_state.pid) GiveBackOwnBell(set->bell.exchange(kAnyBell));
+  if (set->owner_pid == process_state.pid) {
+    GiveBackOwnBell(set->bell.exchange(kAnyBell));
+    ForgetShared(set);
+  }
   ForgetDatagramsOf(set, /*to_kernel=*/false);
   for (uint32_t i = 0; i * kBlock < lowest_free; ++i) {
     const auto number = static_cast<uint32_t>(set - blocks[i]);
@@ -77,6 +80,9 @@ void EpollCreated(int epfd) {
   set->first_watch = 0;
   set->plain_polls.store(0, std::memory_order_relaxed);
   set->owner_pid = process_state.pid;
+  ++set->serial;
+  set->noted_shared = false;
+  set->shared_set_changes.store(0, std::memory_order_relaxed);
   set->references = 1;
   set->epfd = epfd;
   set->converted.store(0, std::memory_order_relaxed);
@@ -150,6 +156,7 @@ void EpollSetIsWatchedBlindly(EpollSet* set) {
 }
 
 void EpollSetIsShared(EpollSet* set) {
+  NoteShared(set);
   // Collected first, as above.
   int fds[64];
   size_t count;

@@ -76,7 +76,10 @@ struct alignas(64) EpollSet {  // aligned: the descriptor table keeps a tag in a
   std::atomic<uint32_t> plain_polls;  // those asleep in poll that do not look at its FIFOs
   std::atomic<uint32_t> conversions;  // so far
   uint32_t first_converted;           // index + 1
-  std::atomic<uint32_t> datagrams;    // UDP sockets that are watched (datagram_epoll.cc)
+  uint32_t serial;                    // of the sets that have had this place
+  bool noted_shared;                  // by this process, which is not the owner
+  std::atomic<uint32_t> shared_set_changes;  // of the family, when the owner last looked
+  std::atomic<uint32_t> datagrams;           // UDP sockets that are watched (datagram_epoll.cc)
   std::atomic<uint32_t> datagram_turn;
   uint32_t next_look
       ABSL_GUARDED_BY(lock);  // where the next look begins; index + 1, 0: at the first
@@ -121,6 +124,7 @@ inline constexpr int kAnyNumber = -1;
 void EpollLosesNumber(Side* side, int fd);
 void EpollSetDuplicated(EpollSet* set);
 void EpollSetClosed(int epfd, EpollSet* set);
+void EpollBeforeFork();
 void EpollForkedChild();
 // The agent has ended, and its doorbell with it.
 void EpollWithoutAgent();

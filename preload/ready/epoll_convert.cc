@@ -38,7 +38,7 @@ void UnlinkConverted(EpollSet* set, Registration* registration) {
 
 bool MayConvert(const EpollSet* set, const Registration* registration) {
   return (registration->events & EPOLLEXCLUSIVE) == 0 && !set->blind &&
-         set->owner_pid == process_state.pid;
+         set->owner_pid == process_state.pid && !IsShared(set);
 }
 
 void EnterConverted(EpollSet* set, Registration* registration) {

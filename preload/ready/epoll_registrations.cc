@@ -66,8 +66,10 @@ bool MakeRegistrations() {
 }
 }  // namespace
 
+bool HasRegistrations() { return registrations != nullptr || MakeRegistrations(); }
+
 Registration* NewRegistration() {
-  if (registrations == nullptr && !MakeRegistrations()) return nullptr;
+  if (!HasRegistrations()) return nullptr;
   uint32_t index;
   if (first_free != 0) {
     index = first_free - 1;

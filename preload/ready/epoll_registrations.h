@@ -30,6 +30,8 @@ Registration* Find(EpollSet* set, int fd, const Side* side)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
 Registration* NewRegistration()
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);  // nullptr: no room
+// The array and its tags are there, or are made now. False: no memory.
+bool HasRegistrations() ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
 uint32_t IndexOfRegistration(const Registration* registration);
 // One that is in no list.
 void Discard(Registration* registration) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
@@ -107,6 +109,14 @@ void RingSleepersOf(const EpollSet* set);
 // Nothing of the set may be converted beneath him.
 bool SomebodySleepsWithoutBell(const EpollSet* set)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
+
+// Waiting in a set of another process (epoll_shared.cc). This process does; and another does, of
+// the family.
+void NoteShared(EpollSet* set);
+void ForgetShared(const EpollSet* set);  // its owner has closed it
+bool IsShared(const EpollSet* set);
+// What follows of that for this process.
+void BeforeWaitIn(EpollSet* set);
 
 // The sets that there have ever been, in epoll.cc; nullptr behind the last.
 EpollSet* EpollSetAt(uint32_t number);

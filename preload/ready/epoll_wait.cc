@@ -342,7 +342,7 @@ int WaitInSet(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
     const int count = WaitInDoubt(set, epfd, events, max_events, timeout, mask, call);
     if (count != kDoubtOver) return count;
   }
-  if (set->owner_pid != process_state.pid) EpollSetIsShared(set);
+  BeforeWaitIn(set);
   const Self self = CurrentSelf();
   const uint64_t deadline = timeout == nullptr ? 0 : sys::MonotonicNs() + ToNs(*timeout);
   bool may_spin = GetConfig().spin_us != 0;

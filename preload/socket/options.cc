@@ -83,7 +83,7 @@ void RefuseWhatComes(int fd, Side* side) {
   {
     const LockScope scope(side->receive.lock, CurrentTid());
     if (side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kTcp) return;
-    const Fifo& fifo = side->receive.fifo;
+    const Fifo fifo = side->receive.fifo;
     const uint64_t available = fifo.AvailableBytes();
     if (available > 0) {
       const uint64_t end =

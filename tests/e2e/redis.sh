@@ -34,6 +34,7 @@ pubsub() {
 benchmark() { run redis-benchmark -p "$port" -q "$@" >>"$work/$mode.benchmark.log" 2>&1; }
 
 scenario() {
+  rm -f "$work"/*.rdb   # what redis 6 has written for its replica, the next server would load
   pick_port port
   start redis redis-server --port "$port" --bind 127.0.0.1 ::1 --save '' --dir "$work" \
     "${debug[@]}" --repl-diskless-sync-delay 0

@@ -11,16 +11,21 @@ mkdir -p /source/build
 if [[ $column == fast ]]; then
   cd /source
   # By hand, since the cmake of Debian 11 knows no presets of ours. Quickly compiled: the library is not what is built here.
+  # abi_calls calls every function by its name; glibc 2.31 lacks five of them.
+  calls=(abi_calls)
+  printf '2.35\n%s\n' "$(getconf GNU_LIBC_VERSION | cut -d ' ' -f 2)" | sort -V -C || calls=()
+  left_out='another_libc|libc_versions|exports|socket_options'
+  ((${#calls[@]} > 0)) || { left_out+='|calls_.*'; echo "abi_calls is left out: this libc lacks functions that it calls"; }
   { cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS_DEBUG=-O0 -DCMAKE_CXX_FLAGS_DEBUG=-O0 \
     -DXENLOOP_BUILD_BENCH=OFF -DCMAKE_FIND_PACKAGE_PREFER_CONFIG=ON \
     -DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache &&
-    cmake --build "$build" -j "$(nproc)" --target xenloop-conformance abi_calls early_io early_main behind_main behind_calls \
+    cmake --build "$build" -j "$(nproc)" --target xenloop-conformance "${calls[@]}" early_io early_main behind_main behind_calls \
       behind_tail_calls stopped_clock stopped_clock_main one_thread -- -k 0; } >"$log" 2>&1 ||
     { grep -A12 FAILED: "$log" || tail -n 30 "$log"; exit 1; }
   mkdir -p "$build/lib"
   cp "$library" "$build/lib/libxenloop.so"
   cd "$build"
-  ctest -L '^fast$' -R '^(conformance|abi)_' -E '^abi_(another_libc|libc_versions|exports|socket_options)$' \
+  ctest -L '^fast$' -R '^(conformance|abi)_' -E "^abi_($left_out)\$" \
     --no-tests=error --parallel "$(nproc)" --repeat until-pass:2 --output-on-failure >"$log" 2>&1 ||
     { tail -n 60 "$log"; exit 1; }
   grep 'tests passed' "$log"

@@ -3,6 +3,7 @@
 A unit is a named group of tests that is run as a whole: unit.run(bench, way) returns {test: outcome}
 with the outcomes below. A way is how programs are started: natively or with the library.
 """
+import glob
 import json
 import os
 import re
@@ -178,6 +179,44 @@ def install(packages):
             os.unlink(policy)
 
 
+def fetch_source(cache, package):
+    """Debian's source package into cache/source, with a sources file of our own: the machine's need not have deb-src
+    lines. The release is the machine's."""
+    if os.environ.get("XENLOOP_NO_APT") == "1":
+        raise CannotRun(f"no source of {package} (tests/foreign/run --prepare)")
+    print("fetching the source of", package, flush=True)
+    shutil.rmtree(cache, ignore_errors=True)
+    lists = os.path.join(cache, "lists")
+    os.makedirs(os.path.join(lists, "partial"))
+    release = re.search(r"^VERSION_CODENAME=(\S+)", read("/etc/os-release"), re.M)
+    sources = os.path.join(cache, "source.sources")
+    with open(sources, "w", encoding="ascii") as file:
+        file.write(f"Types: deb-src\nURIs: http://deb.debian.org/debian\nSuites: {release[1] if release else 'sid'}\n"
+                   "Components: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n")
+    apt = ["apt-get", "-q", "-o", f"Dir::Etc::SourceList={sources}", "-o", "Dir::Etc::SourceParts=/dev/null",
+           "-o", f"Dir::State::Lists={lists}", "-o", "APT::Sandbox::User=root"]
+    log = os.path.join(cache, "log")
+    logged(cache, log, *apt, "update")
+    logged(cache, log, *apt, "source", "--download-only", package)
+    logged(cache, log, "dpkg-source", "-x", os.path.basename(glob.glob(os.path.join(cache, "*.dsc"))[0]), "source")
+
+
+def build_with_cmake(cache, package, target, *options):
+    """Debian's source package in cache/source, and one target of it in cache/build."""
+    fetch_source(cache, package)
+    print("building", package, flush=True)
+    log = os.path.join(cache, "log")
+    logged(cache, log, "cmake", "-G", "Ninja", "-S", "source", "-B", "build", "-DCMAKE_BUILD_TYPE=Release", *options)
+    logged(cache, log, "ninja", "-C", "build", target)
+
+
+def logged(folder, log, *command):
+    with open(log, "a", encoding="utf-8") as output:
+        if subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output,
+                          stderr=subprocess.STDOUT).returncode != 0:
+            raise CannotRun(f"failed: {' '.join(command)}; see {log}")
+
+
 class Tally:
     """Outcomes of the same unit run several times in one way."""
 
@@ -229,14 +268,15 @@ def once(bench, unit, name, tally):
           + (f", failing: {' '.join(bad)}" if bad else ""), flush=True)
 
 
-def compare(bench, suite, unit, settings, repeat):
+def compare(bench, suite, unit, settings, runs, repeat):
     """One row a setting. What differs is repeated, so that a flaky test is not taken for a finding."""
     native = Tally()
-    if unit.settings != ["own"]:
+    for _ in range(runs if unit.settings != ["own"] else 0):
         once(bench, unit, "native", native)
     for setting in unit.settings or settings:
         ours = Tally()
-        once(bench, unit, setting, ours)
+        for _ in range(runs):
+            once(bench, unit, setting, ours)
         # A unit that preloads the library itself has run natively as well, and has compared.
         if not native.runs and set(ours.runs[0].values()) != {PASSED}:
             once(bench, unit, "native", native)

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 
-from harness import CRASHED, FAILED, HUNG, PASSED, SKIPPED, CannotRun, Unit, as_user, read
+from harness import CRASHED, FAILED, HUNG, PASSED, SKIPPED, CannotRun, Unit, as_user, build_with_cmake, read
 
 PACKAGES = ["build-essential", "cmake", "ninja-build", "dpkg-dev", "ca-certificates", "util-linux"]
 LIMIT_S = 60  # a test
@@ -25,9 +25,7 @@ def prepare(bench):
     """The test programs in a folder that an unprivileged user can read: they refuse to run as root."""
     cache = os.path.join(bench.build, "foreign", "libuv")
     if not os.path.exists(os.path.join(cache, "build", BUILD)):
-        if os.environ.get("XENLOOP_NO_APT") == "1":
-            raise CannotRun("libuv's tests are not built (tests/foreign/run --prepare libuv)")
-        build(cache)
+        build_with_cmake(cache, "libuv1", BUILD, "-DBUILD_TESTING=ON", "-DLIBUV_BUILD_TESTS=ON")
     folder = bench.folder("libuv")
     shutil.copy(os.path.join(cache, "build", BUILD), folder)
     shutil.copytree(os.path.join(cache, "source", "test"), os.path.join(folder, "test"))
@@ -41,32 +39,6 @@ def prepare(bench):
     found["tests"] = [line.split()[0] for line in listing.splitlines() if line.strip()]
     if not found["tests"]:
         raise CannotRun("libuv's test program names no tests")
-
-
-def build(cache):
-    """Fetches the source with a sources file of our own: the machine's need not have deb-src lines."""
-    print("building libuv", flush=True)
-    shutil.rmtree(cache, ignore_errors=True)
-    lists = os.path.join(cache, "lists")
-    os.makedirs(os.path.join(lists, "partial"))
-    sources = os.path.join(cache, "source.sources")
-    with open(sources, "w", encoding="ascii") as file:
-        file.write("Types: deb-src\nURIs: http://deb.debian.org/debian\nSuites: bookworm\nComponents: main\n"
-                   "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n")
-    apt = ["apt-get", "-q", "-o", f"Dir::Etc::SourceList={sources}", "-o", "Dir::Etc::SourceParts=/dev/null",
-           "-o", f"Dir::State::Lists={lists}", "-o", "APT::Sandbox::User=root"]
-    with open(os.path.join(cache, "log"), "w", encoding="utf-8") as log:
-        def do(*command):
-            if subprocess.run(command, cwd=cache, stdin=subprocess.DEVNULL, stdout=log,
-                              stderr=subprocess.STDOUT).returncode != 0:
-                raise CannotRun(f"failed: {' '.join(command)}; see {log.name}")
-
-        do(*apt, "update")
-        do(*apt, "source", "--download-only", "libuv1")
-        do("dpkg-source", "-x", os.path.basename(glob.glob(os.path.join(cache, "*.dsc"))[0]), "source")
-        do("cmake", "-G", "Ninja", "-S", "source", "-B", "build", "-DCMAKE_BUILD_TYPE=Release",
-           "-DBUILD_TESTING=ON", "-DLIBUV_BUILD_TESTS=ON")
-        do("ninja", "-C", "build", BUILD)
 
 
 def run(bench, way, quick):

@@ -41,14 +41,15 @@ release_root() {
   echo "$root"
 }
 
-# in_release_root ROOT COMMAND...: with /dev and /proc, in a mount namespace of its own.
+# in_release_root ROOT COMMAND...: with /dev, /dev/shm and /proc, in a mount namespace of its own.
 in_release_root() {
-  unshare -m bash -ec 'mount --bind /dev "$1/dev"; mount -t proc proc "$1/proc"; root=$1; shift
+  unshare -m bash -ec 'mount --bind /dev "$1/dev"; mount -t tmpfs none "$1/dev/shm"; mount -t proc proc "$1/proc"
+    root=$1; shift
     exec chroot "$root" "$@"' _ "$@"
 }
 
-# copy_source ROOT: this source tree as it is, without what was built, at /source.
+# copy_source ROOT [FOLDER]: this source tree as it is, without what was built, at /source or there.
 copy_source() {
-  mkdir -p "$1/source"
-  tar -C "$(dirname "${BASH_SOURCE[0]}")/../.." --exclude=./build --exclude=./.git -cf - . | tar -C "$1/source" -xf -
+  mkdir -p "$1${2:-/source}"
+  tar -C "$(dirname "${BASH_SOURCE[0]}")/../.." --exclude=./build --exclude=./.git -cf - . | tar -C "$1${2:-/source}" -xf -
 }

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 
@@ -23,8 +24,14 @@ static int Upgraded(int fd) {
   return getsockopt(fd, SOL_SOCKET, kRoute, &routes, &length) != 0 || routes == kBothWays;
 }
 
+// Below it the library makes no agent (D-5), and every upgrade would only be waited for.
+static int FewDescriptors(void) {
+  struct rlimit limit;
+  return getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < 256;
+}
+
 static int Accepted(int fd) {
-  if (fd < 0) return fd;
+  if (fd < 0 || FewDescriptors()) return fd;
   const int saved = errno;
   const struct timespec nap = {0, 500000};
   for (int turn = 0; turn < 6 && Lives(fd) && !Upgraded(fd); ++turn) {

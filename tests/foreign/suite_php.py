@@ -24,7 +24,8 @@ FOLDERS = {
     "server": ["sapi/cli/tests"],
 }
 # What tests include besides, from other folders.
-NEEDED = ["run-tests.php", "sapi/cli/tests", "ext/standard/tests/http", "ext/standard/tests/file"]
+NEEDED = ["run-tests.php", "sapi/cli/tests", "ext/standard/tests/http", "ext/standard/tests/file", "ext/openssl/tests",
+          "ext/ftp/tests"]
 STUCK_S = 60  # a test
 LIMIT_S = 1800  # a unit; one to three minutes on a quiet machine
 OUTCOMES = {"PASSED": PASSED, "SKIPPED": SKIPPED, "XFAILED": SKIPPED, "FAILED": FAILED, "BORKED": FAILED,

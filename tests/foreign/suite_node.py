@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 
-from harness import CRASHED, FAILED, HUNG, PASSED, SKIPPED, CannotRun, Unit, as_user, fetch_source, read
+from harness import CRASHED, FAILED, HUNG, PASSED, SKIPPED, CannotRun, Unit, as_user, fetch_source, free_port, read
 
 PACKAGES = ["nodejs", "dpkg-dev", "ca-certificates", "util-linux"]
 KINDS = {"net": ["net"], "http": ["http"], "cluster": ["cluster"], "https": ["https", "http2"], "tls": ["tls"],
@@ -48,10 +48,12 @@ def run(bench, way, name):
             flags = re.findall(r"^// Flags: *(.*)$", source.read(), re.M)
         number = str(next(numbers))
         command = [*as_user("nobody"), "node", *" ".join(flags).split(), path]
-        # As tools/test.py has it: a folder and, for those that run alone, a port.
+        # As tools/test.py has it: a folder and, for those that run alone, a port (another run may have the usual one).
         environment = {"NODE_TEST_DIR": scratch, "TEST_SERIAL_ID": number}
         if test.startswith("parallel/"):
             environment["TEST_PARALLEL"] = "1"
+        else:
+            environment["NODE_COMMON_PORT"] = str(free_port())
         status = bench.execute(way, command, log, LIMIT_S, cwd=found["folder"], **environment)
         if status is None:
             return test, HUNG

@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 
-from harness import CRASHED, FAILED, HUNG, PASSED, CannotRun, Unit, as_user, fetch_source, read
+from harness import CRASHED, FAILED, HUNG, PASSED, CannotRun, Unit, as_user, fetch_source, free_port, read
 
 def version():
     """The release's own: what the package postgresql depends on."""
@@ -120,13 +120,6 @@ def outcomes_of(text):
 def scheduled(folder):
     lines = read(glob.glob(os.path.join(folder, "*_schedule"))[0])
     return " ".join(re.findall(r"^test: (.*)", lines, re.M)).split()
-
-
-def free_port():
-    import socket
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def end_all(data):

@@ -55,9 +55,6 @@ struct FifoHeader {
   // How many bytes of TCP it has read, while these go on to the switch offset: does it move? A
   // hint.
   std::atomic<uint64_t> tcp_read;
-  // Its program has shut down both directions: it reads up to here (index + 1) and no further. What
-  // the producer has published after that is TCP's to refuse. 0: not so. A hint.
-  std::atomic<uint64_t> reads_to;
   // Lines 2 and 3: wake-up requests.
   alignas(64) std::atomic<uint32_t> consumer_waiting;
   std::atomic<uint32_t> consumer_bell;
@@ -261,6 +258,25 @@ struct Fifo {
       total += n;
     }
     return {FifoState::kOpen, total};
+  }
+
+  // Seals both words, and all that has been published counts as consumed: nothing is owed. It stays
+  // where it is, from `begin` to `end`, for this end to read. False: it was sealed before, or holds
+  // nonsense.
+  bool SealAsConsumed(uint64_t* begin, uint64_t* end) const {
+    uint64_t word = header->consumer.load(std::memory_order_acquire);
+    do {
+      if (IsSealed(word)) return false;
+      *begin = IndexOf(word);
+      // acquire: pairs with Publish.
+      *end = IndexOf(header->producer.load(std::memory_order_acquire));
+      if (*end - *begin > capacity_bytes) return false;
+      // In one step: a producer that sees the new index sees the seal, and does not take for room
+      // what is still to be read.
+    } while (
+        !header->consumer.compare_exchange_weak(word, *end << 1 | 1, std::memory_order_seq_cst));
+    Seal();
+    return true;
   }
 
  private:

@@ -122,6 +122,27 @@ struct ReceiveStream {
     route.store(ReceiveRoute::kTcp, std::memory_order_seq_cst);
   }
 
+  // Under the lock, signals blocked. The FIFO has ended, and what it holds stays to be read there:
+  // by TCP it would be refused. False: that cannot be had on this route.
+  template <typename Shadow>
+  bool EndFifoAndKeep(Shadow& shadow) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
+    uint64_t begin = 0;
+    uint64_t end = 0;
+    if (route.load(std::memory_order_relaxed) != ReceiveRoute::kFifo ||
+        !fifo.SealAsConsumed(&begin, &end))
+      return false;
+    WakeEverybody(fifo, fifo.header->producer_bell, shadow);
+    finished_bytes += begin;
+    last_consumed = end;
+    last_identity = fifo.header->identity;
+    residue_begin = begin;
+    residue_end = end;
+    residue_due.store(0, std::memory_order_relaxed);
+    route.store(begin == end ? ReceiveRoute::kTcp : ReceiveRoute::kResidue,
+                std::memory_order_seq_cst);
+    return true;
+  }
+
   // Under the lock. All that the last FIFO owed has come by TCP: it may be let go.
   template <typename Shadow>
   bool ResidueHasCome(Shadow& shadow) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {

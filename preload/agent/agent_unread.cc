@@ -20,8 +20,8 @@ namespace {
 constexpr uint64_t kBetweenLooksNs = 100 * kNsPerMs;
 // From the first look that finds bytes: a reader that is running, or waits for a processor, has
 // moved by then, and one in another guest, which may wait for the hypervisor besides.
-constexpr uint64_t kPatienceNs = 100 * kNsPerMs;
-constexpr uint64_t kPatienceWithGuestsNs = 300 * kNsPerMs;
+constexpr uint64_t kPatienceNs = 400 * kNsPerMs;
+constexpr uint64_t kPatienceWithGuestsNs = 600 * kNsPerMs;
 constexpr uint64_t kPatienceOfTestsNs = 400 * kNsPerMs;  // at marked points they look at FIFOs
 
 // How often the pause until the next attempt is doubled: for a reader that has taken bytes of this
@@ -67,12 +67,6 @@ bool IsStillUnread(uint32_t slot, uint64_t now) {
     const Fifo fifo = side->send.fifo;
     if (side->send.route.load(std::memory_order_relaxed) != SendRoute::kFifo || fifo.Sealed() ||
         fifo.AvailableBytes() == 0) {
-      note.unread_since_ns = 0;
-      return false;
-    }
-    // Its reader will take no more, and TCP has nothing to refuse yet.
-    if (IndexOf(fifo.header->producer.load(std::memory_order_relaxed)) + 1 ==
-        fifo.header->reads_to.load(std::memory_order_acquire)) {
       note.unread_since_ns = 0;
       return false;
     }

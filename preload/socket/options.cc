@@ -81,18 +81,19 @@ constexpr uint32_t kShutWriting = 2;
 // TCP; but what has come before stays to be read.
 void RefuseWhatComes(int fd, Side* side) {
   {
+    const sys::SignalsBlocked blocked;
     const LockScope scope(side->receive.lock, CurrentTid());
-    if (side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kTcp) return;
-    const Fifo fifo = side->receive.fifo;
-    const uint64_t available = fifo.AvailableBytes();
-    if (available > 0) {
-      const uint64_t end =
-          IndexOf(fifo.header->consumer.load(std::memory_order_relaxed)) + available;
-      fifo.header->reads_to.store(end + 1, std::memory_order_release);
+    SocketShadow shadow(fd, side);
+    if (side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kTcp ||
+        !shadow.StillOurs())
       return;
+    if (!side->receive.EndFifoAndKeep(shadow)) {
+      // Before the FIFO come bytes of TCP, or it has ended.
+      if (side->receive.fifo.AvailableBytes() > 0) return;
+      side->receive.EndFifo(shadow);
     }
   }
-  FallBackReceiving(fd, side);
+  RequestService(side);
 }
 }  // namespace
 

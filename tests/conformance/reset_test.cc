@@ -2,6 +2,7 @@
 // killed. What was sent before is still delivered; then comes the error that TCP gives.
 
 #include <gtest/gtest.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -98,9 +99,26 @@ TEST_P(ResetTest, UnreadBytesOutliveAShutdownOfBothWays) {
   ASSERT_TRUE(WaitForBytes(fd(), 100));
   ASSERT_EQ(shutdown(fd(), SHUT_RDWR), 0);
   peer().ReceiveEndOfStream();
+  pair().Receive(40);
+  peer().Shutdown(SHUT_WR);
   EXPECT_EQ(Revents(fd(), 0, kNothingMs) & POLLERR, 0);
-  pair().Receive(100);
+  int unread = 0;
+  EXPECT_EQ(ioctl(fd(), FIONREAD, &unread), 0);
+  EXPECT_GE(unread, 60);
+  pair().Receive(60);
   EXPECT_EQ(Call(recv(fd(), buffer_, sizeof(buffer_), 0)), Done(0));
+  EXPECT_EQ(TakeSocketError(), 0);
+}
+
+TEST_P(ResetTest, UnreadBytesOutliveWhatComesAfterAShutdownOfBothWays) {
+  peer().Send(100);
+  ASSERT_TRUE(WaitForBytes(fd(), 100));
+  ASSERT_EQ(shutdown(fd(), SHUT_RDWR), 0);
+  peer().ReceiveEndOfStream();
+  peer().Send(10);
+  EXPECT_EQ(Revents(fd(), 0, kSoonMs) & POLLERR, POLLERR);
+  pair().Receive(100);
+  EXPECT_EQ(Call(recv(fd(), buffer_, sizeof(buffer_), 0)), Failed(ECONNRESET));
 }
 
 TEST_P(ResetTest, BlockedReceiveIsWoken) {

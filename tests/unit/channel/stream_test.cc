@@ -180,6 +180,32 @@ TEST_F(StreamTest, PeekSeesTheRestOfTcpAndTheFifo) {
   EXPECT_EQ(ReceiveText(receive_, shadow_, 99), "tcpfifo");
 }
 
+TEST_F(StreamTest, ReaderThatKeepsWhatHasComeOwesNobodyAnything) {
+  receive_.BecomeAware(memory_.fifo);
+  memory_.Put("taken,unread");
+  memory_.header()->up.store(1);
+  EXPECT_EQ(ReceiveText(receive_, shadow_, 6), "taken,");
+  {
+    const LockScope scope(receive_.lock, kSelf.tid);
+    ASSERT_TRUE(receive_.EndFifoAndKeep(shadow_));
+    EXPECT_FALSE(receive_.EndFifoAndKeep(shadow_));
+    EXPECT_FALSE(receive_.ResidueHasCome(shadow_));  // the memory is still needed
+  }
+  // The producer is told that all is consumed, and finds no room by that.
+  EXPECT_EQ(memory_.fifo.AvailableBytes(), 0u);
+  const std::string more(memory_.fifo.capacity_bytes, 'x');
+  const iovec iov{const_cast<char*>(more.data()), more.size()};
+  IovCursor source(&iov, 1);
+  uint64_t known_consumer = 0;
+  EXPECT_EQ(memory_.fifo.Produce(source, known_consumer, 0).state, FifoState::kSealed);
+  ssize_t result = 0;
+  EXPECT_EQ(ReceiveText(receive_, shadow_, 2), "un");
+  EXPECT_EQ(ReceiveText(receive_, shadow_, 99), "read");
+  EXPECT_EQ(ReceiveText(receive_, shadow_, 99, &result), "");
+  EXPECT_EQ(result, kStreamUsesTcp);
+  EXPECT_EQ(receive_.FifoBytes(), 12u);
+}
+
 TEST_F(StreamTest, OffsetThatIsALieSendsTheReaderBackToTcp) {
   for (const uint64_t offset : {uint64_t{99}, uint64_t{0}, ~uint64_t{0}, uint64_t{1} << 62}) {
     PlainFifo memory(4096);

@@ -28,6 +28,13 @@ void AskKernelForRoom(Registration* registration, uint32_t index, bool ask) {
   registration->kernel_out = ask;
 }
 
+uint32_t OfKernel(int fd, Side* side, uint32_t wanted) {
+  // The bits of poll and epoll are the same.
+  constexpr uint32_t kOfPoll = EPOLLIN | EPOLLPRI | EPOLLRDNORM | EPOLLRDBAND | EPOLLRDHUP;
+  return static_cast<uint32_t>(
+      static_cast<uint16_t>(KernelEvents(fd, side, static_cast<short>(wanted & kOfPoll))));
+}
+
 bool WouldHoldMore(int fd, const Side* side) {
   return SendStream::HoldsRoom(side->send.route.load(std::memory_order_relaxed)) ||
          KernelWritable(fd);
@@ -51,12 +58,7 @@ uint32_t EvaluateOn(Registration* registration, uint32_t index, uint32_t from_ke
   Side* side = registration->side;
   const uint32_t wanted = registration->events;
   const bool edge = (wanted & EPOLLET) != 0;
-  if (from_kernel != 0) {
-    // The bits of poll and epoll are the same.
-    constexpr uint32_t kOfPoll = EPOLLIN | EPOLLPRI | EPOLLRDNORM | EPOLLRDBAND | EPOLLRDHUP;
-    from_kernel |= static_cast<uint32_t>(static_cast<uint16_t>(
-        KernelEvents(registration->fd, side, static_cast<short>(wanted & kOfPoll))));
-  }
+  if (from_kernel != 0) from_kernel |= OfKernel(registration->fd, side, wanted);
   uint32_t events = from_kernel & ((wanted & ~kWrite) | kAlways);
   // Room is told when it is news: on the FIFO after a send that found none, on TCP when the kernel
   // says so.
@@ -70,7 +72,8 @@ uint32_t EvaluateOn(Registration* registration, uint32_t index, uint32_t from_ke
     events |= kRead & wanted;
     news = news || (kRead & wanted) != 0;
     registration->reported = ready.published;
-  } else if (edge && HaveComeAndGone(side, registration->reported, ready)) {
+  } else if (edge && (wanted & kRead) != 0 &&
+             HaveComeAndGone(side, registration->reported, ready)) {
     registration->reported = ready.published;
     news = true;
     if (WouldHoldMore(registration->fd, side)) events |= kWrite & wanted;
@@ -101,6 +104,9 @@ uint32_t EvaluateOn(Registration* registration, uint32_t index, uint32_t from_ke
     events |= kWrite & wanted;
   }
   if (edge && ready.in) events |= kRead & wanted;
+  // A one-shot tells once: what the kernel has for it (an end, bytes of TCP) belongs to that.
+  if ((wanted & EPOLLONESHOT) != 0 && from_kernel == 0 && !ready.in)
+    events |= OfKernel(registration->fd, side, wanted) & ((wanted & ~kWrite) | kAlways);
   return events;
 }
 

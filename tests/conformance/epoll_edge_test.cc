@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
@@ -124,6 +125,29 @@ TEST_P(EpollEdgeTest, ArrivalBehindUnreadBytesIsReported) {
     }
     pair().Receive(35);
     EXPECT_TRUE(set_.Quiet());
+  }
+}
+
+TEST_P(EpollEdgeTest, ArrivalsTellAnEdgeOfRoomNothing) {
+  ASSERT_EQ(set_.Add(fd(), kOut | EPOLLET), Done(0));
+  EXPECT_EQ(set_.Next(), kOut);
+  MarkAndForgetItsEvents();
+  peer().Send(10);
+  EXPECT_TRUE(set_.Quiet());
+  pair().Receive(10);
+  EXPECT_TRUE(set_.Quiet());
+}
+
+TEST_P(EpollEdgeTest, OneShotTellsOfRoomAndOfTheEndAtOnce) {
+  ASSERT_EQ(set_.Add(fd(), kIn | kOut | EPOLLRDHUP | EPOLLONESHOT), Done(0));
+  EXPECT_EQ(set_.Next(), kOut);
+  peer().Shutdown(SHUT_WR);
+  EXPECT_EQ(Revents(fd(), POLLIN, kSoonMs), POLLIN);
+  for (int round = 0; round < 2; ++round) {
+    ASSERT_EQ(set_.Modify(fd(), kIn | kOut | EPOLLRDHUP | EPOLLONESHOT), Done(0));
+    EXPECT_EQ(set_.Next(), kIn | kOut | EPOLLRDHUP) << round;
+    EXPECT_TRUE(set_.Quiet());
+    Mark();
   }
 }
 

@@ -104,8 +104,10 @@ uint32_t EvaluateOn(Registration* registration, uint32_t index, uint32_t from_ke
     events |= kWrite & wanted;
   }
   if (edge && ready.in) events |= kRead & wanted;
-  // A one-shot tells once: what the kernel has for it (an end, bytes of TCP) belongs to that.
-  if ((wanted & EPOLLONESHOT) != 0 && from_kernel == 0 && !ready.in)
+  // A one-shot tells once: what the kernel has for it (an end, bytes of TCP) belongs to that. And
+  // what the program has shut down itself stays an end, whatever comes.
+  if (from_kernel == 0 && (((wanted & EPOLLONESHOT) != 0 && !ready.in) ||
+                           side->shut.load(std::memory_order_relaxed) != 0))
     events |= OfKernel(registration->fd, side, wanted) & ((wanted & ~kWrite) | kAlways);
   return events;
 }

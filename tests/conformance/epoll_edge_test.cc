@@ -138,6 +138,23 @@ TEST_P(EpollEdgeTest, ArrivalsTellAnEdgeOfRoomNothing) {
   EXPECT_TRUE(set_.Quiet());
 }
 
+TEST_P(EpollEdgeTest, ArrivalsAfterAShutdownOfReadingTellOfTheEndAnew) {
+  ASSERT_EQ(set_.Add(fd(), kIn | kOut | EPOLLRDHUP | EPOLLET), Done(0));
+  EXPECT_EQ(set_.Next(), kOut);
+  pair().ExpectBothWaysWork();
+  ASSERT_EQ(shutdown(fd(), SHUT_RD), 0);
+  EXPECT_EQ(set_.Next(), kIn | kOut | EPOLLRDHUP);
+  MarkAndForgetItsEvents();
+  for (const bool read_before : {false, true}) {
+    peer().Send(10);
+    ASSERT_TRUE(WaitForBytes(fd(), 10));
+    if (read_before) pair().Receive(10);
+    EXPECT_EQ(set_.Next(), kIn | kOut | EPOLLRDHUP) << read_before;
+    EXPECT_TRUE(set_.Quiet());
+    if (!read_before) pair().Receive(10);
+  }
+}
+
 TEST_P(EpollEdgeTest, OneShotTellsOfRoomAndOfTheEndAtOnce) {
   ASSERT_EQ(set_.Add(fd(), kIn | kOut | EPOLLRDHUP | EPOLLONESHOT), Done(0));
   EXPECT_EQ(set_.Next(), kOut);

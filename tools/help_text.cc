@@ -11,7 +11,7 @@ constexpr char kOverview[] = R"(NAME
 SYNOPSIS
     xenloop run [--stats [--json]] [--] PROGRAM [ARGUMENT...]
     xenloop stat [--json] [--watch [--interval=SECONDS]]
-    xenloop doctor [PROGRAM | PID]
+    xenloop doctor [--json] [PROGRAM | PID]
     xenloop off
     xenloop on
     xenloop leave
@@ -153,8 +153,10 @@ DESCRIPTION
     there. The connections go on; no byte is lost. `on` lets them use shared
     memory again.
 
-    This concerns processes that have an agent now. For those started later,
-    set XENLOOP=off, or `enabled = off` in /etc/xenloop.conf.
+    As root both are for the whole machine: programs that are started while it
+    is switched off stay on TCP, too, until `on`. As an ordinary user they
+    concern the processes that have an agent now; for later ones set
+    XENLOOP=off.
 
 EXIT STATUS
     0  every agent obeyed, or there was none

@@ -35,6 +35,13 @@ uint32_t OfKernel(int fd, Side* side, uint32_t wanted) {
       static_cast<uint16_t>(KernelEvents(fd, side, static_cast<short>(wanted & kOfPoll))));
 }
 
+// To what a FIFO has made news. A one-shot tells once: what the kernel has for it (an end, bytes of
+// TCP) belongs to that. And what the program has shut down itself stays an end, whatever comes.
+bool KernelMayAdd(const Side* side, uint32_t wanted, const FifoReadiness& ready) {
+  return ((wanted & EPOLLONESHOT) != 0 && !ready.in) ||
+         side->shut.load(std::memory_order_relaxed) != 0;
+}
+
 bool WouldHoldMore(int fd, const Side* side) {
   return SendStream::HoldsRoom(side->send.route.load(std::memory_order_relaxed)) ||
          KernelWritable(fd);
@@ -104,10 +111,7 @@ uint32_t EvaluateOn(Registration* registration, uint32_t index, uint32_t from_ke
     events |= kWrite & wanted;
   }
   if (edge && ready.in) events |= kRead & wanted;
-  // A one-shot tells once: what the kernel has for it (an end, bytes of TCP) belongs to that. And
-  // what the program has shut down itself stays an end, whatever comes.
-  if (from_kernel == 0 && (((wanted & EPOLLONESHOT) != 0 && !ready.in) ||
-                           side->shut.load(std::memory_order_relaxed) != 0))
+  if (from_kernel == 0 && KernelMayAdd(side, wanted, ready))
     events |= OfKernel(registration->fd, side, wanted) & ((wanted & ~kWrite) | kAlways);
   return events;
 }

@@ -121,7 +121,7 @@ ONLY = [
     Only("xen-transport", r'#\s*include\s*"channel/xen/', ["preload/agent/agent_xen.cc", "channel/xen/", DAEMON],
          ("preload/agent/agent_stream.cc", '#include "channel/xen/xen_transport.h"'),
          says="Xen's transport is a matter of agent_xen.cc and the daemons"),
-    # In Dom0 `xenloop move` writes the domains' pages itself.
+    # In Dom0 `xenloop quiesce` and its like (move_command.cc) writes the domains' pages itself.
     Only("xenstore", r'\bxs_\w+\s*\(|"/?(local/domain|data/xenloop)',
          ["discovery/daemon/", "tools/move_command.cc"],
          ("discovery/registry.cc", 'const char* const kPlanted = "/local/domain/0";'),

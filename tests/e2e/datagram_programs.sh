@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # UDP of real programs with `udp = on`: equal results, and how much went by FIFOs. memcached over
 # UDP, socat both ways, syslog from a python sender, DTLS (openssl), and where they are installed
-# qperf, dnsperf to unbound, rsyslog and sipp. A program that is not accelerated is one that asks the
+# qperf, and dnsperf to unbound. A program that is not accelerated is one that asks the
 # kernel for more than datagrams; it must work all the same.
 . "$(dirname "$0")/own_namespaces.bash"
 . "$(dirname "$0")/lib.sh"

@@ -17,6 +17,8 @@ with_library
 : >"$stats"
 mkfifo "$work/end"
 start receiver "$python" "$source_dir/tests/e2e/datagram_forger.py" receiver "$port"
+bound() { [[ -n $(ss -Huln "sport = :$port") ]]; }
+eventually bound
 run "$python" "$source_dir/tests/e2e/datagram_forger.py" owner "$port" "$source" <"$work/end" &
 owner=$!
 exec 9>"$work/end"

@@ -17,7 +17,7 @@ inline int ShutdownBy(int fd, int how, KernelCall kernel) {
   if (side == nullptr || how < SHUT_RD || how > SHUT_RDWR) return static_cast<int>(kernel());
   const int result = BeforeShutdown(fd, side, how) ? 0 : static_cast<int>(kernel());
   const KeepErrno keep_errno;
-  AfterShutdown(fd, side, how);
+  AfterShutdown(fd, side, how, result == 0);
   return result;
 }
 

@@ -156,8 +156,8 @@ struct AgentState {
   uint64_t clock_ahead_ns = 0;        // of the program's clock, which may stand still: AgentNs
   uint64_t proving[kSideWords] = {};  // a bit a side whose pairing is being proved
   Post post;
-  int looks_in_vain = 0;  // at threads (agent_threads.cc)
-  PeerTable table;        // whose address is it? By our xenloopd
+  uint32_t looks_in_vain = 0;  // at threads (agent_threads.cc)
+  PeerTable table;             // whose address is it? By our xenloopd
   uint64_t table_look_at_ns = 0;
   int ending_turns = 0;  // agent_end.cc: of letting go of all, so far
 

@@ -27,7 +27,7 @@ namespace {
 
 constexpr uint64_t kFirstPauseNs = 10 * kNsPerMs;
 constexpr uint64_t kLastPauseNs = 640 * kNsPerMs;
-constexpr int kMostInVain = 8;
+constexpr uint32_t kMostInVain = 8;
 constexpr int kMostThreads = 256;
 
 struct SleepingCall {
@@ -189,7 +189,8 @@ void Conclude(Side* side) {
 }  // namespace
 
 void SuspectUnseenWaits() {
-  if (agent.looks_in_vain < kMostInVain)
+  // Counted before: whoever says so again and again must not keep us looking.
+  if (agent.looks_in_vain++ < kMostInVain)
     agent.timers.StartWithin(Timer::kThreads, AgentNs(), kFirstPauseNs);
 }
 
@@ -207,9 +208,7 @@ uint64_t LookAtThreads(uint64_t pause_ns) {
     Conclude(found);
     return kNotAgain;
   }
-  if (pause_ns < kLastPauseNs) return pause_ns * 2;
-  ++agent.looks_in_vain;
-  return kNotAgain;
+  return pause_ns < kLastPauseNs ? pause_ns * 2 : kNotAgain;
 }
 
 }  // namespace xenloop

@@ -48,6 +48,8 @@ void GoByTcp(uint32_t slot, uint64_t now) {
   }
   if (nothing_to_read) FallBackReceiving(fd, side);
   FallBackSending(fd, side, Reason::kUnread);
+  // The number was closed just now: by another of the side, soon.
+  if (side->send.route.load(std::memory_order_acquire) == SendRoute::kFifo) return;
   PutOffAttempt(agent.sides[slot], side);
   WatchBypassed(slot, now);  // until TCP has taken all: then the other direction ends too
 }

@@ -73,6 +73,12 @@ uint64_t LookAtFifo(AgentSide& note, Side* side, uint64_t now) {
   return now + patience;
 }
 
+bool HoldsUnread(Side* side) {
+  const LockScope scope(side->receive.lock, CurrentTid());
+  return side->receive.route.load(std::memory_order_relaxed) != ReceiveRoute::kTcp &&
+         side->receive.fifo && side->receive.fifo.AvailableBytes() > 0;
+}
+
 uint64_t LookAtTcp(AgentSide& note, Side* side, uint64_t now) {
   const int fd = side->fd.load(std::memory_order_acquire);
   tcp_info info;
@@ -82,7 +88,9 @@ uint64_t LookAtTcp(AgentSide& note, Side* side, uint64_t now) {
     return 0;
   }
   const bool flushed = side->send.route.load(std::memory_order_acquire) == SendRoute::kTcp;
-  if (flushed && (queued == 0 || info.tcpi_bytes_acked - note.watched_position >= kMovedBytes)) {
+  // What our own program has not read yet must not wait for a peer that may be stopped.
+  if (flushed && !HoldsUnread(side) &&
+      (queued == 0 || info.tcpi_bytes_acked - note.watched_position >= kMovedBytes)) {
     PutOffAttempt(note, side);
     note.bypassed = false;
     FallBackReceiving(fd, side);

@@ -117,11 +117,15 @@ void BeforeSpawn() {
     if (FindDatagram(fd) == side && SurvivesExec(fd))
       DatagramToKernel(fd, Reason::kSpawned, KernelFor::kGood);
   });
-  EachDescriptor([](int fd, Side* side) {
-    if (side->Connected() && side->pinned.load(std::memory_order_relaxed) != kPinned &&
-        SurvivesExec(fd)) {
-      FallBackToTcp(fd, Reason::kSpawned, TcpFor::kGood);
-    }
+  bool waits = true;
+  EachDescriptor([&waits](int fd, Side* side) {
+    if (!side->Connected() || !SurvivesExec(fd)) return;
+    side->kept.store(1, std::memory_order_relaxed);
+    if (side->pinned.load(std::memory_order_relaxed) == kPinned) return;
+    FallBackToTcp(fd, Reason::kSpawned, TcpFor::kGood,
+                  waits ? NextWriter::kPerhapsUnseen : NextWriter::kOurs);
+    // One whose reader stands still is waited for; others like it need not be, after that.
+    waits = waits && !SendStream::IsOwing(side->send.route.load(std::memory_order_acquire));
   });
 }
 
@@ -133,9 +137,19 @@ void BeforeLending() {
 void BeforeExec(const FileId& program) {
   if (!process_state.ready || InBorrowedMemory()) return;
   SurvivingSetsLeave();
-  EachDescriptor([](int fd, Side* side) {
-    if (side->attached.load(std::memory_order_acquire) != 0)
-      FallBackToTcp(fd, Reason::kExec, TcpFor::kNow);
+  bool waits = true;
+  EachDescriptor([&waits](int fd, Side* side) {
+    const bool survives = SurvivesExec(fd);
+    if (survives) side->kept.store(1, std::memory_order_relaxed);
+    if (side->attached.load(std::memory_order_acquire) == 0) return;
+    // What the next program does not have it does not write to; and a child's is mostly its
+    // parent's, which goes on with it.
+    const NextWriter writer = !survives || !waits ? NextWriter::kOurs
+                              : IsOurs(side)      ? NextWriter::kUnseen
+                                                  : NextWriter::kPerhapsUnseen;
+    FallBackToTcp(fd, Reason::kExec, TcpFor::kNow, writer);
+    if (!IsOurs(side))
+      waits = waits && !SendStream::IsOwing(side->send.route.load(std::memory_order_acquire));
   });
   DatagramsToKernel(Reason::kExec, KernelFor::kNow);
   LeaveForNextProgram(program);

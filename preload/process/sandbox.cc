@@ -82,7 +82,7 @@ void BeforeThreadChange(bool of_descriptors) {
   const Reason reason =
       of_descriptors && !ProgramHasOneThread() ? Reason::kOwnDescriptors : Reason::kThreadChanged;
   EachSide([reason](int fd, Side* side) {
-    if (IsOurs(side)) FallBackToTcp(fd, reason, TcpFor::kNow);
+    if (IsOurs(side)) FallBackToTcp(fd, reason, TcpFor::kNow, NextWriter::kPerhapsUnseen);
   });
   DatagramsToKernel(reason, KernelFor::kNow);
   EndAgent(reason);

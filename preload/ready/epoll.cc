@@ -131,12 +131,15 @@ void EpollSetIsWatchedBlindly(EpollSet* set) {
       LockScope scope(registrations_lock, CurrentTid());
       set->blind = true;
       RemoveDoorbell(set);
-      for (uint32_t link = set->first_converted; link != 0 && count < 64;
+      // Edge-triggered ones stay converted: what is on TCP already is not met again.
+      for (uint32_t link = set->first_converted; link != 0;
            link = RegistrationAt(link - 1)->next_in_set) {
         const Registration& registration = *RegistrationAt(link - 1);
         if (registration.side == nullptr) continue;
-        fds[count++] = registration.fd;
         Of(registration.side).converted_by = 0;
+        if (count < 64 && FindSide(registration.fd) == registration.side &&
+            IsOnFifo(registration.side))
+          fds[count++] = registration.fd;
       }
       for (uint32_t link = set->first_converted; link != 0;) {
         Registration& registration = *RegistrationAt(link - 1);

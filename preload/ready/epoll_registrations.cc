@@ -9,6 +9,7 @@
 
 #include "preload/ready/epoll.h"
 #include "preload/side/fallback.h"
+#include "preload/side/fd_table.h"
 #include "preload/side/own_doorbell.h"
 #include "preload/side/self.h"
 
@@ -211,6 +212,7 @@ void EpollLosesNumber(Side* side, int fd) {
   if (SeemsUnregistered(side)) return;
   const uint32_t tid = CurrentTid();
   const LockScope scope(registrations_lock, tid);
+  if (scope.result() == LockResult::kReentered) return;
   if (fd == kAnyNumber) Of(side).converted_by = 0;
   for (uint32_t link = Of(side).first; link != 0;) {
     Registration& registration = registrations[link - 1];
@@ -219,10 +221,13 @@ void EpollLosesNumber(Side* side, int fd) {
     if ((fd != kAnyNumber && registration.fd != fd) || set->owner_pid != process_state.pid)
       continue;
     const LockScope inner(set->lock, tid);
-    if (fd != kAnyNumber && registration.disabled) {
-      KernelControl(set->epfd, EPOLL_CTL_DEL, fd, 0, 0);  // nobody will arm it again
-    } else {
-      GiveBack(set, &registration);
+    // A number that means something else by now is left alone.
+    if (FdTable::FindSide(registration.fd) == side) {
+      if (registration.disabled) {  // nobody will arm it again
+        KernelControl(set->epfd, EPOLL_CTL_DEL, registration.fd, 0, 0);
+      } else {
+        GiveBack(set, &registration);
+      }
     }
     RemoveLocked(set, &registration);
   }

@@ -22,8 +22,9 @@ namespace xenloop {
 namespace {
 
 constexpr uint64_t kLongestFlushMs = 5000;
-constexpr int kMostTurns = 2000;  // for a clock that stands still
-constexpr int kBufferLocks = 72;  // SO_BUF_LOCK: which sizes the program has set
+constexpr uint64_t kLongestForNobodyMs = 500;  // nobody is likely to write behind it
+constexpr int kMostTurns = 2000;               // for a clock that stands still
+constexpr int kBufferLocks = 72;               // SO_BUF_LOCK: which sizes the program has set
 
 // After a fallback of ours: bytes that were readable in the FIFO come back by TCP. The program may
 // be told EAGAIN or an empty socket where it saw bytes before, so wait until they are here; not for
@@ -164,7 +165,10 @@ void MakeRoomForResidue(int fd, Side* side) {
       !OptionOf(fd, SO_SNDBUF, &bytes))
     return;
   SetOption(fd, SO_SNDBUF, 1 << 30);  // the kernel makes the most of it that it allows
-  side->send.PumpResidue(shadow);
+  int most = bytes;
+  OptionOf(fd, SO_SNDBUF, &most);
+  if (most > bytes) side->send.PumpResidue(shadow);
+  // Less than it was (TCP had made it larger than a program may): as large as it can be then.
   SetOption(fd, SO_SNDBUF, bytes / 2);
   SetOption(fd, kBufferLocks, locks);
 }
@@ -180,10 +184,10 @@ bool IsOwing(const Side* side) {
   return SendStream::IsOwing(side->send.route.load(std::memory_order_acquire));
 }
 
-// Until TCP has what the FIFO owed, or takes no byte of it for some seconds.
-void AwaitRoom(int fd, Side* side, Reason reason) {
+// Until TCP has what the FIFO owed, or takes no byte of it for so long.
+void AwaitRoom(int fd, Side* side, Reason reason, uint64_t longest_ms) {
   uint64_t begin = StillOwedFrom(side);
-  uint64_t end = InMs(kLongestFlushMs);
+  uint64_t end = InMs(longest_ms);
   for (int turns = 0;
        IsOwing(side) && turns < kMostTurns && SleepUntilSettled(fd, side, end) != -EAGAIN;
        ++turns) {
@@ -191,7 +195,7 @@ void AwaitRoom(int fd, Side* side, Reason reason) {
     const uint64_t now = StillOwedFrom(side);
     if (now == begin) continue;
     begin = now;
-    end = InMs(kLongestFlushMs);
+    end = InMs(longest_ms);
     turns = 0;
   }
 }
@@ -208,8 +212,9 @@ void FallBackToTcp(int fd, Reason reason, TcpFor how_long, NextWriter next_write
   side->reason.store(reason, std::memory_order_relaxed);
   if (next_writer == NextWriter::kOurs || !IsOwing(side)) return;
   MakeRoomForResidue(fd, side);
-  AwaitRoom(fd, side, reason);
-  if (!IsOwing(side)) return;
+  const bool perhaps = next_writer == NextWriter::kPerhapsUnseen;
+  AwaitRoom(fd, side, reason, perhaps ? kLongestForNobodyMs : kLongestFlushMs);
+  if (perhaps || !IsOwing(side)) return;
   SocketShadow shadow(fd, side);
   const sys::SignalsBlocked blocked;
   const LockScope scope(side->send.lock, CurrentTid());

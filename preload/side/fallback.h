@@ -18,8 +18,10 @@ void FallBackReceiving(int fd, Side* side);
 // fdopen, aio, SCM_RIGHTS, splice, kTLS ...: this connection goes by TCP from now on, kNow: until
 // it is upgraded again. kUnseen: whoever writes next does not pass through us, so this waits until
 // TCP has what the FIFO owed; if TCP takes no byte of it for some seconds, the connection is reset.
+// kPerhapsUnseen: another program has the descriptor, and very likely no use for it: waits, and
+// leaves what is owed then to the agent.
 enum class TcpFor : uint8_t { kNow, kGood };
-enum class NextWriter : uint8_t { kUnseen, kOurs };
+enum class NextWriter : uint8_t { kUnseen, kPerhapsUnseen, kOurs };
 void FallBackToTcp(int fd, Reason reason, TcpFor how_long,
                    NextWriter next_writer = NextWriter::kUnseen);
 // From now on bytes may move unseen (io_uring): all sockets of this process go by TCP, for good.

@@ -51,6 +51,7 @@ void Begin(Side* side) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   side->receive.Renew();
   side->shutdown_pending.store(0, std::memory_order_relaxed);
   side->shut.store(0, std::memory_order_relaxed);
+  side->kept.store(0, std::memory_order_relaxed);
   side->nonblocking.store(0, std::memory_order_relaxed);
   side->receive_low_water.store(1, std::memory_order_relaxed);
   side->tells_bytes_left.store(0, std::memory_order_relaxed);

@@ -64,6 +64,7 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
   // private number), or while a residue was owed (the number that sends it; -1: not so).
   std::atomic<uint32_t> shutdown_pending;
   std::atomic<uint32_t> shut;  // which directions, in bits of socket/options.cc
+  std::atomic<uint32_t> kept;  // another program may have got it, by exec, spawn or SCM_RIGHTS
   std::atomic<uint32_t> orphaned;
   std::atomic<int32_t> lingering_fd;
 

@@ -154,8 +154,8 @@ void CloseSide(int fd, Side* side) {
   if (!taken && side->blocked_calls.load(std::memory_order_acquire) > 0 &&
       LeaveToBlockedCalls(fd, side))
     return;
-  // Somebody whom nobody counts may hold it: a program that has come of a child, or been passed it.
-  if (process_state.forks || side->pinned.load(std::memory_order_relaxed) != 0 ||
+  // Somebody whom nobody counts may hold it, and then the kernel's sets go on telling of it.
+  if (side->kept.load(std::memory_order_relaxed) != 0 ||
       side->inherited.load(std::memory_order_relaxed) != 0)
     EpollLosesNumber(side, kAnyNumber);
   bool attached;
@@ -193,6 +193,7 @@ void SocketConnected(int fd) {
   if (side->pinned.load(std::memory_order_relaxed) != 0 &&
       side->reason.load() == Reason::kDisconnected) {
     side->pinned.store(0, std::memory_order_relaxed);  // dissolved, and now connected anew
+    side->shut.store(0, std::memory_order_relaxed);
     side->next_attempt.store(0, std::memory_order_relaxed);
     if (GetConfig().test_points) WantUpgrade(side);
   }
@@ -323,6 +324,7 @@ void KeptForAnotherProgram(int fd) {
   if (!process_state.ready || FdTable::IsEmpty(fd)) return;
   if (InBorrowedMemory() && !IsTheParents(fd)) return;
   if (EpollSet* const set = FdTable::FindEpollSet(fd)) return EpollSetLeaves(set);
+  if (Side* const side = FindSide(fd)) side->kept.store(1, std::memory_order_relaxed);
   FallBackToTcp(fd, Reason::kSpawned, TcpFor::kGood);
 }
 

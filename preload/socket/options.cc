@@ -97,10 +97,10 @@ void RefuseWhatComes(int fd, Side* side) {
 }
 }  // namespace
 
-void AfterShutdown(int fd, Side* side, int how) {
+void AfterShutdown(int fd, Side* side, int how, bool done) {
   const uint32_t shut = (how != SHUT_WR ? kShutReading : 0) | (how != SHUT_RD ? kShutWriting : 0);
-  if ((side->shut.fetch_or(shut, std::memory_order_relaxed) | shut) ==
-      (kShutReading | kShutWriting))
+  if (done && (side->shut.fetch_or(shut, std::memory_order_relaxed) | shut) ==
+                  (kShutReading | kShutWriting))
     RefuseWhatComes(fd, side);
   // Threads asleep in a FIFO must see what the kernel now says.
   const uint32_t tid = CurrentTid();

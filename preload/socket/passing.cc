@@ -152,6 +152,7 @@ void Passing::Begin(int channel, const msghdr* message) {
   EachPassed(message, [=](int fd) {
     if (EpollSet* const set = FindEpollSet(fd)) return EpollSetLeaves(set);
     Side* const side = FindSide(fd);
+    if (side != nullptr) side->kept.store(1, std::memory_order_relaxed);
     if (side == nullptr || named) return FallBackToTcp(fd, Reason::kPassed, TcpFor::kGood);
     Pass(channel, fd, side);
   });
@@ -183,6 +184,7 @@ void BeforePassing(const msghdr* message) {
   if (!MayCarry(message)) return;
   EachPassed(message, [](int fd) {
     if (EpollSet* const set = FindEpollSet(fd)) return EpollSetLeaves(set);
+    if (Side* const side = FindSide(fd)) side->kept.store(1, std::memory_order_relaxed);
     FallBackToTcp(fd, Reason::kPassed, TcpFor::kGood);
   });
 }

@@ -58,7 +58,7 @@ void KeptForAnotherProgram(int fd);
 // AfterShutdown. True: all is done or will be done by the agent, the call succeeds without the real
 // one.
 bool BeforeShutdown(int fd, Side* side, int how);
-void AfterShutdown(int fd, Side* side, int how);
+void AfterShutdown(int fd, Side* side, int how, bool done);
 // After a successful setsockopt (remembers what changes the data path, falls back for what we
 // cannot follow). BeforeSetOption is called first: returns kUseKernel to go on, anything else is
 // the result (-errno) of the call.

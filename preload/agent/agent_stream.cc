@@ -321,13 +321,13 @@ void OnRefuse(uint32_t talk, const ControlMessage& message) {
 }
 
 void OnSealed(uint32_t talk, const ControlMessage& message) {
+  if (message.refusal == static_cast<uint32_t>(RefusalReason::kReaderSlow)) SuspectUnseenWaits();
   const uint32_t slot = message.receiver_slot;
   if (slot >= kMaxSides) return;
   const AgentSide& note = agent.sides[slot];
   if ((note.stage != Stage::kAttached && note.stage != Stage::kProving) || note.talk != talk ||
       note.generation != message.receiver_generation)
     return;
-  if (message.refusal == static_cast<uint32_t>(RefusalReason::kReaderSlow)) SuspectUnseenWaits();
   note.stage == Stage::kProving ? ServicePairing(slot) : ServiceSide(slot);
 }
 

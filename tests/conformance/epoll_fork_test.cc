@@ -132,22 +132,6 @@ TEST_P(EpollForkTest, ChildWaitsOnceInASetOfManyEdges) {
   pairs[69]->Receive(10);
 }
 
-// Also in a process that has forked: nobody else has it.
-TEST_P(EpollForkTest, LastCloseTellsNobodyAnything) {
-  ChildProcess child([] { return true; });
-  EXPECT_TRUE(child.Succeeded());
-  for (const uint32_t how : {uint32_t{EPOLLET}, uint32_t{EPOLLONESHOT}}) {
-    const auto other = AnotherPair();
-    ASSERT_NE(other, nullptr);
-    ASSERT_EQ(set_.Add(other->fd(), kIn | EPOLLOUT | how, 4), Done(0));
-    EXPECT_EQ(set_.Next(), static_cast<uint32_t>(EPOLLOUT));
-    auto waiting = InThread([this] { return set_.Wait(100).size(); });
-    EXPECT_TRUE(StillBlocked(waiting));
-    other->Close();
-    EXPECT_EQ(waiting.get(), 0u) << how;
-  }
-}
-
 TEST_P(EpollForkTest, ChildWaitsOnAnInheritedSet) {
   ASSERT_EQ(set_.Add(fd(), kIn, 4), Done(0));
   ChildProcess child([this] {

@@ -96,6 +96,7 @@ struct SendStream {
     fifo.header->switch_offset.store(static_cast<uint64_t>(written), std::memory_order_relaxed);
     fifo.header->up.store(1, std::memory_order_release);  // the offset before the flag
     route.store(SendRoute::kFifo, std::memory_order_release);
+    shadow.PushTcp();
     return true;
   }
 

@@ -67,6 +67,7 @@ struct AgentSide {
   bool offer_out = false;     // counted in the talk
   bool in_map = false;
   bool tracked = false;  // by the kernel: its addresses may be translated
+  bool seeks = false;    // it is we who know that it may be offered again, so we make the offer
   uint32_t generation = 0;
   uint32_t next_in_bucket = 0;  // slot + 1
   uint32_t talk = kNoTalk;
@@ -117,6 +118,7 @@ enum class Timer : uint32_t {
   kPairings,   // being proved
   kPost,       // that the kernel had no memory for
   kThreads,    // of this program: what they wait in
+  kInherited,  // epoll sets: do other programs have them?
   kCount
 };
 
@@ -156,8 +158,9 @@ struct AgentState {
   uint64_t clock_ahead_ns = 0;        // of the program's clock, which may stand still: AgentNs
   uint64_t proving[kSideWords] = {};  // a bit a side whose pairing is being proved
   Post post;
-  uint32_t looks_in_vain = 0;  // at threads (agent_threads.cc)
-  PeerTable table;             // whose address is it? By our xenloopd
+  uint32_t looks_in_vain = 0;     // at threads (agent_threads.cc)
+  bool awaits_inherited = false;  // Timer::kInherited is set
+  PeerTable table;                // whose address is it? By our xenloopd
   uint64_t table_look_at_ns = 0;
   int ending_turns = 0;  // agent_end.cc: of letting go of all, so far
 
@@ -358,6 +361,11 @@ bool MayBeOfferedAgain(const AgentSide& note, const Side* side);
 // A peer has left a FIFO of ours, because nobody took what lay in it.
 void SuspectUnseenWaits();
 uint64_t LookAtThreads(uint64_t pause_ns);
+
+// agent_inherited.cc
+// A side is not upgraded because of one; looks for the end of that from now on.
+void AwaitInheritedSets();
+uint64_t LookAtInheritedSets(uint64_t now);
 
 // agent_bells.cc
 // The peer is to know the bells by which the side's FIFOs may wake us.

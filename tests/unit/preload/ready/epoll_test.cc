@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -305,6 +306,75 @@ TEST(EpollForkTest, SocketsMadeInTheChildAreItsOwn) {
               return set.Wait(0).data.u64 == 7 ? 0 : 3;
             }),
             0);
+}
+
+// Whoever has waited in a set of another process, and however many owners have ended since: the
+// sets of those that live are not taken for shared.
+TEST(EpollTest, OwnersThatHaveEndedLeaveNothingBehind) {
+  constexpr int kOwners = 1100;
+  FollowedSocket socket;
+  int alone = 0;
+  for (int i = 0; i < kOwners && alone == i; ++i) {
+    alone += InForkedChild([&] {  // an owner, whose child waits in its set
+               Set set;
+               EpollBeforeFork();
+               if (IsShared(set.set())) return 1;
+               if (InForkedChild([&] {
+                     NoteShared(set.set());
+                     return 0;
+                   }) != 0)
+                 return 2;
+               if (!IsShared(set.set())) return 3;
+               _exit(0);
+             }) == 0;
+  }
+  EXPECT_EQ(alone, kOwners);
+}
+
+TEST(EpollTest, WhoWaitsInAClosedSetSharesNotTheNextOfItsPlace) {
+  auto first = std::make_unique<Set>();
+  EpollBeforeFork();
+  EpollSet* const place = first->set();
+  const uint32_t serial = place->serial;
+  first.reset();
+  Set second;
+  ASSERT_EQ(second.set(), place);
+  EpollBeforeFork();
+  NoteShared(place);
+  ASSERT_TRUE(IsShared(place));
+  InForkedChild([&] {  // one that has been there since before the first was closed
+    place->serial = serial;
+    NoteShared(place);
+    return 0;
+  });
+  EXPECT_TRUE(IsShared(place));
+}
+
+TEST(EpollTest, InheritedSetIsNotConvertedUntilNobodyElseHasIt) {
+  FollowedSocket socket;
+  Set set;
+  ASSERT_EQ(set.Control(EPOLL_CTL_ADD, socket.fd(), EPOLLIN), 0);
+  EpollSetIsInherited(set.set());
+  EXPECT_TRUE(IsInInheritedSet(socket.side()));
+  EXPECT_FALSE(socket.Attach());
+  InheritedSet due;
+  uint64_t next = ~0ull;
+  ASSERT_EQ(InheritedSetsDue(1, &due, 1, &next), 0u) << "asked for the first time";
+  ASSERT_NE(next, ~0ull);
+  ASSERT_EQ(InheritedSetsDue(next, &due, 1, &next), 1u);
+  EXPECT_EQ(due.set, set.set());
+  {
+    const ProgramStarts starts;  // which may have it by now
+    EXPECT_FALSE(EndInheritance(due, [](Side*) {}));
+  }
+  EpollSetIsInherited(set.set());
+  EXPECT_TRUE(EndInheritance(due, [](Side* side) { side->next_attempt.store(0); }));
+  EXPECT_FALSE(IsInInheritedSet(socket.side()));
+  EXPECT_EQ(socket.side()->next_attempt.load(), 0u);
+  ASSERT_TRUE(socket.Attach());
+  EXPECT_EQ(set.Converted(), 1u);
+  EpollSetIsInherited(set.set());
+  EXPECT_FALSE(EndInheritance(due, [](Side*) {})) << "that was another program";
 }
 
 }  // namespace

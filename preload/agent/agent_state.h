@@ -82,7 +82,8 @@ struct AgentSide {
   // A reader that is watched (agent_watch.cc): how far it was when it was last seen to move, and
   // when; the next look. `bypassed`: it stood still, and our direction goes by TCP meanwhile.
   bool bypassed = false;
-  uint32_t bypasses = 0;
+  uint32_t bypasses = 0;  // of late; see CountBypass
+  uint64_t attached_at_ns = 0;
   uint64_t watched_position = 0;
   uint64_t watched_since_ns = 0;
   uint64_t watch_at_ns = 0;
@@ -348,6 +349,10 @@ uint64_t RetryPostponed(uint64_t pause_ns);
 uint64_t WatchReaders(uint64_t now);
 // Our direction has just gone back to TCP: the other one does when TCP has taken all.
 void WatchBypassed(uint32_t slot, uint64_t now);
+// The reader, who has taken so much of the FIFO in question, stands still or does not read: so many
+// doublings more of what there is to be between two attempts. Time on FIFOs without that makes them
+// fewer.
+void CountBypass(AgentSide& note, uint64_t taken, uint32_t doublings, uint64_t now);
 // The next attempt, by how often the reader has stood still.
 void PutOffAttempt(AgentSide& note, Side* side);
 

@@ -8,6 +8,7 @@
 #include "discovery/owner.h"
 #include "preload/agent/agent.h"
 #include "preload/agent/agent_state.h"
+#include "preload/ready/epoll.h"
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/each_side.h"
@@ -119,6 +120,10 @@ Reason Probe(int fd, Side* side, Tuple* tuple) {
   side->send_timeout_us.store(TimeoutUs(fd, SO_SNDTIMEO), std::memory_order_relaxed);
   if (flags >= 0 && (flags & O_ASYNC) != 0) return Reason::kSignalsSet;
   if (IsStandardStream(side)) return Reason::kStandardStream;
+  if (IsInInheritedSet(side)) {
+    AwaitInheritedSets();
+    return Reason::kEpollInherited;
+  }
   return Reason::kNone;
 }
 

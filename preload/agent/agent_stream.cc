@@ -157,6 +157,7 @@ bool Attach(uint32_t slot) {
       Arena()->unread.Remove(slot);
       note.watched_since_ns = note.watch_at_ns = note.unread_since_ns = 0;
       note.stage = Stage::kAttached;
+      note.attached_at_ns = AgentNs();
       ReclaimLater();
       side->reason.store(Reason::kNone, std::memory_order_relaxed);
       side->attached.store(1, std::memory_order_release);

@@ -52,7 +52,7 @@ int Add(EpollSet* set, int fd, Side* side, epoll_event* event)
     EnterConverted(set, registration);
     NameBell(side);
     WakeSleepersOf(set);
-  } else if (converted) {
+  } else if (converted && !IsOnlyInherited(set)) {
     side->pinned.store(1, std::memory_order_relaxed);
   }
   return 0;
@@ -165,6 +165,9 @@ int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* ev
       in_doubt = 0;
       if (!was_pinned && side->pinned.load(std::memory_order_relaxed) != 0)
         obstacle = Reason::kEpollUnfollowed;
+      else if (result == 0 && operation == EPOLL_CTL_ADD && IsOnlyInherited(set) &&
+               ConvertsNewOnes(side))
+        obstacle = Reason::kEpollInherited;
     }
   }
   if (obstacle != Reason::kNone) {

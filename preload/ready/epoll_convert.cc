@@ -37,7 +37,7 @@ void UnlinkConverted(EpollSet* set, Registration* registration) {
 }
 
 bool MayConvert(const EpollSet* set, const Registration* registration) {
-  return (registration->events & EPOLLEXCLUSIVE) == 0 && !set->blind &&
+  return (registration->events & EPOLLEXCLUSIVE) == 0 && !set->blind && !set->inherited &&
          set->owner_pid == process_state.pid && !IsShared(set);
 }
 

@@ -143,6 +143,14 @@ void RemoveAllOf(const EpollSet* set, bool watches) {
   }
 }
 
+void EachRegisteredIn(const EpollSet* set, void (*visit)(Side* side)) {
+  for (uint32_t i = 0; i < used_registrations; ++i) {
+    const Registration& registration = registrations[i];
+    if (registration.in_use && registration.set == set && registration.side != nullptr)
+      visit(registration.side);
+  }
+}
+
 Registration* RegistrationAt(uint32_t index) {
   return registrations != nullptr && index < kMaxRegistrations ? &registrations[index] : nullptr;
 }

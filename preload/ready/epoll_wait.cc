@@ -66,6 +66,7 @@ int Collect(EpollSet* set, epoll_event* events, int count, int max_events, uint6
   const uint32_t start = set->next_look != 0 ? set->next_look : set->first_converted;
   uint32_t link = start;
   bool all = link == 0;
+  bool stays = false;  // a level: it is so for whoever else sleeps in the set
   while (!all && count < max_events) {
     Registration* registration = RegistrationAt(link - 1);
     // What the kernel reported in this call was evaluated with its FIFO already.
@@ -80,14 +81,16 @@ int Collect(EpollSet* set, epoll_event* events, int count, int max_events, uint6
       events[count].events = found;
       events[count].data.u64 = registration->data;
       ++count;
+      stays = stays || (registration->events & (EPOLLET | EPOLLONESHOT)) == 0;
       Fired(set, link - 1, registration);
     }
     link = registration->next_in_set != 0 ? registration->next_in_set : set->first_converted;
     all = link == start;
   }
   set->next_look = all ? 0 : link;
-  // More may be ready than fits: let another sleeper have them now.
-  if (!all) RingSleepersOf(set);
+  // More may be ready than fits, or what is ready stays so: another sleeper is to have it, as the
+  // kernel does it.
+  if (!all || stays) RingSleepersOf(set);
   return count;
 }
 

@@ -122,8 +122,6 @@ struct SideSet {
   }
 };
 
-inline constexpr uint32_t kMostSharedSets = 1024;
-
 struct SideArena {
   SideSet used;
   SideSet wanted;   // consider an upgrade
@@ -131,9 +129,6 @@ struct SideArena {
   SideSet watched;  // its sender has found no room: does the reader move?
   SideSet unread;   // bytes went into its FIFO: does anybody take them?
   std::atomic<uint32_t> first_free_word;
-  // Epoll sets in which others of the family wait than who has made them (ready/epoll_shared.cc).
-  std::atomic<uint64_t> shared_sets[kMostSharedSets];
-  std::atomic<uint32_t> shared_set_changes;
   Side sides[kMaxSides];
 };
 

@@ -108,11 +108,9 @@ INSTANTIATE_TEST_SUITE_P(, SleepersTest, OneOfEachPlace(), VariantName);
 TEST_P(SleepersTest, InPollEachIsWokenAlone) { EachIsWokenAlone(InPoll); }
 TEST_P(SleepersTest, InSelectEachIsWokenAlone) { EachIsWokenAlone(InSelect); }
 // Each in a set of its own.
-TEST_P(SleepersTest, InEpollEachIsWokenAlone) {
-  EachIsWokenAloneInTheEnd(InEpollByLevel);
-  EachIsWokenAloneInTheEnd(InEpollByEdge);
-  EachIsWokenAloneInTheEnd(InEpollOnce);
-}
+TEST_P(SleepersTest, InEpollEachIsWokenAlone) { EachIsWokenAloneInTheEnd(InEpollByLevel); }
+TEST_P(SleepersTest, InEpollByEdgeEachIsWokenAlone) { EachIsWokenAloneInTheEnd(InEpollByEdge); }
+TEST_P(SleepersTest, InEpollOnceEachIsWokenAlone) { EachIsWokenAloneInTheEnd(InEpollOnce); }
 
 }  // namespace
 }  // namespace conformance

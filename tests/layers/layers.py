@@ -160,6 +160,8 @@ GLOBALS = {
     "preload/ready/epoll_convert.cc": "text",  # scratch space, under registrations_lock
     "preload/ready/epoll_registrations.cc": "registrations_lock in_doubt of_side registrations"
                                             " used_registrations first_free tag_base",
+    "preload/ready/epoll_inherited.cc": "starts makes_child ever_inherited",  # a child has started nothing
+    "preload/ready/epoll_shared.cc": "words_of_block",  # a child makes its own
     "preload/ready/epoll_wait.cc": "next_token",
     "preload/ready/lent_bell.cc": "first_bells blocks",
     "preload/settings/config.cc": "current",

@@ -146,7 +146,7 @@ bool Attach(uint32_t slot) {
         side->send.route.load(std::memory_order_relaxed) == SendRoute::kTcp &&
         side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kTcp &&
         Watch(fd, WatchKind::kShadow, slot, note.generation,
-              EPOLLIN | EPOLLRDHUP | EPOLLOUT | EPOLLET) == 0) {
+              EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLOUT | EPOLLET) == 0) {
       side->talk.store(note.talk, std::memory_order_relaxed);
       side->spin_history.store(0, std::memory_order_relaxed);
       note.told_send = note.told_receive = note.heard = false;

@@ -24,25 +24,60 @@ constexpr uint32_t kYieldsOnOneCpu = 2;
 std::atomic<uint32_t> shared_history{0};  // of waits on several descriptors
 
 // When a yield has cost us a time slice, others want our processor. For so many waits after that we
-// neither yield nor spin, but sleep: who has slept gets the processor back sooner.
+// neither yield nor spin, but sleep: who has slept gets the processor back sooner. Where the next
+// try has cost one again, for twice as many, and so on: a slice is as long as a hundred waits.
 constexpr uint32_t kCrowdedWaits = 200;
+constexpr uint32_t kMostDoublings = 7;
+// So many yields without one undo one doubling.
+constexpr uint32_t kBriefYields = 64;
 constexpr uint64_t kLongYieldNs = 25000;
-std::atomic<uint32_t> crowded_waits{0};
+
+// In one word: of several threads that change it at once, one is believed.
+struct Crowd {
+  uint16_t waits_left;
+  uint8_t doublings;
+  uint8_t brief_yields;
+};
+static_assert((kCrowdedWaits << kMostDoublings) <= UINT16_MAX &&
+              std::atomic<Crowd>::is_always_lock_free);
+std::atomic<Crowd> crowded_waits{Crowd{}};
 
 bool IsCrowded() {
-  const uint32_t left = crowded_waits.load(std::memory_order_relaxed);
-  if (left == 0) return false;
-  crowded_waits.store(left - 1, std::memory_order_relaxed);
+  Crowd crowd = crowded_waits.load(std::memory_order_relaxed);
+  if (crowd.waits_left == 0) return false;
+  --crowd.waits_left;
+  crowded_waits.store(crowd, std::memory_order_relaxed);
   return true;
 }
+
+}  // namespace
+
+void YieldHasTaken(uint64_t ns) {
+  Crowd crowd = crowded_waits.load(std::memory_order_relaxed);
+  if (ns >= kLongYieldNs) {
+    crowd.waits_left = static_cast<uint16_t>(kCrowdedWaits << crowd.doublings);
+    if (crowd.doublings < kMostDoublings) ++crowd.doublings;
+    crowd.brief_yields = 0;
+  } else if (crowd.doublings > 0) {
+    if (++crowd.brief_yields == kBriefYields) {
+      crowd.brief_yields = 0;
+      --crowd.doublings;
+    }
+  } else {
+    return;
+  }
+  crowded_waits.store(crowd, std::memory_order_relaxed);
+}
+
+namespace {
 
 // False: the processor is wanted by others.
 bool YieldBriefly() {
   const uint64_t before = sys::MonotonicNs();
   sys::Yield();
-  if (sys::MonotonicNs() - before < kLongYieldNs) return true;
-  crowded_waits.store(kCrowdedWaits, std::memory_order_relaxed);
-  return false;
+  const uint64_t taken = sys::MonotonicNs() - before;
+  YieldHasTaken(taken);
+  return taken < kLongYieldNs;
 }
 
 // How long to spin is learnt from what became of the last waits. The history is one word: its low

@@ -24,6 +24,9 @@ uint64_t DeadlineAfter(int64_t timeout_us);
 // again now.
 bool SpinFor(Side* side, Wanted wanted, Self self);
 
+// What a yield of a wait has cost: for some waits after one that took long nobody spins or yields.
+void YieldHasTaken(uint64_t ns);
+
 // A request to be woken: sleep on the word while it holds `armed`. word null: the route has
 // changed, try again.
 struct WakeRequest {

@@ -92,6 +92,13 @@ bool LeaveToBlockedCalls(int fd, Side* side) {
   return true;
 }
 
+// Then the end of TCP follows at once, which the peer's agent sees, and answers ours.
+bool HoldersAreCounted(const Side* side) {
+  return side->kept.load(std::memory_order_relaxed) == 0 &&
+         side->inherited.load(std::memory_order_relaxed) == 0 &&
+         side->outside.load(std::memory_order_relaxed) == 0;
+}
+
 // The last close of an accelerated side: both directions go back to TCP, and the kernel closes what
 // is then an ordinary connection. Unread bytes make it reset the connection, as TCP does.
 void CloseAttached(int fd, Side* side) {
@@ -112,7 +119,9 @@ void CloseAttached(int fd, Side* side) {
     sys::Call(SYS_setsockopt, fd, SOL_SOCKET, SO_LINGER, reinterpret_cast<long>(&reset),
               sizeof reset);
   }
-  AgentRelease(side, lingering);
+  AgentRelease(side, lingering,
+               ended.first && !ended.pending && HoldersAreCounted(side) ? Release::kWhenItWakes
+                                                                        : Release::kNow);
 }
 
 enum class Closed : uint8_t { kOneOfSeveral, kLast };

@@ -52,9 +52,10 @@ DatagramSide* AllocateDatagramSide() ABSL_NO_THREAD_SAFETY_ANALYSIS {
                        &side.receives, &side.wants, &side.published, &side.sending, &side.receiving,
                        &side.error_likely, &side.crowded, &side.asked, &side.half_done})
       word->store(0, std::memory_order_relaxed);
-    for (auto* word : {&side.destination, &side.sends_since_ns, &side.receives_since_ns,
-                       &side.kernel_sent, &side.kernel_received, &side.fifo_sent,
-                       &side.fifo_received, &side.fallbacks, &side.upgrades})
+    side.destination.Store(UdpName{});
+    for (auto* word :
+         {&side.sends_since_ns, &side.receives_since_ns, &side.kernel_sent, &side.kernel_received,
+          &side.fifo_sent, &side.fifo_received, &side.fallbacks, &side.upgrades})
       word->store(0, std::memory_order_relaxed);
     side.sleepers.store(0, std::memory_order_relaxed);
     side.edge_sleepers.store(0, std::memory_order_relaxed);
@@ -88,9 +89,12 @@ ssize_t ReceiveNow(DatagramShadow* shadow, IovCursor* into, int flags) {
   msghdr message{};
   message.msg_iov = pieces;
   message.msg_iovlen = into != nullptr ? into->Rest(pieces, kMostPieces, SIZE_MAX) : 0;
-  message.msg_name = &shadow->from;
-  message.msg_namelen = sizeof shadow->from;
-  return sys::Call(SYS_recvmsg, shadow->fd, sys::Word(&message), flags | MSG_DONTWAIT | MSG_TRUNC);
+  message.msg_name = &shadow->from.v6;
+  message.msg_namelen = sizeof shadow->from.v6;
+  const long result =
+      sys::Call(SYS_recvmsg, shadow->fd, sys::Word(&message), flags | MSG_DONTWAIT | MSG_TRUNC);
+  shadow->from.length = message.msg_namelen;
+  return result;
 }
 
 short EventsOf(int fd, short events) {
@@ -114,13 +118,14 @@ ssize_t DatagramShadow::Peek(IovCursor* into) { return ReceiveNow(this, into, MS
 ssize_t DatagramShadow::Take(IovCursor* into) { return ReceiveNow(this, into, 0); }
 
 ssize_t DatagramShadow::SendRecord(const iovec* iov, size_t count) {
-  sockaddr_in name = NameOfWord(to);
+  SocketName name;
   msghdr message{};
   message.msg_iov = const_cast<iovec*>(iov);
   message.msg_iovlen = count;
-  if (to != 0) {
-    message.msg_name = &name;
-    message.msg_namelen = sizeof name;
+  if (to.Known()) {
+    name = ToSocketName(ToEnd(to), side->family);
+    message.msg_name = &name.v6;
+    message.msg_namelen = name.length;
   }
   return sys::Call(SYS_sendmsg, fd, sys::Word(&message), MSG_DONTWAIT | MSG_NOSIGNAL);
 }
@@ -134,8 +139,6 @@ void TellSleepers(DatagramSide* side) {
   side->receiver.queue.Sleepers(sleepers == 1 && crowded ? 2 : sleepers,
                                 side->edge_sleepers.load(std::memory_order_seq_cst) > 0);
 }
-
-namespace {}  // namespace
 
 bool TellOfDatagramSleep(DatagramSide* side) {
   if (side->receiving.load(std::memory_order_seq_cst) == 0) return true;

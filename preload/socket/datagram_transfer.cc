@@ -16,7 +16,8 @@
 namespace xenloop {
 namespace {
 
-constexpr size_t kLongestDatagram = 65507;
+// Longer ones the kernel refuses, or sends in two fragments, of which it may have to tell.
+size_t LongestDatagram(const DatagramSide* side) { return side->family == AF_INET ? 65507 : 65488; }
 
 // Sixty-four more: a look at the clock.
 void CountFor(DatagramSide* side, uint32_t n, std::atomic<uint64_t>& since_ns, uint32_t wants) {
@@ -50,21 +51,21 @@ bool IsTransferable(const iovec* iov, size_t iov_count) {
          !HasBadBuffer(iov, iov_count);
 }
 
-bool TellName(const DatagramName& name, const sockaddr_in& from) {
+bool TellName(const DatagramName& name, const SocketName& from) {
   if (name.name == nullptr) return true;
   if (!MayWrite(name.length, sizeof *name.length)) return false;
   const socklen_t room = *name.length;
-  const size_t length = room < sizeof from ? room : sizeof from;
+  const size_t length = room < from.length ? room : from.length;
   if (!MayWrite(name.name, length)) return false;
-  memcpy(name.name, &from, length);
-  *name.length = sizeof from;
+  memcpy(name.name, &from.v6, length);
+  *name.length = from.length;
   return true;
 }
 
 struct Taken {
   ssize_t result;  // the length of the whole datagram, or -errno
   size_t copied;
-  sockaddr_in from;
+  SocketName from;
   bool anothers;  // it was sent to wake another thread, which sleeps on
 };
 
@@ -181,16 +182,11 @@ namespace {
 
 enum class Sent : uint8_t { kDone, kByKernel };
 
-// The word of where it goes, or 0: nowhere that we know.
-uint64_t DestinationOf(const DatagramSide* side, const void* to, socklen_t to_length) {
-  if (to == nullptr)
-    return side->connected.load(std::memory_order_relaxed) != 0
-               ? side->destination.load(std::memory_order_relaxed)
-               : 0;
-  sockaddr_in name;
-  if (to_length < sizeof name || !MayRead(to, sizeof name)) return 0;
-  memcpy(&name, to, sizeof name);
-  return name.sin_family == AF_INET ? NameWord(name) : 0;
+// The same of one that is yet to be sent.
+UdpName DestinationOf(const DatagramSide* side, const void* to, socklen_t to_length) {
+  return to == nullptr || MayRead(to, NameLengthOf(to_length))
+             ? DestinationOfSent(side, to, to_length)
+             : UdpName{};
 }
 
 // The FIFO has been left just now, by either end: the agent lets go of it.
@@ -211,7 +207,7 @@ bool TakePendingError(DatagramSide* side, ssize_t* result)
 }
 
 Sent SendByFifo(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, int flags,
-                uint64_t to, bool plain, ssize_t* result) {
+                const UdpName& to, bool plain, ssize_t* result) {
   constexpr int kMeaningless = MSG_DONTWAIT | MSG_NOSIGNAL | MSG_CONFIRM;
   const LockScope scope(side->send_lock, CurrentTid());
   if (scope.result() == LockResult::kReentered || FindDatagram(fd) != side ||
@@ -221,12 +217,16 @@ Sent SendByFifo(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, 
   shadow.to = side->fifo_destination;
   IovCursor source(iov, iov_count);
   const size_t length = source.remaining();
-  if (to != side->fifo_destination || !plain || (flags & ~kMeaningless) != 0) {
+  const bool too_long = length > LongestDatagram(side);
+  if (to != side->fifo_destination || !plain || (flags & ~kMeaningless) != 0 || too_long) {
     side->sender.Leave(shadow);
     side->reason.store(!plain ? Reason::kAncillaryData : Reason::kSendFlags,
                        std::memory_order_relaxed);
   }
-  if (length > kLongestDatagram) return Sent::kByKernel;
+  if (too_long) {
+    NoteEnd(side);
+    return Sent::kByKernel;
+  }
   if (TakePendingError(side, result)) return Sent::kDone;
   const Sending sending = side->sender.Send(shadow, source, Stamp());
   if (sending != Sending::kDone && TakePendingError(side, result)) return Sent::kDone;
@@ -239,7 +239,7 @@ Sent SendByFifo(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, 
       return Sent::kDone;
     case Sending::kRing:
       // A name would have the kernel look for a route.
-      if (side->connected.load(std::memory_order_relaxed) != 0) shadow.to = 0;
+      if (side->connected.load(std::memory_order_relaxed) != 0) shadow.to = UdpName{};
       *result = shadow.SendRecord(iov, iov_count);
       side->sender.Rang(*result >= 0);
       if (*result >= 0)
@@ -255,23 +255,23 @@ Sent SendByFifo(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, 
 
 }  // namespace
 
-void CountOtherDestination(DatagramSide* side, uint64_t to) {
+void CountOtherDestination(DatagramSide* side, const UdpName& to) {
   side->kernel_sent.store(side->kernel_sent.load(std::memory_order_relaxed) + 1,
                           std::memory_order_relaxed);
-  if (side->connected.load(std::memory_order_relaxed) != 0) return;
-  side->destination.store(to, std::memory_order_relaxed);
+  if (side->connected.load(std::memory_order_relaxed) != 0 || !to.Known()) return;
+  side->destination.Store(to);
   side->sends.store(0, std::memory_order_relaxed);
 }
 
 void DatagramSent(DatagramSide* side, const msghdr& message) {
   const bool named = message.msg_name != nullptr && message.msg_namelen != 0;
-  const uint64_t to = DestinationOf(side, named ? message.msg_name : nullptr, message.msg_namelen);
-  if (to != 0) CountKernelSend(side, to);
+  CountKernelSend(side,
+                  DestinationOf(side, named ? message.msg_name : nullptr, message.msg_namelen));
 }
 
 ssize_t SendDatagram(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, int flags,
                      const void* to, socklen_t to_length, bool plain, const KernelCall& kernel) {
-  const uint64_t destination = DestinationOf(side, to, to_length);
+  const UdpName destination = DestinationOf(side, to, to_length);
   if (side->sending.load(std::memory_order_acquire) != 0 && IsTransferable(iov, iov_count)) {
     threads::TestCancel();
     ssize_t result;
@@ -284,7 +284,7 @@ ssize_t SendDatagram(int fd, DatagramSide* side, const iovec* iov, size_t iov_co
     side->reason.store(Reason::kSendFlags, std::memory_order_relaxed);
   }
   const ssize_t result = kernel();
-  if (result >= 0 && destination != 0) CountKernelSend(side, destination);
+  if (result >= 0) CountKernelSend(side, destination);
   return result;
 }
 

@@ -11,7 +11,6 @@ namespace xenloop {
 namespace {
 
 RecoverableLock counts_lock;
-DatagramCounts closed ABSL_GUARDED_BY(counts_lock);
 
 // The first few reasons that occur, and how often.
 struct ReasonTally {
@@ -28,7 +27,12 @@ struct ReasonTally {
     ++counts[i];
   }
 };
-ReasonTally closed_reasons ABSL_GUARDED_BY(counts_lock);
+// Of sockets that are closed.
+struct Closed {
+  DatagramCounts counts;
+  ReasonTally reasons;
+};
+Closed closed ABSL_GUARDED_BY(counts_lock);
 
 // Without the sockets' locks: for people.
 void Add(const DatagramSide& side, DatagramCounts* sum) ABSL_NO_THREAD_SAFETY_ANALYSIS {
@@ -55,7 +59,7 @@ uint32_t DroppedByKernel(int fd) {
 
 DatagramCounts CountedDatagrams() {
   const LockScope scope(counts_lock, CurrentTid());
-  DatagramCounts sum = closed;
+  DatagramCounts sum = closed.counts;
   EachDatagramSide([&sum](DatagramSide* side) {
     Add(*side, &sum);
     const int fd = side->fd.load(std::memory_order_relaxed);
@@ -78,7 +82,7 @@ size_t FormatReasons(char* text, size_t capacity) {
   ReasonTally tally;
   {
     const LockScope scope(counts_lock, CurrentTid());
-    tally = closed_reasons;
+    tally = closed.reasons;
   }
   EachDatagramSide([&tally](DatagramSide* side) {
     if (FindDatagram(side->fd.load(std::memory_order_relaxed)) == side && IsUsed(*side) &&
@@ -115,19 +119,18 @@ size_t FormatDatagrams(char* text, size_t capacity) {
 
 void FreeDatagramSide(DatagramSide* side) {
   const LockScope scope(counts_lock, CurrentTid());
-  Add(*side, &closed);
+  Add(*side, &closed.counts);
   const Reason reason = side->reason.load(std::memory_order_relaxed);
   if (IsUsed(*side) && side->upgrades.load(std::memory_order_relaxed) == 0 &&
       reason != Reason::kNotHotYet)
-    closed_reasons.Add(reason);
+    closed.reasons.Add(reason);
   side->in_use.store(0, std::memory_order_release);
 }
 
 // Alone.
 void ForgetDatagramCounts() ABSL_NO_THREAD_SAFETY_ANALYSIS {
   counts_lock.Release();
-  closed = DatagramCounts{};
-  closed_reasons = ReasonTally{};
+  closed = Closed{};
 }
 
 }  // namespace xenloop

@@ -69,8 +69,10 @@ struct alignas(64) DatagramSide {
   FifoMapping mine;    // of an offer: the agent's own; attached: under the send lock
   UdpName offered_to;  // the agent's own
   uint64_t sent_before_offer;
-  DatagramPeer receiver_at;  // the agent's own
-  DatagramStage stage;       // likewise
+  uint32_t rings ABSL_GUARDED_BY(send_lock);  // since the last record: datagrams to a sleeper
+  std::atomic<uint32_t> quiet_sends;          // so many go by the kernel before the next try
+  DatagramPeer receiver_at;                   // the agent's own
+  DatagramStage stage;                        // likewise
 
   // ---- receiving ----
   RecoverableLock receive_lock;
@@ -209,6 +211,10 @@ void TellSleepers(DatagramSide* side) ABSL_EXCLUSIVE_LOCKS_REQUIRED(side->receiv
 bool HasTakenAnothersRing(DatagramSide* side) ABSL_EXCLUSIVE_LOCKS_REQUIRED(side->receive_lock);
 // A datagram stands in a FIFO. `published`: changes with each that comes.
 bool DatagramReadable(DatagramSide* side, uint64_t* published);
+
+// None of its senders can send while this thread spins: they were last seen on the processor that
+// it has, or there is no other.
+bool SendersShareOurProcessor(DatagramSide* side);
 
 // ---- back to the kernel ----
 

@@ -18,8 +18,6 @@ namespace {
 constexpr uint32_t kLeastSpinUs = 4;
 // So long we spin alone, before the processor is offered to others.
 constexpr uint32_t kPureSpinUs = 3;
-// A peer that runs on our own processor cannot answer while we spin: so often it is offered to it.
-constexpr uint32_t kYieldsOnOneCpu = 2;
 
 std::atomic<uint32_t> shared_history{0};  // of waits on several descriptors
 
@@ -28,6 +26,7 @@ std::atomic<uint32_t> shared_history{0};  // of waits on several descriptors
 constexpr uint32_t kCrowdedWaits = 200;
 constexpr uint64_t kLongYieldNs = 25000;
 std::atomic<uint32_t> crowded_waits{0};
+}  // namespace
 
 bool IsCrowded() {
   const uint32_t left = crowded_waits.load(std::memory_order_relaxed);
@@ -44,6 +43,8 @@ bool YieldBriefly() {
   crowded_waits.store(kCrowdedWaits, std::memory_order_relaxed);
   return false;
 }
+
+namespace {
 
 // How long to spin is learnt from what became of the last waits. The history is one word: its low
 // half is the budget in microseconds, its high half counts the waits since spinning last paid.
@@ -191,16 +192,10 @@ bool SpinTurn(uint64_t* start_ns, uint32_t budget_us, uint32_t* turns, bool yiel
 bool SpinFor(Side* side, Wanted wanted, Self self) {
   if (GetConfig().spin_us == 0) return false;
   if (WorthATry(side, wanted, self)) return true;
-  if (IsCrowded()) return false;
   bool guest = false;
-  if (!RunsBesideUs(side, self, &guest)) {
-    for (uint32_t i = 0; i < kYieldsOnOneCpu; ++i) {
-      const bool brief = YieldBriefly();
-      if (WorthATry(side, wanted, self)) return true;
-      if (!brief) return false;
-    }
-    return false;
-  }
+  if (!RunsBesideUs(side, self, &guest))
+    return YieldUntil([&] { return WorthATry(side, wanted, self); });
+  if (IsCrowded()) return false;
   const uint32_t history = side->spin_history.load(std::memory_order_relaxed);
   const uint32_t most = MostUs(guest);
   const uint32_t budget = BudgetUs(history, most);

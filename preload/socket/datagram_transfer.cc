@@ -29,6 +29,7 @@ void CountFor(DatagramSide* side, uint32_t n, std::atomic<uint64_t>& since_ns, u
   if (wants == kWantsToReceive && side->shares.load(std::memory_order_relaxed) != 0 &&
       side->connected.load(std::memory_order_relaxed) == 0)
     return side->reason.store(Reason::kPortShared, std::memory_order_relaxed);
+  if (wants == kWantsToSend && n < side->quiet_sends.load(std::memory_order_relaxed)) return;
   // Who is not met is looked for less and less often.
   const uint32_t tries = n / kHotDatagrams;
   if (tries > 4 && (tries & (tries - 1)) != 0) return;
@@ -144,10 +145,14 @@ ssize_t ReceiveDatagram(int fd, DatagramSide* side, const iovec* iov, size_t iov
   threads::TestCancel();
   bool may_spin = waits && GetConfig().spin_us != 0;
   // Who would not spin goes to sleep at once: a look at the kernel before is one call too many.
-  bool straight = waits && (flags & MSG_PEEK) == 0 && (!may_spin || SharedSpinBudgetUs() == 0);
+  const bool yields = may_spin && SendersShareOurProcessor(side);
+  bool straight =
+      waits && (flags & MSG_PEEK) == 0 && (yields || !may_spin || SharedSpinBudgetUs() == 0);
+  may_spin = may_spin && !yields;
   for (;;) {
     uint64_t published;
-    if (straight && !DatagramReadable(side, &published)) {
+    const auto is_there = [&] { return DatagramReadable(side, &published); };
+    if (straight && !is_there() && !(yields && YieldUntil(is_there))) {
       ssize_t result = -1;
       if (ReceiveByKernel(side, waits, kernel, &result)) return result;
     }
@@ -206,6 +211,25 @@ bool TakePendingError(DatagramSide* side, ssize_t* result)
   return error != 0;
 }
 
+// A receiver that is asleep before each datagram is woken by the kernel each time, and the FIFO
+// only costs. It is tried again later: sleepers come to spin, and processors become free.
+void LeaveSleeper(DatagramSide* side, DatagramShadow& shadow)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(side->send_lock) {
+  constexpr uint32_t kMostRings = 256;
+  constexpr uint32_t kLeastQuiet = 1024;
+  constexpr uint32_t kMostQuiet = 16384;
+  if (++side->rings < kMostRings) return;
+  const uint32_t quiet = side->quiet_sends.load(std::memory_order_relaxed) * 2;
+  side->quiet_sends.store(quiet < kLeastQuiet  ? kLeastQuiet
+                          : quiet > kMostQuiet ? kMostQuiet
+                                               : quiet,
+                          std::memory_order_relaxed);
+  side->sends.store(0, std::memory_order_relaxed);
+  side->sender.Leave(shadow);
+  side->reason.store(Reason::kAlwaysAsleep, std::memory_order_relaxed);
+  NoteEnd(side);
+}
+
 Sent SendByFifo(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, int flags,
                 const UdpName& to, bool plain, ssize_t* result) {
   constexpr int kMeaningless = MSG_DONTWAIT | MSG_NOSIGNAL | MSG_CONFIRM;
@@ -234,10 +258,13 @@ Sent SendByFifo(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, 
   if (side->sender.route.load(std::memory_order_relaxed) != DatagramRoute::kFifo) NoteEnd(side);
   switch (sending) {
     case Sending::kDone:
+      side->rings = 0;
+      side->mine.fifo.header->producer_cpu.store(CurrentCpu(), std::memory_order_relaxed);
       side->fifo_sent.store(side->fifo_sent.load(std::memory_order_relaxed) + 1,
                             std::memory_order_relaxed);
       return Sent::kDone;
     case Sending::kRing:
+      side->mine.fifo.header->producer_cpu.store(CurrentCpu(), std::memory_order_relaxed);
       // A name would have the kernel look for a route.
       if (side->connected.load(std::memory_order_relaxed) != 0) shadow.to = UdpName{};
       *result = shadow.SendRecord(iov, iov_count);
@@ -245,6 +272,7 @@ Sent SendByFifo(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, 
       if (*result >= 0)
         side->kernel_sent.store(side->kernel_sent.load(std::memory_order_relaxed) + 1,
                                 std::memory_order_relaxed);
+      if (*result >= 0) LeaveSleeper(side, shadow);
       return *result == -EAGAIN ? Sent::kByKernel : Sent::kDone;
     case Sending::kByKernel:
     case Sending::kWait:

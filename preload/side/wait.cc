@@ -18,8 +18,6 @@ namespace {
 constexpr uint32_t kLeastSpinUs = 4;
 // So long we spin alone, before the processor is offered to others.
 constexpr uint32_t kPureSpinUs = 3;
-// A peer that runs on our own processor cannot answer while we spin: so often it is offered to it.
-constexpr uint32_t kYieldsOnOneCpu = 2;
 
 std::atomic<uint32_t> shared_history{0};  // of waits on several descriptors
 
@@ -41,6 +39,7 @@ struct Crowd {
 static_assert((kCrowdedWaits << kMostDoublings) <= UINT16_MAX &&
               std::atomic<Crowd>::is_always_lock_free);
 std::atomic<Crowd> crowded_waits{Crowd{}};
+}  // namespace
 
 bool IsCrowded() {
   Crowd crowd = crowded_waits.load(std::memory_order_relaxed);
@@ -49,8 +48,6 @@ bool IsCrowded() {
   crowded_waits.store(crowd, std::memory_order_relaxed);
   return true;
 }
-
-}  // namespace
 
 void YieldHasTaken(uint64_t ns) {
   Crowd crowd = crowded_waits.load(std::memory_order_relaxed);
@@ -69,8 +66,6 @@ void YieldHasTaken(uint64_t ns) {
   crowded_waits.store(crowd, std::memory_order_relaxed);
 }
 
-namespace {
-
 // False: the processor is wanted by others.
 bool YieldBriefly() {
   const uint64_t before = sys::MonotonicNs();
@@ -79,6 +74,8 @@ bool YieldBriefly() {
   YieldHasTaken(taken);
   return taken < kLongYieldNs;
 }
+
+namespace {
 
 // How long to spin is learnt from what became of the last waits. The history is one word: its low
 // half is the budget in microseconds, its high half counts the waits since spinning last paid.
@@ -226,16 +223,10 @@ bool SpinTurn(uint64_t* start_ns, uint32_t budget_us, uint32_t* turns, bool yiel
 bool SpinFor(Side* side, Wanted wanted, Self self) {
   if (GetConfig().spin_us == 0) return false;
   if (WorthATry(side, wanted, self)) return true;
-  if (IsCrowded()) return false;
   bool guest = false;
-  if (!RunsBesideUs(side, self, &guest)) {
-    for (uint32_t i = 0; i < kYieldsOnOneCpu; ++i) {
-      const bool brief = YieldBriefly();
-      if (WorthATry(side, wanted, self)) return true;
-      if (!brief) return false;
-    }
-    return false;
-  }
+  if (!RunsBesideUs(side, self, &guest))
+    return YieldUntil([&] { return WorthATry(side, wanted, self); });
+  if (IsCrowded()) return false;
   const uint32_t history = side->spin_history.load(std::memory_order_relaxed);
   const uint32_t most = MostUs(guest);
   const uint32_t budget = BudgetUs(history, most);

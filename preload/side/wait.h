@@ -86,6 +86,22 @@ int Sleep(const WakeRequest& request, uint64_t deadline_ns, bool partial);
 int SleepUntilSettled(int fd, const Side* side, uint64_t deadline_ns);
 int SleepUntilReadable(int fd, uint64_t deadline_ns);
 
+// For a peer that runs on our own processor, and cannot answer while we spin: offers it the
+// processor, which is a short way to be woken. False: others want the processor.
+inline constexpr uint32_t kYieldsOnOneCpu = 2;
+bool IsCrowded();
+bool YieldBriefly();
+template <class Look>
+bool YieldUntil(Look look) {
+  if (IsCrowded()) return false;
+  for (uint32_t i = 0; i < kYieldsOnOneCpu; ++i) {
+    const bool brief = YieldBriefly();
+    if (look()) return true;
+    if (!brief) break;
+  }
+  return false;
+}
+
 // Spin bookkeeping for waits on several descriptors (poll, epoll): how long to spin, and whether it
 // paid.
 uint32_t SharedSpinBudgetUs();

@@ -3,13 +3,16 @@
 // also where others of the program's calls are seen.
 
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <string>
+#include <vector>
 
 #include "tests/conformance/inline_call.h"
 #include "tests/conformance/pair.h"
@@ -178,6 +181,40 @@ TEST_P(UnseenTest, FunctionsOfLibcsOwnHandle) {
     peer().ReceiveText("ab");
   }
   dlclose(libc);
+}
+
+// A ring or an inline call has closed it; what is written by its number goes to whose it is now.
+TEST_P(UnseenTest, NumberClosedInLineIsAFilesNow) {
+  char path[] = "/tmp/unseen_test.XXXXXX";
+  const FileDescriptor file(mkstemp(path));
+  ASSERT_EQ(unlink(path), 0);
+  const std::string name = "/proc/self/fd/" + std::to_string(file.get());
+  using Open = int (*)(const char*);
+  const Open ways[] = {
+      [](const char* path) { return open(path, O_RDWR); },
+      [](const char* path) { return openat(AT_FDCWD, path, O_RDWR); },
+      [](const char* path) { return creat(path, 0600); },
+      [](const char* path) { return static_cast<int>(syscall(SYS_openat, -1, path, O_RDWR)); },
+  };
+  for (const Open way : ways) {
+    const auto closed = AnotherPair();
+    ASSERT_NE(closed, nullptr);
+    Mark();
+    const int number = closed->fd();
+    ASSERT_EQ(InlineCall(SYS_close, number, 0, 0), 0);
+    std::vector<FileDescriptor> others;  // the lowest number may be in use for moments (D-5)
+    int opened = way(name.c_str());
+    for (; opened >= 0 && opened != number && others.size() < 100; opened = way(name.c_str()))
+      others.emplace_back(opened);
+    ASSERT_EQ(opened, number);
+    EXPECT_EQ(Call(write(number, "line", 4)), Done(4));
+    struct stat written {};
+    ASSERT_EQ(fstat(file.get(), &written), 0);
+    EXPECT_EQ(written.st_size, 4);
+    ASSERT_EQ(ftruncate(file.get(), 0), 0);
+    closed->peer().ReceiveEndOfStream();
+  }
+  pair().ExpectBothWaysWork();
 }
 
 }  // namespace

@@ -45,6 +45,25 @@ class UnseenTest : public PairTest {
     }
     pair().ExpectBothWaysWork();
   }
+
+  // The same with what this libc has, and answers that come behind what we have sent.
+  void ExpectToBeToldThrough(void* libc) {
+    ASSERT_NE(libc, nullptr) << dlerror();
+    const auto receive = reinterpret_cast<decltype(&::recv)>(dlsym(libc, "recv"));
+    const auto answer = reinterpret_cast<decltype(&::send)>(dlsym(libc, "send"));
+    for (int i = 0; i < 2; ++i) {
+      char byte = 0;
+      auto call = InThread([&] { return receive(fd(), &byte, 1, 0); });
+      EXPECT_TRUE(StillBlocked(call));
+      Mark();
+      peer().SendText("?");
+      ASSERT_EQ(call.get(), 1);
+      EXPECT_EQ(answer(fd(), "a", 1, 0), 1);
+      EXPECT_EQ(write(fd(), "b", 1), 1);
+      peer().ReceiveText("ab");
+    }
+    dlclose(libc);
+  }
 };
 INSTANTIATE_TEST_SUITE_P(, UnseenTest, AllVariants(), VariantName);
 
@@ -165,22 +184,12 @@ TEST_P(UnseenTest, WritesOfBothKinds) {
 
 // Python's ctypes, Java's JNA and others look a function up in the handle of libc itself.
 TEST_P(UnseenTest, FunctionsOfLibcsOwnHandle) {
-  void* const libc = dlopen("libc.so.6", RTLD_NOW | RTLD_NOLOAD);
-  ASSERT_NE(libc, nullptr);
-  const auto receive = reinterpret_cast<decltype(&::recv)>(dlsym(libc, "recv"));
-  const auto answer = reinterpret_cast<decltype(&::send)>(dlsym(libc, "send"));
-  for (int i = 0; i < 2; ++i) {
-    char byte = 0;
-    auto call = InThread([&] { return receive(fd(), &byte, 1, 0); });
-    EXPECT_TRUE(StillBlocked(call));
-    Mark();
-    peer().SendText("?");
-    ASSERT_EQ(call.get(), 1);
-    EXPECT_EQ(answer(fd(), "a", 1, 0), 1);
-    EXPECT_EQ(write(fd(), "b", 1), 1);
-    peer().ReceiveText("ab");
-  }
-  dlclose(libc);
+  ExpectToBeToldThrough(dlopen("libc.so.6", RTLD_NOW | RTLD_NOLOAD));
+}
+
+// A plugin in a namespace of its own has a libc of its own.
+TEST_P(UnseenTest, FunctionsOfAnotherNamespace) {
+  ExpectToBeToldThrough(dlmopen(LM_ID_NEWLM, "libc.so.6", RTLD_NOW));
 }
 
 // A ring or an inline call has closed it; what is written by its number goes to whose it is now.

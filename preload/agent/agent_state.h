@@ -64,6 +64,7 @@ struct AgentSide {
   Stage stage = Stage::kNone;
   bool told_send = false;     // the peer knows that our FIFO is sealed
   bool told_receive = false;  // the peer knows that its FIFO is sealed
+  bool heard = false;         // the peer has told us the like
   bool offer_out = false;     // counted in the talk
   bool in_map = false;
   bool tracked = false;  // by the kernel: its addresses may be translated

@@ -79,8 +79,7 @@ uint32_t& ListOf(const Registration& registration)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
 
 // What to report (epoll_evaluate.cc).
-// Registration::reported: what is unread is to be told once more, what is read already is not.
-inline constexpr uint64_t kUnreadAnew = ~1ull;
+inline constexpr uint64_t kNothingReported = ~0ull;  // Registration::reported
 inline constexpr uint32_t kAlways = EPOLLERR | EPOLLHUP;
 inline constexpr uint32_t kRead = EPOLLIN | EPOLLRDNORM;
 inline constexpr uint32_t kWrite = EPOLLOUT | EPOLLWRNORM;

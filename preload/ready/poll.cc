@@ -208,11 +208,11 @@ int Spin(Waited& waited, Self self) {
 
 // The side whose FIFO alone can end this wait, or nullptr. All of these events are told there:
 // bytes and seals by the peer; what the kernel has to tell of the socket (a FIN, a reset, bytes
-// beside the FIFO) by the agent, which watches it from Attach to Detach and wakes the word's
-// sleepers (ShadowEvent); a shutdown of our own by AfterShutdown. Room and urgent data are told
-// elsewhere, and a sleep on a word cannot have a signal mask.
+// beside the FIFO, urgent data) by the agent, which watches it from Attach to Detach and wakes the
+// word's sleepers (ShadowEvent); a shutdown of our own by AfterShutdown. Room is told elsewhere,
+// and a sleep on a word cannot have a signal mask.
 Side* OnlySide(const Waited& waited, const sigset_t* mask, Self self) {
-  constexpr short kToldThere = kRead | POLLRDBAND | POLLRDHUP;
+  constexpr short kToldThere = kRead | POLLRDBAND | POLLPRI | POLLRDHUP;
   if (waited.count != 1 || mask != nullptr || (waited.fds[0].events & ~kToldThere) != 0)
     return nullptr;
   Side* const side = FindSide(waited.fds[0].fd);

@@ -49,7 +49,7 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
   std::atomic<uint64_t> operations;
   std::atomic<uint64_t> next_attempt;
   std::atomic<uint32_t> pinned;         // never upgrade again: kPinned or kPassedOn
-  std::atomic<uint32_t> options_asked;  // no option of it needs the kernel (socket_options.h)
+  std::atomic<uint32_t> options_asked;  // and none has been changed since (agent_publish.cc)
   std::atomic<uint32_t> forced;         // by a test: either end may make the offer
   std::atomic<uint32_t> attached;       // the agent holds a channel's FIFOs for this side
   std::atomic<Opening> opening;

@@ -92,6 +92,13 @@ bool LeaveToBlockedCalls(int fd, Side* side) {
   return true;
 }
 
+// Then the end of TCP follows at once, which the peer's agent sees, and answers ours.
+bool HoldersAreCounted(const Side* side) {
+  return side->kept.load(std::memory_order_relaxed) == 0 &&
+         side->inherited.load(std::memory_order_relaxed) == 0 &&
+         side->outside.load(std::memory_order_relaxed) == 0;
+}
+
 // The last close of an accelerated side: both directions go back to TCP, and the kernel closes what
 // is then an ordinary connection. Unread bytes make it reset the connection, as TCP does.
 void CloseAttached(int fd, Side* side) {
@@ -112,7 +119,9 @@ void CloseAttached(int fd, Side* side) {
     sys::Call(SYS_setsockopt, fd, SOL_SOCKET, SO_LINGER, reinterpret_cast<long>(&reset),
               sizeof reset);
   }
-  AgentRelease(side, lingering);
+  AgentRelease(side, lingering,
+               ended.first && !ended.pending && HoldersAreCounted(side) ? Release::kWhenItWakes
+                                                                        : Release::kNow);
 }
 
 enum class Closed : uint8_t { kOneOfSeveral, kLast };
@@ -190,7 +199,10 @@ void ClosedUnseen(int fd, Side* side) {
   if (side->references.load(std::memory_order_acquire) > 1) {
     side->references.fetch_sub(1, std::memory_order_acq_rel);
     if (OtherDescriptor(side, fd) >= 0) return;
-    if (attached && IsOurs(side)) EndForClose(kNoNumber, side);
+    if (attached && IsOurs(side)) {
+      const sys::SignalsBlocked blocked;
+      EndForClose(kNoNumber, side);
+    }
     return LetGo(side);
   }
   {
@@ -202,7 +214,7 @@ void ClosedUnseen(int fd, Side* side) {
   if (attached) {
     const sys::SignalsBlocked blocked;
     EndForClose(kNoNumber, side);
-    return AgentRelease(side, -1);
+    return AgentRelease(side, -1, Release::kNow);
   }
   side->references.store(0, std::memory_order_release);
   side->holders.store(0, std::memory_order_release);

@@ -19,8 +19,8 @@
 namespace xenloop {
 namespace {
 
-short PollFor(int fd, int timeout_ms) {
-  pollfd entry{fd, POLLIN, 0};
+short PollFor(int fd, int timeout_ms, short events = POLLIN) {
+  pollfd entry{fd, events, 0};
   const timespec timeout{timeout_ms / 1000, timeout_ms % 1000 * 1000000};
   return Poll(&entry, 1, &timeout, nullptr, PollCall::kPpoll) == 1 ? entry.revents
                                                                    : static_cast<short>(0);
@@ -41,25 +41,28 @@ TEST(PollTest, SeesWhatTheFifoHolds) {
             1);
 }
 
-// Who waits for one connection sleeps on its FIFO, and no doorbell is rung for him.
+// Who waits for one connection sleeps on its FIFO, and no doorbell is rung for him; also if urgent
+// data would do.
 TEST(PollTest, SleeperOnOneIsWokenByItsFifo) {
-  FollowedSocket socket;
-  FollowedSocket other;
-  ASSERT_TRUE(socket.Attach() && other.Attach());
-  std::atomic<int> tid{0};
-  std::atomic<int> found{0};
-  std::thread sleeper([&] {
-    tid = gettid();
-    found = PollFor(socket.fd(), 5000);
-  });
-  while (tid == 0) std::this_thread::yield();
-  AwaitSleeperOnFifo(tid, socket.side());
-  EXPECT_EQ(agent_shared.doorbell.page->sleepers.load(), 0u);
-  other.PeerSends("x");
-  EXPECT_TRUE(IsAsked(socket.side()));
-  socket.PeerSends("x");
-  sleeper.join();
-  EXPECT_EQ(found, POLLIN);
+  for (const int events : {POLLIN, POLLIN | POLLPRI, POLLIN | POLLRDHUP}) {
+    FollowedSocket socket;
+    FollowedSocket other;
+    ASSERT_TRUE(socket.Attach() && other.Attach());
+    std::atomic<int> tid{0};
+    std::atomic<int> found{0};
+    std::thread sleeper([&] {
+      tid = gettid();
+      found = PollFor(socket.fd(), 5000, static_cast<short>(events));
+    });
+    while (tid == 0) std::this_thread::yield();
+    AwaitSleeperOnFifo(tid, socket.side());
+    EXPECT_EQ(agent_shared.doorbell.page->sleepers.load(), 0u);
+    other.PeerSends("x");
+    EXPECT_TRUE(IsAsked(socket.side()));
+    socket.PeerSends("x");
+    sleeper.join();
+    EXPECT_EQ(found, POLLIN);
+  }
 }
 
 TEST(PollTest, SleeperOnSeveralIsWokenByTheDoorbell) {

@@ -2,12 +2,14 @@
 // behind that, and when it was not seen.
 #include <gtest/gtest.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <thread>
 
 #include "preload/process/process.h"
+#include "preload/side/agent_shared.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/self.h"
 #include "preload/socket/socket.h"
@@ -116,6 +118,48 @@ TEST(FdLifeTest, OtherNumberOfWhatWasClosedUnseenIsLeft) {
   socket.side()->attached.store(0);
   FreeSide(socket.side());
   close(other);
+}
+
+enum class SealedBefore { kNothing, kOurs, kTheirs };
+
+// What the last close finds, and whether it wakes the agent.
+struct LastClose {
+  explicit LastClose(SealedBefore sealed) {
+    FollowedSocket socket;
+    EXPECT_TRUE(socket.Attach());
+    Side* const side = socket.side();
+    if (sealed == SealedBefore::kOurs) side->send.fifo.Seal();
+    if (sealed == SealedBefore::kTheirs) side->receive.fifo.Seal();
+    side->owner_pid.store(process_state.pid);
+    const int poke = eventfd(0, EFD_NONBLOCK);
+    const int before = agent_shared.poke_fd.exchange(poke);
+    BeforeClose(socket.fd());
+    uint64_t pokes = 0;
+    woken = read(poke, &pokes, sizeof pokes) == sizeof pokes;
+    asked = Arena()->service.Contains(SlotOf(side));
+    Arena()->service.Remove(SlotOf(side));
+    agent_shared.poke_fd.store(before);
+    close(poke);
+    side->references.store(1);  // for the agent's part, which the fixture does
+    FdTable::SetSide(socket.fd(), side);
+  }
+  bool asked;
+  bool woken;
+};
+
+TEST(FdLifeTest, TheFirstToCloseLeavesItToThePeersAgentToWakeOurs) {
+  const LastClose first(SealedBefore::kNothing);
+  EXPECT_TRUE(first.asked);
+  EXPECT_FALSE(first.woken);
+}
+
+// Two who close at once may each be the first on one FIFO: nobody would be woken.
+TEST(FdLifeTest, WhoFindsEitherFifoEndedWakesTheAgent) {
+  for (const SealedBefore sealed : {SealedBefore::kOurs, SealedBefore::kTheirs}) {
+    const LastClose second(sealed);
+    EXPECT_TRUE(second.asked);
+    EXPECT_TRUE(second.woken);
+  }
 }
 
 }  // namespace

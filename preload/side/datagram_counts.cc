@@ -29,7 +29,7 @@ struct ReasonTally {
 };
 // Of sockets that are closed.
 struct Closed {
-  DatagramCounts counts;
+  DatagramCounts counts = {};
   ReasonTally reasons;
 };
 Closed closed ABSL_GUARDED_BY(counts_lock);

@@ -74,6 +74,9 @@ void EpollCreated(int epfd) {
   set->blind = false;
   set->first_watch = 0;
   set->plain_polls.store(0, std::memory_order_relaxed);
+  // A call that nobody saw end (D-11) has left its count to the place.
+  set->plain_sleepers.store(0, std::memory_order_relaxed);
+  set->unaware.store(0, std::memory_order_relaxed);
   set->owner_pid = process_state.pid;
   ++set->serial;
   set->waited_elsewhere = nullptr;

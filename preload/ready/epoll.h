@@ -84,7 +84,7 @@ struct alignas(64) EpollSet {  // aligned: the descriptor table keeps a tag in a
   std::atomic<uint32_t> plain_polls;  // those asleep in poll that do not look at its FIFOs
   std::atomic<uint32_t> conversions;  // so far
   uint32_t first_converted;           // index + 1
-  uint32_t serial;                    // of the sets that have had this place
+  std::atomic<uint32_t> serial;       // of the sets that have had this place
   // Shared with the children that have the set: the serial of the last set of this place in which
   // another process than its owner has waited. nullptr: no child has it (epoll_shared.cc).
   std::atomic<uint32_t>* waited_elsewhere;

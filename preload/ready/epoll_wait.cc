@@ -168,7 +168,10 @@ enum class Looks : uint32_t { kNot, kAtFifos };
 class SetSleeper : public Abandonable {
  public:
   SetSleeper(EpollSet* set, Looks looks)
-      : set_(set), unaware_(looks == Looks::kNot ? 1 : 0), pid_(process_state.pid) {
+      : set_(set),
+        serial_(set->serial.load(std::memory_order_relaxed)),
+        unaware_(looks == Looks::kNot ? 1 : 0),
+        pid_(process_state.pid) {
     // seq_cst: counted before our last look at `converted`; pairs with WakeSleepersOf and
     // TellTheNextUnaware.
     set->unaware.fetch_add(unaware_, std::memory_order_seq_cst);
@@ -184,10 +187,13 @@ class SetSleeper : public Abandonable {
   static void GiveBack(Abandonable* scope) {
     const auto* const self = static_cast<SetSleeper*>(scope);
     if (self->pid_ != process_state.pid) return;  // a handler has forked: the child begins at 0
+    // The set was closed meanwhile, and its place is another's, who has begun at 0 as well.
+    if (self->set_->serial.load(std::memory_order_relaxed) != self->serial_) return;
     self->set_->plain_sleepers.fetch_sub(1, std::memory_order_relaxed);
     self->set_->unaware.fetch_sub(self->unaware_, std::memory_order_relaxed);
   }
   EpollSet* const set_;
+  const uint32_t serial_;
   const uint32_t unaware_;
   const int32_t pid_;
 };

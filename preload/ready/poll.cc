@@ -110,11 +110,11 @@ struct Waited : Abandonable {
     }
     return false;
   }
-  // Their FIFOs ring the common bell from now on, by which we sleep.
-  void NameBells(Self self) const {
+  // Their FIFOs ring that bell from now on, by which we sleep, or the common one.
+  void NameBells(uint32_t bell, Self self) const {
     for (nfds_t i = 0; i < count; ++i) {
       Side* const side = FindSide(fds[i].fd);
-      if (side != nullptr && IsOurs(side)) BellForPoll(side, self);
+      if (side != nullptr && IsOurs(side)) BellForPoll(side, bell, self);
     }
   }
   // For good: a program that has so many threads asleep will have them again.
@@ -274,8 +274,8 @@ int SleepWithBell(Waited& waited, const timespec* left, const sigset_t* mask, Po
   const LentBell bell;
   int answer = 0;
   {
-    waited.NameBells(self);
-    const SleeperCount sleeper(kCommonBell);
+    const SleeperCount sleeper(kCommonBell, bell.number());
+    waited.NameBells(bell.number(), self);  // behind the count
     // Once more, now that the bell rings for us.
     if (const int ready = waited.Evaluate(self); ready != 0) return ready;
     answer = AskKernel(waited, bell, left, mask, call, slept_out);

@@ -177,8 +177,8 @@ bool Left(uint64_t deadline_ns, timespec* left) {
 
 }  // namespace
 
-SleeperCount::SleeperCount(uint32_t bell) {
-  counted_ = AddSleeper(bell);
+SleeperCount::SleeperCount(uint32_t bell, uint32_t second) {
+  counted_ = AddSleeper(bell, second);
   Enter(&GiveBack);
 }
 SleeperCount::~SleeperCount() {

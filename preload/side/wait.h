@@ -36,11 +36,11 @@ struct WakeRequest {
 };
 WakeRequest RequestWake(int fd, Side* side, Wanted wanted, Self self);
 
-// Counts this thread as one that sleeps with FIFOs in view: our doorbell is rung for it, and that
-// bell (bells.h).
+// Counts this thread as one that sleeps with FIFOs in view: our doorbell is rung for it, and these
+// bells (bells.h).
 class SleeperCount : public Abandonable {
  public:
-  explicit SleeperCount(uint32_t bell);
+  explicit SleeperCount(uint32_t bell, uint32_t second = kAnyBell);
   ~SleeperCount();
 
  private:

@@ -194,9 +194,9 @@ TEST_P(UnseenTest, FunctionsOfAnotherNamespace) {
 
 // A ring or an inline call has closed it; what is written by its number goes to whose it is now.
 TEST_P(UnseenTest, NumberClosedInLineIsAFilesNow) {
-  char path[] = "/tmp/unseen_test.XXXXXX";
-  const FileDescriptor file(mkstemp(path));
-  ASSERT_EQ(unlink(path), 0);
+  char temporary[] = "/tmp/unseen_test.XXXXXX";
+  const FileDescriptor file(mkstemp(temporary));
+  ASSERT_EQ(unlink(temporary), 0);
   const std::string name = "/proc/self/fd/" + std::to_string(file.get());
   using Open = int (*)(const char*);
   const Open ways[] = {

@@ -55,6 +55,7 @@ EpollSet* Waitable(int epfd, const epoll_event* events, int max_events) {
 int Created(int epfd) {
   if (epfd >= 0) {
     const KeepErrno keep_errno;
+    if (CloseConcernsUs(epfd)) NumberIsNew(epfd);
     EpollCreated(epfd);
   }
   return epfd;

@@ -52,7 +52,6 @@ void DatagramCreated(int fd, int domain, int type, int protocol) {
       (protocol != 0 && protocol != IPPROTO_UDP))
     return;
   if (!MayFollow() || process_state.bypassed || !FdTable::InRange(fd)) return;
-  if (!FdTable::IsEmpty(fd)) BeforeClose(fd);  // closed behind our back: void
   DatagramSide* const side = AllocateDatagramSide();
   if (side == nullptr) return;
   LookAtProgramMemory();

@@ -192,8 +192,7 @@ void BeforePassing(const msghdr* message) {
 namespace {
 
 void Received(int channel, int fd, int flags) {
-  // Closed behind our back: the number means something else now.
-  if (!FdTable::IsEmpty(fd)) BeforeClose(fd);
+  if (!FdTable::IsEmpty(fd)) NumberIsNew(fd);
   if (!MayAskTheKernel() || OptionOf(fd, SO_PROTOCOL) != IPPROTO_TCP) return;
   const uint64_t cookie = CookieOf(fd);
   const uid_t uid = EffectiveUser();

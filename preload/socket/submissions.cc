@@ -225,7 +225,7 @@ void SubmissionsSetUp(int fd, const void* parameters) {
   if ((ring.flags & IORING_SETUP_SQPOLL) != 0) return Bypassed(Reason::kIoUringPolled);
   const bool understood = process_state.ready && (ring.flags & ~kUnderstood) == 0;
   if (!understood || !FdTable::InRange(fd)) return Bypassed(Reason::kIoUringUnknown);
-  if (!FdTable::IsEmpty(fd)) BeforeClose(fd);  // closed behind our back: void
+  if (!FdTable::IsEmpty(fd)) NumberIsNew(fd);
   SubmissionQueue* const queue = FreePlace();
   if (queue == nullptr) return Bypassed(Reason::kIoUringUnknown);
   if (!MapQueue(fd, ring, queue)) {

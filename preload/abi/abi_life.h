@@ -19,6 +19,7 @@ inline int SocketBy(int domain, int type, int protocol, KernelCall kernel) {
   const int fd = static_cast<int>(kernel());
   if (fd >= 0) {
     const KeepErrno keep_errno;
+    if (CloseConcernsUs(fd)) NumberIsNew(fd);
     SocketCreated(fd, domain, type, protocol);
     DatagramCreated(fd, domain, type, protocol);
   }
@@ -47,6 +48,7 @@ inline int ConnectBy(int fd, const sockaddr* address, socklen_t length, KernelCa
 inline int DuplicatedAs(int from, int to) {
   if (to >= 0) {
     const KeepErrno keep_errno;
+    if (from != to && CloseConcernsUs(to)) NumberIsNew(to);
     if (ChangesOurTables(from)) {
       Duplicated(from, to);
     } else if (InBorrowedMemory()) {
@@ -91,6 +93,7 @@ inline int AcceptBy(int listener, sockaddr* address, const socklen_t* length, Ke
   }
   if (fd >= 0) {
     const KeepErrno keep_errno;
+    if (CloseConcernsUs(fd)) NumberIsNew(fd);
     SocketAccepted(fd, own.ss_family);
   }
   return fd;

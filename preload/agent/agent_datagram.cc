@@ -61,6 +61,8 @@ void SendDatagramOffer(DatagramSide* side) {
   if (!MayMeet(talk)) return GiveUpOffer(side, Reason::kOtherUser);
   if (const Reason reason = ProbeDatagramSender(fd, side, &ends); reason != Reason::kNone)
     return GiveUpOffer(side, reason);
+  if (!NamesAreProof(talk, Tuple{ends.source, ends.destination}))
+    return GiveUpOffer(side, Reason::kNotProvable);
   side->sent_before_offer = side->kernel_sent.load(std::memory_order_acquire);
   Ticket ticket;
   const uint64_t bytes =
@@ -148,6 +150,7 @@ void OnDatagramJoin(uint32_t talk, DatagramSide* side, const ControlMessage& mes
   bool begun = false;
   DatagramEnds ends;
   if (ProbeDatagramSender(side->fd.load(std::memory_order_acquire), side, &ends) == Reason::kNone &&
+      NamesAreProof(agent.talks[talk], Tuple{ends.source, ends.destination}) &&
       IsHeldBy(agent.talks[talk], message.words[0], ends.source, ends.destination)) {
     const LockScope scope(side->send_lock, CurrentTid());
     const int fd = side->fd.load(std::memory_order_relaxed);
@@ -367,7 +370,7 @@ RefusalReason ObjectionToDatagrams(uint32_t talk, const ControlMessage& offer) {
       agent_shared.refused_for_now.load(std::memory_order_relaxed) != Switch::kOn)
     return RefusalReason::kByConfiguration;
   if (!MayMeet(agent.talks[talk])) return RefusalReason::kNotAllowed;
-  if (!NamesAreProof()) return RefusalReason::kNotProvable;
+  if (!NamesAreProof(agent.talks[talk], Reversed(offer.tuple))) return RefusalReason::kNotProvable;
   if (!IsHeldBy(agent.talks[talk], offer.words[0], offer.tuple.local, offer.tuple.peer))
     return RefusalReason::kNotTheirs;
   return ReceiverOf(offer.tuple) != nullptr ? RefusalReason::kCount

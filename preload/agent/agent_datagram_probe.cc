@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include "discovery/owner.h"
+#include "discovery/tracking.h"
 #include "preload/agent/agent_state.h"
 #include "preload/settings/config.h"
 #include "preload/side/private_fd.h"
@@ -98,7 +99,7 @@ Reason ProbeEither(int fd, int family) {
   if (HasFilter(fd)) return Reason::kSocketFilter;
   const long flags = sys::Call(SYS_fcntl, fd, F_GETFL);
   if (flags < 0 || (flags & O_ASYNC) != 0) return Reason::kSignalsSet;
-  return NamesAreProof() ? Reason::kNone : Reason::kNotProvable;
+  return Reason::kNone;
 }
 
 // SYS_getsockname, SYS_getpeername.
@@ -183,7 +184,8 @@ bool IsAnyOf(const DatagramEnds& ends, const Endpoint& name) {
          (ends.source.IsV4() ? name.IsV4() : !ends.ipv6_only || !name.IsV4());
 }
 
-bool NamesAreProof() {
+namespace {
+bool IsNothingTracked() {
   const long fd = sys::MakeDescriptor(SYS_openat, AT_FDCWD,
                                       sys::Word("/proc/sys/net/netfilter/nf_conntrack_count"),
                                       O_RDONLY | O_CLOEXEC);
@@ -193,6 +195,11 @@ bool NamesAreProof() {
   const ssize_t n = sys::Read(static_cast<int>(fd), text, sizeof text - 1);
   sys::Close(static_cast<int>(fd));
   return n == 2 && text[0] == '0' && text[1] == '\n';
+}
+}  // namespace
+
+bool NamesAreProof(const Talk& talk, const Tuple& tuple) {
+  return IsNothingTracked() || IsTrackedUntranslated(tuple) || (talk.uid == 0 && agent.uid != 0);
 }
 
 bool IsHeldBy(const Talk& talk, uint64_t fd, const Endpoint& from, const Endpoint& to) {

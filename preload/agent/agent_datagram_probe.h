@@ -21,8 +21,10 @@ struct DatagramEnds {
 // sends to one after the other.
 Reason ProbeDatagramSender(int fd, DatagramSide* side, DatagramEnds* ends);
 Reason ProbeDatagramReceiver(int fd, DatagramSide* side, DatagramEnds* ends);
-// Nothing in this network namespace is tracked by the kernel, so no name is translated.
-bool NamesAreProof();
+// No name is translated on the way from tuple.local to tuple.peer: nothing in this network
+// namespace is tracked by the kernel, or it says so itself. Who is not told believes a peer that is
+// root, which has asked for itself.
+bool NamesAreProof(const Talk& talk, const Tuple& tuple);
 // The process of that talk has the socket to which the kernel gives what is sent from `from` to
 // `to`, under that number: so the name is its own to use.
 bool IsHeldBy(const Talk& talk, uint64_t fd, const Endpoint& from, const Endpoint& to);

@@ -2,7 +2,9 @@
 // the records that the receiver has not taken. Knows the kernel's socket only as `Shadow`:
 //
 //   ssize_t SendRecord(const iovec*, size_t count)   a datagram to the receiver; bytes or -errno
-//   void Wake()                                      whoever waits for this FIFO, or serves it
+//   bool HasItsName()                                what is sent now comes under the name of
+//   before void Wake()                                      whoever waits for this FIFO, or serves
+//   it
 //
 // All of it under the send lock of the socket. Rules: channel/DATAGRAMS.md.
 #pragma once
@@ -143,6 +145,8 @@ struct DatagramSender {
   template <typename Shadow>
   bool PumpResidue(Shadow& shadow) {
     DatagramView view;
+    // Under another name than it was sent nothing is sent again: lost, as a network loses.
+    if (residue_begin != residue_end && !shadow.HasItsName()) residue_begin = residue_end;
     // The receiver may close its socket after all: no old datagram for the port's next owner.
     while (residue_begin != residue_end &&
            fifo.board().residue.load(std::memory_order_acquire) == Residue::kWanted &&

@@ -157,6 +157,7 @@ void OnDatagramJoin(uint32_t talk, DatagramSide* side, const ControlMessage& mes
     if (FindDatagram(fd) == side && side->pinned.load(std::memory_order_seq_cst) == 0 &&
         side->destination.Load() == side->offered_to) {
       side->fifo_destination = side->offered_to;
+      side->fifo_source = ends.source;
       side->rings = 0;
       side->sender.Begin(DatagramFifo{side->mine.fifo, !ends.destination.IsV4()});
       // Sent after the offer: the receiver may have looked for it in the kernel too early.

@@ -133,6 +133,19 @@ ssize_t DatagramShadow::SendRecord(const iovec* iov, size_t count) {
   return sys::Call(SYS_sendmsg, fd, sys::Word(&message), MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
+bool DatagramShadow::HasItsName() const ABSL_NO_THREAD_SAFETY_ANALYSIS {  // the caller has the lock
+  SocketName now;
+  now.length = sizeof now.v6;
+  if (sys::Call(SYS_getsockname, fd, sys::Word(&now.v6), sys::Word(&now.length)) != 0) return false;
+  const Endpoint end = ToEnd(ReadUdpName(now.any.sa_family, &now.v6, now.length));
+  constexpr uint8_t kNone[4] = {};
+  // Bound to no address, it sends from the same one as before.
+  const bool any = memcmp(end.address + 12, kNone, sizeof kNone) == 0 &&
+                   (end.IsV4() || memcmp(end.address, Endpoint{}.address, 12) == 0);
+  return end.port == side->fifo_source.port &&
+         (any || memcmp(end.address, side->fifo_source.address, sizeof end.address) == 0);
+}
+
 // ---- sleeping ----
 
 void TellSleepers(DatagramSide* side) {

@@ -66,8 +66,9 @@ struct alignas(64) DatagramSide {
   std::atomic<uint32_t> sending;  // there is a FIFO to look at
   DatagramSender sender ABSL_GUARDED_BY(send_lock);
   UdpName fifo_destination ABSL_GUARDED_BY(send_lock);
-  FifoMapping mine;    // of an offer: the agent's own; attached: under the send lock
-  UdpName offered_to;  // the agent's own
+  FifoMapping mine;  // of an offer: the agent's own; attached: under the send lock
+  Endpoint fifo_source ABSL_GUARDED_BY(send_lock);  // the name that the receiver tells
+  UdpName offered_to;                               // the agent's own
   uint64_t sent_before_offer;
   uint32_t rings ABSL_GUARDED_BY(send_lock);  // since the last record: datagrams to a sleeper
   std::atomic<uint32_t> quiet_sends;          // so many go by the kernel before the next try
@@ -143,6 +144,9 @@ struct DatagramShadow {
   ssize_t Take(IovCursor* into);
   ssize_t SendRecord(const iovec* iov, size_t count);
   void Wake() {}
+  // What it sends comes under the name that it had when it went over to the FIFO: a connect may
+  // have taken its port.
+  bool HasItsName() const;
 };
 
 // The kernel's socket has neither a datagram nor an error for the program now.

@@ -85,6 +85,7 @@ class DatagramRun {
     return input_.OneIn(8) ? -EAGAIN : static_cast<ssize_t>(length);
   }
   void Wake() {}
+  static bool HasItsName() { return true; }
   ssize_t Peek(IovCursor* destination) {
     if (input_.OneIn(3)) Hostile();
     if (kernel_.empty()) return -EAGAIN;

@@ -66,6 +66,10 @@ case ${1:-small} in
     right "datagrams: one FIFO" -DSENDS=3 -DEPISODES=1
     right "datagrams: two readers" -DSENDS=2 -DEPISODES=1 -DREADERS=2 -DSEALS=1
     right "datagrams: the port's next owner" -DSENDS=2 -DEPISODES=1 -DCLOSE
+    model=$models/datagram_sleep.pml
+    right "datagrams: one sleeper" -DTHREADS=1
+    right "datagrams: two sleepers"
+    right "datagrams: two sleepers, one at work" -DPAIRS
     model=$models/park.pml
     right "park: two lives, no seal" -DINTRUSIONS=0
     right "park: one life, a client that closes first" -DLIVES=1 -DMODE=0
@@ -122,6 +126,11 @@ case ${1:-small} in
     wrong "passing: the receiver counts from where it began" -DWRONG_POSITION
     wrong "passing: a word about one attempt is taken for the next" -DWRONG_ATTEMPT
     wrong "passing: who may come back from an exec has gone" -DEXEC -DWRONG_EXEC
+    model=$models/datagram_sleep.pml
+    wrong "datagrams: no last look before the sleep" -DWRONG_NO_LAST_LOOK
+    wrong "datagrams: a sender who is putting is not waited for" -DWRONG_NO_PUTTING
+    wrong "datagrams: one ring for several sleepers" -DPAIRS -DWRONG_ONE_RING
+    wrong "datagrams: a ring is taken by another in silence" -DPAIRS -DWRONG_NOT_CROWDED
     model=$models/datagram.pml
     one="-DSENDS=3 -DEPISODES=1"
     wrong "datagrams: the kernel is not read dry first" $one -DWRONG_NO_DRAIN

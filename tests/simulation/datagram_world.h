@@ -67,6 +67,7 @@ class DatagramWorld {
     int s;
     ssize_t SendRecord(const iovec* pieces, size_t count);
     void Wake() { world.Interrupt(); }
+    static bool HasItsName() { return true; }
   };
   struct ReceivingShadow {
     DatagramWorld& world;

@@ -52,6 +52,7 @@ struct PlainKernel {
   std::deque<std::string> queue;
   std::deque<int> errors;  // of the sending socket
   int woken = 0;
+  bool has_its_name = true;
 
   ssize_t SendRecord(const iovec* pieces, size_t count) {
     if (!errors.empty()) {
@@ -66,6 +67,7 @@ struct PlainKernel {
     return static_cast<ssize_t>(text.size());
   }
   void Wake() { ++woken; }
+  bool HasItsName() const { return has_its_name; }
   ssize_t Peek(IovCursor* destination) {
     if (queue.empty()) return -EAGAIN;
     const std::string& first = queue.front();

@@ -276,6 +276,16 @@ TEST_F(DatagramRoutes, WhatWasLeftIsNotAskedForAgainUnlessItsOrderIsNoMatter) {
   EXPECT_EQ(kernel.queue, (std::deque<std::string>{"k4", "f3", "k5"}));
 }
 
+TEST_F(DatagramRoutes, WhatWasSentUnderAnotherNameIsNotSentAgain) {
+  Pair& pair = JoinAndBegin();
+  SendBy(pair, "f2");
+  kernel.has_its_name = false;
+  EXPECT_TRUE(receiver.queue.Return(false));
+  SendBy(pair, "k3");
+  EXPECT_TRUE(receiver.queue.HasEnded(pair.slot));
+  EXPECT_EQ(kernel.queue, std::deque<std::string>{"k3"});
+}
+
 // Between the decision and the seals: whoever finds the decision makes the seals.
 TEST_F(DatagramRoutes, ASenderNeedNotWaitForTheSealsOfAReturningReceiver) {
   Pair& pair = Join();

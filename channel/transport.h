@@ -41,9 +41,6 @@ struct FifoMapping {
 // peers. A transport may keep more in a page of its own, behind this.
 struct DoorbellPage {
   std::atomic<uint32_t> sleepers;  // threads of the owner asleep in a wait that the doorbell ends
-  // Of the first line: the owner's sleepers hear a ring of either kind (local/local_transport.cc),
-  // and no process of another user holds its lines. Not what an older owner knows of.
-  std::atomic<uint32_t> synchronous;
   // How often one has gone to sleep, or woken: changed before he looks at the FIFOs, both times.
   // Who has rung since the last change need not ring again: all who sleep are woken, and have not
   // looked yet.
@@ -73,7 +70,6 @@ struct Bell {
 struct Doorbell {
   int fd = -1;           // at the owner: readable at all times, a ring is an edge (EPOLLET), and
                          // there is nothing to drain
-  bool trusted = false;  // its owner is of our user, and what its page says of holders is true
   bool owns_fd = false;  // the descriptor is this doorbell's alone, and is closed with it
   DoorbellPage* page = nullptr;  // of whoever is rung
   // Ours, where we count those of our sleepers whom the peer of this doorbell may ring. With a

@@ -6,12 +6,6 @@
 // to all holders, so that a full counter blocks a writer, and a counter that is read or full makes
 // no edge. A stream socket whose other end is closed has no state left to change, no queue to fill
 // and nothing to read; to shut it down once more wakes all who wait for it, and never blocks.
-//
-// To set its send buffer does so as well, and the kernel takes that for a hand-over: it runs the
-// woken beside its waker, who is about to sleep, as it does with TCP (two ends that sleep, other
-// work beside: twice as many round trips as by a shutdown, which leaves them on two processors).
-// But a holder may keep that call waiting, by the socket's lock; so only where all who hold it are
-// of one user.
 #include "channel/local/local_transport.h"
 
 #include <errno.h>
@@ -134,15 +128,8 @@ int KeepCopy(FifoMapping* mapping) {
 }
 
 long Shut(int fd) { return sys::Call(SYS_shutdown, fd, SHUT_RD); }
-bool HandOver(int fd) {
-  const int bytes = 0;  // the kernel makes the least of it that there is
-  return sys::Call(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDBUF, AsLong(&bytes), sizeof bytes) == 0;
-}
 void Ring(const Doorbell& doorbell) {
-  if (doorbell.fd < 0) return;
-  const bool may = doorbell.trusted && doorbell.page != nullptr &&
-                   doorbell.page->synchronous.load(std::memory_order_relaxed) != 0;
-  if (!may || !HandOver(doorbell.fd)) Shut(doorbell.fd);
+  if (doorbell.fd >= 0) Shut(doorbell.fd);
 }
 
 int CreateSpentSocket() {
@@ -166,10 +153,9 @@ int CreateDoorbell(Doorbell* doorbell, Ticket* ticket) {
     return page_fd;
   }
   doorbell->fd = fd;
-  doorbell->owns_fd = doorbell->trusted = true;
+  doorbell->owns_fd = true;
   doorbell->lines = kMostBells;
   doorbell->page = doorbell->own_page = static_cast<DoorbellPage*>(memory);
-  doorbell->page->synchronous.store(1, std::memory_order_relaxed);
   doorbell->ring = Ring;
   ticket->fds[0] = doorbell->fd;
   ticket->fds[1] = page_fd;

@@ -119,9 +119,6 @@ int SendHello(Talk& talk) {
   const Transport& transport = *talk.transport;
   if (!transport.doorbell_per_peer) {
     const int fds[2] = {agent_shared.doorbell.fd, agent.page_fd};
-    // Before a stranger has them (root is none, and looks at nobody's word).
-    if (!IsTrustedUser(talk.uid))
-      agent_shared.doorbell.page->synchronous.store(0, std::memory_order_seq_cst);
     return SendControl(talk, hello, fds, 2);
   }
   Ticket ticket;
@@ -257,7 +254,6 @@ bool HandlePacket(uint32_t index, const ControlMessage& message, Ticket* ticket)
     if (talk.transport->map_doorbell(ticket, &bell) != 0) return false;
     if (bell.owns_fd) bell.fd = MakePrivate(bell.fd);
     if (bell.fd < 0) return false;
-    bell.trusted = !IsBridged(talk) && talk.uid == agent.uid;
     // An accepted talk answers the HELLO with its own before anything else. Not before it has
     // taken what came: an event channel is made by one end and bound by the other.
     if (talk.agent_id == 0 && SendHello(talk) != 0) return false;

@@ -15,8 +15,7 @@ namespace xenloop {
 namespace {
 
 int AddLine(EpollSet* set, int fd) {
-  return KernelControl(set->epfd, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLOUT | EPOLLET,
-                       TagOf(kDoorbellIndex));
+  return KernelControl(set->epfd, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLET, TagOf(kDoorbellIndex));
 }
 
 void AddBell(EpollSet* set) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock) {

@@ -80,7 +80,7 @@ LentBell::LentBell() {
   if (bell_->number == kAnyBell) bell_->number = kCommonBell;
   const int own = bell_->number == kCommonBell ? -1 : OwnBellFd(bell_->number);
   epoll_event event{};
-  event.events = EPOLLIN | EPOLLOUT | EPOLLET;
+  event.events = EPOLLIN | EPOLLET;
   for (const int line : {doorbell, OwnBellFd(kCommonBell), own}) {
     if (fd >= 0 && line >= 0)
       sys::Call(SYS_epoll_ctl, fd, EPOLL_CTL_ADD, line, reinterpret_cast<long>(&event));

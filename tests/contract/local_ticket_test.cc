@@ -177,9 +177,8 @@ TEST_F(LocalTicketTest, NoHolderOfADoorbellCanSilenceIt) {
   Ticket ticket;
   ASSERT_EQ(LocalTransport().create_doorbell(&doorbell, &ticket), 0);
   doorbell.page->Count(1);
-  doorbell.page->synchronous.store(0);  // as the agent has it before a stranger holds it
   const int epoll = epoll_create1(EPOLL_CLOEXEC);
-  epoll_event event{EPOLLIN | EPOLLOUT | EPOLLET, {}};
+  epoll_event event{EPOLLIN | EPOLLET, {}};
   ASSERT_EQ(epoll_ctl(epoll, EPOLL_CTL_ADD, doorbell.fd, &event), 0);
   epoll_wait(epoll, &event, 1, 0);  // the edge that a registration begins with
 
@@ -231,36 +230,6 @@ TEST_F(LocalTicketTest, NoHolderOfADoorbellCanSilenceIt) {
     EXPECT_EQ(epoll_wait(epoll, &event, 1, 0), 0);
   }
   close(epoll);
-  close(ticket.fds[1]);
-  LocalTransport().release_doorbell(&doorbell);
-}
-
-// By who is trusted, and knows that none but the like hold it, as a hand-over; by others not.
-TEST_F(LocalTicketTest, RingsOfBothKindsAreHeardAndAHandOverOnlyWhereItMayBe) {
-  Doorbell doorbell;
-  Ticket ticket;
-  ASSERT_EQ(LocalTransport().create_doorbell(&doorbell, &ticket), 0);
-  const auto hears = [&](uint32_t events, bool trusted, uint32_t synchronous) {
-    const int epoll = epoll_create1(EPOLL_CLOEXEC);
-    epoll_event event{events | EPOLLET, {}};
-    EXPECT_EQ(epoll_ctl(epoll, EPOLL_CTL_ADD, doorbell.fd, &event), 0);
-    epoll_wait(epoll, &event, 1, 0);  // the edge that a registration begins with
-    Doorbell theirs = doorbell;
-    theirs.trusted = trusted;
-    doorbell.page->synchronous.store(synchronous);
-    RingAnyway(theirs);
-    const bool heard = epoll_wait(epoll, &event, 1, 0) == 1;
-    close(epoll);
-    return heard;
-  };
-  for (const bool trusted : {false, true}) {
-    for (const uint32_t synchronous : {0u, 1u}) {
-      EXPECT_TRUE(hears(EPOLLIN | EPOLLOUT, trusted, synchronous));
-      // An older owner's sleepers, who do not ask for room, hear the one kind only.
-      EXPECT_EQ(hears(EPOLLIN, trusted, synchronous), !(trusted && synchronous != 0));
-    }
-  }
-  close(ticket.fds[0]);
   close(ticket.fds[1]);
   LocalTransport().release_doorbell(&doorbell);
 }

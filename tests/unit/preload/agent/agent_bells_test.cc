@@ -113,24 +113,6 @@ std::vector<uint64_t> ToldOf(const FollowedSocket& socket) {
   return told;
 }
 
-// Who rings by a hand-over could be made to wait by any other holder.
-TEST_F(AgentBellsTest, DoorbellThatAStrangerGetsIsRungByNoHandOverAnyMore) {
-  Talk& talk = agent.talks[kTalk];
-  for (const uint32_t uid : {agent.uid, 0u, agent.uid + 1}) {
-    agent_shared.doorbell.page->synchronous.store(1);
-    int ends[2];
-    ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
-    talk.fd = MakePrivate(ends[0]);
-    talk.uid = uid;
-    SendHello(talk);
-    const bool stranger = uid != agent.uid && uid != 0;
-    EXPECT_EQ(agent_shared.doorbell.page->synchronous.load(), stranger ? 0u : 1u);
-    ClosePrivate(talk.fd);
-    talk.fd = -1;
-    close(ends[1]);
-  }
-}
-
 TEST_F(AgentBellsTest, PeerIsToldOnceOfTheBellOfWhoSleepsInPoll) {
   FollowedSocket socket;
   ASSERT_TRUE(socket.Attach());

@@ -21,6 +21,9 @@ namespace {
 
 constexpr size_t kMostAtOnce = 16;
 constexpr int kMostAncestors = 64;
+// Others choose how many descriptors they have, and the agent has more to do: beyond that it looks
+// no further, and says that it does not know.
+constexpr int kMostLooks = 4096;
 constexpr char kEpollFile[] = "anon_inode:[eventpoll]";
 
 struct Process {
@@ -59,6 +62,8 @@ struct Question {
   InheritedSet sets[kMostAtOnce];
   bool held[kMostAtOnce];
   size_t count;
+  int looks;  // at descriptors
+  bool saw_us;
 };
 
 void HeldAll(Question& question) {
@@ -85,6 +90,7 @@ void Compare(Question& question, uint32_t pid, uint32_t fd) {
 }
 
 void LookAtProcess(Question& question, uint32_t pid, uint64_t since) {
+  if (pid == static_cast<uint32_t>(process_state.pid)) question.saw_us = true;
   Process process;
   if (pid == static_cast<uint32_t>(process_state.pid) || !ReadProcess(pid, &process) ||
       process.started < since)
@@ -93,22 +99,32 @@ void LookAtProcess(Question& question, uint32_t pid, uint64_t since) {
   snprintf(folder, sizeof folder, "/proc/%u/fd", pid);
   const long looked = EachNumberIn(folder, [&question, pid](uint32_t fd) {
     Compare(question, pid, fd);
-    return false;
+    return ++question.looks >= kMostLooks;
   });
   // A program with rights of its own, which does not show what it has: if it is one of ours.
   if (looked < 0 && looked != -ENOENT && looked != -ESRCH && ComesOfUs(pid)) HeldAll(question);
 }
 
+// A folder that is empty, or that of other processes (a chroot, a namespace of processes): who has
+// the sets does not stand there.
+bool ProcIsOurs() {
+  char self[16] = {};
+  const long length = sys::Call(SYS_readlinkat, AT_FDCWD, sys::Word("/proc/self"), sys::Word(self),
+                                sizeof self - 1);
+  return length > 0 && NumberAt(self, 10) == static_cast<uint64_t>(process_state.pid);
+}
+
 void LookAtAllProcesses(Question& question) {
   uint64_t since = ~0ull;
+  question.saw_us = false;
   for (size_t i = 0; i < question.count; ++i) {
     if (question.sets[i].since < since) since = question.sets[i].since;
   }
   const long looked = EachNumberIn("/proc", [&question, since](uint32_t pid) {
     LookAtProcess(question, pid, since);
-    return false;
+    return question.looks >= kMostLooks;
   });
-  if (looked < 0) HeldAll(question);
+  if (looked < 0 || !question.saw_us || question.looks >= kMostLooks) HeldAll(question);
 }
 
 // It may go by FIFO again. Whether it would be this end that offers, or the other: the other does
@@ -136,7 +152,7 @@ uint64_t LookAtInheritedSets(uint64_t now) {
   uint64_t next = kNotAgain;
   question.count = InheritedSetsDue(now, question.sets, kMostAtOnce, &next);
   // Not all of these calls were tried under a filter.
-  if (question.count != 0 && LookForFilter() != Filter::kNone) HeldAll(question);
+  if (question.count != 0 && (LookForFilter() != Filter::kNone || !ProcIsOurs())) HeldAll(question);
   // Twice: one that the first look came too early for may have been made by one that it came too
   // late for.
   for (int look = 0; look < 2 && question.count != 0; ++look) LookAtAllProcesses(question);

@@ -140,7 +140,8 @@ Reason Probe(int fd, Side* side, Tuple* tuple) {
   }
   if (info.tcpi_state != SocketShadow::kTcpEstablished) return Reason::kNotEstablished;
   // A program that has changed its namespace may hold two connections with the same addresses.
-  if (!as_asked && NetnsCookieOf(fd) != agent.netns_cookie) return Reason::kOtherNamespace;
+  // Asked each time: an agent that is started after that is of another namespace than the last.
+  if (NetnsCookieOf(fd) != agent.netns_cookie) return Reason::kOtherNamespace;
   if (const Reason reason = AskNames(fd, tuple); reason != Reason::kNone) return reason;
   if (SameEndpoint(tuple->local, tuple->peer)) return Reason::kSelfConnected;
   const Reason rule = RuleAgainstConnection(GetConfig().rules, *tuple);

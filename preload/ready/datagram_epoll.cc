@@ -117,7 +117,7 @@ struct Watched {
 
 bool MayWatch(const EpollSet* set, const epoll_event& event) {
   return (event.events & (EPOLLONESHOT | EPOLLEXCLUSIVE)) == 0 && !set->watched.load() &&
-         !set->blind && set->owner_pid == process_state.pid &&
+         !set->blind && !set->inherited && set->owner_pid == process_state.pid &&
          set->datagrams.load(std::memory_order_relaxed) < DatagramWait::kMost;
 }
 
@@ -135,7 +135,7 @@ int ControlDatagrams(EpollSet* set, int operation, int fd, DatagramSide* side, e
   uint64_t published;
   // Another thread sleeps in the set: it has not counted itself for this socket.
   const bool alone = set->plain_sleepers.load(std::memory_order_seq_cst) == 0;
-  if (!MayWatch(set, *event) || !KeepWatch(set, fd, side, *event) ||
+  if (!MayWatch(set, *event) || !KeepWatch(set, fd, side, *event) || set->inherited ||
       set->plain_sleepers.load(std::memory_order_seq_cst) != 0) {
     DatagramToKernel(fd, Reason::kEpollUnfollowed, KernelFor::kGood);
   } else if (!alone && DatagramReadable(side, &published)) {

@@ -104,6 +104,7 @@ void EpollSetDuplicated(EpollSet* set) {
 }
 
 void EpollSetClosed(int epfd, EpollSet* set) {
+  if (set->inherited) InheritedSetCloses(set);
   LockScope scope(registrations_lock, CurrentTid());
   if (--set->references > 0) {
     // The number we use is going away; another one of the same set is left.

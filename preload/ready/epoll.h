@@ -60,7 +60,8 @@ struct Inheritance {
   uint64_t since;       // no program that has it has been started before; in ticks since the boot
   uint64_t look_at_ns;  // by the agent's clock, whether it still has it; 0: not asked for yet
   uint64_t pause_ns;    // until the look after that
-  uint32_t times;       // that a program has inherited it
+  uint32_t times;       // that it has come back, and was inherited again
+  uint32_t programs;    // that have been started, and could inherit it
 };
 
 struct alignas(64) EpollSet {  // aligned: the descriptor table keeps a tag in a pointer's low bits
@@ -178,7 +179,7 @@ bool IsInInheritedSet(const Side* side);
 struct InheritedSet {
   EpollSet* set;
   int epfd;
-  uint32_t times;
+  uint32_t programs;
   uint64_t since;
 };
 size_t InheritedSetsDue(uint64_t now, InheritedSet* due, size_t most, uint64_t* next);

@@ -56,6 +56,7 @@ void InheritanceForkedChild() {
 }
 
 void BeginInheritance(EpollSet* set) {
+  ++set->inheritance.programs;
   if (set->inherited) return;  // by one that was started before
   timespec now{};
   sys::Call(SYS_clock_gettime, CLOCK_BOOTTIME, sys::Word(&now));
@@ -92,7 +93,7 @@ size_t InheritedSetsDue(uint64_t now, InheritedSet* due, size_t most, uint64_t* 
     Inheritance& inheritance = set->inheritance;
     const bool asked = inheritance.look_at_ns != 0;
     if (asked && inheritance.look_at_ns <= now && count < most)
-      due[count++] = InheritedSet{set, set->epfd, inheritance.times, inheritance.since};
+      due[count++] = InheritedSet{set, set->epfd, inheritance.programs, inheritance.since};
     if (!asked || inheritance.look_at_ns <= now) {
       inheritance.look_at_ns = now + inheritance.pause_ns;
       if (asked && inheritance.pause_ns < kLongestPauseNs) inheritance.pause_ns *= 2;
@@ -106,7 +107,7 @@ bool EndInheritance(const InheritedSet& ended, void (*visit)(Side* side)) {
   EpollSet* const set = ended.set;
   const LockScope scope(registrations_lock, CurrentTid());
   // seq_cst: pairs with ProgramStarts. Whoever starts a program later finds a set that is ours.
-  if (!set->in_use || set->epfd != ended.epfd || set->inheritance.times != ended.times ||
+  if (!set->in_use || set->epfd != ended.epfd || set->inheritance.programs != ended.programs ||
       IsWatchedByInherited(set) || starts.load(std::memory_order_seq_cst) != 0)
     return false;
   set->inherited = false;

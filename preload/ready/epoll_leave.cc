@@ -85,6 +85,18 @@ void Leave(EpollSet* set, Leaves leaves) {
 }
 }  // namespace
 
+void InheritedSetCloses(EpollSet* set) {
+  {
+    const LockScope scope(registrations_lock, CurrentTid());
+    if (set->references > 1 || set->owner_pid != process_state.pid) return;
+    EachRegisteredIn(set, [](Side* side) {
+      side->reason.store(Reason::kEpollInherited, std::memory_order_relaxed);
+      side->pinned.store(1, std::memory_order_seq_cst);
+    });
+  }
+  Leave(set, Leaves::kForGood);  // and what it watches
+}
+
 void EpollSetLeaves(EpollSet* set) { Leave(set, Leaves::kForGood); }
 
 void EpollSetIsInherited(EpollSet* set) { Leave(set, Leaves::kToStartedProgram); }

@@ -121,6 +121,9 @@ void SharedForkedChild();
 void BeforeWaitIn(EpollSet* set);
 
 // A program may have the set from now on, which we start (epoll_inherited.cc).
+// A number of it is closed. With the last nothing would keep from FIFOs what a started program
+// may still wait for in it.
+void InheritedSetCloses(EpollSet* set);
 void BeginInheritance(EpollSet* set) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
 // Something that is to be converted now may not be, for as long as somebody else has the set.
 bool IsOnlyInherited(const EpollSet* set);

@@ -11,7 +11,6 @@
 #include <thread>
 #include <vector>
 
-#include "channel/base/time.h"
 #include "preload/ready/epoll_registrations.h"
 #include "preload/ready/readiness.h"
 #include "preload/side/agent_shared.h"
@@ -387,33 +386,6 @@ TEST(EpollTest, WhoWaitsInAClosedSetSharesNotTheNextOfItsPlace) {
     return 0;
   });
   EXPECT_TRUE(IsShared(place));
-}
-
-TEST(EpollTest, InheritedSetIsNotConvertedUntilNobodyElseHasIt) {
-  FollowedSocket socket;
-  Set set;
-  ASSERT_EQ(set.Control(EPOLL_CTL_ADD, socket.fd(), EPOLLIN), 0);
-  EpollSetIsInherited(set.set());
-  EXPECT_TRUE(IsInInheritedSet(socket.side()));
-  EXPECT_FALSE(socket.Attach());
-  InheritedSet due;
-  uint64_t next = ~0ull;
-  ASSERT_EQ(InheritedSetsDue(1, &due, 1, &next), 0u) << "asked for the first time";
-  ASSERT_NE(next, ~0ull);
-  ASSERT_EQ(InheritedSetsDue(next, &due, 1, &next), 1u);
-  EXPECT_EQ(due.set, set.set());
-  {
-    const ProgramStarts starts;  // which may have it by now
-    EXPECT_FALSE(EndInheritance(due, [](Side*) {}));
-  }
-  EpollSetIsInherited(set.set());
-  EXPECT_TRUE(EndInheritance(due, [](Side* side) { side->next_attempt.store(0); }));
-  EXPECT_FALSE(IsInInheritedSet(socket.side()));
-  EXPECT_EQ(socket.side()->next_attempt.load(), 0u);
-  ASSERT_TRUE(socket.Attach());
-  EXPECT_EQ(set.Converted(), 1u);
-  EpollSetIsInherited(set.set());
-  EXPECT_FALSE(EndInheritance(due, [](Side*) {})) << "that was another program";
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "channel/local/local_transport.h"
+#include "preload/agent/agent_park.h"
 #include "preload/agent/agent_state.h"
 #include "preload/libc/program_memory.h"
 #include "preload/libc/threads.h"
@@ -163,6 +164,8 @@ uint64_t OnTimer(Timer timer, uint64_t now, uint64_t pause_ns) {
       return SendAfterShortage(pause_ns);
     case Timer::kThreads:
       return LookAtThreads(pause_ns);
+    case Timer::kParked:
+      return LookAtParked();
     case Timer::kCount:
       break;
   }
@@ -223,6 +226,7 @@ void* AgentMain(void*) {
     TakeOurs(Arena()->wanted,
              [](uint32_t slot) { ConsiderSide(slot, agent.sides[slot].bypasses != 0); });
     ServiceDatagrams();
+    ServiceParked();
     const Reason ending = agent_shared.ending.load(std::memory_order_acquire);
     if (ending != Reason::kNone) {
       if (LetGoOfAll(ending)) break;

@@ -7,6 +7,7 @@
 
 #include "channel/local/local_transport.h"
 #include "discovery/protocol/descriptors.h"
+#include "preload/agent/agent_park.h"
 #include "preload/agent/agent_state.h"
 #include "preload/agent/devices.h"
 #include "preload/settings/config.h"
@@ -147,6 +148,7 @@ bool BringsNothingWanted(uint32_t index) {
                            sizeof message, MSG_DONTWAIT | MSG_PEEK, 0, 0);
   if (n != static_cast<long>(sizeof message)) return false;
   if (message.type == ControlType::kBell) return !WantsBell(index, message);
+  if (message.type == ControlType::kParkAsk) return !GetConfig().park;
   if (message.type == ControlType::kDatagramOffer)
     return ObjectionToDatagrams(index, message) != RefusalReason::kCount;
   return message.type == ControlType::kOffer &&
@@ -279,6 +281,11 @@ bool HandlePacket(uint32_t index, const ControlMessage& message, Ticket* ticket)
     case ControlType::kDatagramRefuse:
     case ControlType::kDatagramSealed:
       return OnDatagramMessage(index, message, ticket);
+    case ControlType::kParkAsk:
+    case ControlType::kParkJoin:
+    case ControlType::kParkReady:
+    case ControlType::kParkRefuse:
+      return OnParkMessage(index, message, ticket);
     default:
       return false;
   }

@@ -122,6 +122,10 @@ bool EpollKnowsBy(const Side* side, int fd);
 // after its bytes have gone to TCP.
 inline constexpr int kAnyNumber = -1;
 void EpollLosesNumber(Side* side, int fd);
+// Is the side registered in any set?
+bool EpollKnows(const Side* side);
+// The number is being closed, and the socket goes on for us alone: no set has it any more.
+void EpollDropsNumber(Side* side, int fd);
 void EpollSetDuplicated(EpollSet* set);
 void EpollSetClosed(int epfd, EpollSet* set);
 void EpollBeforeFork();

@@ -15,11 +15,13 @@
 #include "preload/side/fd_table.h"
 #include "preload/side/mailbox.h"
 #include "preload/side/own_doorbell.h"
+#include "preload/side/parked.h"
 #include "preload/side/self.h"
 #include "preload/side/shadow.h"
 #include "preload/side/socket_options.h"
 #include "preload/side/stats.h"
 #include "preload/side/wait.h"
+#include "preload/socket/parked.h"
 #include "preload/socket/socket.h"
 #include "preload/socket/test_points.h"
 
@@ -55,6 +57,7 @@ int64_t TimeoutOf(int fd, int name) {
 }  // namespace
 
 bool BeforeShutdown(int fd, Side* side, int how) {
+  if (side->queue.load(std::memory_order_relaxed) != 0) EndQueue(side, QueueEnd::kGoesOn);
   if (how != SHUT_WR && how != SHUT_RDWR) return false;
   if (side->send.route.load(std::memory_order_acquire) == SendRoute::kTcp) return false;
   // The FIN must not overtake what the FIFO holds: this direction goes back to TCP first. If TCP
@@ -124,6 +127,7 @@ ssize_t BeforeSetOption(int fd, Side* side, int level, int name, const void* val
     FallBack(fd, side, Reason::kMarkedPoint);
     return 0;
   }
+  if (Parks()) OptionIsSet(side, level, name);
   int result;
   if (level == IPPROTO_TCP && length >= sizeof(int) && MayRead(value, sizeof(int))) {
     int on;

@@ -12,6 +12,7 @@
 #include "preload/ready/epoll.h"
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
+#include "preload/side/bells.h"
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/log.h"
@@ -56,7 +57,10 @@ bool BecomesAware(ListenerQueue* queue) {
   // seq_cst: who goes to wait in the kernel counts himself, and then looks.
   listener->queue.store(static_cast<uint32_t>(queue - parked.queues) + 1,
                         std::memory_order_seq_cst);
-  if (PrepareRegistrations(listener)) return true;
+  if (PrepareRegistrations(listener)) {
+    WriteBell(listener);
+    return true;
+  }
   RestoreRegistrations(listener);
   listener->queue.store(0, std::memory_order_seq_cst);
   return false;
@@ -230,6 +234,7 @@ bool AttachPair(ParkedPair* pair) {
     side->reason.store(Reason::kNone, std::memory_order_relaxed);
     side->upgrades.store(1, std::memory_order_relaxed);
     side->attached.store(1, std::memory_order_release);
+    WriteBell(side);
     pair->idle_since_ns.store(sys::MonotonicNs(), std::memory_order_relaxed);
     pair->stage.store(PairStage::kIdle, std::memory_order_release);
   }

@@ -15,6 +15,7 @@
 #include "preload/agent/agent_state.h"
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
+#include "preload/side/bells.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/log.h"
 #include "preload/side/parked.h"
@@ -226,6 +227,7 @@ QueueBoard* BoardFor(ListenerQueue* queue, uint32_t talk) {
   }
   free->id = agent.id + ++parked.boards;
   free->talk = talk + 1;
+  WriteBell(queue->listener);
   free->board.load(std::memory_order_relaxed)->ready.store(1, std::memory_order_seq_cst);
   return free;
 }

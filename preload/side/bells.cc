@@ -1,4 +1,5 @@
 // See bells.h.
+
 #include "preload/side/bells.h"
 
 #include <sys/mman.h>
@@ -6,6 +7,7 @@
 #include "preload/side/agent_shared.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/own_doorbell.h"
+#include "preload/side/parked.h"
 #include "preload/side/private_fd.h"
 
 namespace xenloop {
@@ -107,6 +109,7 @@ void WriteBell(Side* side) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   uint32_t bell = side->bell.load(std::memory_order_relaxed);
   if (bell != kAnyBell && side->polled.load(std::memory_order_relaxed) != 0)
     bell = OwnBellFd(kCommonBell) < 0 ? kAnyBell : bell | kCommonToo;
+  NameQueueBell(side, bell);
   // seq_cst, both: before whoever is woken by it looks at the FIFO; pairs with WakeConsumer and
   // WakeProducer.
   const ReceiveRoute receives = side->receive.route.load(std::memory_order_relaxed);

@@ -147,6 +147,9 @@ ListenerQueue* BeginQueue(Side* listener);
 // Something waits in the listener's virtual queue; `news` changes with what it is.
 bool QueueHolds(const Side* listener, uint64_t* news);
 
+// By which bell who waits for the listener is woken.
+void NameQueueBell(const Side* listener, uint32_t bell);
+
 // No life begins on the listener any more, and no open one has a successor; what waits is accepted
 // as ordinary connections. Closed: and nobody will; then both ends of it are reset.
 enum class QueueEnd : uint8_t { kGoesOn, kClosed };

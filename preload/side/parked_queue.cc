@@ -92,6 +92,17 @@ bool QueueHolds(const Side* listener, uint64_t* news) {
   return any;
 }
 
+void NameQueueBell(const Side* listener, uint32_t bell) {
+  if (listener->queue.load(std::memory_order_relaxed) == 0) return;
+  const ListenerQueue* const queue = QueueOf(listener);
+  if (queue == nullptr) return;
+  for (const QueueBoard& at : queue->boards) {
+    ParkedBoard* const board = at.board.load(std::memory_order_acquire);
+    // seq_cst: before whoever is woken by it looks at the queue; pairs with who queues a life.
+    if (board != nullptr) board->bell.store(bell, std::memory_order_seq_cst);
+  }
+}
+
 namespace {
 
 void Reset(int fd) {

@@ -63,7 +63,6 @@ ssize_t AcceptParked(Side* listener, sockaddr* address, socklen_t* length, int f
     return kUseKernel;
   if (queue->turn.fetch_add(1, std::memory_order_relaxed) % kKernelsTurn == kKernelsTurn - 1)
     return kUseKernel;
-  const sys::SignalsBlocked blocked;
   ParkedPair* const pair = TakeFirst(queue);
   if (pair == nullptr) return kUseKernel;
   Side* const side = pair->side;

@@ -45,7 +45,6 @@ bool CloseParked(int fd, Side* side) {
     EndQueue(side, QueueEnd::kClosed);
   ParkedPair* const pair = PairOf(side);
   if (pair == nullptr) return false;
-  const sys::SignalsBlocked blocked;
   if (FindSide(fd) != side || !MayHaveAnotherLife(side)) return false;
   EpollDropsNumber(side, fd);
   const uint32_t tid = CurrentTid();

@@ -10,6 +10,7 @@
 #include "preload/libc/program_memory.h"
 #include "preload/ready/epoll.h"
 #include "preload/side/agent_shared.h"
+#include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/holders.h"
 #include "preload/side/own_doorbell.h"
@@ -71,7 +72,7 @@ bool IsPlain(Fresh* fresh) {
       side->pinned.load(std::memory_order_relaxed) != 0 || IsStandardStream(side) ||
       side->kept.load(std::memory_order_relaxed) != 0 ||
       side->inherited.load(std::memory_order_relaxed) != 0 ||
-      side->holders.load(std::memory_order_relaxed) != 1 || EpollKnows(side))
+      side->holders.load(std::memory_order_relaxed) != 1 || !EpollMayMove(side))
     return false;
   fresh->options = side->options_set.load(std::memory_order_relaxed);
   if ((fresh->options & kOtherOption) != 0) return false;
@@ -96,7 +97,8 @@ bool IsPlain(Fresh* fresh) {
   return true;
 }
 
-// Under the destination's lock, signals blocked.
+// Under the destination's lock. Each store leaves a state that can be closed: a handler that jumps
+// out of this leaves a connection whose life nobody has queued, and the agents end it.
 bool Claim(Destination* to, ParkedPair* pair, const Fresh& fresh) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   Side* const side = pair->side;
   if (side == nullptr || pair->stage.load(std::memory_order_acquire) != PairStage::kIdle ||
@@ -124,12 +126,12 @@ bool Claim(Destination* to, ParkedPair* pair, const Fresh& fresh) ABSL_NO_THREAD
     return true;
   }
   Hint(*pair->board, static_cast<int>(pair->hint));
-  RingPeerOf(side, /*certain=*/false, kAnyBell);
+  // seq_cst: behind the hint; pairs with whoever goes to wait by another bell.
+  RingPeerOf(side, /*certain=*/false, pair->board->bell.load(std::memory_order_seq_cst));
   return true;
 }
 
 ParkedPair* ClaimOne(Destination* to, const Fresh& fresh) {
-  const sys::SignalsBlocked blocked;
   const LockScope scope(to->lock, CurrentTid());
   if (scope.result() == LockResult::kReentered) return nullptr;
   ++to->life;
@@ -146,6 +148,8 @@ ParkedPair* ClaimOne(Destination* to, const Fresh& fresh) {
 
 // The number means the parked connection now; the program's own socket has gone.
 void TakePlace(ParkedPair* pair, const Fresh& fresh) {
+  if (!EpollMoves(fresh.side, pair->side))
+    FallBackToTcp(fresh.fd, Reason::kEpollUnfollowed, TcpFor::kGood, NextWriter::kOurs);
   fresh.side->references.store(0, std::memory_order_release);
   fresh.side->holders.store(0, std::memory_order_release);
   FreeSide(fresh.side);

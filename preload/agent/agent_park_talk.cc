@@ -184,6 +184,8 @@ void OnParkReady(ParkedPair* pair) {
   const AgentSide& note = agent.sides[SlotOf(pair->side)];
   if (!note.theirs.fifo || !AttachPair(pair)) return GiveUpPair(pair);
   to.pause_ns = 0;
+  // The kernel tells who asks first that it succeeded, and all others that it is connected.
+  sys::Call(SYS_connect, pair->fd, sys::Word(&to.name), to.name_length);
   for (std::atomic<ParkedPair*>& place : to.pairs) {
     ParkedPair* none = nullptr;
     if (place.compare_exchange_strong(none, pair, std::memory_order_acq_rel)) return;

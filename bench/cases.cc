@@ -28,31 +28,34 @@ constexpr Figures kRoundTrip = {"p50_us", "p99_us"};
 constexpr Figures kStream = {"gb_per_s", ""};
 constexpr Figures kConnects = {"per_second", ""};
 
+Sample MeasureOnce(const Setup& setup, const std::string& case_id, const Carrier& carrier,
+                   bool two_cores, const WorkerConfig& config, const Figures& figures) {
+  Sample sample;
+  sample.case_id = case_id;
+  sample.carrier = carrier.name;
+  if (two_cores && setup.cpus.size() < 2) {
+    sample.problem = "this process may use one core only";
+    return sample;
+  }
+  const absl::StatusOr<PairResult> result = RunPair(setup, carrier, two_cores, config);
+  if (!result.ok()) {
+    sample.problem = std::string(result.status().message());
+    return sample;
+  }
+  sample.value = result->figures.value(figures.value, 0.0);
+  sample.p99 = result->figures.value(figures.p99, 0.0);
+  sample.routes = result->routes;
+  if (const auto extra = result->figures.find("extra"); extra != result->figures.end())
+    sample.extra = extra->get<std::map<std::string, double>>();
+  return sample;
+}
+
 void Measure(const Setup& setup, const std::string& case_id, const std::vector<Carrier>& carriers,
              bool two_cores, const WorkerConfig& config, const Figures& figures,
              const SampleSink& sink) {
   for (int repetition = 0; repetition < setup.repetitions; ++repetition) {
-    for (const Carrier& carrier : carriers) {
-      Sample sample;
-      sample.case_id = case_id;
-      sample.carrier = carrier.name;
-      if (two_cores && setup.cpus.size() < 2) {
-        sample.problem = "this process may use one core only";
-        sink(sample);
-        continue;
-      }
-      const absl::StatusOr<PairResult> result = RunPair(setup, carrier, two_cores, config);
-      if (result.ok()) {
-        sample.value = result->figures.value(figures.value, 0.0);
-        sample.p99 = result->figures.value(figures.p99, 0.0);
-        sample.routes = result->routes;
-        if (const auto extra = result->figures.find("extra"); extra != result->figures.end())
-          sample.extra = extra->get<std::map<std::string, double>>();
-      } else {
-        sample.problem = std::string(result.status().message());
-      }
-      sink(sample);
-    }
+    for (const Carrier& carrier : carriers)
+      sink(MeasureOnce(setup, case_id, carrier, two_cores, config, figures));
   }
 }
 
@@ -110,6 +113,20 @@ void RunWithoutLibrary(const Setup& setup, const SampleSink& sink) {
   Measure(more, "nolib-one", carriers, false, config, kRoundTrip, sink);
 }
 
+// The load that the kernel's sender makes at full speed, and what of it arrives: a FIFO is offered
+// the same.
+void RunDatagramLoss(const Setup& setup, const SampleSink& sink) {
+  for (int repetition = 0; repetition < setup.repetitions; ++repetition) {
+    WorkerConfig work = Work(setup, "udp-stream", 1400);
+    const Sample kernel = MeasureOnce(setup, "udp-loss-two", kUdpCarrier, true, work, kStream);
+    sink(kernel);
+    const auto offered = kernel.extra.find("offered GB/s");
+    if (offered == kernel.extra.end() || offered->second <= 0) continue;
+    work.interval_ns = static_cast<int>(static_cast<double>(work.message_bytes) / offered->second);
+    sink(MeasureOnce(setup, "udp-loss-two", kXenloopUdpCarrier, true, work, kStream));
+  }
+}
+
 void RunDatagrams(const Setup& setup, const SampleSink& sink) {
   const std::vector<Carrier> carriers = {kUdpCarrier, kXenloopUdpCarrier};
   WorkerConfig round_trip = Work(setup, "udp-rtt", 64);
@@ -120,6 +137,7 @@ void RunDatagrams(const Setup& setup, const SampleSink& sink) {
   Measure(setup, "udp-rtt-one", carriers, false, round_trip, kRoundTrip, sink);
   Measure(setup, "udp-burst-one", carriers, false, burst, kRoundTrip, sink);
   Measure(setup, "udp-stream-two", carriers, true, Work(setup, "udp-stream", 1400), kStream, sink);
+  RunDatagramLoss(setup, sink);
   const std::vector<Carrier> one_sided = {kUdpCarrier,
                                           {"UDP, client preloaded", "udp", false, true},
                                           {"UDP, server preloaded", "udp", true, false}};

@@ -33,6 +33,7 @@ struct WorkerConfig {
   double warmup_seconds = 0.1;
   int warmup_messages = 0;  // rtt: at least so many as well
   double seconds = 0.5;
+  int interval_ns = 0;  // udp-stream: at least so long between two datagrams
   int connections = 1;  // connect: at most so many; crowd: open at once
   int rounds = 1;       // crowd: messages a connection
 };
@@ -40,7 +41,7 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(WorkerConfig, server, work, carr
                                                 port, busy, counts, path, ring_fd, ring_yields,
                                                 own_sockmap, peer_sockmap, message_bytes,
                                                 warmup_seconds, warmup_messages, seconds,
-                                                connections, rounds)
+                                                interval_ns, connections, rounds)
 
 // The whole life of a worker process; the exit code.
 int WorkerMain(const std::string& config);

@@ -17,9 +17,10 @@ namespace {
 
 constexpr int kBurst = 8;
 constexpr size_t kMaxSamples = 8'000'000;
+constexpr char kCounts = 'x';  // the first byte of what is sent after the warm-up
 
 struct Delivered {
-  uint64_t total = 0;  // datagrams
+  uint64_t counted = 0;  // datagrams, of those sent after the warm-up
   uint64_t timed_bytes = 0;
   int64_t timed_ns = 0;
 };
@@ -46,14 +47,13 @@ void LimitWaits(int fd, int milliseconds) {
 
 class Server {
  public:
-  explicit Server(const WorkerConfig& config) : fd_(MakeSocket()), buffer_(65536) {
+  Server() : fd_(MakeSocket()), buffer_(65536) {
     sockaddr_in address = Loopback(0);
     socklen_t length = sizeof address;
     if (bind(fd_, reinterpret_cast<const sockaddr*>(&address), length) != 0) Die("bind");
     if (getsockname(fd_, reinterpret_cast<sockaddr*>(&address), &length) != 0) Die("getsockname");
     LimitWaits(fd_, 20000);
     Say({{"ready", ntohs(address.sin_port)}});
-    warmup_ns_ = static_cast<int64_t>(config.warmup_seconds * 1e9);
   }
   ~Server() { close(fd_); }
   Server(const Server&) = delete;
@@ -69,13 +69,12 @@ class Server {
   void Count() {
     Delivered delivered;
     size_t length = Receive();
-    const int64_t warm = NowNs() + warmup_ns_;
     int64_t start = 0;
     for (; length != 1; length = Receive()) {
-      ++delivered.total;
-      // Not a look at the clock each.
-      if (start == 0 && delivered.total % 16 == 0 && NowNs() >= warm) start = NowNs();
-      if (start != 0) delivered.timed_bytes += length;
+      if (buffer_[0] != kCounts) continue;
+      if (start == 0) start = NowNs();
+      ++delivered.counted;
+      delivered.timed_bytes += length;
     }
     delivered.timed_ns = NowNs() - start;
     // The sender asks until it has heard.
@@ -102,7 +101,6 @@ class Server {
   std::vector<char> buffer_;
   sockaddr_in from_{};
   socklen_t length_ = 0;
-  int64_t warmup_ns_ = 0;
 };
 
 double Percentile(std::vector<uint32_t>& samples, double part) {
@@ -143,15 +141,25 @@ nlohmann::json MeasureExchanges(int fd, const WorkerConfig& config, int burst) {
 }
 
 nlohmann::json MeasureDelivery(int fd, const WorkerConfig& config) {
-  const std::vector<char> message(config.message_bytes, 'x');
-  const int64_t start = NowNs();
-  const int64_t end = start + static_cast<int64_t>((config.warmup_seconds + config.seconds) * 1e9);
-  uint64_t sent = 0;
-  while (NowNs() < end) {
-    for (int i = 0; i < 16; ++i, ++sent) {
-      if (send(fd, message.data(), message.size(), 0) < 0) Die("send");
+  std::vector<char> message(config.message_bytes, 'w');
+  const auto send_for = [&](double seconds) {
+    const int64_t end = NowNs() + static_cast<int64_t>(seconds * 1e9);
+    uint64_t sent = 0;
+    for (int64_t now = NowNs(); now < end; now = NowNs()) {
+      for (int i = 0; i < (config.interval_ns == 0 ? 16 : 1); ++i, ++sent) {
+        if (send(fd, message.data(), message.size(), 0) < 0) Die("send");
+      }
+      while (NowNs() < now + config.interval_ns) {
+      }
     }
-  }
+    return sent;
+  };
+  send_for(config.warmup_seconds);
+  // At a real-time priority a sender that never sleeps leaves its agent no processor.
+  usleep(20000);
+  message[0] = kCounts;
+  const int64_t start = NowNs();
+  const uint64_t sent = send_for(config.seconds);
   const double spent_s = static_cast<double>(NowNs() - start) / 1e9;
   LimitWaits(fd, 10);
   Delivered delivered;
@@ -159,10 +167,11 @@ nlohmann::json MeasureDelivery(int fd, const WorkerConfig& config) {
     if (tries > 1000 || send(fd, "e", 1, 0) < 0) Die("the end was lost");
   }
   const double ns = static_cast<double>(std::max<int64_t>(1, delivered.timed_ns));
+  const auto lost = static_cast<double>(sent - std::min(sent, delivered.counted));
   return {{"gb_per_s", static_cast<double>(delivered.timed_bytes) / ns},
           {"extra",
-           {{"lost %", 100.0 * (1 - static_cast<double>(delivered.total) /
-                                        static_cast<double>(std::max<uint64_t>(1, sent)))},
+           {{"lost", lost},
+            {"lost %", 100.0 * lost / static_cast<double>(std::max<uint64_t>(1, sent))},
             {"offered GB/s", static_cast<double>(sent) * static_cast<double>(config.message_bytes) /
                                  1e9 / spent_s}}}};
 }
@@ -170,7 +179,7 @@ nlohmann::json MeasureDelivery(int fd, const WorkerConfig& config) {
 }  // namespace
 
 void ServeDatagrams(const WorkerConfig& config) {
-  Server server(config);
+  Server server;
   if (config.work == "udp-stream") return server.Count();
   server.Answer(config.work == "udp-burst" ? kBurst : 1);
 }

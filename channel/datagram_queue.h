@@ -32,6 +32,7 @@ class DatagramQueue {
       slot.admitted = slot.taken;
       fifo.board().limit_bytes.store(limit_bytes_, std::memory_order_relaxed);
       fifo.board().asleep.store(asleep_, std::memory_order_seq_cst);
+      in_use_ |= 1u << i;
       slot.state = State::kFresh;
       return i;
     }
@@ -46,6 +47,7 @@ class DatagramQueue {
   void Detach(int i) {
     Forget(i);
     slots_[i].state = State::kNone;
+    in_use_ &= ~(1u << i);
   }
   // The receiver's SO_RCVBUF.
   void SetLimit(uint32_t bytes) {
@@ -70,7 +72,7 @@ class DatagramQueue {
   // would send what it has left behind what is newer: that is taken from its FIFO as before, unless
   // nobody is there to do so (`whatever_order`). True: nothing is left to be taken.
   bool Return(bool whatever_order) {
-    for (int i = 0; i < kMostSlots; ++i) {
+    for (const int i : EachSlot{in_use_}) {
       const Slot& slot = slots_[i];
       if (slot.state == State::kNone || slot.state == State::kSealed) continue;
       if (!slot.fifo.Decide(Residue::kWanted)) {
@@ -84,7 +86,7 @@ class DatagramQueue {
   }
   // The socket is closed.
   void Close() {
-    for (int i = 0; i < kMostSlots; ++i) {
+    for (const int i : EachSlot{in_use_}) {
       if (slots_[i].state != State::kNone) GiveUp(i);
     }
   }
@@ -131,24 +133,23 @@ class DatagramQueue {
   // Slots that have records and wait for the kernel to be read dry.
   uint32_t Draining() const {
     uint32_t mask = 0;
-    for (int i = 0; i < kMostSlots; ++i) {
+    for (const int i : EachSlot{in_use_}) {
       if (slots_[i].state == State::kDraining) mask |= 1u << i;
     }
     return mask;
   }
   void KernelIsDry(uint32_t draining) {
-    for (int i = 0; i < kMostSlots; ++i) {
-      if ((draining & 1u << i) != 0 && slots_[i].state == State::kDraining) Start(slots_[i]);
+    for (const int i : EachSlot{draining}) {
+      if (slots_[i].state == State::kDraining) Start(slots_[i]);
     }
     Admit();
   }
   // What strangers send all the time must not keep a sender waiting: after as many as the kernel's
   // queue can hold, its own have been among them.
   void KernelGave(uint32_t draining) {
-    for (int i = 0; i < kMostSlots; ++i) {
+    for (const int i : EachSlot{draining}) {
       Slot& slot = slots_[i];
-      if ((draining & 1u << i) != 0 && slot.state == State::kDraining && --slot.to_drain == 0)
-        Start(slot);
+      if (slot.state == State::kDraining && --slot.to_drain == 0) Start(slot);
     }
   }
 
@@ -238,13 +239,14 @@ class DatagramQueue {
 
   template <typename Visit>
   void ForEach(Visit visit) {
-    for (Slot& slot : slots_) {
-      if (slot.state != State::kNone) visit(slot);
+    for (const int i : EachSlot{in_use_}) {
+      if (slots_[i].state != State::kNone) visit(slots_[i]);
     }
   }
   template <typename Predicate>
   bool AnySlot(Predicate counts) const {
-    for (const Slot& slot : slots_) {
+    for (const int i : EachSlot{in_use_}) {
+      const Slot& slot = slots_[i];
       DatagramView view;
       if (slot.state == State::kNone || slot.state == State::kSealed || !counts(slot)) continue;
       if (slot.fifo.LookAt(slot.taken, &view) == LookResult::kHere) return true;
@@ -273,7 +275,7 @@ class DatagramQueue {
     bool found;
     do {
       found = false;
-      for (int i = 0; i < kMostSlots; ++i) {
+      for (const int i : EachSlot{in_use_}) {
         Slot& slot = slots_[i];
         if (slot.state != State::kStarted || (*known & 1u << i) != 0) continue;
         const LookResult look = slot.fifo.LookAt(slot.admitted, &heads[i]);
@@ -289,8 +291,7 @@ class DatagramQueue {
       }
     } while (found);
     int best = -1;
-    for (int i = 0; i < kMostSlots; ++i) {
-      if ((*known & 1u << i) == 0) continue;
+    for (const int i : EachSlot{*known}) {
       if (best < 0 || IsLater(heads[best].stamp, heads[i].stamp)) best = i;
     }
     return best;
@@ -353,7 +354,24 @@ class DatagramQueue {
     PassDropped();
   }
 
+  // The slots of a mask: the queue is looked at several times for each datagram, and most are free.
+  struct EachSlot {
+    uint32_t mask;
+    struct At {
+      uint32_t left;
+      int operator*() const { return __builtin_ctz(left); }
+      At& operator++() {
+        left &= left - 1;
+        return *this;
+      }
+      bool operator!=(const At& other) const { return left != other.left; }
+    };
+    At begin() const { return At{mask}; }
+    static At end() { return At{0}; }
+  };
+
   Slot slots_[kMostSlots];
+  uint32_t in_use_ = 0;  // those that are not kNone
   Entry order_[kMostAdmitted] = {};
   uint32_t order_begin_ = 0;
   uint32_t order_end_ = 0;

@@ -37,11 +37,25 @@ inline constexpr uint32_t kRequests = kFutexSleeper | kDoorbellInterest;
 // sleep yet, also if another has asked since.
 inline constexpr uint32_t kOneWakeUp = 4;
 
-// What a bell word says: by which line into its process (transport.h) one end of the FIFO is woken
-// who waits for it in poll or epoll. The number of a bell, and whether the common bell as well.
+// What a bell word says: by which lines into its process (transport.h) one end of the FIFO is woken
+// who waits for it in poll or epoll. The number of a bell, and perhaps of a second one, of which
+// the common bell has a bit of its own.
 inline constexpr uint32_t kAnyBell = 0;  // nobody knows: the doorbell, which wakes all
 inline constexpr uint32_t kCommonBell = 1;
 inline constexpr uint32_t kCommonToo = 1u << 31;
+inline constexpr uint32_t kSecondBellShift = 16;
+inline constexpr uint32_t kBellMask = 0x7fff;
+
+inline constexpr uint32_t TwoBells(uint32_t first, uint32_t second) {
+  return first | (second == kCommonBell ? kCommonToo : second << kSecondBellShift);
+}
+template <class Visit>
+void EachBellIn(uint32_t word, Visit visit) {
+  visit(word & kBellMask);
+  if ((word & kCommonToo) != 0) visit(kCommonBell);
+  const uint32_t second = word >> kSecondBellShift & kBellMask;
+  if (second != 0) visit(second);
+}
 
 struct FifoHeader {
   // Line 0: written by the producer.

@@ -99,6 +99,7 @@ struct SendStream {
     fifo.header->switch_offset.store(static_cast<uint64_t>(written), std::memory_order_relaxed);
     fifo.header->up.store(1, std::memory_order_release);  // the offset before the flag
     route.store(SendRoute::kFifo, std::memory_order_release);
+    shadow.PushTcp();
     return true;
   }
 
@@ -295,8 +296,10 @@ struct SendStream {
   void Owe(Shadow& shadow) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
     finished_bytes += residue_begin;
     residue_in_doubt = 0;
-    // Modulo 2^64: the index may be anything that a hostile consumer has written.
-    flush_base = static_cast<uint64_t>(shadow.Written()) - residue_begin;
+    // Modulo 2^64: the index may be anything that a hostile consumer has written. Where nothing is
+    // owed nobody asks.
+    if (residue_begin != residue_end)
+      flush_base = static_cast<uint64_t>(shadow.Written()) - residue_begin;
     route.store(SendRoute::kFlushing, std::memory_order_release);
   }
 };

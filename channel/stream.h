@@ -18,6 +18,8 @@
 //   int64_t ReceivedAtLeast(), ReceivedAtMost()    the same, arrived but perhaps not read
 //   void BeforeTcp()                               what is written next goes by TCP, after bytes
 //                                                  that did not
+//   void PushTcp()                                 nothing follows by TCP for now: what it keeps
+//                                                  back, waiting for more, goes out
 //   void Reset()                                   ends the connection: no byte of it can be right
 //   bool Readable()                                data, end of stream or an error is pending
 //   bool Ended()                                   nothing is left to read, and nothing will come

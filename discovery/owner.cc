@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "channel/base/sys.h"
+#include "discovery/netlink.h"
 
 namespace xenloop {
 namespace {
@@ -46,17 +47,8 @@ bool IsTheOneAskedFor(const inet_diag_req_v2& asked, const inet_diag_msg& found)
            memcmp(found.id.idiag_dst, asked.id.idiag_dst, length) == 0));
 }
 
-// One question, one answer: its length or -errno.
 long Ask(const Query& query, uint8_t* answer, size_t room) {
-  const long fd =
-      sys::MakeDescriptor(SYS_socket, AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
-  if (fd < 0) return fd;
-  long result = sys::Write(static_cast<int>(fd), &query, sizeof query);
-  if (result > 0)
-    result = sys::Call(SYS_recvfrom, fd, reinterpret_cast<long>(answer), static_cast<long>(room),
-                       MSG_DONTWAIT);
-  sys::Close(static_cast<int>(fd));
-  return result;
+  return AskKernel(NETLINK_SOCK_DIAG, &query, sizeof query, answer, room);
 }
 
 int ParseFound(const uint8_t* answer, size_t length, inet_diag_msg* found) {

@@ -54,6 +54,7 @@ int Registry::Publish(uint64_t hash, uint64_t agent_id) {
   Entry bucket[kEntriesPerBucket] = {};
   const long got = sys::Call(SYS_pread64, hints_fd_, AsLong(bucket), sizeof bucket, OffsetOf(hash));
   if (got < 0) return static_cast<int>(got);
+  if (bucket[0].hash == hash && bucket[0].agent_id == agent_id) return 0;  // tried again
   // The newest comes first: a full bucket loses its oldest hint, never one that somebody has just
   // published and that is about to be looked up.
   size_t last = 0;

@@ -58,7 +58,7 @@ struct DatagramReport {
   uint64_t dropped_by_sender = 0;
   uint64_t dropped_by_receiver = 0;
   uint64_t dropped_by_kernel = 0;
-  std::map<std::string, uint64_t> by_kernel;  // open sockets that are on no FIFO, by reason
+  std::map<std::string, uint64_t> by_kernel;  // sockets that are on no FIFO, by reason
 };
 
 struct ProcessReport {

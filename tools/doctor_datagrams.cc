@@ -25,7 +25,8 @@ void CheckDatagrams(const DoctorPlaces& places, const ProgramSurroundings& progr
   if (tracked >> count && count != 0) {
     findings->Note(absl::StrCat("UDP goes by the kernel: it tracks connections (", count,
                                 " at the moment), so that addresses may be translated"),
-                   "nothing to be done where rules of the firewall need conntrack");
+                   "programs with CAP_NET_ADMIN ask the kernel whether theirs are; others cannot, "
+                   "where rules of the firewall need conntrack");
     return;
   }
   findings->Fine("UDP may go by FIFOs (udp = on)");

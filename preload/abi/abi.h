@@ -12,6 +12,7 @@
 #include "preload/libc/real.h"
 #include "preload/process/process.h"
 #include "preload/process/sandbox.h"
+#include "preload/ready/epoll.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/holders.h"
 #include "preload/socket/socket.h"
@@ -43,7 +44,7 @@ inline auto CloseOr(int fd, KernelCall kernel) -> decltype(kernel()) {
 template <class KernelCall>
 inline auto ExecBy(const FileId& program, KernelCall kernel) -> decltype(kernel()) {
   const bool memory_is_ours = !InBorrowedMemory();
-  if (memory_is_ours) BeforeExec(program);
+  memory_is_ours ? BeforeExec(program) : ChildIsSeen();
   const auto result = kernel();
   const KeepErrno keep_errno;
   if (memory_is_ours) AfterFailedExec();
@@ -60,8 +61,6 @@ inline auto OneThreadBy(KernelCall kernel, bool of_descriptors = false) -> declt
   return result;
 }
 
-inline void SayFarewell() {
-  if (!InBorrowedMemory()) BeforeExit();
-}
+inline void SayFarewell() { InBorrowedMemory() ? ChildIsSeen() : BeforeExit(); }
 
 }  // namespace xenloop

@@ -22,6 +22,7 @@ inline int SocketBy(int domain, int type, int protocol, KernelCall kernel) {
   const int fd = static_cast<int>(kernel());
   if (fd >= 0) {
     const KeepErrno keep_errno;
+    if (CloseConcernsUs(fd)) NumberIsNew(fd);
     SocketCreated(fd, domain, type, protocol);
     DatagramCreated(fd, domain, type, protocol);
   }
@@ -54,6 +55,7 @@ inline int ConnectBy(int fd, const sockaddr* address, socklen_t length, KernelCa
 inline int DuplicatedAs(int from, int to) {
   if (to >= 0) {
     const KeepErrno keep_errno;
+    if (from != to && CloseConcernsUs(to)) NumberIsNew(to);
     if (ChangesOurTables(from)) {
       Duplicated(from, to);
     } else if (InBorrowedMemory()) {
@@ -99,6 +101,7 @@ inline int AcceptByKernel(int listener, sockaddr* address, const socklen_t* leng
   }
   if (fd >= 0) {
     const KeepErrno keep_errno;
+    if (CloseConcernsUs(fd)) NumberIsNew(fd);
     SocketAccepted(fd, own.ss_family);
   }
   return fd;

@@ -8,6 +8,7 @@
 #include "preload/process/inheritance.h"
 #include "preload/process/process.h"
 #include "preload/process/sandbox.h"
+#include "preload/ready/epoll.h"
 #include "preload/socket/socket.h"
 
 using namespace xenloop;
@@ -87,6 +88,7 @@ XENLOOP_EXPORT int posix_spawn(pid_t* pid, const char* path,
                                const posix_spawn_file_actions_t* actions,
                                const posix_spawnattr_t* attributes, char* const argv[],
                                char* const environment[]) {
+  const ProgramStarts starts;
   BeforeSpawn();
   return real::posix_spawn(pid, path, actions, attributes, argv, environment);
 }
@@ -95,6 +97,7 @@ XENLOOP_EXPORT int posix_spawnp(pid_t* pid, const char* file,
                                 const posix_spawn_file_actions_t* actions,
                                 const posix_spawnattr_t* attributes, char* const argv[],
                                 char* const environment[]) {
+  const ProgramStarts starts;
   BeforeSpawn();
   return real::posix_spawnp(pid, file, actions, attributes, argv, environment);
 }
@@ -106,6 +109,7 @@ XENLOOP_EXPORT int pidfd_spawn(int* pidfd, const char* path,
                                const posix_spawnattr_t* attributes, char* const argv[],
                                char* const environment[]) {
   if (!real::pidfd_spawn.IsAvailable()) return ENOSYS;
+  const ProgramStarts starts;
   BeforeSpawn();
   return real::pidfd_spawn(pidfd, path, actions, attributes, argv, environment);
 }
@@ -115,16 +119,19 @@ XENLOOP_EXPORT int pidfd_spawnp(int* pidfd, const char* file,
                                 const posix_spawnattr_t* attributes, char* const argv[],
                                 char* const environment[]) {
   if (!real::pidfd_spawnp.IsAvailable()) return ENOSYS;
+  const ProgramStarts starts;
   BeforeSpawn();
   return real::pidfd_spawnp(pidfd, file, actions, attributes, argv, environment);
 }
 
 XENLOOP_EXPORT int system(const char* command) {
+  const ProgramStarts starts;
   BeforeSpawn();
   return real::system(command);
 }
 
 XENLOOP_EXPORT FILE* popen(const char* command, const char* type) {
+  const ProgramStarts starts;
   BeforeSpawn();
   return real::popen(command, type);
 }

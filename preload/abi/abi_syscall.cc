@@ -63,6 +63,7 @@ class SignalMask {
 };
 constexpr size_t kKernelMaskSize = 8;
 constexpr long kLandlockRestrictSelf = 446;
+constexpr long kOpenAt2 = 437;
 
 template <typename Kernel>
 long ForkBy(const Kernel& kernel, unsigned long flags) {
@@ -171,6 +172,18 @@ XENLOOP_EXPORT long syscall(long number, ...) {
       return close_range(a, b, c);
     case SYS_dup:
       return DuplicatedAs(a, static_cast<int>(kernel()));
+    case SYS_openat:
+    case kOpenAt2:
+    case SYS_eventfd2:
+    case SYS_memfd_create: {
+      const long fd = kernel();
+      if (fd >= 0 && CloseConcernsUs(static_cast<int>(fd))) NumberIsNew(static_cast<int>(fd));
+      return fd;
+    }
+    case SYS_pipe2:
+      return pipe2(a, b);
+    case SYS_socketpair:
+      return socketpair(a, b, c, d);
     case SYS_dup3:
       return DuplicateOnto(a, b, (c.value & ~O_CLOEXEC) == 0, kernel);
     case SYS_fcntl: {
@@ -274,6 +287,14 @@ XENLOOP_EXPORT long syscall(long number, ...) {
 #ifdef SYS_fork
     case SYS_fork:
       return ForkBy(kernel, 0);
+#endif
+#ifdef SYS_open
+    case SYS_open:
+      return open(a, b, static_cast<mode_t>(c.value));
+    case SYS_creat:
+      return creat(a, b);
+    case SYS_pipe:
+      return pipe(a);
 #endif
 #ifdef SYS_dup2
     case SYS_dup2:

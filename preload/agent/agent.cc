@@ -166,6 +166,8 @@ uint64_t OnTimer(Timer timer, uint64_t now, uint64_t pause_ns) {
       return LookAtThreads(pause_ns);
     case Timer::kParked:
       return LookAtParked();
+    case Timer::kInherited:
+      return LookAtInheritedSets(now);
     case Timer::kCount:
       break;
   }
@@ -223,8 +225,11 @@ void* AgentMain(void*) {
     for (long i = 0; i < n; ++i) OnEvent(events[i]);
     TakeOurs(Arena()->service, ServiceSide);
     // Whose reader stood still is the one to know that it goes on: it makes the offer.
-    TakeOurs(Arena()->wanted,
-             [](uint32_t slot) { ConsiderSide(slot, agent.sides[slot].bypasses != 0); });
+    TakeOurs(Arena()->wanted, [](uint32_t slot) {
+      AgentSide& note = agent.sides[slot];
+      ConsiderSide(slot, note.bypasses != 0 || note.seeks);
+      note.seeks = false;
+    });
     ServiceDatagrams();
     ServiceParked();
     const Reason ending = agent_shared.ending.load(std::memory_order_acquire);

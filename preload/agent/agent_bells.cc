@@ -37,11 +37,14 @@ void TellBells(uint32_t slot) {
   const uint32_t index = agent.sides[slot].talk;
   Side* const side = SideAt(slot);
   const uint32_t bell = side->bell.load(std::memory_order_relaxed);
-  if (index == kNoTalk || bell >= kMostBells || !NeedsTelling(side, bell)) return;
+  const uint32_t for_poll = PollBellOf(side);
+  const bool needs_telling = bell < kMostBells && NeedsTelling(side, bell);
+  if (index == kNoTalk || (!needs_telling && for_poll <= kCommonBell)) return;
   const Talk& talk = agent.talks[index];
   if (talk.transport->map_bell == nullptr || talk.fd < 0 || !talk.ready || talk.leaving) return;
-  if (TellBell(index, kCommonBell) && TellBell(index, bell))
+  if (needs_telling && TellBell(index, kCommonBell) && TellBell(index, bell))
     side->told_bell.store(bell, std::memory_order_relaxed);
+  if (for_poll > kCommonBell && for_poll < kMostBells) TellBell(index, for_poll);
 }
 
 void TellBellsAnew(uint32_t talk) {

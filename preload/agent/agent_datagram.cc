@@ -61,6 +61,8 @@ void SendDatagramOffer(DatagramSide* side) {
   if (!MayMeet(talk)) return GiveUpOffer(side, Reason::kOtherUser);
   if (const Reason reason = ProbeDatagramSender(fd, side, &ends); reason != Reason::kNone)
     return GiveUpOffer(side, reason);
+  if (!NamesAreProof(talk, Tuple{ends.source, ends.destination}))
+    return GiveUpOffer(side, Reason::kNotProvable);
   side->sent_before_offer = side->kernel_sent.load(std::memory_order_acquire);
   Ticket ticket;
   const uint64_t bytes =
@@ -76,13 +78,13 @@ void SendDatagramOffer(DatagramSide* side) {
   const int error = SendControl(talk, offer, ticket.fds, 1);
   if (ticket.fds[0] >= 0) sys::Close(ticket.fds[0]);
   if (error != 0) return GiveUpOffer(side, Reason::kPeerDeaf);
-  side->offered_to = ends.destination_word;
+  side->offered_to = ends.destination_name;
   side->stage = DatagramStage::kOffered;
 }
 
 // Somebody has published that name. Asked before anything else: it costs no system call.
 bool IsFound(DatagramSide* side) {
-  const Endpoint name = ToEnd(NameOfWord(side->destination.load(std::memory_order_relaxed)));
+  const Endpoint name = ToEnd(side->destination.Load());
   for (const Endpoint& end : {name, AnyAddress(name.port)}) {
     uint64_t id;
     if (agent.registry.Lookup(agent.uid, HashOf(HintOf(end)), &id, 1) != 0) return true;
@@ -148,13 +150,15 @@ void OnDatagramJoin(uint32_t talk, DatagramSide* side, const ControlMessage& mes
   bool begun = false;
   DatagramEnds ends;
   if (ProbeDatagramSender(side->fd.load(std::memory_order_acquire), side, &ends) == Reason::kNone &&
+      NamesAreProof(agent.talks[talk], Tuple{ends.source, ends.destination}) &&
       IsHeldBy(agent.talks[talk], message.words[0], ends.source, ends.destination)) {
     const LockScope scope(side->send_lock, CurrentTid());
     const int fd = side->fd.load(std::memory_order_relaxed);
     if (FindDatagram(fd) == side && side->pinned.load(std::memory_order_seq_cst) == 0 &&
-        side->destination.load(std::memory_order_relaxed) == side->offered_to) {
+        side->destination.Load() == side->offered_to) {
       side->fifo_destination = side->offered_to;
-      side->sender.Begin(DatagramFifo{side->mine.fifo, /*ipv6=*/false});
+      side->rings = 0;
+      side->sender.Begin(DatagramFifo{side->mine.fifo, !ends.destination.IsV4()});
       // Sent after the offer: the receiver may have looked for it in the kernel too early.
       side->sender.account.after_kernel =
           side->kernel_sent.load(std::memory_order_acquire) != side->sent_before_offer;
@@ -184,7 +188,8 @@ void Publish(DatagramSide* side) {
   const Reason reason =
       ProbeDatagramReceiver(side->fd.load(std::memory_order_acquire), side, &ends);
   if (reason != Reason::kNone) return side->reason.store(reason, std::memory_order_relaxed);
-  if (agent.registry.Publish(HashOf(HintOf(ends.source)), agent.id) != 0)
+  const Endpoint name = IsAnyAddress(ends.source) ? AnyAddress(ends.source.port) : ends.source;
+  if (agent.registry.Publish(HashOf(HintOf(name)), agent.id) != 0)
     return side->reason.store(Reason::kRegistryFull, std::memory_order_relaxed);
   side->published.store(1, std::memory_order_release);
 }
@@ -201,7 +206,7 @@ DatagramSide* ReceiverOf(const Tuple& tuple) {
         ends.source.port != tuple.local.port)
       return;
     const bool exact = SameEndpoint(ends.source, tuple.local);
-    if (!exact && !SameEndpoint(ends.source, AnyAddress(tuple.local.port))) return;
+    if (!exact && !IsAnyOf(ends, tuple.local)) return;
     if (ends.connected && !SameEndpoint(ends.destination, tuple.peer)) return;
     const int rank = 1 + (exact ? 1 : 0) + (ends.connected ? 2 : 0);
     if (rank > best_rank) {
@@ -226,7 +231,7 @@ bool JoinSource(DatagramSide* side, uint32_t talk, const ControlMessage& offer,
   if (FindDatagram(fd) != side || side->pinned.load(std::memory_order_seq_cst) != 0) return false;
   side->nonblocking.store((flags & O_NONBLOCK) != 0, std::memory_order_relaxed);
   side->receiver.queue.SetLimit(limit);
-  const int slot = side->receiver.queue.Attach(DatagramFifo{theirs.fifo, /*ipv6=*/false});
+  const int slot = side->receiver.queue.Attach(DatagramFifo{theirs.fifo, !offer.tuple.peer.IsV4()});
   if (slot < 0) return false;
   if (IsKernelDry(fd)) side->receiver.queue.StartAtOnce(slot);
   DatagramSide::Source& source = side->sources[slot];
@@ -236,7 +241,7 @@ bool JoinSource(DatagramSide* side, uint32_t talk, const ControlMessage& offer,
   }
   source.theirs = theirs;
   source.at = DatagramPeer{talk, offer.sender_slot, offer.sender_generation};
-  source.name = ToSocketName(offer.tuple.peer);
+  source.name = ToSocketName(offer.tuple.peer, side->family);
   source.used.store(1, std::memory_order_release);
   // seq_cst: before the look at the sleepers; pairs with DatagramSleep.
   side->receiving.fetch_add(1, std::memory_order_seq_cst);
@@ -365,7 +370,7 @@ RefusalReason ObjectionToDatagrams(uint32_t talk, const ControlMessage& offer) {
       agent_shared.refused_for_now.load(std::memory_order_relaxed) != Switch::kOn)
     return RefusalReason::kByConfiguration;
   if (!MayMeet(agent.talks[talk])) return RefusalReason::kNotAllowed;
-  if (!NamesAreProof()) return RefusalReason::kNotProvable;
+  if (!NamesAreProof(agent.talks[talk], Reversed(offer.tuple))) return RefusalReason::kNotProvable;
   if (!IsHeldBy(agent.talks[talk], offer.words[0], offer.tuple.local, offer.tuple.peer))
     return RefusalReason::kNotTheirs;
   return ReceiverOf(offer.tuple) != nullptr ? RefusalReason::kCount

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include "discovery/owner.h"
+#include "discovery/tracking.h"
 #include "preload/agent/agent_state.h"
 #include "preload/settings/config.h"
 #include "preload/side/private_fd.h"
@@ -40,9 +41,28 @@ constexpr struct {
     {IPPROTO_IP, IP_RECVTOS, 0},
     {IPPROTO_IP, 18, 0},  // IP_PASSSEC
     {IPPROTO_IP, IP_TRANSPARENT, 0},
-    {IPPROTO_IP, 20, 0},    // IP_RECVORIGDSTADDR
-    {IPPROTO_IP, 23, 0},    // IP_CHECKSUM
-    {IPPROTO_IP, 25, 0},    // IP_RECVFRAGSIZE
+    {IPPROTO_IP, 20, 0},   // IP_RECVORIGDSTADDR
+    {IPPROTO_IP, 23, 0},   // IP_CHECKSUM
+    {IPPROTO_IP, 25, 0},   // IP_RECVFRAGSIZE
+    {IPPROTO_IPV6, 2, 0},  // IPV6_2292PKTINFO and its like of RFC 2292
+    {IPPROTO_IPV6, 3, 0},
+    {IPPROTO_IPV6, 4, 0},
+    {IPPROTO_IPV6, 5, 0},
+    {IPPROTO_IPV6, 8, 0},
+    {IPPROTO_IPV6, 11, 0},  // IPV6_FLOWINFO
+    {IPPROTO_IPV6, 25, 0},  // IPV6_RECVERR
+    {IPPROTO_IPV6, 33, 0},  // IPV6_FLOWINFO_SEND
+    {IPPROTO_IPV6, 49, 0},  // IPV6_RECVPKTINFO
+    {IPPROTO_IPV6, 51, 0},  // IPV6_RECVHOPLIMIT
+    {IPPROTO_IPV6, 53, 0},  // IPV6_RECVHOPOPTS
+    {IPPROTO_IPV6, 56, 0},  // IPV6_RECVRTHDR
+    {IPPROTO_IPV6, 58, 0},  // IPV6_RECVDSTOPTS
+    {IPPROTO_IPV6, 60, 0},  // IPV6_RECVPATHMTU
+    {IPPROTO_IPV6, 62, 0},  // IPV6_DONTFRAG
+    {IPPROTO_IPV6, 66, 0},  // IPV6_RECVTCLASS
+    {IPPROTO_IPV6, 74, 0},  // IPV6_RECVORIGDSTADDR
+    {IPPROTO_IPV6, 75, 0},  // IPV6_TRANSPARENT
+    {IPPROTO_IPV6, 77, 0},  // IPV6_RECVFRAGSIZE
     {IPPROTO_UDP, 1, 0},    // UDP_CORK
     {IPPROTO_UDP, 100, 0},  // UDP_ENCAP
     {IPPROTO_UDP, 103, 0},  // UDP_SEGMENT
@@ -65,9 +85,9 @@ bool HasFilter(int fd) {
   return result == -EACCES || (result == 0 && instructions != 0);
 }
 
-Reason ProbeEither(int fd) {
+Reason ProbeEither(int fd, int family) {
   if (fd < 3) return Reason::kStandardStream;
-  if (!Is(fd, SO_DOMAIN, AF_INET) || !Is(fd, SO_TYPE, SOCK_DGRAM) ||
+  if (!Is(fd, SO_DOMAIN, family) || !Is(fd, SO_TYPE, SOCK_DGRAM) ||
       !Is(fd, SO_PROTOCOL, IPPROTO_UDP))
     return Reason::kUnknownFamily;
   if (NetnsCookieOf(fd) != agent.netns_cookie) return Reason::kOtherNamespace;
@@ -76,54 +96,70 @@ Reason ProbeEither(int fd) {
     if (Ask(fd, option.level, option.name, &value) == 0 && value != option.unset)
       return Reason::kDatagramOption;
   }
-  int discovery = 0;
-  if (Ask(fd, IPPROTO_IP, IP_MTU_DISCOVER, &discovery) == 0 && discovery >= IP_PMTUDISC_DO)
-    return Reason::kDatagramOption;
   if (HasFilter(fd)) return Reason::kSocketFilter;
   const long flags = sys::Call(SYS_fcntl, fd, F_GETFL);
   if (flags < 0 || (flags & O_ASYNC) != 0) return Reason::kSignalsSet;
-  return NamesAreProof() ? Reason::kNone : Reason::kNotProvable;
+  return Reason::kNone;
 }
 
-bool NameOf(int fd, int number, sockaddr_in* name) {
-  socklen_t length = sizeof *name;
-  return sys::Call(number, fd, sys::Word(name), sys::Word(&length)) == 0 &&
-         name->sin_family == AF_INET;
+// SYS_getsockname, SYS_getpeername.
+bool NameOf(int fd, int number, UdpName* name) {
+  SocketName said;
+  said.length = sizeof said.v6;
+  if (sys::Call(number, fd, sys::Word(&said.v6), sys::Word(&said.length)) != 0) return false;
+  *name = ReadUdpName(said.any.sa_family, &said.v6, said.length);
+  return name->Known();
 }
 
-// Is that an address of this machine, and of one socket? From which one of ours does it get there?
-bool LeadsHere(const sockaddr_in& destination, in_addr* source) {
-  const uint32_t address = ntohl(destination.sin_addr.s_addr);
-  if (address == 0 || address >> 28 >= 14) return false;  // multicast and beyond
-  const long fd = sys::MakeDescriptor(SYS_socket, AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+// Multicast, or an address that means another one on each network card.
+bool IsNoHost(const Endpoint& end) {
+  if (IsAnyAddress(end)) return true;
+  if (end.IsV4()) return end.address[12] >> 4 >= 14;
+  return end.address[0] == 0xff || (end.address[0] == 0xfe && end.address[1] >> 6 == 2);
+}
+
+struct Way {
+  UdpName source;  // from which address of ours does it get there?
+  int mtu = 0;
+};
+// Is that an address of this machine, and of one socket?
+bool LeadsHere(const Endpoint& destination, Way* way) {
+  if (IsNoHost(destination)) return false;
+  const int family = destination.IsV4() ? AF_INET : AF_INET6;
+  const long fd = sys::MakeDescriptor(SYS_socket, family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return false;
-  sockaddr_in name = destination;
-  name.sin_port = 0;
-  const long bound = sys::Call(SYS_bind, fd, sys::Word(&name), sizeof name);
+  Endpoint address = destination;
+  address.port = 0;
+  const SocketName here = ToSocketName(address, family);
+  const long bound = sys::Call(SYS_bind, fd, sys::Word(&here.v6), here.length);
   sys::Close(static_cast<int>(fd));
-  const long other = sys::MakeDescriptor(SYS_socket, AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  const long other = sys::MakeDescriptor(SYS_socket, family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (bound != 0 || other < 0) {
     if (other >= 0) sys::Close(static_cast<int>(other));
     return false;
   }
   // A broadcast address is refused here.
+  const SocketName there = ToSocketName(destination, family);
   const bool reached =
-      sys::Call(SYS_connect, other, sys::Word(&destination), sizeof destination) == 0 &&
-      NameOf(static_cast<int>(other), SYS_getsockname, &name);
+      sys::Call(SYS_connect, other, sys::Word(&there.v6), there.length) == 0 &&
+      NameOf(static_cast<int>(other), SYS_getsockname, &way->source) &&
+      (family == AF_INET ? Ask(static_cast<int>(other), IPPROTO_IP, 14, &way->mtu)     // IP_MTU
+                         : Ask(static_cast<int>(other), IPPROTO_IPV6, 24, &way->mtu))  // IPV6_MTU
+          == 0;
   sys::Close(static_cast<int>(other));
-  *source = name.sin_addr;
   return reached;
 }
 
-}  // namespace
-
-Endpoint ToEnd(const sockaddr_in& name) {
-  sockaddr_storage storage{};
-  memcpy(&storage, &name, sizeof name);
-  Endpoint end;
-  ToEndpoint(storage, &end);
-  return end;
+// A datagram that is too long for the way is refused, or goes as it is: no matter where none is.
+bool MayBeTooLong(int fd, const Endpoint& destination, const Way& way) {
+  constexpr int kLongest = 65535;
+  int discovery = 0;
+  const bool asked = destination.IsV4() ? Ask(fd, IPPROTO_IP, IP_MTU_DISCOVER, &discovery) == 0
+                                        : Ask(fd, IPPROTO_IPV6, 23, &discovery) == 0;
+  return asked && discovery >= IP_PMTUDISC_DO && way.mtu < kLongest;
 }
+
+}  // namespace
 
 // Its second half is no address of anybody.
 Tuple HintOf(const Endpoint& name) {
@@ -134,15 +170,22 @@ Tuple HintOf(const Endpoint& name) {
   return tuple;
 }
 Endpoint AnyAddress(uint16_t port) {
-  sockaddr_storage any{};
-  any.ss_family = AF_INET;
   Endpoint name;
-  ToEndpoint(any, &name);
+  name.address[10] = name.address[11] = 0xff;
   name.port = port;
   return name;
 }
+bool IsAnyAddress(const Endpoint& name) {
+  return SameEndpoint(name, AnyAddress(name.port)) || SameEndpoint(name, Endpoint{{}, name.port});
+}
 
-bool NamesAreProof() {
+bool IsAnyOf(const DatagramEnds& ends, const Endpoint& name) {
+  return IsAnyAddress(ends.source) &&
+         (ends.source.IsV4() ? name.IsV4() : !ends.ipv6_only || !name.IsV4());
+}
+
+namespace {
+bool IsNothingTracked() {
   const long fd = sys::MakeDescriptor(SYS_openat, AT_FDCWD,
                                       sys::Word("/proc/sys/net/netfilter/nf_conntrack_count"),
                                       O_RDONLY | O_CLOEXEC);
@@ -153,6 +196,11 @@ bool NamesAreProof() {
   sys::Close(static_cast<int>(fd));
   return n == 2 && text[0] == '0' && text[1] == '\n';
 }
+}  // namespace
+
+bool NamesAreProof(const Talk& talk, const Tuple& tuple) {
+  return IsNothingTracked() || IsTrackedUntranslated(tuple) || (talk.uid == 0 && agent.uid != 0);
+}
 
 bool IsHeldBy(const Talk& talk, uint64_t fd, const Endpoint& from, const Endpoint& to) {
   DatagramSocket socket;
@@ -161,46 +209,40 @@ bool IsHeldBy(const Talk& talk, uint64_t fd, const Endpoint& from, const Endpoin
          HasSocketAt(talk.kernel_pid, static_cast<uint32_t>(fd), socket.inode);
 }
 
-sockaddr_in ToSocketName(const Endpoint& end) {
-  sockaddr_in name{};
-  name.sin_family = AF_INET;
-  memcpy(&name.sin_addr, end.address + 12, sizeof name.sin_addr);
-  name.sin_port = htons(end.port);
-  return name;
-}
-
 Reason ProbeDatagramSender(int fd, DatagramSide* side, DatagramEnds* ends) {
-  const Reason obstacle = ProbeEither(fd);
+  const Reason obstacle = ProbeEither(fd, side->family);
   if (obstacle != Reason::kNone) return obstacle;
-  const uint64_t word = side->destination.load(std::memory_order_relaxed);
-  sockaddr_in source{};
-  sockaddr_in peer{};
-  if (word == 0 || !NameOf(fd, SYS_getsockname, &source) || source.sin_port == 0)
-    return Reason::kNotHotYet;
-  const sockaddr_in destination = NameOfWord(word);
+  const UdpName destination = side->destination.Load();
+  UdpName source;
+  UdpName peer;
+  if (!destination.Known() || !NameOf(fd, SYS_getsockname, &source)) return Reason::kNotHotYet;
   ends->connected = NameOf(fd, SYS_getpeername, &peer);
   if (ends->connected != (side->connected.load(std::memory_order_relaxed) != 0) ||
-      (ends->connected && NameWord(peer) != word))
+      (ends->connected && peer != destination))
     return Reason::kPeerChanged;
-  in_addr from_here{};
-  if (!LeadsHere(destination, &from_here)) return Reason::kNotHere;
-  if (source.sin_addr.s_addr == 0) source.sin_addr = from_here;
   ends->source = ToEnd(source);
   ends->destination = ToEnd(destination);
-  ends->destination_word = word;
+  ends->destination_name = destination;
+  Way way;
+  if (!LeadsHere(ends->destination, &way)) return Reason::kNotHere;
+  if (MayBeTooLong(fd, ends->destination, way)) return Reason::kDatagramOption;
+  if (IsAnyAddress(ends->source))
+    memcpy(ends->source.address, way.source.address, sizeof ends->source.address);
   if (SameEndpoint(ends->source, ends->destination)) return Reason::kSelfConnected;
   return RuleAgainstConnection(GetConfig().rules, Tuple{ends->source, ends->destination},
                                RuleProtocol::kUdp);
 }
 
 Reason ProbeDatagramReceiver(int fd, DatagramSide* side, DatagramEnds* ends) {
-  const Reason obstacle = ProbeEither(fd);
+  const Reason obstacle = ProbeEither(fd, side->family);
   if (obstacle != Reason::kNone) return obstacle;
-  sockaddr_in name{};
-  sockaddr_in peer{};
-  if (!NameOf(fd, SYS_getsockname, &name) || name.sin_port == 0) return Reason::kNotHotYet;
+  UdpName name;
+  UdpName peer;
+  if (!NameOf(fd, SYS_getsockname, &name)) return Reason::kNotHotYet;
   ends->source = ToEnd(name);
   ends->connected = NameOf(fd, SYS_getpeername, &peer);
+  int ipv6_only = 0;
+  ends->ipv6_only = Ask(fd, IPPROTO_IPV6, IPV6_V6ONLY, &ipv6_only) == 0 && ipv6_only != 0;
   if (ends->connected) {
     ends->destination = ToEnd(peer);
     return RuleAgainstConnection(GetConfig().rules, Tuple{ends->source, ends->destination},

@@ -4,10 +4,13 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include <utility>
+
 #include "channel/base/time.h"
 #include "discovery/owner.h"
 #include "preload/agent/agent.h"
 #include "preload/agent/agent_state.h"
+#include "preload/ready/epoll.h"
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/each_side.h"
@@ -69,44 +72,30 @@ uint32_t FindPublished(const Tuple& tuple) {
   return kMaxSides;
 }
 
-Reason Probe(int fd, Side* side, Tuple* tuple) {
-  tcp_info info;
-  // Nobody has asked yet of an accepted socket; and a library between us and the kernel may have
-  // made something else of what the program asked for.
-  int protocol = 0;
-  const int told = TcpInfoOf(fd, &info);
-  if (told == -EPROTO) return Reason::kKernelTellsLittle;
-  if (told != 0 || !Option(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, sizeof protocol) ||
-      protocol != IPPROTO_TCP) {
-    return Reason::kNotTcp;
+namespace {
+
+// kNone: `tuple` is what the kernel calls both ends.
+Reason AskNames(int fd, Tuple* tuple) {
+  const std::pair<long, Endpoint*> ends[] = {{SYS_getsockname, &tuple->local},
+                                             {SYS_getpeername, &tuple->peer}};
+  for (const auto& [call, end] : ends) {
+    sockaddr_storage name = {};
+    socklen_t length = sizeof name;
+    if (sys::Call(call, fd, sys::Word(&name), sys::Word(&length)) != 0 || !ToEndpoint(name, end))
+      return Reason::kUnknownFamily;
   }
-  if (info.tcpi_state != SocketShadow::kTcpEstablished) return Reason::kNotEstablished;
-  // A program that has changed its namespace may hold two connections with the same addresses.
-  if (NetnsCookieOf(fd) != agent.netns_cookie) return Reason::kOtherNamespace;
-  sockaddr_storage name = {};
-  socklen_t length = sizeof name;
-  if (sys::Call(SYS_getsockname, fd, reinterpret_cast<long>(&name),
-                reinterpret_cast<long>(&length)) != 0 ||
-      !ToEndpoint(name, &tuple->local)) {
-    return Reason::kUnknownFamily;
-  }
-  length = sizeof name;
-  if (sys::Call(SYS_getpeername, fd, reinterpret_cast<long>(&name),
-                reinterpret_cast<long>(&length)) != 0 ||
-      !ToEndpoint(name, &tuple->peer)) {
-    return Reason::kUnknownFamily;
-  }
-  if (SameEndpoint(tuple->local, tuple->peer)) return Reason::kSelfConnected;
-  const Reason rule = RuleAgainstConnection(GetConfig().rules, *tuple);
-  if (rule != Reason::kNone) return rule;
-  if (side->options_asked.load(std::memory_order_relaxed) == 0) {
-    if (const Reason reason = AskOptions(fd); reason != Reason::kNone) {
-      side->pinned.store(1, std::memory_order_relaxed);
-      return reason;
-    }
-    side->options_asked.store(1, std::memory_order_relaxed);
-  }
-  const long flags = sys::Call(SYS_fcntl, fd, F_GETFL);
+  return Reason::kNone;
+}
+
+// What never changes, and what no program but ours can have changed unseen since it was asked.
+bool IsAsAsked(const Side* side) {
+  return side->options_asked.load(std::memory_order_relaxed) != 0 &&
+         side->kept.load(std::memory_order_relaxed) == 0 &&
+         side->outside.load(std::memory_order_relaxed) == 0;
+}
+
+// What setsockopt and fcntl change later is noted as they are called (socket/options.cc).
+void AskAttributes(int fd, Side* side, long flags) {
   int low_water = 1;
   Option(fd, SOL_SOCKET, SO_RCVLOWAT, &low_water, sizeof low_water);
   int tells = 0;
@@ -117,8 +106,52 @@ Reason Probe(int fd, Side* side, Tuple* tuple) {
                                 std::memory_order_relaxed);
   side->receive_timeout_us.store(TimeoutUs(fd, SO_RCVTIMEO), std::memory_order_relaxed);
   side->send_timeout_us.store(TimeoutUs(fd, SO_SNDTIMEO), std::memory_order_relaxed);
-  if (flags >= 0 && (flags & O_ASYNC) != 0) return Reason::kSignalsSet;
+}
+
+Reason AskAll(int fd, Side* side) {
+  // Before the questions: whoever changes an answer meanwhile takes it back, and they are asked
+  // again.
+  side->options_asked.store(1, std::memory_order_seq_cst);
+  if (const Reason reason = AskOptions(fd); reason != Reason::kNone) {
+    side->pinned.store(1, std::memory_order_relaxed);
+    return reason;
+  }
+  const long flags = sys::Call(SYS_fcntl, fd, F_GETFL);
+  AskAttributes(fd, side, flags);
+  if (flags < 0 || (flags & O_ASYNC) == 0) return Reason::kNone;
+  side->options_asked.store(0, std::memory_order_relaxed);
+  return Reason::kSignalsSet;
+}
+
+}  // namespace
+
+Reason Probe(int fd, Side* side, Tuple* tuple) {
+  const bool as_asked = IsAsAsked(side);
+  tcp_info info;
+  // Nobody has asked yet of an accepted socket; and a library between us and the kernel may have
+  // made something else of what the program asked for.
+  int protocol = IPPROTO_TCP;
+  const int told = TcpInfoOf(fd, &info);
+  if (told == -EPROTO) return Reason::kKernelTellsLittle;
+  if (told != 0 ||
+      (!as_asked && !Option(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, sizeof protocol)) ||
+      protocol != IPPROTO_TCP) {
+    return Reason::kNotTcp;
+  }
+  if (info.tcpi_state != SocketShadow::kTcpEstablished) return Reason::kNotEstablished;
+  // A program that has changed its namespace may hold two connections with the same addresses.
+  if (!as_asked && NetnsCookieOf(fd) != agent.netns_cookie) return Reason::kOtherNamespace;
+  if (const Reason reason = AskNames(fd, tuple); reason != Reason::kNone) return reason;
+  if (SameEndpoint(tuple->local, tuple->peer)) return Reason::kSelfConnected;
+  const Reason rule = RuleAgainstConnection(GetConfig().rules, *tuple);
+  if (rule != Reason::kNone) return rule;
+  if (const Reason reason = as_asked ? Reason::kNone : AskAll(fd, side); reason != Reason::kNone)
+    return reason;
   if (IsStandardStream(side)) return Reason::kStandardStream;
+  if (IsInInheritedSet(side)) {
+    AwaitInheritedSets();
+    return Reason::kEpollInherited;
+  }
   return Reason::kNone;
 }
 

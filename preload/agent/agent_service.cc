@@ -178,7 +178,8 @@ void ServiceSide(uint32_t slot) {
   if ((send_sealed && !note.told_send) || (receive_sealed && !note.told_receive)) {
     note.told_send = note.told_send || send_sealed;
     note.told_receive = note.told_receive || receive_sealed;
-    TellSealed(note, slot);
+    // Who has told us of the end of what is closed here, and lacks nothing, need not hear it back.
+    if (!closed || !note.heard || !send_done || !receive_done) TellSealed(note, slot);
   }
   if ((!send_done || !receive_done) && note.talk != kNoTalk && agent.talks[note.talk].leaving &&
       note.mine.fifo.Sealed() && (note.theirs.fifo.Sealed() || HasSeenFin(fd))) {

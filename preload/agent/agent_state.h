@@ -65,9 +65,11 @@ struct AgentSide {
   Stage stage = Stage::kNone;
   bool told_send = false;     // the peer knows that our FIFO is sealed
   bool told_receive = false;  // the peer knows that its FIFO is sealed
+  bool heard = false;         // the peer has told us the like
   bool offer_out = false;     // counted in the talk
   bool in_map = false;
   bool tracked = false;  // by the kernel: its addresses may be translated
+  bool seeks = false;    // it is we who know that it may be offered again, so we make the offer
   uint32_t generation = 0;
   uint32_t next_in_bucket = 0;  // slot + 1
   uint32_t talk = kNoTalk;
@@ -82,7 +84,8 @@ struct AgentSide {
   // A reader that is watched (agent_watch.cc): how far it was when it was last seen to move, and
   // when; the next look. `bypassed`: it stood still, and our direction goes by TCP meanwhile.
   bool bypassed = false;
-  uint32_t bypasses = 0;
+  uint32_t bypasses = 0;  // of late; see CountBypass
+  uint64_t attached_at_ns = 0;
   uint64_t watched_position = 0;
   uint64_t watched_since_ns = 0;
   uint64_t watch_at_ns = 0;
@@ -119,6 +122,7 @@ enum class Timer : uint32_t {
   kPost,       // that the kernel had no memory for
   kThreads,    // of this program: what they wait in
   kParked,     // connections that nobody uses
+  kInherited,  // epoll sets: do other programs have them?
   kCount
 };
 
@@ -158,8 +162,9 @@ struct AgentState {
   uint64_t clock_ahead_ns = 0;        // of the program's clock, which may stand still: AgentNs
   uint64_t proving[kSideWords] = {};  // a bit a side whose pairing is being proved
   Post post;
-  uint32_t looks_in_vain = 0;  // at threads (agent_threads.cc)
-  PeerTable table;             // whose address is it? By our xenloopd
+  uint32_t looks_in_vain = 0;     // at threads (agent_threads.cc)
+  bool awaits_inherited = false;  // Timer::kInherited is set
+  PeerTable table;                // whose address is it? By our xenloopd
   uint64_t table_look_at_ns = 0;
   int ending_turns = 0;  // agent_end.cc: of letting go of all, so far
 
@@ -348,6 +353,10 @@ uint64_t RetryPostponed(uint64_t pause_ns);
 uint64_t WatchReaders(uint64_t now);
 // Our direction has just gone back to TCP: the other one does when TCP has taken all.
 void WatchBypassed(uint32_t slot, uint64_t now);
+// The reader, who has taken so much of the FIFO in question, stands still or does not read: so many
+// doublings more of what there is to be between two attempts. Time on FIFOs without that makes them
+// fewer.
+void CountBypass(AgentSide& note, uint64_t taken, uint32_t doublings, uint64_t now);
 // The next attempt, by how often the reader has stood still.
 void PutOffAttempt(AgentSide& note, Side* side);
 
@@ -361,6 +370,11 @@ bool MayBeOfferedAgain(const AgentSide& note, const Side* side);
 // A peer has left a FIFO of ours, because nobody took what lay in it.
 void SuspectUnseenWaits();
 uint64_t LookAtThreads(uint64_t pause_ns);
+
+// agent_inherited.cc
+// A side is not upgraded because of one; looks for the end of that from now on.
+void AwaitInheritedSets();
+uint64_t LookAtInheritedSets(uint64_t now);
 
 // agent_bells.cc
 // The peer is to know the bells by which the side's FIFOs may wake us.

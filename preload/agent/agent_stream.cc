@@ -151,10 +151,10 @@ bool Attach(uint32_t slot) {
         side->send.route.load(std::memory_order_relaxed) == SendRoute::kTcp &&
         side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kTcp &&
         Watch(fd, WatchKind::kShadow, slot, note.generation,
-              EPOLLIN | EPOLLRDHUP | EPOLLOUT | EPOLLET) == 0) {
+              EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLOUT | EPOLLET) == 0) {
       side->talk.store(note.talk, std::memory_order_relaxed);
       side->spin_history.store(0, std::memory_order_relaxed);
-      note.told_send = note.told_receive = false;
+      note.told_send = note.told_receive = note.heard = false;
       note.seen_index = 0;
       note.discarded = true;
       note.bypassed = note.lay_unread = note.reads_unseen = false;
@@ -162,6 +162,7 @@ bool Attach(uint32_t slot) {
       Arena()->unread.Remove(slot);
       note.watched_since_ns = note.watch_at_ns = note.unread_since_ns = 0;
       note.stage = Stage::kAttached;
+      note.attached_at_ns = AgentNs();
       ReclaimLater();
       side->reason.store(Reason::kNone, std::memory_order_relaxed);
       side->attached.store(1, std::memory_order_release);
@@ -329,10 +330,11 @@ void OnSealed(uint32_t talk, const ControlMessage& message) {
   if (message.refusal == static_cast<uint32_t>(RefusalReason::kReaderSlow)) SuspectUnseenWaits();
   const uint32_t slot = message.receiver_slot;
   if (slot >= kMaxSides) return;
-  const AgentSide& note = agent.sides[slot];
+  AgentSide& note = agent.sides[slot];
   if ((note.stage != Stage::kAttached && note.stage != Stage::kProving) || note.talk != talk ||
       note.generation != message.receiver_generation)
     return;
+  note.heard = true;
   note.stage == Stage::kProving ? ServicePairing(slot) : ServiceSide(slot);
 }
 

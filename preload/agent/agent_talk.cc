@@ -140,19 +140,32 @@ void CloseAll(Ticket* ticket) {
   }
 }
 
+bool BringsNothingWanted(uint32_t index, const ControlMessage& message) {
+  switch (message.type) {
+    case ControlType::kBell:
+      return !WantsBell(index, message);
+    case ControlType::kDatagramOffer:
+      return ObjectionToDatagrams(index, message) != RefusalReason::kCount;
+    case ControlType::kOffer:
+      return ObjectionTo(index, message) != RefusalReason::kCount;
+    case ControlType::kParkAsk:
+      return !GetConfig().park;
+    default:
+      return false;
+  }
+}
+
 // A descriptor that comes with a packet is for a moment the smallest free number, which the program
 // may just have closed. So one that is not wanted is never taken: the packet is looked at first.
-bool BringsNothingWanted(uint32_t index) {
+enum class Packet : uint8_t { kNone, kTakeAll, kTakeBytes };
+Packet NextPacket(uint32_t index) {
   ControlMessage message;
   const long n = sys::Call(SYS_recvfrom, agent.talks[index].fd, reinterpret_cast<long>(&message),
                            sizeof message, MSG_DONTWAIT | MSG_PEEK, 0, 0);
-  if (n != static_cast<long>(sizeof message)) return false;
-  if (message.type == ControlType::kBell) return !WantsBell(index, message);
-  if (message.type == ControlType::kParkAsk) return !GetConfig().park;
-  if (message.type == ControlType::kDatagramOffer)
-    return ObjectionToDatagrams(index, message) != RefusalReason::kCount;
-  return message.type == ControlType::kOffer &&
-         ObjectionTo(index, message) != RefusalReason::kCount;
+  if (n == -EAGAIN || n == -EINTR) return Packet::kNone;
+  return n == static_cast<long>(sizeof message) && BringsNothingWanted(index, message)
+             ? Packet::kTakeBytes
+             : Packet::kTakeAll;
 }
 
 // To take a descriptor is to have to close it, and a file system of the sender's own (FUSE) lets a
@@ -175,11 +188,10 @@ ssize_t ReceivePacket(int fd, void* buffer, size_t capacity, Ticket* ticket) {
   const long n =
       sys::Call(SYS_recvmsg, fd, reinterpret_cast<long>(&message), MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   if (n < 0) return n;
-  const long base = sys::DescriptorBase();
   size_t taken = 0;
   EachDescriptorIn(message, [&](int passed) {
     if (taken < kTicketDescriptors) {
-      ticket->fds[taken++] = static_cast<int>(sys::MoveUp(passed, base));
+      ticket->fds[taken++] = static_cast<int>(sys::MoveUp(passed, sys::DescriptorBase()));
     } else {
       sys::Close(passed);
     }
@@ -354,9 +366,10 @@ void TalkEvent(uint32_t index, uint32_t events) {
     if (!ReadsFrom(talk)) break;
     alignas(ControlMessage) uint8_t packet[sizeof(ControlMessage) + 1] = {};
     Ticket ticket;
-    const ssize_t n =
-        ReceivePacket(talk.fd, packet, sizeof packet,
-                      !MayBringDescriptors(talk) || BringsNothingWanted(index) ? nullptr : &ticket);
+    const Packet next = MayBringDescriptors(talk) ? NextPacket(index) : Packet::kTakeBytes;
+    if (next == Packet::kNone) return;
+    const ssize_t n = ReceivePacket(talk.fd, packet, sizeof packet,
+                                    next == Packet::kTakeBytes ? nullptr : &ticket);
     if (n == -EAGAIN || n == -EINTR) return;
     bool good = false;
     ControlMessage message;

@@ -5,7 +5,6 @@
 // would be told late again and again, and of every connection. The kernel says in /proc what each
 // thread of ours sleeps in; we look some times after such an event, and no more when nothing came
 // of it.
-#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,6 +14,7 @@
 #include "channel/base/number.h"
 #include "channel/base/time.h"
 #include "preload/agent/agent_state.h"
+#include "preload/agent/proc_files.h"
 #include "preload/libc/real.h"
 #include "preload/settings/config.h"
 #include "preload/side/confinement.h"
@@ -36,21 +36,6 @@ struct SleepingCall {
   const void* from = nullptr;  // the instruction behind the call
 };
 
-// A file of /proc: how much of it is in `text`, which a zero ends; -errno.
-long ReadProc(const char* path, char* text, size_t capacity) {
-  const long fd = sys::MakeDescriptor(SYS_openat, AT_FDCWD, sys::Word(path), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return fd;
-  size_t length = 0;
-  ssize_t n = 1;
-  while (n > 0 && length < capacity - 1) {
-    n = sys::Read(static_cast<int>(fd), text + length, capacity - 1 - length);
-    if (n > 0) length += static_cast<size_t>(n);
-  }
-  sys::Close(static_cast<int>(fd));
-  text[length] = '\0';
-  return static_cast<long>(length);
-}
-
 uint64_t HexAt(const char** at) {
   while (**at == ' ') ++*at;
   if (strncmp(*at, "0x", 2) == 0) *at += 2;
@@ -58,10 +43,10 @@ uint64_t HexAt(const char** at) {
 }
 
 // False: it runs, or is gone, or sleeps elsewhere.
-bool CallOf(const char* thread, SleepingCall* call) {
+bool CallOf(uint32_t thread, SleepingCall* call) {
   char path[64];
   char text[256];
-  snprintf(path, sizeof path, "/proc/self/task/%s/syscall", thread);
+  snprintf(path, sizeof path, "/proc/self/task/%u/syscall", thread);
   if (ReadProc(path, text, sizeof text) <= 0 || text[0] < '0' || text[0] > '9') return false;
   const char* at = text;
   call->number = static_cast<long>(ReadNumber(&at, 10));
@@ -151,33 +136,6 @@ Side* WaitedForBy(const SleepingCall& call) {
   }
 }
 
-// Calls `look` for each thread of this process until it says true.
-template <typename Look>
-void EachThread(Look look) {
-  struct Entry {  // of getdents64
-    uint64_t inode;
-    int64_t next;
-    uint16_t length;
-    uint8_t type;
-    char name[];
-  };
-  const long fd = sys::MakeDescriptor(SYS_openat, AT_FDCWD, sys::Word("/proc/self/task"),
-                                      O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return;
-  alignas(8) char entries[4096];
-  bool done = false;
-  for (int threads = 0; !done && threads < kMostThreads;) {
-    const long n = sys::Call(SYS_getdents64, fd, sys::Word(entries), sizeof entries);
-    if (n <= 0) break;
-    for (long at = 0; !done && at < n;) {
-      const auto* const entry = reinterpret_cast<const Entry*>(entries + at);
-      if (entry->name[0] != '.') done = look(entry->name) || ++threads >= kMostThreads;
-      at += entry->length;
-    }
-  }
-  sys::Close(static_cast<int>(fd));
-}
-
 void Conclude(Side* side) {
   side->pinned.store(1, std::memory_order_relaxed);
   FallBack(side->fd.load(std::memory_order_acquire), side, Reason::kWaitsUnseen);
@@ -198,10 +156,11 @@ uint64_t LookAtThreads(uint64_t pause_ns) {
   Side* found = nullptr;
   // Not all of these calls were tried under a filter.
   if (LookForFilter() == Filter::kNone) {
-    EachThread([&found](const char* thread) {
+    int threads = 0;
+    EachNumberIn("/proc/self/task", [&found, &threads](uint32_t thread) {
       SleepingCall call;
       if (CallOf(thread, &call) && !real::IsWhereCallsAreSeen(call.from)) found = WaitedForBy(call);
-      return found != nullptr;
+      return found != nullptr || ++threads >= kMostThreads;
     });
   }
   if (found != nullptr) {

@@ -85,7 +85,7 @@ bool IsStillUnread(uint32_t slot, uint64_t now) {
   note.unread_since_ns = 0;
   note.lay_unread = true;
   note.reads_unseen = taken == 0;
-  note.bypasses += taken == 0 ? kDoublingsIfUnknowing : kDoublingsIfSlow;
+  CountBypass(note, taken, taken == 0 ? kDoublingsIfUnknowing : kDoublingsIfSlow, now);
   GoByTcp(slot, now);
   return false;
 }

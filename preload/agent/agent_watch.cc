@@ -26,13 +26,16 @@ constexpr uint64_t kPatienceNs = 40 * kNsPerMs;
 // for 30 ms at a time.
 constexpr uint64_t kPatienceWithGuestsNs = 200 * kNsPerMs;
 constexpr uint64_t kPatienceOfTestsNs = 400 * kNsPerMs;
-constexpr uint64_t kLongestPauseNs = 1000 * kNsPerMs;  // between two looks at one that stands still
+// Between two looks at one that stands still: there may be thousands, on purpose.
+constexpr uint64_t kLongestPauseNs = 10 * kNsPerSecond;
 
 // A reader that has had so much by TCP takes bytes: its kernel does not keep as much for it.
 constexpr uint64_t kMovedBytes = 8 << 20;
 // Operations until the next attempt, doubled each time that this reader stands still.
 constexpr uint64_t kLeastOperations = 16;
 constexpr uint32_t kMostDoublings = 10;
+// One less for so long on FIFOs.
+constexpr uint64_t kGoodNs = 10 * kNsPerSecond;
 
 uint64_t PatienceNs(const Fifo& fifo) {
   if (GetConfig().test_points) return kPatienceOfTestsNs;
@@ -66,7 +69,7 @@ uint64_t LookAtFifo(AgentSide& note, Side* side, uint64_t now) {
       TcpInfoOf(fd, &info) != 0) {
     return now + patience;  // the number was closed just now: by another of the side, soon
   }
-  ++note.bypasses;
+  CountBypass(note, note.watched_position, 1, now);
   note.bypassed = true;
   note.watched_position = info.tcpi_bytes_acked;
   note.watched_since_ns = now;
@@ -112,8 +115,15 @@ uint64_t LookAt(uint32_t slot, uint64_t now) {
 
 }  // namespace
 
-void PutOffAttempt(AgentSide& note, Side* side) {
+void CountBypass(AgentSide& note, uint64_t taken, uint32_t doublings, uint64_t now) {
+  // Who has taken nothing may not know of FIFOs, however long there was nothing to be taken.
+  const uint64_t good = taken != 0 ? (now - note.attached_at_ns) / kGoodNs : 0;
+  note.bypasses -= good < note.bypasses ? static_cast<uint32_t>(good) : note.bypasses;
+  note.bypasses += doublings;
   if (note.bypasses > kMostDoublings) note.bypasses = kMostDoublings;
+}
+
+void PutOffAttempt(AgentSide& note, Side* side) {
   const uint64_t after = GetConfig().upgrade_after;
   side->next_attempt.store(
       side->operations.load(std::memory_order_relaxed) +

@@ -75,8 +75,15 @@ void* WithoutLibc(Index index) {
     BARE(dup3);
     BARE(epoll_create1);
     BARE(epoll_ctl);
+    BARE(openat);
+    BARE(pipe2);
+    BARE(socketpair);
+    BARE(memfd_create);
     BARE(execve);
 #ifdef SYS_poll
+    BARE(open);
+    BARE(creat);
+    BARE(pipe);
     BARE(poll);
     BARE(dup2);
     BARE(epoll_wait);

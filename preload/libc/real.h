@@ -13,7 +13,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/select.h>
 #include <sys/sendfile.h>
@@ -34,6 +36,8 @@ int __ppoll_chk(pollfd* fds, nfds_t count, const timespec* timeout, const sigset
 int __dprintf_chk(int fd, int flag, const char* format, ...);
 int __vdprintf_chk(int fd, int flag, const char* format, va_list arguments);
 int capset(void* header, const void* data) noexcept;
+int __open_2(const char* path, int flags);
+int __openat_2(int directory, const char* path, int flags);
 [[noreturn]] void __longjmp_chk(jmp_buf target, int value) noexcept;
 // What the libc of the machine that builds this may not have yet.
 int pidfd_spawn(int* pidfd, const char* path, const posix_spawn_file_actions_t* actions,

@@ -81,10 +81,10 @@ void BecomeChild(uint32_t tid) {
 void InChild() { BecomeChild(0); }
 
 // The next program finds what is registered in them.
-void SurvivingSetsLeave() {
+void SurvivingSetsAreInherited() {
   for (int fd = 0; fd < FdTable::End(); fd = FdTable::Next(fd)) {
     EpollSet* const set = FdTable::FindEpollSet(fd);
-    if (set != nullptr && SurvivesExec(fd)) EpollSetLeaves(set);
+    if (set != nullptr && SurvivesExec(fd)) EpollSetIsInherited(set);
   }
 }
 
@@ -115,7 +115,7 @@ void AfterRawFork(pid_t child) {
 
 void BeforeSpawn() {
   if (!process_state.ready || InBorrowedMemory()) return;
-  SurvivingSetsLeave();
+  SurvivingSetsAreInherited();
   EachDatagramSide([](DatagramSide* side) {
     const int fd = side->fd.load(std::memory_order_acquire);
     if (FindDatagram(fd) == side && SurvivesExec(fd))
@@ -134,13 +134,14 @@ void BeforeSpawn() {
 }
 
 void BeforeLending() {
+  ChildIsMade();
   BeforeSpawn();
   process_state.lends = true;
 }
 
 void BeforeExec(const FileId& program) {
   if (!process_state.ready || InBorrowedMemory()) return;
-  SurvivingSetsLeave();
+  SurvivingSetsAreInherited();
   EndAllPairs();
   bool waits = true;
   EachDescriptor([&waits](int fd, Side* side) {

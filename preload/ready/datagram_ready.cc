@@ -41,9 +41,15 @@ bool DatagramWait::AnyHolds() const {
 
 bool DatagramWait::Spin() const {
   bool any = false;
-  for (int i = 0; i < count_; ++i)
-    any = any || sides_[i]->receiving.load(std::memory_order_relaxed) != 0;
-  const uint32_t budget = any && GetConfig().spin_us != 0 ? SharedSpinBudgetUs() : 0;
+  bool share = true;
+  for (int i = 0; i < count_; ++i) {
+    if (sides_[i]->receiving.load(std::memory_order_relaxed) == 0) continue;
+    any = true;
+    share = share && SendersShareOurProcessor(sides_[i]);
+  }
+  if (!any || GetConfig().spin_us == 0) return false;
+  if (share) return YieldUntil([this] { return AnyHolds(); });
+  const uint32_t budget = SharedSpinBudgetUs();
   if (budget == 0) return false;
   uint64_t start = 0;
   uint32_t turns = 0;

@@ -17,9 +17,7 @@
 namespace xenloop {
 namespace {
 
-// In blocks, which come when they are needed and stay; their numbers have no holes.
-constexpr uint32_t kBlock = 1024;
-constexpr uint32_t kMostSets = 1024 * kBlock;
+constexpr uint32_t kBlock = kSetsABlock;
 EpollSet* blocks[kMostSets / kBlock];
 uint32_t lowest_free;  // no lower place is free
 
@@ -51,10 +49,7 @@ EpollSet* FreePlace() ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock) {
 void GiveBackPlace(EpollSet* set) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock) {
   set->in_use = false;
   // The kernel has dropped what was in the set.
-  if (set->owner_pid == process_state.pid) {
-    GiveBackOwnBell(set->bell.exchange(kAnyBell));
-    ForgetShared(set);
-  }
+  if (set->owner_pid == process_state.pid) GiveBackOwnBell(set->bell.exchange(kAnyBell));
   ForgetDatagramsOf(set, /*to_kernel=*/false);
   for (uint32_t i = 0; i * kBlock < lowest_free; ++i) {
     const auto number = static_cast<uint32_t>(set - blocks[i]);
@@ -79,10 +74,14 @@ void EpollCreated(int epfd) {
   set->blind = false;
   set->first_watch = 0;
   set->plain_polls.store(0, std::memory_order_relaxed);
+  // A call that nobody saw end (D-11) has left its count to the place.
+  set->plain_sleepers.store(0, std::memory_order_relaxed);
+  set->unaware.store(0, std::memory_order_relaxed);
   set->owner_pid = process_state.pid;
   ++set->serial;
-  set->noted_shared = false;
-  set->shared_set_changes.store(0, std::memory_order_relaxed);
+  set->waited_elsewhere = nullptr;
+  set->inherited.store(false, std::memory_order_relaxed);
+  set->inheritance = Inheritance{};
   set->references = 1;
   set->epfd = epfd;
   set->converted.store(0, std::memory_order_relaxed);
@@ -246,6 +245,8 @@ void EpollForkedChild() ABSL_NO_THREAD_SAFETY_ANALYSIS {
     set->plain_sleepers.store(0, std::memory_order_relaxed);
     set->unaware.store(0, std::memory_order_relaxed);
   }
+  SharedForkedChild();
+  InheritanceForkedChild();
   in_doubt = 0;  // the parent's thread will finish it
   if (half_done) RepairRegistrations();
 }

@@ -18,6 +18,7 @@
 #include <cstdint>
 
 #include "absl/base/thread_annotations.h"
+#include "channel/base/abandon.h"
 #include "channel/base/lock.h"
 #include "preload/side/side.h"
 
@@ -55,6 +56,13 @@ struct Registration {
   uint32_t next_free;
 };
 
+struct Inheritance {
+  uint64_t since;       // no program that has it has been started before; in ticks since the boot
+  uint64_t look_at_ns;  // by the agent's clock, whether it still has it; 0: not asked for yet
+  uint64_t pause_ns;    // until the look after that
+  uint32_t times;       // that a program has inherited it
+};
+
 struct alignas(64) EpollSet {  // aligned: the descriptor table keeps a tag in a pointer's low bits
   RecoverableLock lock;
   bool in_use ABSL_GUARDED_BY(registrations_lock);
@@ -76,10 +84,13 @@ struct alignas(64) EpollSet {  // aligned: the descriptor table keeps a tag in a
   std::atomic<uint32_t> plain_polls;  // those asleep in poll that do not look at its FIFOs
   std::atomic<uint32_t> conversions;  // so far
   uint32_t first_converted;           // index + 1
-  uint32_t serial;                    // of the sets that have had this place
-  bool noted_shared;                  // by this process, which is not the owner
-  std::atomic<uint32_t> shared_set_changes;  // of the family, when the owner last looked
-  std::atomic<uint32_t> datagrams;           // UDP sockets that are watched (datagram_epoll.cc)
+  std::atomic<uint32_t> serial;       // of the sets that have had this place
+  // Shared with the children that have the set: the serial of the last set of this place in which
+  // another process than its owner has waited. nullptr: no child has it (epoll_shared.cc).
+  std::atomic<uint32_t>* waited_elsewhere;
+  std::atomic<bool> inherited;  // a started program may have it (epoll_inherited.cc)
+  Inheritance inheritance ABSL_GUARDED_BY(registrations_lock);
+  std::atomic<uint32_t> datagrams;  // UDP sockets that are watched (datagram_epoll.cc)
   std::atomic<uint32_t> datagram_turn;
   uint32_t next_look
       ABSL_GUARDED_BY(lock);  // where the next look begins; index + 1, 0: at the first
@@ -154,6 +165,31 @@ void EpollSetIsWatchedBlindly(EpollSet* set);
 // Other programs get it: its sockets go by TCP for good, and the kernel has all of its
 // registrations as the program made them when this returns.
 void EpollSetLeaves(EpollSet* set);
+// The same for as long as another program has it, which we start (epoll_inherited.cc).
+void EpollSetIsInherited(EpollSet* set);
+// While one stands, such a program is being started.
+class ProgramStarts : public Abandonable {
+ public:
+  ProgramStarts();
+  ~ProgramStarts();
+};
+// Likewise from before this thread makes a child in our memory until that exists, and says so when
+// it becomes a program or ends.
+void ChildIsMade();
+void ChildIsSeen();
+// Is the side registered in such a set? Then it is not to be upgraded.
+bool IsInInheritedSet(const Side* side);
+// For the agent, which asks who has them. Those that it is time to ask for; how many. `next`: when
+// the next of the others is due.
+struct InheritedSet {
+  EpollSet* set;
+  int epfd;
+  uint32_t times;
+  uint64_t since;
+};
+size_t InheritedSetsDue(uint64_t now, InheritedSet* due, size_t most, uint64_t* next);
+// Nobody else has it. False: somebody may have by now. `visit` is called with its sides.
+bool EndInheritance(const InheritedSet& ended, void (*visit)(Side* side));
 // Would a wait in the set return something that stands in a FIFO? `news` changes with what it is.
 bool SetHolds(EpollSet* set, uint64_t* news, Self self);
 // The same of one registration, which is not reported by that. Under its set's lock.

@@ -19,7 +19,7 @@ int AddLine(EpollSet* set, int fd) {
 }
 
 void AddBell(EpollSet* set) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock) {
-  const uint32_t bell = LendOwnBell();
+  const uint32_t bell = LendOwnBell(BellFor::kSet);
   if (bell == kAnyBell) return;
   if (AddLine(set, OwnBellFd(bell)) != 0) return GiveBackOwnBell(bell);
   set->bell.store(bell, std::memory_order_seq_cst);

@@ -20,7 +20,7 @@ int Add(EpollSet* set, int fd, Side* side, epoll_event* event)
   draft.data = event->data.u64;
   draft.side = side;
   draft.set = set;
-  draft.reported = ~0ull;
+  draft.reported = kNothingReported;
   if (Registration* old = Find(set, fd, side); old != nullptr) {
     // Left from a descriptor that was closed unseen, or the kernel says EEXIST.
     const int result = KernelControl(set->epfd, EPOLL_CTL_ADD, fd, event->events, event->data.u64);
@@ -52,7 +52,7 @@ int Add(EpollSet* set, int fd, Side* side, epoll_event* event)
     EnterConverted(set, registration);
     NameBell(side);
     WakeSleepersOf(set);
-  } else if (converted) {
+  } else if (converted && !IsOnlyInherited(set)) {
     side->pinned.store(1, std::memory_order_relaxed);
   }
   return 0;
@@ -97,7 +97,7 @@ int ControlSide(EpollSet* set, int operation, int fd, Side* side, epoll_event* e
   registration->disabled = registration->fired_plain = false;
   registration->out_reported = false;
   registration->kernel_out = false;
-  registration->reported = ~0ull;
+  registration->reported = kNothingReported;
   registration->quiet_word = nullptr;  // more may be wanted now
   const int result = UpdateKernel(set, IndexOfRegistration(registration), registration);
   // Another thread may be asleep in this set, and what it waits for may be in the FIFO already.
@@ -165,6 +165,9 @@ int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* ev
       in_doubt = 0;
       if (!was_pinned && side->pinned.load(std::memory_order_relaxed) != 0)
         obstacle = Reason::kEpollUnfollowed;
+      else if (result == 0 && operation == EPOLL_CTL_ADD && IsOnlyInherited(set) &&
+               ConvertsNewOnes(side))
+        obstacle = Reason::kEpollInherited;
     }
   }
   if (obstacle != Reason::kNone) {

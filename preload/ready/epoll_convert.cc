@@ -37,7 +37,7 @@ void UnlinkConverted(EpollSet* set, Registration* registration) {
 }
 
 bool MayConvert(const EpollSet* set, const Registration* registration) {
-  return (registration->events & EPOLLEXCLUSIVE) == 0 && !set->blind &&
+  return (registration->events & EPOLLEXCLUSIVE) == 0 && !set->blind && !set->inherited &&
          set->owner_pid == process_state.pid && !IsShared(set);
 }
 
@@ -113,8 +113,8 @@ bool Convert(EpollSet* set, Registration* registration) {
   if (!MayConvert(set, registration) || !AddDoorbell(set)) return false;
   registration->quiet_word = nullptr;
   if (registration->converted) {
-    registration->reported = ~0ull;  // a new FIFO counts from zero
-    AddDoorbell(set);                // the agent may be another one by now
+    registration->reported = kNothingReported;  // a new FIFO counts from zero
+    AddDoorbell(set);                           // the agent may be another one by now
     return true;
   }
   if ((registration->events & EPOLLONESHOT) != 0 && !registration->disabled) {
@@ -126,7 +126,7 @@ bool Convert(EpollSet* set, Registration* registration) {
   registration->converted = true;
   registration->out_reported = false;
   registration->kernel_out = false;
-  registration->reported = ~0ull;
+  registration->reported = kNothingReported;
   if (UpdateKernel(set, IndexOfRegistration(registration), registration) != 0) {
     registration->converted = false;  // the kernel does not have it as we believed
     registration->disabled = registration->disabled && !registration->fired_plain;

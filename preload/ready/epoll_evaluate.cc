@@ -50,8 +50,7 @@ bool WouldHoldMore(int fd, const Side* side) {
 // Bytes that are read already: there is nothing to read, but for them the kernel wakes the set, and
 // tells what else is so.
 bool HaveComeAndGone(const Side* side, uint64_t reported, const FifoReadiness& ready) {
-  return !ready.in && ready.published != 0 && reported != kUnreadAnew &&
-         IndexOf(ready.published) != IndexOf(reported) &&
+  return !ready.in && ready.published != 0 && IndexOf(ready.published) != IndexOf(reported) &&
          side->receive_low_water.load(std::memory_order_relaxed) <= 1;
 }
 

@@ -1,5 +1,6 @@
 // See epoll.h: a set that other programs get, by SCM_RIGHTS or because it survives exec. They find
-// in it what our program has registered, and nothing of ours.
+// in it what our program has registered, and nothing of ours. (When it is ours alone again:
+// epoll_inherited.cc.)
 #include "preload/ready/datagram_ready.h"
 #include "preload/ready/epoll.h"
 #include "preload/ready/epoll_registrations.h"
@@ -12,6 +13,8 @@ namespace {
 
 constexpr size_t kMostAtOnce = 64;
 
+enum class Leaves : uint8_t { kForGood, kToStartedProgram };
+
 int DescriptorOf(const Registration& registration) {
   const Side* const side = registration.side;
   return FdTable::FindSide(registration.fd) == side ? registration.fd
@@ -20,11 +23,15 @@ int DescriptorOf(const Registration& registration) {
 
 // Gives converted registrations back, of no more than kMostAtOnce sockets, whose numbers are then
 // in `fds`. Their bytes still go by FIFO: the kernel tells of them when they come back to TCP.
-size_t GiveBackSome(EpollSet* set, int* fds) {
+size_t GiveBackSome(EpollSet* set, Leaves leaves, int* fds) {
   const uint32_t tid = CurrentTid();
   const LockScope scope(registrations_lock, tid);
   const LockScope inner(set->lock, tid);
-  set->blind = true;
+  if (leaves == Leaves::kForGood) {
+    set->blind = true;
+  } else {
+    BeginInheritance(set);
+  }
   // In a signal handler that has interrupted one of ours.
   if (scope.result() == LockResult::kReentered || inner.result() == LockResult::kReentered)
     return 0;
@@ -57,21 +64,29 @@ void TakeTagsOfFired(EpollSet* set) {
 
 }  // namespace
 
-void EpollSetLeaves(EpollSet* set) {
+namespace {
+void Leave(EpollSet* set, Leaves leaves) {
   if (set->owner_pid != process_state.pid) return;  // its tags are its owner's
+  const bool for_good = leaves == Leaves::kForGood;
+  const Reason reason = for_good ? Reason::kEpollWatched : Reason::kEpollInherited;
   ForgetDatagramsOf(set, /*to_kernel=*/true);
   size_t count;
   do {
     int fds[kMostAtOnce];
-    count = GiveBackSome(set, fds);
+    count = GiveBackSome(set, leaves, fds);
     for (size_t i = 0; i < count; ++i)
-      FallBackToTcp(fds[i], Reason::kEpollWatched, TcpFor::kGood, NextWriter::kOurs);
+      FallBackToTcp(fds[i], reason, for_good ? TcpFor::kGood : TcpFor::kNow, NextWriter::kOurs);
   } while (count == kMostAtOnce);
   TakeTagsOfFired(set);
   // What it watches: nobody looks at the FIFOs there for whoever waits in this one.
   for (uint32_t i = 0; EpollSet* const other = EpollSetAt(i); ++i) {
-    if (IsWatchedBy(other, set)) EpollSetIsWatchedBlindly(other);
+    if (IsWatchedBy(other, set)) Leave(other, leaves);
   }
 }
+}  // namespace
+
+void EpollSetLeaves(EpollSet* set) { Leave(set, Leaves::kForGood); }
+
+void EpollSetIsInherited(EpollSet* set) { Leave(set, Leaves::kToStartedProgram); }
 
 }  // namespace xenloop

@@ -35,7 +35,7 @@ int Watch(EpollSet* set, int fd, EpollSet* inner, const epoll_event* event)
   watch->data = event->data.u64;
   watch->inner = inner;
   watch->set = set;
-  watch->reported = ~0ull;
+  watch->reported = kNothingReported;
   watch->converted = MayConvert(set, watch) && AddDoorbell(set);
   const uint32_t index = IndexOfRegistration(watch);
   const int result = watch->converted ? TellKernel(set, EPOLL_CTL_ADD, index, watch)
@@ -78,7 +78,7 @@ int ControlSet(EpollSet* set, int operation, int fd, EpollSet* inner, epoll_even
   watch->events = event->events;
   watch->data = event->data.u64;
   watch->disabled = watch->fired_plain = false;
-  watch->reported = ~0ull;
+  watch->reported = kNothingReported;
   if (!watch->converted) return 0;
   const int result = UpdateKernel(set, IndexOfRegistration(watch), watch);
   RingSleepersOf(set);  // somebody may be asleep there, and a FIFO hold something already

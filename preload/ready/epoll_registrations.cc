@@ -143,6 +143,14 @@ void RemoveAllOf(const EpollSet* set, bool watches) {
   }
 }
 
+void EachRegisteredIn(const EpollSet* set, void (*visit)(Side* side)) {
+  for (uint32_t i = 0; i < used_registrations; ++i) {
+    const Registration& registration = registrations[i];
+    if (registration.in_use && registration.set == set && registration.side != nullptr)
+      visit(registration.side);
+  }
+}
+
 Registration* RegistrationAt(uint32_t index) {
   return registrations != nullptr && index < kMaxRegistrations ? &registrations[index] : nullptr;
 }
@@ -233,6 +241,16 @@ void EpollLosesNumber(Side* side, int fd) {
   }
 }
 
+namespace {
+// Enough is unread for the mark that has been set: the kernel wakes the sets for it once more.
+bool ReachesItsMark(Side* side, uint32_t tid) {
+  const uint64_t mark = side->receive_low_water.load(std::memory_order_relaxed);
+  const LockScope scope(side->receive.lock, tid);
+  return scope.result() == LockResult::kReentered ||
+         side->receive.ReadableBytes(0) >= (mark > 1 ? mark : 1);
+}
+}  // namespace
+
 void EpollTellsAnew(Side* side) {
   if (SeemsUnregistered(side)) return;
   const uint32_t tid = CurrentTid();
@@ -242,8 +260,9 @@ void EpollTellsAnew(Side* side) {
     Registration& registration = registrations[link - 1];
     const LockScope inner(registration.set->lock, tid);
     if (inner.result() == LockResult::kReentered || !registration.converted) continue;
-    registration.reported = kUnreadAnew;
     registration.quiet_word = nullptr;
+    if (!ReachesItsMark(side, tid)) continue;
+    registration.reported = kNothingReported;
     RingSleepersOf(registration.set);
   }
 }

@@ -39,6 +39,9 @@ void Remove(Registration* registration) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrati
 // Of this set, under its lock as well.
 void RemoveLocked(EpollSet* set, Registration* registration)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock, set->lock);
+// Calls `visit` with the side of each registration in the set; once for each number of it.
+void EachRegisteredIn(const EpollSet* set, void (*visit)(Side* side))
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
 void RemoveAllOf(const EpollSet* set, bool watches)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
 
@@ -76,8 +79,7 @@ uint32_t& ListOf(const Registration& registration)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
 
 // What to report (epoll_evaluate.cc).
-// Registration::reported: what is unread is to be told once more, what is read already is not.
-inline constexpr uint64_t kUnreadAnew = ~1ull;
+inline constexpr uint64_t kNothingReported = ~0ull;  // Registration::reported
 inline constexpr uint32_t kAlways = EPOLLERR | EPOLLHUP;
 inline constexpr uint32_t kRead = EPOLLIN | EPOLLRDNORM;
 inline constexpr uint32_t kWrite = EPOLLOUT | EPOLLWRNORM;
@@ -113,12 +115,21 @@ bool SomebodySleepsWithoutBell(const EpollSet* set)
 // Waiting in a set of another process (epoll_shared.cc). This process does; and another does, of
 // the family.
 void NoteShared(EpollSet* set);
-void ForgetShared(const EpollSet* set);  // its owner has closed it
 bool IsShared(const EpollSet* set);
+void SharedForkedChild();
 // What follows of that for this process.
 void BeforeWaitIn(EpollSet* set);
 
-// The sets that there have ever been, in epoll.cc; nullptr behind the last.
+// A program may have the set from now on, which we start (epoll_inherited.cc).
+void BeginInheritance(EpollSet* set) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
+// Something that is to be converted now may not be, for as long as somebody else has the set.
+bool IsOnlyInherited(const EpollSet* set);
+void InheritanceForkedChild();
+
+// The sets that there have ever been, in epoll.cc; nullptr behind the last. They stand in blocks,
+// which come when they are needed and stay; their numbers have no holes.
+inline constexpr uint32_t kSetsABlock = 1024;
+inline constexpr uint32_t kMostSets = 1024 * kSetsABlock;
 EpollSet* EpollSetAt(uint32_t number);
 
 }  // namespace xenloop

@@ -66,6 +66,7 @@ int Collect(EpollSet* set, epoll_event* events, int count, int max_events, uint6
   const uint32_t start = set->next_look != 0 ? set->next_look : set->first_converted;
   uint32_t link = start;
   bool all = link == 0;
+  bool stays = false;  // a level: it is so for whoever else sleeps in the set
   while (!all && count < max_events) {
     Registration* registration = RegistrationAt(link - 1);
     // What the kernel reported in this call was evaluated with its FIFO already.
@@ -80,14 +81,16 @@ int Collect(EpollSet* set, epoll_event* events, int count, int max_events, uint6
       events[count].events = found;
       events[count].data.u64 = registration->data;
       ++count;
+      stays = stays || (registration->events & (EPOLLET | EPOLLONESHOT)) == 0;
       Fired(set, link - 1, registration);
     }
     link = registration->next_in_set != 0 ? registration->next_in_set : set->first_converted;
     all = link == start;
   }
   set->next_look = all ? 0 : link;
-  // More may be ready than fits: let another sleeper have them now.
-  if (!all) RingSleepersOf(set);
+  // More may be ready than fits, or what is ready stays so: another sleeper is to have it, as the
+  // kernel does it.
+  if (!all || stays) RingSleepersOf(set);
   return count;
 }
 
@@ -165,7 +168,10 @@ enum class Looks : uint32_t { kNot, kAtFifos };
 class SetSleeper : public Abandonable {
  public:
   SetSleeper(EpollSet* set, Looks looks)
-      : set_(set), unaware_(looks == Looks::kNot ? 1 : 0), pid_(process_state.pid) {
+      : set_(set),
+        serial_(set->serial.load(std::memory_order_relaxed)),
+        unaware_(looks == Looks::kNot ? 1 : 0),
+        pid_(process_state.pid) {
     // seq_cst: counted before our last look at `converted`; pairs with WakeSleepersOf and
     // TellTheNextUnaware.
     set->unaware.fetch_add(unaware_, std::memory_order_seq_cst);
@@ -181,10 +187,13 @@ class SetSleeper : public Abandonable {
   static void GiveBack(Abandonable* scope) {
     const auto* const self = static_cast<SetSleeper*>(scope);
     if (self->pid_ != process_state.pid) return;  // a handler has forked: the child begins at 0
+    // The set was closed meanwhile, and its place is another's, who has begun at 0 as well.
+    if (self->set_->serial.load(std::memory_order_relaxed) != self->serial_) return;
     self->set_->plain_sleepers.fetch_sub(1, std::memory_order_relaxed);
     self->set_->unaware.fetch_sub(self->unaware_, std::memory_order_relaxed);
   }
   EpollSet* const set_;
+  const uint32_t serial_;
   const uint32_t unaware_;
   const int32_t pid_;
 };

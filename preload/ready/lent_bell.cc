@@ -18,6 +18,7 @@ struct SleeperBell {
   std::atomic<uint32_t> lent;
   int epfd;  // 0: not made yet
   int bell_fd;
+  uint32_t number;
 };
 
 namespace {
@@ -30,6 +31,7 @@ constexpr uint32_t kMostBlocks = 64;
 constexpr uint32_t kShare = 8;
 SleeperBell first_bells[kBlock];
 std::atomic<SleeperBell*> blocks[kMostBlocks] = {first_bells};
+thread_local SleeperBell* last_lent = nullptr;
 
 // nullptr: there is none, and none may be added.
 SleeperBell* Block(uint32_t number) {
@@ -45,15 +47,18 @@ SleeperBell* Block(uint32_t number) {
   return block;
 }
 
+bool IsLentNow(SleeperBell* bell) {
+  uint32_t free = 0;
+  return bell->lent.load(std::memory_order_relaxed) == 0 &&
+         bell->lent.compare_exchange_strong(free, 1, std::memory_order_acquire);
+}
+
 SleeperBell* Borrow() {
+  if (last_lent != nullptr && IsLentNow(last_lent)) return last_lent;
   for (uint32_t number = 0; number < kMostBlocks; ++number) {
     SleeperBell* const block = Block(number);
     for (uint32_t i = 0; block != nullptr && i < kBlock; ++i) {
-      uint32_t free = 0;
-      if (block[i].lent.load(std::memory_order_relaxed) == 0 &&
-          block[i].lent.compare_exchange_strong(free, 1, std::memory_order_acquire)) {
-        return &block[i];
-      }
+      if (IsLentNow(&block[i])) return last_lent = &block[i];
     }
     if (block == nullptr) break;
   }
@@ -71,9 +76,12 @@ LentBell::LentBell() {
   if (bell_->epfd > 0 && bell_->bell_fd == doorbell && FdTable::IsPrivate(bell_->epfd)) return;
   const int fd =
       MakePrivate(static_cast<int>(sys::MakeDescriptor(SYS_epoll_create1, EPOLL_CLOEXEC)));
+  if (bell_->number <= kCommonBell) bell_->number = LendOwnBell(BellFor::kSleeper);
+  if (bell_->number == kAnyBell) bell_->number = kCommonBell;
+  const int own = bell_->number == kCommonBell ? -1 : OwnBellFd(bell_->number);
   epoll_event event{};
   event.events = EPOLLIN | EPOLLET;
-  for (const int line : {doorbell, OwnBellFd(kCommonBell)}) {
+  for (const int line : {doorbell, OwnBellFd(kCommonBell), own}) {
     if (fd >= 0 && line >= 0)
       sys::Call(SYS_epoll_ctl, fd, EPOLL_CTL_ADD, line, reinterpret_cast<long>(&event));
   }
@@ -89,9 +97,11 @@ LentBell::~LentBell() {
 
 int LentBell::fd() const { return bell_ != nullptr && bell_->epfd > 0 ? bell_->epfd : -1; }
 
+uint32_t LentBell::number() const { return fd() >= 0 ? bell_->number : kCommonBell; }
+
 void LentBell::Swallow() const {
-  epoll_event events[2];
-  sys::Call(SYS_epoll_pwait, fd(), reinterpret_cast<long>(events), 2, 0, 0, 8);
+  epoll_event events[3];
+  sys::Call(SYS_epoll_pwait, fd(), reinterpret_cast<long>(events), 3, 0, 0, 8);
 }
 
 void LentBell::GiveBack(Abandonable* scope) {
@@ -104,6 +114,7 @@ void PollForkedChild() {
     for (uint32_t i = 0; block != nullptr && i < kBlock; ++i) {
       if (block[i].epfd > 0) ClosePrivate(block[i].epfd);
       block[i].epfd = 0;
+      block[i].number = 0;
       block[i].lent.store(0, std::memory_order_relaxed);
     }
   }

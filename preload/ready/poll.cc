@@ -114,11 +114,11 @@ struct Waited : Abandonable {
     }
     return false;
   }
-  // Their FIFOs ring the common bell from now on, by which we sleep.
-  void NameBells(Self self) const {
+  // Their FIFOs ring that bell from now on, by which we sleep, or the common one.
+  void NameBells(uint32_t bell, Self self) const {
     for (nfds_t i = 0; i < count; ++i) {
       Side* const side = FindSide(fds[i].fd);
-      if (side != nullptr && IsOurs(side)) BellForPoll(side, self);
+      if (side != nullptr && IsOurs(side)) BellForPoll(side, bell, self);
     }
   }
   // For good: a program that has so many threads asleep will have them again.
@@ -213,11 +213,11 @@ int Spin(Waited& waited, Self self) {
 
 // The side whose FIFO alone can end this wait, or nullptr. All of these events are told there:
 // bytes and seals by the peer; what the kernel has to tell of the socket (a FIN, a reset, bytes
-// beside the FIFO) by the agent, which watches it from Attach to Detach and wakes the word's
-// sleepers (ShadowEvent); a shutdown of our own by AfterShutdown. Room and urgent data are told
-// elsewhere, and a sleep on a word cannot have a signal mask.
+// beside the FIFO, urgent data) by the agent, which watches it from Attach to Detach and wakes the
+// word's sleepers (ShadowEvent); a shutdown of our own by AfterShutdown. Room is told elsewhere,
+// and a sleep on a word cannot have a signal mask.
 Side* OnlySide(const Waited& waited, const sigset_t* mask, Self self) {
-  constexpr short kToldThere = kRead | POLLRDBAND | POLLRDHUP;
+  constexpr short kToldThere = kRead | POLLRDBAND | POLLPRI | POLLRDHUP;
   if (waited.count != 1 || mask != nullptr || (waited.fds[0].events & ~kToldThere) != 0)
     return nullptr;
   Side* const side = FindSide(waited.fds[0].fd);
@@ -279,8 +279,8 @@ int SleepWithBell(Waited& waited, const timespec* left, const sigset_t* mask, Po
   const LentBell bell;
   int answer = 0;
   {
-    waited.NameBells(self);
-    const SleeperCount sleeper(kCommonBell);
+    const SleeperCount sleeper(kCommonBell, bell.number());
+    waited.NameBells(bell.number(), self);  // behind the count
     // Once more, now that the bell rings for us.
     if (const int ready = waited.Evaluate(self); ready != 0) return ready;
     answer = AskKernel(waited, bell, left, mask, call, slept_out);

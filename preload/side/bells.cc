@@ -6,6 +6,7 @@
 
 #include "preload/side/agent_shared.h"
 #include "preload/side/fd_table.h"
+#include "preload/side/mailbox.h"
 #include "preload/side/own_doorbell.h"
 #include "preload/side/parked.h"
 #include "preload/side/private_fd.h"
@@ -45,19 +46,23 @@ void MakeCommonBell(const Transport& transport) {
   MakeBell(kCommonBell);
 }
 
-uint32_t LendOwnBell() {
-  const uint32_t most = MostBells();
+uint32_t LendOwnBell(BellFor whom) {
+  // Half of them are left to the sets.
+  const uint32_t most = whom == BellFor::kSet ? MostBells() : MostBells() / 2;
   for (uint32_t bell = kCommonBell + 1; bell < most; ++bell) {
-    if (lent[bell].load(std::memory_order_relaxed) != 0) continue;
-    if (!MakeBell(bell)) return kAnyBell;
-    lent[bell].store(1, std::memory_order_relaxed);
-    return bell;
+    uint32_t free = 0;
+    if (lent[bell].load(std::memory_order_relaxed) != 0 ||
+        !lent[bell].compare_exchange_strong(free, 1, std::memory_order_acq_rel))
+      continue;
+    if (MakeBell(bell)) return bell;
+    GiveBackOwnBell(bell);
+    return kAnyBell;
   }
   return kAnyBell;
 }
 
 void GiveBackOwnBell(uint32_t bell) {
-  if (bell < kMostBells) lent[bell].store(0, std::memory_order_relaxed);
+  if (bell < kMostBells) lent[bell].store(0, std::memory_order_release);
 }
 
 int OwnBellFd(uint32_t bell) {
@@ -105,35 +110,84 @@ bool NeedsTelling(const Side* side, uint32_t bell) {
   return bell != kAnyBell && bell != told && (bell != kCommonBell || told == kAnyBell);
 }
 
+namespace {
+// Side::polled: which bell is named for poll, how often that has changed, and whether the FIFOs say
+// so.
+constexpr uint32_t kSaid = 1u << 31;
+constexpr uint32_t kOneChange = 1u << kSecondBellShift;
+// A connection that so many threads have waited for in turn: each change costs more than a wake-up
+// too many.
+constexpr uint32_t kMostChanges = 16;
+
+uint32_t NamedIn(uint32_t polled) { return polled & kBellMask; }
+}  // namespace
+
+uint32_t PollBellOf(const Side* side) {
+  return NamedIn(side->polled.load(std::memory_order_seq_cst));
+}
+
+uint32_t BellsOf(const Side* side) {
+  const uint32_t bell = side->bell.load(std::memory_order_relaxed);
+  const uint32_t polled = PollBellOf(side);
+  if (bell == kAnyBell || polled == kAnyBell) return bell;
+  if (OwnBellFd(kCommonBell) < 0) return kAnyBell;
+  return bell == kCommonBell ? polled : TwoBells(bell, polled);
+}
+
 void WriteBell(Side* side) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-  uint32_t bell = side->bell.load(std::memory_order_relaxed);
-  if (bell != kAnyBell && side->polled.load(std::memory_order_relaxed) != 0)
-    bell = OwnBellFd(kCommonBell) < 0 ? kAnyBell : bell | kCommonToo;
-  NameQueueBell(side, bell);
+  const uint32_t bells = BellsOf(side);
+  NameQueueBell(side, bells);
   // seq_cst, both: before whoever is woken by it looks at the FIFO; pairs with WakeConsumer and
   // WakeProducer.
   const ReceiveRoute receives = side->receive.route.load(std::memory_order_relaxed);
   const Fifo& theirs = side->receive.fifo;
   if (receives == ReceiveRoute::kAware || receives == ReceiveRoute::kDraining ||
       receives == ReceiveRoute::kFifo) {
-    theirs.header->consumer_bell.store(theirs.foreign ? kAnyBell : bell, std::memory_order_seq_cst);
+    theirs.header->consumer_bell.store(theirs.foreign ? kAnyBell : bells,
+                                       std::memory_order_seq_cst);
   }
   const SendRoute sends = side->send.route.load(std::memory_order_relaxed);
   const Fifo& mine = side->send.fifo;
   if (sends == SendRoute::kOffered || sends == SendRoute::kSwitching || sends == SendRoute::kFifo)
-    mine.header->producer_bell.store(mine.foreign ? kAnyBell : bell, std::memory_order_seq_cst);
+    mine.header->producer_bell.store(mine.foreign ? kAnyBell : bells, std::memory_order_seq_cst);
 }
 
-void BellForPoll(Side* side, Self self) {
-  constexpr uint32_t kSaid = 2;
-  if (side->polled.load(std::memory_order_seq_cst) == kSaid) return;
-  const sys::SignalsBlocked blocked;  // a handler may register this very connection elsewhere
-  const LockScope send(side->send.lock, self.tid);
-  const LockScope receive(side->receive.lock, self.tid);
-  side->polled.store(1, std::memory_order_relaxed);
+namespace {
+// Under both streams' locks.
+void NameForPoll(Side* side, uint32_t bell) {
+  const uint32_t before = side->polled.load(std::memory_order_relaxed);
+  const uint32_t changes = before / kOneChange % (kMostChanges * 2);
+  const uint32_t named = changes < kMostChanges ? bell : kCommonBell;
+  const uint32_t now = named | (changes + (changes < kMostChanges ? 1 : 0)) * kOneChange;
+  side->polled.store(now, std::memory_order_seq_cst);
   WriteBell(side);
   // Behind the headers: whoever finds it so goes to sleep by them.
-  side->polled.store(kSaid, std::memory_order_seq_cst);
+  side->polled.store(now | kSaid, std::memory_order_seq_cst);
+}
+}  // namespace
+
+void BellForPoll(Side* side, uint32_t bell, Self self) {
+  // seq_cst: behind our count as a sleeper.
+  const uint32_t polled = side->polled.load(std::memory_order_seq_cst);
+  if ((polled & kSaid) != 0 && (NamedIn(polled) == bell || NamedIn(polled) == kCommonBell)) return;
+  const sys::SignalsBlocked blocked;  // a handler may register this very connection elsewhere
+  bool told = true;
+  {
+    const LockScope send(side->send.lock, self.tid);
+    const LockScope receive(side->receive.lock, self.tid);
+    const uint32_t before = PollBellOf(side);
+    if (before == kCommonBell) bell = kCommonBell;
+    NameForPoll(side, bell);
+    // seq_cst: behind the new name. Whoever sleeps by the former one either has seen this or is
+    // counted by now; and he may have been passed over in between.
+    const DoorbellPage* const line = before > kCommonBell ? LineOfOwnBell(before) : nullptr;
+    if (before != bell && line != nullptr && line->sleepers.load(std::memory_order_seq_cst) != 0) {
+      NameForPoll(side, kCommonBell);
+      RingOwnBell(kCommonBell);
+    }
+    told = PollBellOf(side) == kCommonBell;
+  }
+  if (!told && side->attached.load(std::memory_order_relaxed) != 0) RequestService(side);
 }
 
 void RingPeerBell(uint32_t talk, uint32_t bell) {

@@ -1,5 +1,6 @@
 // Bells: lines into a process that wake some of its sleepers and not all, as the doorbell does. One
-// for each epoll set that looks at FIFOs, and a common one for poll and select. An end of a FIFO
+// for each epoll set that looks at FIFOs, one for each thread that sleeps in poll or select, and a
+// common one for all of these. An end of a FIFO
 // names in its header the bell of those who wait for it there, and its agent has handed that bell's
 // descriptor to the peer's. Whatever of this cannot be had: the doorbell, which wakes all.
 //
@@ -18,8 +19,9 @@ namespace xenloop {
 
 // By the agent, before it starts. `transport`: the doorbell's.
 void MakeCommonBell(const Transport& transport);
-// Under registrations_lock. A bell for a set; kAnyBell: none is to be had.
-uint32_t LendOwnBell();
+// Any thread. A bell for a set, or for who sleeps in poll; kAnyBell: none is to be had.
+enum class BellFor : uint8_t { kSet, kSleeper };
+uint32_t LendOwnBell(BellFor whom);
 void GiveBackOwnBell(uint32_t bell);
 int OwnBellFd(uint32_t bell);                // -1: there is none of that number
 DoorbellPage* LineOfOwnBell(uint32_t bell);  // nullptr: likewise
@@ -36,8 +38,14 @@ bool NeedsTelling(const Side* side, uint32_t bell);
 // Says in the headers of both FIFOs by which bell this end is woken. Under both streams' locks, or
 // in a handler that has interrupted their holder.
 void WriteBell(Side* side);
-// Somebody goes to wait for the side in poll: before his last look at it.
-void BellForPoll(Side* side, Self self);
+// Somebody goes to wait for the side in poll, who hears the common bell and that one, and is
+// counted at both: before his last look at it. It names his if nobody else sleeps for it in poll
+// now, else the common one.
+void BellForPoll(Side* side, uint32_t bell, Self self);
+// What its FIFOs say or are to say.
+uint32_t BellsOf(const Side* side);
+// The one of these that is named for poll; kAnyBell: none.
+uint32_t PollBellOf(const Side* side);
 
 // ---- the peers' ----
 

@@ -11,7 +11,28 @@ namespace xenloop {
 namespace {
 
 RecoverableLock counts_lock;
-DatagramCounts closed ABSL_GUARDED_BY(counts_lock);
+
+// The first few reasons that occur, and how often.
+struct ReasonTally {
+  static constexpr int kMost = 4;
+  Reason reasons[kMost] = {};
+  int counts[kMost] = {};
+  int kinds = 0;
+
+  void Add(Reason reason) {
+    int i = 0;
+    while (i < kinds && reasons[i] != reason) ++i;
+    if (i == kMost || reason == Reason::kNone) return;
+    if (i == kinds) reasons[kinds++] = reason;
+    ++counts[i];
+  }
+};
+// Of sockets that are closed.
+struct Closed {
+  DatagramCounts counts = {};
+  ReasonTally reasons;
+};
+Closed closed ABSL_GUARDED_BY(counts_lock);
 
 // Without the sockets' locks: for people.
 void Add(const DatagramSide& side, DatagramCounts* sum) ABSL_NO_THREAD_SAFETY_ANALYSIS {
@@ -38,7 +59,7 @@ uint32_t DroppedByKernel(int fd) {
 
 DatagramCounts CountedDatagrams() {
   const LockScope scope(counts_lock, CurrentTid());
-  DatagramCounts sum = closed;
+  DatagramCounts sum = closed.counts;
   EachDatagramSide([&sum](DatagramSide* side) {
     Add(*side, &sum);
     const int fd = side->fd.load(std::memory_order_relaxed);
@@ -49,32 +70,32 @@ DatagramCounts CountedDatagrams() {
 
 namespace {
 
-// Why open sockets that have been used are on no FIFO: {"reason":sockets,...} of the first few.
+bool IsUsed(const DatagramSide& side) {
+  return side.kernel_sent.load(std::memory_order_relaxed) +
+             side.kernel_received.load(std::memory_order_relaxed) !=
+         0;
+}
+
+// Why sockets that are used are on no FIFO, and those that were closed never were:
+// {"reason":sockets,...} of the first few.
 size_t FormatReasons(char* text, size_t capacity) {
-  constexpr int kMost = 4;
-  Reason reasons[kMost];
-  int counts[kMost] = {};
-  int kinds = 0;
-  EachDatagramSide([&](DatagramSide* side) {
-    if (FindDatagram(side->fd.load(std::memory_order_relaxed)) != side ||
+  ReasonTally tally;
+  {
+    const LockScope scope(counts_lock, CurrentTid());
+    tally = closed.reasons;
+  }
+  EachDatagramSide([&tally](DatagramSide* side) {
+    if (FindDatagram(side->fd.load(std::memory_order_relaxed)) == side && IsUsed(*side) &&
         side->sending.load(std::memory_order_relaxed) +
-                side->receiving.load(std::memory_order_relaxed) !=
-            0 ||
-        side->kernel_sent.load(std::memory_order_relaxed) +
-                side->kernel_received.load(std::memory_order_relaxed) ==
+                side->receiving.load(std::memory_order_relaxed) ==
             0)
-      return;
-    const Reason reason = side->reason.load(std::memory_order_relaxed);
-    int i = 0;
-    while (i < kinds && reasons[i] != reason) ++i;
-    if (i == kMost || reason == Reason::kNone) return;
-    if (i == kinds) reasons[kinds++] = reason;
-    ++counts[i];
+      tally.Add(side->reason.load(std::memory_order_relaxed));
   });
   size_t length = 0;
-  for (int i = 0; i < kinds && length < capacity; ++i)
+  for (int i = 0; i < tally.kinds && length < capacity; ++i)
     length += static_cast<size_t>(snprintf(text + length, capacity - length, "%s\"%s\":%d",
-                                           i == 0 ? "" : ",", ReasonText(reasons[i]), counts[i]));
+                                           i == 0 ? "" : ",", ReasonText(tally.reasons[i]),
+                                           tally.counts[i]));
   return length;
 }
 }  // namespace
@@ -98,14 +119,18 @@ size_t FormatDatagrams(char* text, size_t capacity) {
 
 void FreeDatagramSide(DatagramSide* side) {
   const LockScope scope(counts_lock, CurrentTid());
-  Add(*side, &closed);
+  Add(*side, &closed.counts);
+  const Reason reason = side->reason.load(std::memory_order_relaxed);
+  if (IsUsed(*side) && side->upgrades.load(std::memory_order_relaxed) == 0 &&
+      reason != Reason::kNotHotYet)
+    closed.reasons.Add(reason);
   side->in_use.store(0, std::memory_order_release);
 }
 
 // Alone.
 void ForgetDatagramCounts() ABSL_NO_THREAD_SAFETY_ANALYSIS {
   counts_lock.Release();
-  closed = DatagramCounts{};
+  closed = Closed{};
 }
 
 }  // namespace xenloop

@@ -48,19 +48,22 @@ DatagramSide* AllocateDatagramSide() ABSL_NO_THREAD_SAFETY_ANALYSIS {
         !side.in_use.compare_exchange_strong(free, 1, std::memory_order_acq_rel))
       continue;
     side.generation.fetch_add(1, std::memory_order_acq_rel);
-    for (auto* word : {&side.pinned, &side.nonblocking, &side.shares, &side.connected, &side.sends,
-                       &side.receives, &side.wants, &side.published, &side.sending, &side.receiving,
-                       &side.error_likely, &side.crowded, &side.asked, &side.half_done})
+    for (auto* word :
+         {&side.pinned, &side.nonblocking, &side.shares, &side.connected, &side.sends,
+          &side.receives, &side.wants, &side.published, &side.sending, &side.receiving,
+          &side.error_likely, &side.crowded, &side.asked, &side.half_done, &side.quiet_sends})
       word->store(0, std::memory_order_relaxed);
-    for (auto* word : {&side.destination, &side.sends_since_ns, &side.receives_since_ns,
-                       &side.kernel_sent, &side.kernel_received, &side.fifo_sent,
-                       &side.fifo_received, &side.fallbacks, &side.upgrades})
+    side.destination.Store(UdpName{});
+    for (auto* word :
+         {&side.sends_since_ns, &side.receives_since_ns, &side.kernel_sent, &side.kernel_received,
+          &side.fifo_sent, &side.fifo_received, &side.fallbacks, &side.upgrades})
       word->store(0, std::memory_order_relaxed);
     side.sleepers.store(0, std::memory_order_relaxed);
     side.edge_sleepers.store(0, std::memory_order_relaxed);
     side.reason.store(Reason::kNotHotYet, std::memory_order_relaxed);
     side.sender.route.store(DatagramRoute::kKernel, std::memory_order_relaxed);
     side.sender.pending_error = 0;
+    side.rings = 0;
     side.sender.dropped = 0;
     side.receiver = DatagramReceiver{};
     side.mine = FifoMapping{};
@@ -88,9 +91,12 @@ ssize_t ReceiveNow(DatagramShadow* shadow, IovCursor* into, int flags) {
   msghdr message{};
   message.msg_iov = pieces;
   message.msg_iovlen = into != nullptr ? into->Rest(pieces, kMostPieces, SIZE_MAX) : 0;
-  message.msg_name = &shadow->from;
-  message.msg_namelen = sizeof shadow->from;
-  return sys::Call(SYS_recvmsg, shadow->fd, sys::Word(&message), flags | MSG_DONTWAIT | MSG_TRUNC);
+  message.msg_name = &shadow->from.v6;
+  message.msg_namelen = sizeof shadow->from.v6;
+  const long result =
+      sys::Call(SYS_recvmsg, shadow->fd, sys::Word(&message), flags | MSG_DONTWAIT | MSG_TRUNC);
+  shadow->from.length = message.msg_namelen;
+  return result;
 }
 
 short EventsOf(int fd, short events) {
@@ -114,14 +120,16 @@ ssize_t DatagramShadow::Peek(IovCursor* into) { return ReceiveNow(this, into, MS
 ssize_t DatagramShadow::Take(IovCursor* into) { return ReceiveNow(this, into, 0); }
 
 ssize_t DatagramShadow::SendRecord(const iovec* iov, size_t count) {
-  sockaddr_in name = NameOfWord(to);
+  const SocketName name = to.Known() ? ToSocketName(ToEnd(to), side->family) : SocketName{};
+  if (count == 1)  // costs less than a message
+    return sys::Call(SYS_sendto, fd, sys::Word(iov->iov_base), static_cast<long>(iov->iov_len),
+                     MSG_DONTWAIT | MSG_NOSIGNAL, to.Known() ? sys::Word(&name.v6) : 0,
+                     name.length);
   msghdr message{};
   message.msg_iov = const_cast<iovec*>(iov);
   message.msg_iovlen = count;
-  if (to != 0) {
-    message.msg_name = &name;
-    message.msg_namelen = sizeof name;
-  }
+  message.msg_name = const_cast<sockaddr_in6*>(&name.v6);
+  message.msg_namelen = name.length;
   return sys::Call(SYS_sendmsg, fd, sys::Word(&message), MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
@@ -134,8 +142,6 @@ void TellSleepers(DatagramSide* side) {
   side->receiver.queue.Sleepers(sleepers == 1 && crowded ? 2 : sleepers,
                                 side->edge_sleepers.load(std::memory_order_seq_cst) > 0);
 }
-
-namespace {}  // namespace
 
 bool TellOfDatagramSleep(DatagramSide* side) {
   if (side->receiving.load(std::memory_order_seq_cst) == 0) return true;
@@ -174,6 +180,20 @@ bool DatagramReadable(DatagramSide* side, uint64_t* published) {
       *published += source.theirs.fifo.header->producer.load(std::memory_order_acquire) >> 1;
   }
   return side->receiver.Readable();
+}
+
+bool SendersShareOurProcessor(DatagramSide* side) {
+  if (process_state.processors < 2) return true;
+  const Self self = CurrentSelf();
+  const LockScope scope(side->receive_lock, self.tid);
+  bool share = false;
+  for (const auto& source : side->sources) {
+    if (source.used.load(std::memory_order_relaxed) != 1 || !source.theirs.fifo) continue;
+    const uint32_t cpu = source.theirs.fifo.header->producer_cpu.load(std::memory_order_relaxed);
+    if (cpu == 0 || cpu != self.cpu) return false;
+    share = true;
+  }
+  return share;
 }
 
 // ---- back to the kernel ----

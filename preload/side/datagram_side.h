@@ -10,8 +10,6 @@
 // itself before: senders wake it by the kernel (datagram_record.h, kSleepers). So no wait is ours.
 #pragma once
 
-#include <netinet/in.h>
-
 #include <atomic>
 #include <cstdint>
 
@@ -24,6 +22,7 @@
 #include "discovery/protocol/reasons.h"
 #include "preload/libc/errno.h"
 #include "preload/side/fd_table.h"
+#include "preload/side/udp_name.h"
 
 namespace xenloop {
 
@@ -41,13 +40,14 @@ struct alignas(64) DatagramSide {
   std::atomic<uint32_t> in_use;  // 1: has a descriptor; 2: closed, the agent lets go of the rest
   std::atomic<uint32_t> generation;
   std::atomic<int32_t> fd;
+  int32_t family;                // AF_INET, AF_INET6
   std::atomic<uint32_t> pinned;  // never by FIFO
   std::atomic<Reason> reason;
   std::atomic<uint32_t> nonblocking;
   std::atomic<uint32_t> shares;  // its port: SO_REUSEADDR or SO_REUSEPORT was set
 
   // Which the program has sent to last, or is connected to.
-  std::atomic<uint64_t> destination;  // address and port in network order, 0: none
+  AtomicUdpName destination;
   std::atomic<uint32_t> connected;
 
   // Is it hot? Counts since a moment that is looked at from time to time.
@@ -65,12 +65,14 @@ struct alignas(64) DatagramSide {
   RecoverableLock send_lock;
   std::atomic<uint32_t> sending;  // there is a FIFO to look at
   DatagramSender sender ABSL_GUARDED_BY(send_lock);
-  uint64_t fifo_destination ABSL_GUARDED_BY(send_lock);
-  FifoMapping mine;     // of an offer: the agent's own; attached: under the send lock
-  uint64_t offered_to;  // the agent's own
+  UdpName fifo_destination ABSL_GUARDED_BY(send_lock);
+  FifoMapping mine;    // of an offer: the agent's own; attached: under the send lock
+  UdpName offered_to;  // the agent's own
   uint64_t sent_before_offer;
-  DatagramPeer receiver_at;  // the agent's own
-  DatagramStage stage;       // likewise
+  uint32_t rings ABSL_GUARDED_BY(send_lock);  // since the last record: datagrams to a sleeper
+  std::atomic<uint32_t> quiet_sends;          // so many go by the kernel before the next try
+  DatagramPeer receiver_at;                   // the agent's own
+  DatagramStage stage;                        // likewise
 
   // ---- receiving ----
   RecoverableLock receive_lock;
@@ -78,7 +80,7 @@ struct alignas(64) DatagramSide {
   DatagramReceiver receiver ABSL_GUARDED_BY(receive_lock);
   struct Source {
     FifoMapping theirs;
-    sockaddr_in name;
+    SocketName name;
     DatagramPeer at;
     std::atomic<uint32_t> used;  // 1: joined; 2: let go, the agent tells its peer
   } sources[DatagramQueue::kMostSlots];
@@ -130,23 +132,12 @@ size_t FormatDatagrams(char* text, size_t capacity);
 // Set by AskAgent, taken by the agent.
 extern std::atomic<uint32_t> datagrams_due;
 
-inline uint64_t NameWord(const sockaddr_in& name) {
-  return uint64_t{name.sin_addr.s_addr} << 16 | name.sin_port;
-}
-inline sockaddr_in NameOfWord(uint64_t word) {
-  sockaddr_in name{};
-  name.sin_family = AF_INET;
-  name.sin_addr.s_addr = static_cast<uint32_t>(word >> 16);
-  name.sin_port = static_cast<uint16_t>(word);
-  return name;
-}
-
 // The kernel's socket as channel/datagram_*.h wants it.
 struct DatagramShadow {
   int fd;
   DatagramSide* side;
-  sockaddr_in from{};  // of what Peek has found
-  uint64_t to = 0;     // SendRecord's; 0: where the socket is connected to
+  SocketName from{};  // of what Peek has found
+  UdpName to{};       // SendRecord's; not known: where the socket is connected to
 
   ssize_t Peek(IovCursor* into);
   ssize_t Take(IovCursor* into);
@@ -220,6 +211,10 @@ void TellSleepers(DatagramSide* side) ABSL_EXCLUSIVE_LOCKS_REQUIRED(side->receiv
 bool HasTakenAnothersRing(DatagramSide* side) ABSL_EXCLUSIVE_LOCKS_REQUIRED(side->receive_lock);
 // A datagram stands in a FIFO. `published`: changes with each that comes.
 bool DatagramReadable(DatagramSide* side, uint64_t* published);
+
+// None of its senders can send while this thread spins: they were last seen on the processor that
+// it has, or there is no other.
+bool SendersShareOurProcessor(DatagramSide* side);
 
 // ---- back to the kernel ----
 

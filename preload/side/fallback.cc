@@ -58,6 +58,7 @@ namespace {
 // What of a direction of this side has ended by now, and is still to be done.
 struct Ended {
   bool now = false;      // it was on a FIFO until this call
+  bool first = false;    // and the other end had not ended that
   bool pending = false;  // TCP has not taken all of the residue
   bool unread = false;   // the FIFO held bytes,
   uint64_t owed = 0;     // of which so many were readable
@@ -68,32 +69,39 @@ struct Ended {
 // close.
 enum class Number : uint8_t { kOfTheSide, kTaken };
 
-Ended EndSending(int fd, Side* side, Number number = Number::kOfTheSide) {
+// Of two ends that seal it at the same moment, one is the first. acq_rel: as Fifo::Seal, which
+// follows.
+bool IsFirstToSeal(const Fifo& fifo) {
+  return !IsSealed(fifo.header->producer.fetch_or(1, std::memory_order_acq_rel));
+}
+
+// Signals are blocked, here and below.
+Ended EndSendingQuietly(int fd, Side* side, Number number) {
   SocketShadow shadow(fd, side);
   Ended found;
-  const sys::SignalsBlocked blocked;
   const LockScope scope(side->send.lock, CurrentTid());
   const SendRoute route = side->send.route.load(std::memory_order_relaxed);
   if (route == SendRoute::kTcp || (number == Number::kOfTheSide && FindSide(fd) != side))
     return found;
   found.now = !SendStream::IsOwing(route);
+  found.first = found.now && IsFirstToSeal(side->send.fifo);
   side->send.BeginFlush(shadow);
   found.pending = side->send.PumpResidue(shadow) != 0;
   return found;
 }
 
-Ended EndReceiving(int fd, Side* side, Number number = Number::kOfTheSide) {
+Ended EndReceivingQuietly(int fd, Side* side, Number number) {
   SocketShadow shadow(fd, side);
   Ended found;
-  const sys::SignalsBlocked blocked;
   const LockScope scope(side->receive.lock, CurrentTid());
   const ReceiveRoute route = side->receive.route.load(std::memory_order_relaxed);
   if (route == ReceiveRoute::kTcp || (number == Number::kOfTheSide && FindSide(fd) != side))
     return found;
   found.now = true;
+  found.first = IsFirstToSeal(side->receive.fifo);
   const uint64_t held = side->receive.fifo.AvailableBytes();
   found.unread = held > 0;
-  if (route == ReceiveRoute::kFifo) {
+  if (route == ReceiveRoute::kFifo && held > 0 && number == Number::kOfTheSide) {
     tcp_info info;
     found.received_before =
         TcpInfoOf(fd, &info) == 0 ? static_cast<int64_t>(info.tcpi_bytes_received) : 0;
@@ -101,6 +109,15 @@ Ended EndReceiving(int fd, Side* side, Number number = Number::kOfTheSide) {
   }
   side->receive.EndFifo(shadow);
   return found;
+}
+
+Ended EndSending(int fd, Side* side) {
+  const sys::SignalsBlocked blocked;
+  return EndSendingQuietly(fd, side, Number::kOfTheSide);
+}
+Ended EndReceiving(int fd, Side* side) {
+  const sys::SignalsBlocked blocked;
+  return EndReceivingQuietly(fd, side, Number::kOfTheSide);
 }
 
 void CountEnd(int fd, Side* side, Reason reason) {
@@ -234,8 +251,9 @@ void Bypassed(Reason reason) {
 }
 
 EndedByClose EndForClose(int fd, Side* side) {
-  const bool pending = EndSending(fd, side, Number::kTaken).pending;
-  return {pending, EndReceiving(fd, side, Number::kTaken).unread};
+  const Ended sending = EndSendingQuietly(fd, side, Number::kTaken);
+  const Ended receiving = EndReceivingQuietly(fd, side, Number::kTaken);
+  return {sending.pending, receiving.unread, sending.first && receiving.first};
 }
 
 void FlushForClose(int fd, Side* side) {
@@ -243,11 +261,10 @@ void FlushForClose(int fd, Side* side) {
   bool pending = true;
   for (int turns = 0; pending && turns < kMostTurns && SleepUntilSettled(fd, side, end) == 0;
        ++turns) {
-    pending = EndSending(fd, side, Number::kTaken).pending;
+    pending = EndSendingQuietly(fd, side, Number::kTaken).pending;
   }
   if (!pending) return;
   SocketShadow shadow(fd, side);
-  const sys::SignalsBlocked blocked;
   const LockScope scope(side->send.lock, CurrentTid());
   side->send.GiveUp(shadow);
 }

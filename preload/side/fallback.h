@@ -30,7 +30,10 @@ void Bypassed(Reason reason);
 struct EndedByClose {
   bool pending;  // TCP has not taken all of the residue
   bool unread;   // the FIFO held bytes that nobody will read
+  bool first;    // the peer had ended neither FIFO: its agent is told by the end of TCP, and tells
+                 // ours
 };
+// Signals are blocked, for both.
 EndedByClose EndForClose(int fd, Side* side);
 // Waits until TCP has what such a side owes, for some seconds. What it has not by then the peer
 // finds in the FIFO, behind the end of TCP; if nobody knows where that begins, a reset.

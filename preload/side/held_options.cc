@@ -1,11 +1,12 @@
 // See held_options.h.
 #include "preload/side/held_options.h"
 
+#include <linux/tcp.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 
 #include "preload/side/fd_table.h"
 #include "preload/side/self.h"
+#include "preload/side/shadow.h"
 #include "preload/side/side.h"
 
 namespace xenloop {
@@ -52,6 +53,20 @@ bool HoldOption(int fd, Side* side, int name, bool on, int* result) {
 void TellHeldOptions(int fd, Side* side) {
   Tell(fd, TCP_NODELAY, &side->held.nodelay);
   Tell(fd, TCP_CORK, &side->held.cork);
+}
+
+void PushHeldBack(int fd) {
+  tcp_info info;
+  if (TcpInfoOf(fd, &info) != 0 || info.tcpi_notsent_bytes == 0) return;
+  int on = 0;
+  socklen_t length = sizeof on;
+  if (sys::Call(SYS_getsockopt, fd, IPPROTO_TCP, TCP_NODELAY, sys::Word(&on), sys::Word(&length)) !=
+      0)
+    return;
+  // To switch it on pushes what is queued, under a cork too; to switch it off again takes nothing
+  // back (net/ipv4/tcp.c, __tcp_sock_set_nodelay).
+  TellKernel(fd, TCP_NODELAY, Value::kOn);
+  if (on == 0) TellKernel(fd, TCP_NODELAY, Value::kOff);
 }
 
 }  // namespace xenloop

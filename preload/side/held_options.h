@@ -27,5 +27,9 @@ struct HeldOptions {
 bool HoldOption(int fd, Side* side, int name, bool on, int* result);
 // The kernel sends next, or is asked: it is told what is held.
 void TellHeldOptions(int fd, Side* side);
+// The kernel keeps the last bytes back until there are enough for a segment: under TCP_CORK for
+// 200 ms, and without TCP_NODELAY until all before them are acknowledged. What follows goes by
+// FIFO, so that nothing would fill it, and the reader waits for just these bytes: out with them.
+void PushHeldBack(int fd);
 
 }  // namespace xenloop

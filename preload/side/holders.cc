@@ -100,6 +100,7 @@ void UpdateInherited(Side* side) {
     return;
   }
   if (side->inherited.exchange(0, std::memory_order_acq_rel) == 0) return;
+  side->options_asked.store(0, std::memory_order_relaxed);  // others could change them until now
   const int32_t handed = side->handed_pid.exchange(0, std::memory_order_acq_rel);
   if (handed < 0) {  // nobody shall find it again
     VoidHandovers(GetConfig().runtime_dir, side->handed_uid.load(std::memory_order_relaxed),

@@ -42,11 +42,15 @@ void AwaitReading(Side* side) {
     Poke(process_state.pid);
 }
 
-void AgentRelease(Side* side, int lingering_fd) {
+void AgentRelease(Side* side, int lingering_fd, Release when) {
   if (lingering_fd >= 0) side->lingering_fd.store(lingering_fd, std::memory_order_release);
   side->holders.store(0, std::memory_order_release);
+  // What is needed of it, before the agent may free it.
+  const uint32_t slot = SlotOf(side);
+  const int32_t owner_pid = side->owner_pid.load(std::memory_order_acquire);
   side->references.store(0, std::memory_order_release);
-  RequestService(side);
+  Arena()->service.Add(slot);
+  if (when == Release::kNow) Poke(owner_pid);
 }
 
 }  // namespace xenloop

@@ -25,7 +25,8 @@ void AwaitReading(Side* side);
 
 // A side with FIFO memory is closed for good: the agent releases the memory, then the slot.
 // `lingering_fd`: a duplicate that still owes a residue and is then closed (shut down first), or
-// -1.
-void AgentRelease(Side* side, int lingering_fd);
+// -1. kWhenItWakes: it is not woken for that, since something else will.
+enum class Release : uint8_t { kNow, kWhenItWakes };
+void AgentRelease(Side* side, int lingering_fd, Release when = Release::kNow);
 
 }  // namespace xenloop

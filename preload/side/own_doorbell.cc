@@ -33,14 +33,10 @@ void RingPeerOf(const Side* side, bool certain, uint32_t bell) {
   const uint32_t talk = side->talk.load(std::memory_order_relaxed);
   if (talk >= kMaxTalks) return;
   if (certain || bell == kAnyBell) return RingDoorbell(agent_shared.peers[talk], certain);
-  RingPeerBell(talk, bell & ~kCommonToo);
-  if ((bell & kCommonToo) != 0) RingPeerBell(talk, kCommonBell);
+  EachBellIn(bell, [talk](uint32_t one) { RingPeerBell(talk, one); });
 }
 void RingOwnOf(const Side* side) {
-  const uint32_t bell = IsOurs(side) ? side->bell.load(std::memory_order_relaxed) : kAnyBell;
-  RingOwnBell(bell);
-  if (bell > kCommonBell && side->polled.load(std::memory_order_relaxed) != 0)
-    RingOwnBell(kCommonBell);
+  EachBellIn(IsOurs(side) ? BellsOf(side) : kAnyBell, RingOwnBell);
 }
 void RingOwnDoorbell() { RingDoorbell(agent_shared.doorbell); }
 void RingOwnDoorbellAnyway() { RingAnyway(agent_shared.doorbell); }
@@ -51,13 +47,15 @@ int OwnDoorbellFd() {
 
 bool MeetsGuests() { return agent_shared.own_page_count.load(std::memory_order_relaxed) != 0; }
 
-SleeperPages AddSleeper(uint32_t bell) {
+SleeperPages AddSleeper(uint32_t bell, uint32_t second) {
   SleeperPages counted;
   counted.pid = process_state.pid;
   counted.own = agent_shared.doorbell.page;
   if (counted.own != nullptr) counted.own->Count(1);
   counted.of_bell = LineOfOwnBell(bell);
   if (counted.of_bell != nullptr) counted.of_bell->Count(1);
+  counted.of_second = second == bell ? nullptr : LineOfOwnBell(second);
+  if (counted.of_second != nullptr) counted.of_second->Count(1);
   // A page that is added after this look is for FIFOs that are attached later still. Attaching one
   // rings our own doorbell: a sleeper wakes then, and counts itself anew in all pages.
   counted.guests = agent_shared.own_page_count.load(std::memory_order_acquire);
@@ -68,6 +66,7 @@ void RemoveSleeper(const SleeperPages& counted) {
   if (counted.pid != process_state.pid) return;  // forked in a handler: the parent's count
   if (counted.own != nullptr) counted.own->Count(~0u);
   if (counted.of_bell != nullptr) counted.of_bell->Count(~0u);
+  if (counted.of_second != nullptr) counted.of_second->Count(~0u);
   for (uint32_t i = 0; i < counted.guests; ++i) agent_shared.own_pages[i]->Count(~0u);
 }
 bool TookDoorbell(uint32_t bell) {

@@ -26,11 +26,12 @@ struct SleeperPages {
   int32_t pid = 0;
   DoorbellPage* own = nullptr;
   DoorbellPage* of_bell = nullptr;
+  DoorbellPage* of_second = nullptr;
   uint32_t guests = 0;
 };
 // Before the last look at the FIFOs; what it returns is for RemoveSleeper, which comes before the
-// next look at them. `bell`: of ours, by which this thread can be woken besides.
-SleeperPages AddSleeper(uint32_t bell);
+// next look at them. `bell`, `second`: of ours, by which this thread can be woken besides.
+SleeperPages AddSleeper(uint32_t bell, uint32_t second = kAnyBell);
 void RemoveSleeper(const SleeperPages& counted);
 // Before a look at the FIFOs by one who has taken the doorbell's event out of a set and has not
 // been asleep there: others who are may not see it any more, and are to be rung for what comes now.

@@ -152,6 +152,7 @@ class SocketShadow {
                      8) > 0;
   }
   void BeforeTcp() const { TellHeldOptions(fd_, side_); }
+  void PushTcp() const { PushHeldBack(fd_); }
   // Both ends are told, by the kernel: ECONNRESET.
   void Reset() const { ResetConnection(fd_, side_); }
   void Ring(bool certain, uint32_t bell) const { RingPeerOf(side_, certain, bell); }

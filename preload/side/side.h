@@ -49,7 +49,7 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
   std::atomic<uint64_t> operations;
   std::atomic<uint64_t> next_attempt;
   std::atomic<uint32_t> pinned;         // never upgrade again: kPinned or kPassedOn
-  std::atomic<uint32_t> options_asked;  // no option of it needs the kernel (socket_options.h)
+  std::atomic<uint32_t> options_asked;  // and none has been changed since (agent_publish.cc)
   std::atomic<uint32_t> forced;         // by a test: either end may make the offer
   std::atomic<uint32_t> attached;       // the agent holds a channel's FIFOs for this side
   std::atomic<Opening> opening;
@@ -128,8 +128,6 @@ struct SideSet {
   }
 };
 
-inline constexpr uint32_t kMostSharedSets = 1024;
-
 struct SideArena {
   SideSet used;
   SideSet wanted;   // consider an upgrade
@@ -137,9 +135,6 @@ struct SideArena {
   SideSet watched;  // its sender has found no room: does the reader move?
   SideSet unread;   // bytes went into its FIFO: does anybody take them?
   std::atomic<uint32_t> first_free_word;
-  // Epoll sets in which others of the family wait than who has made them (ready/epoll_shared.cc).
-  std::atomic<uint64_t> shared_sets[kMostSharedSets];
-  std::atomic<uint32_t> shared_set_changes;
   Side sides[kMaxSides];
 };
 

@@ -18,32 +18,64 @@ namespace {
 constexpr uint32_t kLeastSpinUs = 4;
 // So long we spin alone, before the processor is offered to others.
 constexpr uint32_t kPureSpinUs = 3;
-// A peer that runs on our own processor cannot answer while we spin: so often it is offered to it.
-constexpr uint32_t kYieldsOnOneCpu = 2;
 
 std::atomic<uint32_t> shared_history{0};  // of waits on several descriptors
 
 // When a yield has cost us a time slice, others want our processor. For so many waits after that we
-// neither yield nor spin, but sleep: who has slept gets the processor back sooner.
+// neither yield nor spin, but sleep: who has slept gets the processor back sooner. Where the next
+// try has cost one again, for twice as many, and so on: a slice is as long as a hundred waits.
 constexpr uint32_t kCrowdedWaits = 200;
+constexpr uint32_t kMostDoublings = 7;
+// So many yields without one undo one doubling.
+constexpr uint32_t kBriefYields = 64;
 constexpr uint64_t kLongYieldNs = 25000;
-std::atomic<uint32_t> crowded_waits{0};
+
+// In one word: of several threads that change it at once, one is believed.
+struct Crowd {
+  uint16_t waits_left;
+  uint8_t doublings;
+  uint8_t brief_yields;
+};
+static_assert((kCrowdedWaits << kMostDoublings) <= UINT16_MAX &&
+              std::atomic<Crowd>::is_always_lock_free);
+std::atomic<Crowd> crowded_waits{Crowd{}};
+}  // namespace
 
 bool IsCrowded() {
-  const uint32_t left = crowded_waits.load(std::memory_order_relaxed);
-  if (left == 0) return false;
-  crowded_waits.store(left - 1, std::memory_order_relaxed);
+  Crowd crowd = crowded_waits.load(std::memory_order_relaxed);
+  if (crowd.waits_left == 0) return false;
+  --crowd.waits_left;
+  crowded_waits.store(crowd, std::memory_order_relaxed);
   return true;
+}
+
+void YieldHasTaken(uint64_t ns) {
+  Crowd crowd = crowded_waits.load(std::memory_order_relaxed);
+  if (ns >= kLongYieldNs) {
+    crowd.waits_left = static_cast<uint16_t>(kCrowdedWaits << crowd.doublings);
+    if (crowd.doublings < kMostDoublings) ++crowd.doublings;
+    crowd.brief_yields = 0;
+  } else if (crowd.doublings > 0) {
+    if (++crowd.brief_yields == kBriefYields) {
+      crowd.brief_yields = 0;
+      --crowd.doublings;
+    }
+  } else {
+    return;
+  }
+  crowded_waits.store(crowd, std::memory_order_relaxed);
 }
 
 // False: the processor is wanted by others.
 bool YieldBriefly() {
   const uint64_t before = sys::MonotonicNs();
   sys::Yield();
-  if (sys::MonotonicNs() - before < kLongYieldNs) return true;
-  crowded_waits.store(kCrowdedWaits, std::memory_order_relaxed);
-  return false;
+  const uint64_t taken = sys::MonotonicNs() - before;
+  YieldHasTaken(taken);
+  return taken < kLongYieldNs;
 }
+
+namespace {
 
 // How long to spin is learnt from what became of the last waits. The history is one word: its low
 // half is the budget in microseconds, its high half counts the waits since spinning last paid.
@@ -145,8 +177,8 @@ bool Left(uint64_t deadline_ns, timespec* left) {
 
 }  // namespace
 
-SleeperCount::SleeperCount(uint32_t bell) {
-  counted_ = AddSleeper(bell);
+SleeperCount::SleeperCount(uint32_t bell, uint32_t second) {
+  counted_ = AddSleeper(bell, second);
   Enter(&GiveBack);
 }
 SleeperCount::~SleeperCount() {
@@ -191,16 +223,10 @@ bool SpinTurn(uint64_t* start_ns, uint32_t budget_us, uint32_t* turns, bool yiel
 bool SpinFor(Side* side, Wanted wanted, Self self) {
   if (GetConfig().spin_us == 0) return false;
   if (WorthATry(side, wanted, self)) return true;
-  if (IsCrowded()) return false;
   bool guest = false;
-  if (!RunsBesideUs(side, self, &guest)) {
-    for (uint32_t i = 0; i < kYieldsOnOneCpu; ++i) {
-      const bool brief = YieldBriefly();
-      if (WorthATry(side, wanted, self)) return true;
-      if (!brief) return false;
-    }
-    return false;
-  }
+  if (!RunsBesideUs(side, self, &guest))
+    return YieldUntil([&] { return WorthATry(side, wanted, self); });
+  if (IsCrowded()) return false;
   const uint32_t history = side->spin_history.load(std::memory_order_relaxed);
   const uint32_t most = MostUs(guest);
   const uint32_t budget = BudgetUs(history, most);

@@ -24,6 +24,9 @@ uint64_t DeadlineAfter(int64_t timeout_us);
 // again now.
 bool SpinFor(Side* side, Wanted wanted, Self self);
 
+// What a yield of a wait has cost: for some waits after one that took long nobody spins or yields.
+void YieldHasTaken(uint64_t ns);
+
 // A request to be woken: sleep on the word while it holds `armed`. word null: the route has
 // changed, try again.
 struct WakeRequest {
@@ -33,11 +36,11 @@ struct WakeRequest {
 };
 WakeRequest RequestWake(int fd, Side* side, Wanted wanted, Self self);
 
-// Counts this thread as one that sleeps with FIFOs in view: our doorbell is rung for it, and that
-// bell (bells.h).
+// Counts this thread as one that sleeps with FIFOs in view: our doorbell is rung for it, and these
+// bells (bells.h).
 class SleeperCount : public Abandonable {
  public:
-  explicit SleeperCount(uint32_t bell);
+  explicit SleeperCount(uint32_t bell, uint32_t second = kAnyBell);
   ~SleeperCount();
 
  private:
@@ -82,6 +85,22 @@ int Sleep(const WakeRequest& request, uint64_t deadline_ns, bool partial);
 // counts). Same results.
 int SleepUntilSettled(int fd, const Side* side, uint64_t deadline_ns);
 int SleepUntilReadable(int fd, uint64_t deadline_ns);
+
+// For a peer that runs on our own processor, and cannot answer while we spin: offers it the
+// processor, which is a short way to be woken. False: others want the processor.
+inline constexpr uint32_t kYieldsOnOneCpu = 2;
+bool IsCrowded();
+bool YieldBriefly();
+template <class Look>
+bool YieldUntil(Look look) {
+  if (IsCrowded()) return false;
+  for (uint32_t i = 0; i < kYieldsOnOneCpu; ++i) {
+    const bool brief = YieldBriefly();
+    if (look()) return true;
+    if (!brief) break;
+  }
+  return false;
+}
 
 // Spin bookkeeping for waits on several descriptors (poll, epoll): how long to spin, and whether it
 // paid.

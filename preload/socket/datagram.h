@@ -62,8 +62,7 @@ ssize_t DatagramSendOr(int fd, const iovec* iov, size_t iov_count, int flags, Ca
   if (side == nullptr) return kernel();
   if (side->sending.load(std::memory_order_acquire) == 0 && (flags & MSG_MORE) == 0) {
     const ssize_t result = kernel();
-    const uint64_t destination = result >= 0 ? DestinationOfSent(side, to, to_length) : 0;
-    if (destination != 0) CountKernelSend(side, destination);
+    if (result >= 0) CountKernelSend(side, DestinationOfSent(side, to, to_length));
     return result;
   }
   return SendDatagram(fd, side, iov, iov_count, flags, to, to_length, /*plain=*/true,

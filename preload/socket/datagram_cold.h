@@ -2,7 +2,6 @@
 // datagrams a look at the clock. This is what every socket pays whose peer has no library.
 #pragma once
 
-#include <string.h>
 #include <sys/socket.h>
 
 #include <cstdint>
@@ -46,25 +45,20 @@ inline void CountKernelReceive(DatagramSide* side, ssize_t result) {
     ManyDatagramsReceived(side, n);
 }
 // To another destination than the last; so a sender of many never gets hot.
-void CountOtherDestination(DatagramSide* side, uint64_t to);
-inline void CountKernelSend(DatagramSide* side, uint64_t to) {
+void CountOtherDestination(DatagramSide* side, const UdpName& to);
+inline void CountKernelSend(DatagramSide* side, const UdpName& to) {
   if (side->receiving.load(std::memory_order_relaxed) != 0)
     side->error_likely.store(1, std::memory_order_relaxed);
-  if (to != side->destination.load(std::memory_order_relaxed))
-    return CountOtherDestination(side, to);
+  if (!to.Known() || to != side->destination.Load()) return CountOtherDestination(side, to);
   uint32_t n;
   if (CountTo(side->sends, side->kernel_sent, &n)) ManyDatagramsSent(side, n);
 }
-// Where it goes, of one that the kernel has taken (its name can be read), or 0.
-inline uint64_t DestinationOfSent(const DatagramSide* side, const void* to, socklen_t to_length) {
-  if (to == nullptr)
-    return side->connected.load(std::memory_order_relaxed) != 0
-               ? side->destination.load(std::memory_order_relaxed)
-               : 0;
-  sockaddr_in name;
-  if (to_length < sizeof name) return 0;
-  memcpy(&name, to, sizeof name);
-  return name.sin_family == AF_INET ? NameWord(name) : 0;
+// Where it goes, of one that the kernel has taken (its name can be read); not known: nowhere that
+// we know.
+inline UdpName DestinationOfSent(const DatagramSide* side, const void* to, socklen_t to_length) {
+  if (to != nullptr) return ReadUdpName(side->family, to, to_length);
+  return side->connected.load(std::memory_order_relaxed) != 0 ? side->destination.Load()
+                                                              : UdpName{};
 }
 
 // False: a datagram stands in a FIFO now.

@@ -48,7 +48,7 @@ struct Glance {
 }  // namespace
 
 void DatagramCreated(int fd, int domain, int type, int protocol) {
-  if (!GetConfig().udp || domain != AF_INET || (type & 0xf) != SOCK_DGRAM ||
+  if (!GetConfig().udp || (domain != AF_INET && domain != AF_INET6) || (type & 0xf) != SOCK_DGRAM ||
       (protocol != 0 && protocol != IPPROTO_UDP))
     return;
   if (!MayFollow() || process_state.bypassed || !FdTable::InRange(fd)) return;
@@ -56,6 +56,7 @@ void DatagramCreated(int fd, int domain, int type, int protocol) {
   DatagramSide* const side = AllocateDatagramSide();
   if (side == nullptr) return;
   LookAtProgramMemory();
+  side->family = domain;
   side->fd.store(fd, std::memory_order_release);
   side->nonblocking.store((type & SOCK_NONBLOCK) != 0, std::memory_order_relaxed);
   FdTable::SetDatagram(fd, side);
@@ -72,12 +73,11 @@ void BeforeDatagramConnect(int fd) {
 void AfterDatagramConnect(int fd, const void* address, socklen_t length, bool done) {
   DatagramSide* const side = FindDatagram(fd);
   if (side == nullptr || !done) return;
-  sockaddr_in name{};
-  const bool plain = length >= sizeof name && MayRead(address, sizeof name);
-  if (plain) memcpy(&name, address, sizeof name);
-  const bool known = plain && name.sin_family == AF_INET;
-  side->destination.store(known ? NameWord(name) : 0, std::memory_order_relaxed);
-  side->connected.store(known, std::memory_order_relaxed);
+  const UdpName name = MayRead(address, NameLengthOf(length))
+                           ? ReadUdpName(side->family, address, length)
+                           : UdpName{};
+  side->destination.Store(name);
+  side->connected.store(name.Known(), std::memory_order_relaxed);
   side->sends.store(0, std::memory_order_relaxed);
   // Joined between our look and the kernel's connect.
   EndSources(side, Reason::kDisconnected);

@@ -16,7 +16,8 @@
 namespace xenloop {
 namespace {
 
-constexpr size_t kLongestDatagram = 65507;
+// Longer ones the kernel refuses, or sends in two fragments, of which it may have to tell.
+size_t LongestDatagram(const DatagramSide* side) { return side->family == AF_INET ? 65507 : 65488; }
 
 // Sixty-four more: a look at the clock.
 void CountFor(DatagramSide* side, uint32_t n, std::atomic<uint64_t>& since_ns, uint32_t wants) {
@@ -28,6 +29,7 @@ void CountFor(DatagramSide* side, uint32_t n, std::atomic<uint64_t>& since_ns, u
   if (wants == kWantsToReceive && side->shares.load(std::memory_order_relaxed) != 0 &&
       side->connected.load(std::memory_order_relaxed) == 0)
     return side->reason.store(Reason::kPortShared, std::memory_order_relaxed);
+  if (wants == kWantsToSend && n < side->quiet_sends.load(std::memory_order_relaxed)) return;
   // Who is not met is looked for less and less often.
   const uint32_t tries = n / kHotDatagrams;
   if (tries > 4 && (tries & (tries - 1)) != 0) return;
@@ -50,21 +52,21 @@ bool IsTransferable(const iovec* iov, size_t iov_count) {
          !HasBadBuffer(iov, iov_count);
 }
 
-bool TellName(const DatagramName& name, const sockaddr_in& from) {
+bool TellName(const DatagramName& name, const SocketName& from) {
   if (name.name == nullptr) return true;
   if (!MayWrite(name.length, sizeof *name.length)) return false;
   const socklen_t room = *name.length;
-  const size_t length = room < sizeof from ? room : sizeof from;
+  const size_t length = room < from.length ? room : from.length;
   if (!MayWrite(name.name, length)) return false;
-  memcpy(name.name, &from, length);
-  *name.length = sizeof from;
+  memcpy(name.name, &from.v6, length);
+  *name.length = from.length;
   return true;
 }
 
 struct Taken {
   ssize_t result;  // the length of the whole datagram, or -errno
   size_t copied;
-  sockaddr_in from;
+  SocketName from;
   bool anothers;  // it was sent to wake another thread, which sleeps on
 };
 
@@ -143,10 +145,14 @@ ssize_t ReceiveDatagram(int fd, DatagramSide* side, const iovec* iov, size_t iov
   threads::TestCancel();
   bool may_spin = waits && GetConfig().spin_us != 0;
   // Who would not spin goes to sleep at once: a look at the kernel before is one call too many.
-  bool straight = waits && (flags & MSG_PEEK) == 0 && (!may_spin || SharedSpinBudgetUs() == 0);
+  const bool yields = may_spin && SendersShareOurProcessor(side);
+  bool straight =
+      waits && (flags & MSG_PEEK) == 0 && (yields || !may_spin || SharedSpinBudgetUs() == 0);
+  may_spin = may_spin && !yields;
   for (;;) {
     uint64_t published;
-    if (straight && !DatagramReadable(side, &published)) {
+    const auto is_there = [&] { return DatagramReadable(side, &published); };
+    if (straight && !is_there() && !(yields && YieldUntil(is_there))) {
       ssize_t result = -1;
       if (ReceiveByKernel(side, waits, kernel, &result)) return result;
     }
@@ -181,16 +187,11 @@ namespace {
 
 enum class Sent : uint8_t { kDone, kByKernel };
 
-// The word of where it goes, or 0: nowhere that we know.
-uint64_t DestinationOf(const DatagramSide* side, const void* to, socklen_t to_length) {
-  if (to == nullptr)
-    return side->connected.load(std::memory_order_relaxed) != 0
-               ? side->destination.load(std::memory_order_relaxed)
-               : 0;
-  sockaddr_in name;
-  if (to_length < sizeof name || !MayRead(to, sizeof name)) return 0;
-  memcpy(&name, to, sizeof name);
-  return name.sin_family == AF_INET ? NameWord(name) : 0;
+// The same of one that is yet to be sent.
+UdpName DestinationOf(const DatagramSide* side, const void* to, socklen_t to_length) {
+  return to == nullptr || MayRead(to, NameLengthOf(to_length))
+             ? DestinationOfSent(side, to, to_length)
+             : UdpName{};
 }
 
 // The FIFO has been left just now, by either end: the agent lets go of it.
@@ -210,8 +211,27 @@ bool TakePendingError(DatagramSide* side, ssize_t* result)
   return error != 0;
 }
 
+// A receiver that is asleep before each datagram is woken by the kernel each time, and the FIFO
+// only costs. It is tried again later: sleepers come to spin, and processors become free.
+void LeaveSleeper(DatagramSide* side, DatagramShadow& shadow)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(side->send_lock) {
+  constexpr uint32_t kMostRings = 256;
+  constexpr uint32_t kLeastQuiet = 1024;
+  constexpr uint32_t kMostQuiet = 16384;
+  if (++side->rings < kMostRings) return;
+  const uint32_t quiet = side->quiet_sends.load(std::memory_order_relaxed) * 2;
+  side->quiet_sends.store(quiet < kLeastQuiet  ? kLeastQuiet
+                          : quiet > kMostQuiet ? kMostQuiet
+                                               : quiet,
+                          std::memory_order_relaxed);
+  side->sends.store(0, std::memory_order_relaxed);
+  side->sender.Leave(shadow);
+  side->reason.store(Reason::kAlwaysAsleep, std::memory_order_relaxed);
+  NoteEnd(side);
+}
+
 Sent SendByFifo(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, int flags,
-                uint64_t to, bool plain, ssize_t* result) {
+                const UdpName& to, bool plain, ssize_t* result) {
   constexpr int kMeaningless = MSG_DONTWAIT | MSG_NOSIGNAL | MSG_CONFIRM;
   const LockScope scope(side->send_lock, CurrentTid());
   if (scope.result() == LockResult::kReentered || FindDatagram(fd) != side ||
@@ -221,12 +241,16 @@ Sent SendByFifo(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, 
   shadow.to = side->fifo_destination;
   IovCursor source(iov, iov_count);
   const size_t length = source.remaining();
-  if (to != side->fifo_destination || !plain || (flags & ~kMeaningless) != 0) {
+  const bool too_long = length > LongestDatagram(side);
+  if (to != side->fifo_destination || !plain || (flags & ~kMeaningless) != 0 || too_long) {
     side->sender.Leave(shadow);
     side->reason.store(!plain ? Reason::kAncillaryData : Reason::kSendFlags,
                        std::memory_order_relaxed);
   }
-  if (length > kLongestDatagram) return Sent::kByKernel;
+  if (too_long) {
+    NoteEnd(side);
+    return Sent::kByKernel;
+  }
   if (TakePendingError(side, result)) return Sent::kDone;
   const Sending sending = side->sender.Send(shadow, source, Stamp());
   if (sending != Sending::kDone && TakePendingError(side, result)) return Sent::kDone;
@@ -234,17 +258,21 @@ Sent SendByFifo(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, 
   if (side->sender.route.load(std::memory_order_relaxed) != DatagramRoute::kFifo) NoteEnd(side);
   switch (sending) {
     case Sending::kDone:
+      side->rings = 0;
+      side->mine.fifo.header->producer_cpu.store(CurrentCpu(), std::memory_order_relaxed);
       side->fifo_sent.store(side->fifo_sent.load(std::memory_order_relaxed) + 1,
                             std::memory_order_relaxed);
       return Sent::kDone;
     case Sending::kRing:
+      side->mine.fifo.header->producer_cpu.store(CurrentCpu(), std::memory_order_relaxed);
       // A name would have the kernel look for a route.
-      if (side->connected.load(std::memory_order_relaxed) != 0) shadow.to = 0;
+      if (side->connected.load(std::memory_order_relaxed) != 0) shadow.to = UdpName{};
       *result = shadow.SendRecord(iov, iov_count);
       side->sender.Rang(*result >= 0);
       if (*result >= 0)
         side->kernel_sent.store(side->kernel_sent.load(std::memory_order_relaxed) + 1,
                                 std::memory_order_relaxed);
+      if (*result >= 0) LeaveSleeper(side, shadow);
       return *result == -EAGAIN ? Sent::kByKernel : Sent::kDone;
     case Sending::kByKernel:
     case Sending::kWait:
@@ -255,23 +283,23 @@ Sent SendByFifo(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, 
 
 }  // namespace
 
-void CountOtherDestination(DatagramSide* side, uint64_t to) {
+void CountOtherDestination(DatagramSide* side, const UdpName& to) {
   side->kernel_sent.store(side->kernel_sent.load(std::memory_order_relaxed) + 1,
                           std::memory_order_relaxed);
-  if (side->connected.load(std::memory_order_relaxed) != 0) return;
-  side->destination.store(to, std::memory_order_relaxed);
+  if (side->connected.load(std::memory_order_relaxed) != 0 || !to.Known()) return;
+  side->destination.Store(to);
   side->sends.store(0, std::memory_order_relaxed);
 }
 
 void DatagramSent(DatagramSide* side, const msghdr& message) {
   const bool named = message.msg_name != nullptr && message.msg_namelen != 0;
-  const uint64_t to = DestinationOf(side, named ? message.msg_name : nullptr, message.msg_namelen);
-  if (to != 0) CountKernelSend(side, to);
+  CountKernelSend(side,
+                  DestinationOf(side, named ? message.msg_name : nullptr, message.msg_namelen));
 }
 
 ssize_t SendDatagram(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, int flags,
                      const void* to, socklen_t to_length, bool plain, const KernelCall& kernel) {
-  const uint64_t destination = DestinationOf(side, to, to_length);
+  const UdpName destination = DestinationOf(side, to, to_length);
   if (side->sending.load(std::memory_order_acquire) != 0 && IsTransferable(iov, iov_count)) {
     threads::TestCancel();
     ssize_t result;
@@ -284,7 +312,7 @@ ssize_t SendDatagram(int fd, DatagramSide* side, const iovec* iov, size_t iov_co
     side->reason.store(Reason::kSendFlags, std::memory_order_relaxed);
   }
   const ssize_t result = kernel();
-  if (result >= 0 && destination != 0) CountKernelSend(side, destination);
+  if (result >= 0) CountKernelSend(side, destination);
   return result;
 }
 

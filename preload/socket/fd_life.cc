@@ -9,6 +9,7 @@
 #include "channel/base/time.h"
 #include "discovery/handover.h"
 #include "preload/agent/agent.h"
+#include "preload/libc/errno.h"
 #include "preload/ready/epoll.h"
 #include "preload/settings/config.h"
 #include "preload/side/bulletin.h"
@@ -38,7 +39,6 @@ int DuplicateForUs(int fd) {
 
 void Follow(int fd) {
   const bool in_range = FdTable::InRange(fd);
-  if (in_range && !FdTable::IsEmpty(fd)) BeforeClose(fd);  // closed behind our back: void
   if (process_state.bypassed) return;
   Side* const side = in_range ? AllocateSide() : nullptr;
   if (side == nullptr) {
@@ -94,6 +94,13 @@ bool LeaveToBlockedCalls(int fd, Side* side) {
   return true;
 }
 
+// Then the end of TCP follows at once, which the peer's agent sees, and answers ours.
+bool HoldersAreCounted(const Side* side) {
+  return side->kept.load(std::memory_order_relaxed) == 0 &&
+         side->inherited.load(std::memory_order_relaxed) == 0 &&
+         side->outside.load(std::memory_order_relaxed) == 0;
+}
+
 // The last close of an accelerated side: both directions go back to TCP, and the kernel closes what
 // is then an ordinary connection. Unread bytes make it reset the connection, as TCP does.
 void CloseAttached(int fd, Side* side) {
@@ -114,7 +121,9 @@ void CloseAttached(int fd, Side* side) {
     sys::Call(SYS_setsockopt, fd, SOL_SOCKET, SO_LINGER, reinterpret_cast<long>(&reset),
               sizeof reset);
   }
-  AgentRelease(side, lingering);
+  AgentRelease(side, lingering,
+               ended.first && !ended.pending && HoldersAreCounted(side) ? Release::kWhenItWakes
+                                                                        : Release::kNow);
 }
 
 enum class Closed : uint8_t { kOneOfSeveral, kLast };
@@ -183,7 +192,47 @@ void CloseSide(int fd, Side* side) {
   }
 }
 
+// The number means another file by now, so nothing of this may touch it. The peer learns of the end
+// from the kernel, and finds in the FIFO what it has not read, as where a process has died.
+void ClosedUnseen(int fd, Side* side) {
+  constexpr int kNoNumber = -1;
+  if (!FdTable::Take(fd, side)) return;
+  int32_t number = fd;
+  side->fd.compare_exchange_strong(number, OtherDescriptor(side, fd), std::memory_order_acq_rel);
+  const bool attached = side->attached.load(std::memory_order_acquire) != 0;
+  if (side->references.load(std::memory_order_acquire) > 1) {
+    side->references.fetch_sub(1, std::memory_order_acq_rel);
+    if (OtherDescriptor(side, fd) >= 0) return;
+    if (attached && IsOurs(side)) {
+      const sys::SignalsBlocked blocked;
+      EndForClose(kNoNumber, side);
+    }
+    return LetGo(side);
+  }
+  {
+    LockScope send(side->send.lock, CurrentTid());
+    LockScope receive(side->receive.lock, CurrentTid());
+    CountClosed(kNoNumber, side);
+  }
+  EpollForgets(side);
+  if (attached) {
+    const sys::SignalsBlocked blocked;
+    EndForClose(kNoNumber, side);
+    return AgentRelease(side, -1, Release::kNow);
+  }
+  side->references.store(0, std::memory_order_release);
+  side->holders.store(0, std::memory_order_release);
+  FreeSide(side);
+}
+
 }  // namespace
+
+void NumberIsNew(int fd) {
+  const KeepErrno keep_errno;
+  if (FdTable::IsPrivate(fd) || InBorrowedMemory()) return;
+  if (Side* const side = FindSide(fd)) return ClosedUnseen(fd, side);
+  BeforeClose(fd);
+}
 
 void SocketCreated(int fd, int domain, int type, int protocol) {
   if (domain != AF_INET && domain != AF_INET6) return;

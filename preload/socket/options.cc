@@ -145,7 +145,10 @@ ssize_t BeforeSetOption(int fd, Side* side, int level, int name, const void* val
 }
 
 void AfterSetOption(int fd, Side* side, int level, int name, const void*, socklen_t) {
-  // The agent reads all of these when it first looks at a socket.
+  // The agent reads all of these when it first looks at a socket, and then whenever they may have
+  // changed.
+  if (level == SOL_SOCKET || (level == IPPROTO_TCP && name == TCP_INQ))
+    side->options_asked.store(0, std::memory_order_seq_cst);
   if (agent_shared.started.load(std::memory_order_acquire) == 0) return;
   if (level == IPPROTO_TCP && name == TCP_INQ) {
     int tells = 0;
@@ -281,10 +284,12 @@ void AfterIoctl(int, Side* side, unsigned long request, void* argument) {
   int on;
   memcpy(&on, argument, sizeof on);
   side->nonblocking.store(on != 0, std::memory_order_relaxed);
+  side->options_asked.store(0, std::memory_order_seq_cst);
 }
 
 void AfterSetFlags(int fd, Side* side, int flags) {
   side->nonblocking.store((flags & O_NONBLOCK) != 0, std::memory_order_relaxed);
+  side->options_asked.store(0, std::memory_order_seq_cst);
   if ((flags & O_ASYNC) != 0)
     FallBackToTcp(fd, Reason::kAsynchronousSignals, TcpFor::kGood, NextWriter::kOurs);
 }

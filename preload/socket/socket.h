@@ -35,6 +35,8 @@ bool SocketAdopted(int fd, const Handover& note, int32_t key, uid_t uid);
 void SocketReceived(int fd);
 // True if closing `fd` needs BeforeClose (is a side, an epoll set or one of our own descriptors).
 bool CloseConcernsUs(int fd);
+// The kernel has given a number away of which that is true: what it meant was closed unseen.
+void NumberIsNew(int fd);
 // An epoll set, while a filter may stand: it is forgotten by whoever may have closed it, be it a
 // vfork child, and a duplicate of it is not followed.
 bool IsSetInDoubt(int fd);

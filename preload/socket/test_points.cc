@@ -80,7 +80,8 @@ ssize_t MeetNow(DatagramSide* side) {
               : side->published.load(std::memory_order_acquire) != 0)
       return 0;
     if (side->pinned.load(std::memory_order_relaxed) != 0) return -EOPNOTSUPP;
-    if (turn % 64 == 0) WantDatagrams(side, sends ? kWantsToSend : kWantsToReceive);
+    if (turn % 64 == 0)
+      WantDatagrams(side, sends ? kWantsToSend | kWantsToReceive : kWantsToReceive);
     if (naps.Take()) continue;
     Log("UDP socket %d is not met: %s", side->fd.load(), ReasonText(side->reason.load()));
     return -ETIMEDOUT;

@@ -1,6 +1,9 @@
 // Descriptors and sockets from birth to death.
 #include <arpa/inet.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include "tests/abi/calls.h"
 
@@ -165,6 +168,105 @@ static void TestReplace(enum Kind kind, int form) {
   EXPECT(close(other.fds[0]), 0);
 }
 
+static int OpenBy(int form, const char* path) {
+  ENTRY(open);
+  ENTRY_LIKE(__open, open);
+  ENTRY_LIKE(open64, open);
+  ENTRY_LIKE(__open64, open);
+  ENTRY(openat);
+  ENTRY_LIKE(openat64, openat);
+  ENTRY(creat);
+  ENTRY_LIKE(creat64, creat);
+  int (*call___open_2)(const char*, int) = Entry("__open_2");
+  int (*call___open64_2)(const char*, int) = Entry("__open64_2");
+  int (*call___openat_2)(int, const char*, int) = Entry("__openat_2");
+  int (*call___openat64_2)(int, const char*, int) = Entry("__openat64_2");
+  const int flags = O_RDWR | O_CREAT | O_TRUNC;
+  switch (form) {
+    case 0:
+      return call_open(path, flags, 0640);
+    case 1:
+      return call___open(path, flags, 0640);
+    case 2:
+      return call_open64(path, flags, 0640);
+    case 3:
+      return call___open64(path, flags, 0640);
+    case 4:
+      return call_openat(AT_FDCWD, path, flags, 0640);
+    case 5:
+      return call_openat64(AT_FDCWD, path, flags, 0640);
+    case 6:
+      return call_creat(path, 0640);
+    case 7:
+      return call_creat64(path, 0640);
+    case 8:
+      return (int)syscall(SYS_openat, (long)AT_FDCWD, path, (long)flags, 0640L);
+    case 9:
+      return call___open_2(path, O_RDWR);
+    case 10:
+      return call___open64_2(path, O_RDWR);
+    case 11:
+      return call___openat_2(AT_FDCWD, path, O_RDWR);
+    default:
+      return call___openat64_2(AT_FDCWD, path, O_RDWR);
+  }
+}
+
+static void TestOpen(void) {
+  enum { kForms = 13, kThatCreate = 9 };
+  char path[] = "/tmp/abi_calls.XXXXXX";
+  EXPECT(close(mkstemp(path)), 0);
+  const mode_t mask = umask(0);
+  for (int form = 0; form < kForms; ++form) {
+    struct stat status;
+    if (form < kThatCreate) EXPECT(unlink(path), 0);
+    const int fd = OpenBy(form, path);
+    EXPECT_TRUE(fd >= 0);
+    EXPECT(write(fd, "x", 1), 1);
+    EXPECT(fstat(fd, &status), 0);
+    EXPECT(status.st_mode & 07777, 0640);
+    EXPECT(close(fd), 0);
+    EXPECT(OpenBy(form, "/tmp/no/such/folder"), -ENOENT);
+    EXPECT(OpenBy(form, NULL), -EFAULT);
+  }
+  umask(mask);
+  EXPECT(unlink(path), 0);
+}
+
+static void TestPairsAndMemory(void) {
+  ENTRY(pipe);
+  ENTRY_LIKE(__pipe, pipe);
+  ENTRY(pipe2);
+  ENTRY(socketpair);
+  ENTRY(eventfd);
+  ENTRY(memfd_create);
+  int ends[2];
+  for (int form = 0; form < 5; ++form) {
+    EXPECT(form == 0   ? call_pipe(ends)
+           : form == 1 ? call___pipe(ends)
+           : form == 2 ? call_pipe2(ends, O_CLOEXEC)
+           : form == 3 ? (int)syscall(SYS_pipe2, ends, 0L)
+                       : call_socketpair(AF_UNIX, SOCK_STREAM, 0, ends),
+           0);
+    EXPECT(write(ends[1], "ab", 2), 2);
+    EXPECT(read(ends[0], buffer, 8), 2);
+    EXPECT(fcntl(ends[0], F_GETFD), form == 2 ? FD_CLOEXEC : 0);
+    EXPECT(close(ends[0]), 0);
+    EXPECT(close(ends[1]), 0);
+  }
+  EXPECT(call_pipe2(ends, -1), -EINVAL);
+  EXPECT(call_socketpair(AF_INET, SOCK_STREAM, 0, ends), -EOPNOTSUPP);
+  const int counter = call_eventfd(3, EFD_NONBLOCK);
+  EXPECT(read(counter, buffer, 8), 8);
+  EXPECT(read(counter, buffer, 8), -EAGAIN);
+  EXPECT(close(counter), 0);
+  const int memory = call_memfd_create("abi", MFD_CLOEXEC);
+  EXPECT(write(memory, "abc", 3), 3);
+  EXPECT(fcntl(memory, F_GETFD), FD_CLOEXEC);
+  EXPECT(close(memory), 0);
+  EXPECT(call_memfd_create("abi", ~0U), -EINVAL);
+}
+
 // D-5: 1024, or three quarters of a small limit.
 static int FirstNumberOfTheLibrary(void) {
   struct rlimit limit = {1024, 1024};
@@ -191,6 +293,8 @@ static void CloseMany(void* from) {
 void TestDescriptors(void) {
   TestSockets(false);
   TestSockets(true);
+  TestOpen();
+  TestPairsAndMemory();
   for (enum Kind kind = kPipe; kind <= kTcp; ++kind) {
     for (int form = 0; form < 6; ++form) TestDuplicate(kind, form);
     for (int form = 0; form < 5; ++form) TestReplace(kind, form);

@@ -25,7 +25,7 @@ namespace {
 
 constexpr int kSoMemInfo = 55;
 
-class DatagramLeftTest : public ::testing::Test {
+class DatagramLeftTest : public UdpFamilyTest {
  protected:
   DatagramLeftTest() { Heat(sender_, receiver_); }
 
@@ -94,16 +94,16 @@ class DatagramLeftTest : public ::testing::Test {
   FileDescriptor set_;
 };
 
-TEST_F(DatagramLeftTest, APollWithoutALimitEndsWithSomething) {
+TEST_P(DatagramLeftTest, APollWithoutALimitEndsWithSomething) {
   NeverEndsWithNothing([this] { return Poll(); });
 }
-TEST_F(DatagramLeftTest, ASelectWithoutALimitEndsWithSomething) {
+TEST_P(DatagramLeftTest, ASelectWithoutALimitEndsWithSomething) {
   NeverEndsWithNothing([this] { return Select(); });
 }
-TEST_F(DatagramLeftTest, AnEpollWaitWithoutALimitEndsWithSomething) {
+TEST_P(DatagramLeftTest, AnEpollWaitWithoutALimitEndsWithSomething) {
   NeverEndsWithNothing([this] { return EpollWait(); });
 }
-TEST_F(DatagramLeftTest, AWaitWithALimitEndsAtIt) {
+TEST_P(DatagramLeftTest, AWaitWithALimitEndsAtIt) {
   Meet(sender_, receiver_);
   const Stopwatch stopwatch;
   EXPECT_EQ(Poll(30), 0);
@@ -112,7 +112,7 @@ TEST_F(DatagramLeftTest, AWaitWithALimitEndsAtIt) {
 
 // ---- waits that are left ----
 
-TEST_F(DatagramLeftTest, WhoIsCancelledInAWaitSleepsNoMore) {
+TEST_P(DatagramLeftTest, WhoIsCancelledInAWaitSleepsNoMore) {
   const auto cancelled = [](const std::function<void()>& wait) {
     std::atomic<pid_t> tid{0};
     std::thread thread([&] {
@@ -137,7 +137,7 @@ TEST_F(DatagramLeftTest, WhoIsCancelledInAWaitSleepsNoMore) {
 thread_local sigjmp_buf way_out;
 extern "C" void JumpOut(int) { siglongjmp(way_out, 1); }
 
-TEST_F(DatagramLeftTest, WhoJumpsOutOfAWaitSleepsNoMore) {
+TEST_P(DatagramLeftTest, WhoJumpsOutOfAWaitSleepsNoMore) {
   struct sigaction action {};
   struct sigaction before {};
   action.sa_handler = JumpOut;
@@ -167,7 +167,7 @@ TEST_F(DatagramLeftTest, WhoJumpsOutOfAWaitSleepsNoMore) {
 
 // ---- datagrams of other calls ----
 
-TEST_F(DatagramLeftTest, WhatIsPrintedComesInItsTurn) {
+TEST_P(DatagramLeftTest, WhatIsPrintedComesInItsTurn) {
   Meet(sender_, receiver_);
   sender_.Send("one");
   EXPECT_EQ(dprintf(sender_.fd(), "tw%c", 'o'), 3);
@@ -177,7 +177,7 @@ TEST_F(DatagramLeftTest, WhatIsPrintedComesInItsTurn) {
   EXPECT_EQ(receiver_.Receive(), "three");
 }
 
-TEST_F(DatagramLeftTest, WhatSendfileSendsComesInItsTurn) {
+TEST_P(DatagramLeftTest, WhatSendfileSendsComesInItsTurn) {
   const FileDescriptor file(fileno(tmpfile()));
   ASSERT_EQ(write(file.get(), "two", 3), 3);
   Meet(sender_, receiver_);
@@ -190,7 +190,7 @@ TEST_F(DatagramLeftTest, WhatSendfileSendsComesInItsTurn) {
   EXPECT_EQ(receiver_.Receive(), "three");
 }
 
-TEST_F(DatagramLeftTest, AVectorOfNothingIsNoDatagramAndAMessageOfNothingIsOne) {
+TEST_P(DatagramLeftTest, AVectorOfNothingIsNoDatagramAndAMessageOfNothingIsOne) {
   Meet(sender_, receiver_);
   iovec nothing[2] = {};
   sender_.Send("one");
@@ -207,7 +207,7 @@ TEST_F(DatagramLeftTest, AVectorOfNothingIsNoDatagramAndAMessageOfNothingIsOne) 
 // ---- errors, users ----
 
 // Each round is a race with whoever lets go of the FIFO that has ended.
-TEST_F(DatagramLeftTest, AskingForALengthTakesNoError) {
+TEST_P(DatagramLeftTest, AskingForALengthTakesNoError) {
   for (int round = 0; round < 20; ++round) {
     UdpSocket near;
     UdpSocket far;
@@ -231,7 +231,7 @@ TEST_F(DatagramLeftTest, AskingForALengthTakesNoError) {
 }
 
 // Each end in a process of its own, of which the receiver's changes its user with datagrams unread.
-TEST_F(DatagramLeftTest, AnotherUserReadsWhatHasCome) {
+TEST_P(DatagramLeftTest, AnotherUserReadsWhatHasCome) {
   if (geteuid() != 0) GTEST_SKIP() << "only root may";
   int to_child[2];
   int to_parent[2];
@@ -281,6 +281,39 @@ TEST_F(DatagramLeftTest, AnotherUserReadsWhatHasCome) {
   EXPECT_TRUE(child.Succeeded());
   for (const int fd : {to_child[0], to_child[1], to_parent[0], to_parent[1]}) close(fd);
 }
+
+// A socket of IPv6 that is bound to no address, and one of IPv4: each is told the other's name in
+// its own form.
+TEST(DatagramFamiliesTest, ASocketOfIpv4AndOneOfBoth) {
+  udp_family = &kUdpFamilies[1];
+  UdpSocket both(false);
+  UdpAddress anywhere;
+  anywhere.storage.sin6_family = AF_INET6;
+  ASSERT_EQ(bind(both.fd(), anywhere.get(), anywhere.length), 0);
+  udp_family = &kUdpFamilies[0];
+  UdpSocket v4;
+  const UdpAddress told_to_both(kUdpFamilies[2], v4.Port());
+  const UdpAddress told_to_v4(kUdpFamilies[0], both.Port());
+  EXPECT_EQ(v4.Connect(both.Port()), Done(0));
+  UdpAddress from;
+  for (int i = 0; i < 80; ++i) {
+    EXPECT_EQ(v4.Send("question"), Done(8));
+    EXPECT_EQ(both.ReceiveFrom(&from), "question");
+    EXPECT_EQ(both.SendTo(from, "answer"), Done(6));
+    EXPECT_EQ(v4.Receive(), "answer");
+  }
+  Meet(v4, both);
+  EXPECT_EQ(v4.Send("question"), Done(8));
+  EXPECT_EQ(both.ReceiveFrom(&from), "question");
+  EXPECT_TRUE(from == told_to_both);
+  EXPECT_EQ(both.Connect(told_to_both), Done(0));
+  Meet(both, v4);
+  EXPECT_EQ(both.Send("answer"), Done(6));
+  EXPECT_EQ(v4.ReceiveFrom(&from), "answer");
+  EXPECT_TRUE(from == told_to_v4);
+}
+
+FOR_ALL_UDP_FAMILIES(DatagramLeftTest);
 
 }  // namespace
 }  // namespace conformance

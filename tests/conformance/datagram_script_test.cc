@@ -162,7 +162,10 @@ class World {
   int met_ = 0;
 };
 
-TEST(DatagramScriptTest, AnswersAreTheKernels) {
+class DatagramScriptTest : public UdpFamilyTest {};
+FOR_ALL_UDP_FAMILIES(DatagramScriptTest);
+
+TEST_P(DatagramScriptTest, AnswersAreTheKernels) {
   int met = 0;
   for (unsigned round = 0; round < 40; ++round) {
     std::mt19937 random(Seed() * 1000 + round);

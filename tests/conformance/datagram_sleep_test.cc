@@ -15,7 +15,7 @@
 namespace conformance {
 namespace {
 
-class DatagramSleepTest : public ::testing::Test {
+class DatagramSleepTest : public UdpFamilyTest {
  protected:
   DatagramSleepTest() {
     const timeval limit{kSoonMs / 1000, 0};
@@ -28,7 +28,7 @@ class DatagramSleepTest : public ::testing::Test {
 
 // Each works on a datagram until another one has come, which somebody else must take: as the kernel
 // does, every datagram wakes a thread that waits.
-TEST_F(DatagramSleepTest, WhoWorksDoesNotKeepTheNextFromAnother) {
+TEST_P(DatagramSleepTest, WhoWorksDoesNotKeepTheNextFromAnother) {
   constexpr int kPairs = 400;
   Meet(sender_, receiver_);
   std::atomic<int> received{0};
@@ -69,7 +69,7 @@ TEST_F(DatagramSleepTest, WhoWorksDoesNotKeepTheNextFromAnother) {
   EXPECT_EQ(received.load(), 2 * kPairs);
 }
 
-TEST_F(DatagramSleepTest, AWaitForManyGetsThemAllAlsoWhenThePairMeetsMeanwhile) {
+TEST_P(DatagramSleepTest, AWaitForManyGetsThemAllAlsoWhenThePairMeetsMeanwhile) {
   constexpr int kMany = 5;
   char buffers[kMany][4];
   iovec in[kMany];
@@ -87,7 +87,7 @@ TEST_F(DatagramSleepTest, AWaitForManyGetsThemAllAlsoWhenThePairMeetsMeanwhile) 
   for (int i = 0; i < kMany; ++i) EXPECT_EQ(buffers[i][0], '0' + i);
 }
 
-TEST_F(DatagramSleepTest, ABadPointerIsAnErrorAndCostsOneDatagram) {
+TEST_P(DatagramSleepTest, ABadPointerIsAnErrorAndCostsOneDatagram) {
   Meet(sender_, receiver_);
   sender_.Send("one");
   sender_.Send("two");
@@ -97,7 +97,7 @@ TEST_F(DatagramSleepTest, ABadPointerIsAnErrorAndCostsOneDatagram) {
   EXPECT_EQ(receiver_.Receive(), "two");
 }
 
-TEST_F(DatagramSleepTest, WhatWasSentBeforeAConnectElsewhereGoesNowhereElse) {
+TEST_P(DatagramSleepTest, WhatWasSentBeforeAConnectElsewhereGoesNowhereElse) {
   Meet(sender_, receiver_);
   UdpSocket other;
   sender_.Send("one");
@@ -112,6 +112,8 @@ TEST_F(DatagramSleepTest, WhatWasSentBeforeAConnectElsewhereGoesNowhereElse) {
   EXPECT_EQ(receiver_.Receive(), "two");
   EXPECT_EQ(receiver_.Receive(), "EAGAIN");
 }
+
+FOR_ALL_UDP_FAMILIES(DatagramSleepTest);
 
 }  // namespace
 }  // namespace conformance

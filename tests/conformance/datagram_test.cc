@@ -16,7 +16,7 @@
 namespace conformance {
 namespace {
 
-class DatagramTest : public ::testing::Test {
+class DatagramTest : public UdpFamilyTest {
  protected:
   DatagramTest() {
     Heat(sender_, receiver_);
@@ -33,23 +33,24 @@ class DatagramTest : public ::testing::Test {
   UdpSocket sender_;
 };
 
-TEST_F(DatagramTest, BoundariesAreKeptAndEmptyOnesAreDatagrams) {
+TEST_P(DatagramTest, BoundariesAreKeptAndEmptyOnesAreDatagrams) {
   for (const char* text : {"one", "", "three", "", ""}) sender_.Send(text);
   for (const char* text : {"one", "", "three", "", ""}) EXPECT_EQ(receiver_.Receive(), text);
   EXPECT_EQ(receiver_.Receive(), "EAGAIN");
 }
 
-TEST_F(DatagramTest, EveryLengthUpToTheLargest) {
-  for (const size_t length : {size_t{1}, size_t{1399}, size_t{1400}, size_t{8192}, size_t{65507}}) {
+TEST_P(DatagramTest, EveryLengthUpToTheLargest) {
+  for (const size_t length :
+       {size_t{1}, size_t{1399}, size_t{1400}, size_t{8192}, size_t{65488}, udp_family->longest}) {
     const std::string text(length, static_cast<char>('a' + length % 26));
     EXPECT_EQ(sender_.Send(text), Done(static_cast<ssize_t>(length)));
     EXPECT_TRUE(receiver_.Receive() == text) << length;
   }
-  EXPECT_EQ(sender_.Send(std::string(65508, 'x')), Failed(EMSGSIZE));
+  EXPECT_EQ(sender_.Send(std::string(udp_family->longest + 1, 'x')), Failed(EMSGSIZE));
   EXPECT_EQ(receiver_.Receive(), "EAGAIN");
 }
 
-TEST_F(DatagramTest, WhatDoesNotFitIsCutOffAndGone) {
+TEST_P(DatagramTest, WhatDoesNotFitIsCutOffAndGone) {
   sender_.Send("abcdef");
   sender_.Send("next");
   char buffer[2];
@@ -64,7 +65,7 @@ TEST_F(DatagramTest, WhatDoesNotFitIsCutOffAndGone) {
   EXPECT_EQ(receiver_.Receive(), "next");
 }
 
-TEST_F(DatagramTest, APeekTakesNothing) {
+TEST_P(DatagramTest, APeekTakesNothing) {
   sender_.Send("one");
   sender_.Send("two");
   EXPECT_EQ(receiver_.Receive(MSG_PEEK), "one");
@@ -73,7 +74,7 @@ TEST_F(DatagramTest, APeekTakesNothing) {
   EXPECT_EQ(receiver_.Receive(), "two");
 }
 
-TEST_F(DatagramTest, FionreadIsTheFirstOnesLength) {
+TEST_P(DatagramTest, FionreadIsTheFirstOnesLength) {
   EXPECT_EQ(Queued(), 0);
   sender_.Send("");
   sender_.Send("abcdef");
@@ -82,7 +83,7 @@ TEST_F(DatagramTest, FionreadIsTheFirstOnesLength) {
   EXPECT_EQ(Queued(), 6);
 }
 
-TEST_F(DatagramTest, TheSourceIsTheSendersName) {
+TEST_P(DatagramTest, TheSourceIsTheSendersName) {
   uint16_t from = 0;
   sender_.Send("x");
   EXPECT_EQ(receiver_.Receive(0, 10, &from), "x");
@@ -94,7 +95,7 @@ TEST_F(DatagramTest, TheSourceIsTheSendersName) {
   EXPECT_NE(from, 0);
 }
 
-TEST_F(DatagramTest, ASenderThatClosesHasSent) {
+TEST_P(DatagramTest, ASenderThatClosesHasSent) {
   const uint16_t port = sender_.Port();
   sender_.Send("one");
   sender_.Send("two");
@@ -105,7 +106,7 @@ TEST_F(DatagramTest, ASenderThatClosesHasSent) {
   EXPECT_EQ(receiver_.Receive(), "two");
 }
 
-TEST_F(DatagramTest, TwoSendersAreReceivedInTheOrderInWhichTheySent) {
+TEST_P(DatagramTest, TwoSendersAreReceivedInTheOrderInWhichTheySent) {
   UdpSocket other;
   other.Connect(receiver_.Port());
   Meet(other);
@@ -127,7 +128,7 @@ TEST_F(DatagramTest, TwoSendersAreReceivedInTheOrderInWhichTheySent) {
 
 // How many fit depends on the kernel; that they are the oldest and that nobody hears of it does
 // not.
-TEST_F(DatagramTest, AFullQueueDropsTheNewestSilently) {
+TEST_P(DatagramTest, AFullQueueDropsTheNewestSilently) {
   for (int i = 0; i < 3000; ++i) EXPECT_EQ(sender_.Send(std::to_string(i)).error, 0);
   int kept = 0;
   for (std::string text = receiver_.Receive(); text != "EAGAIN"; text = receiver_.Receive())
@@ -138,7 +139,7 @@ TEST_F(DatagramTest, AFullQueueDropsTheNewestSilently) {
   EXPECT_EQ(receiver_.Receive(), "again");
 }
 
-TEST_F(DatagramTest, TwoSendersFillOneQueue) {
+TEST_P(DatagramTest, TwoSendersFillOneQueue) {
   const auto fill = [this](UdpSocket& second) {
     for (int i = 0; i < 1000; ++i) {
       sender_.Send("x");
@@ -155,7 +156,7 @@ TEST_F(DatagramTest, TwoSendersFillOneQueue) {
   EXPECT_EQ(fill(other), alone);
 }
 
-TEST_F(DatagramTest, AConnectedSenderHearsOfAClosedPortAtTheSecondSend) {
+TEST_P(DatagramTest, AConnectedSenderHearsOfAClosedPortAtTheSecondSend) {
   receiver_.Close();
   EXPECT_EQ(sender_.Send("x"), Done(1));
   EXPECT_EQ(Revents(sender_.fd(), POLLIN, kSoonMs) & POLLERR, POLLERR);
@@ -163,7 +164,7 @@ TEST_F(DatagramTest, AConnectedSenderHearsOfAClosedPortAtTheSecondSend) {
   EXPECT_EQ(sender_.Receive(), "EAGAIN");
 }
 
-TEST_F(DatagramTest, AnErrorComesBeforeData) {
+TEST_P(DatagramTest, AnErrorComesBeforeData) {
   EXPECT_EQ(receiver_.SendTo(sender_.Port(), "data"), Done(4));
   receiver_.Close();
   sender_.Send("x");
@@ -172,7 +173,7 @@ TEST_F(DatagramTest, AnErrorComesBeforeData) {
   EXPECT_EQ(sender_.Receive(), "data");
 }
 
-TEST_F(DatagramTest, APortThatChangesHandsBringsNothingOldWithIt) {
+TEST_P(DatagramTest, APortThatChangesHandsBringsNothingOldWithIt) {
   const uint16_t port = receiver_.Port();
   sender_.Send("old");
   receiver_.Close();
@@ -183,7 +184,7 @@ TEST_F(DatagramTest, APortThatChangesHandsBringsNothingOldWithIt) {
   EXPECT_EQ(next.Receive(), "new");
 }
 
-TEST_F(DatagramTest, AConnectKeepsWhatHasComeAndRefusesStrangers) {
+TEST_P(DatagramTest, AConnectKeepsWhatHasComeAndRefusesStrangers) {
   UdpSocket friendly;
   sender_.Send("before");
   ASSERT_EQ(receiver_.Connect(friendly.Port()), Done(0));
@@ -194,7 +195,7 @@ TEST_F(DatagramTest, AConnectKeepsWhatHasComeAndRefusesStrangers) {
   EXPECT_EQ(receiver_.Receive(), "EAGAIN");
 }
 
-TEST_F(DatagramTest, ASenderThatConnectsElsewhereLeavesWhatItHasSent) {
+TEST_P(DatagramTest, ASenderThatConnectsElsewhereLeavesWhatItHasSent) {
   UdpSocket elsewhere;
   sender_.Send("here");
   ASSERT_EQ(sender_.Connect(elsewhere.Port()), Done(0));
@@ -207,14 +208,14 @@ TEST_F(DatagramTest, ASenderThatConnectsElsewhereLeavesWhatItHasSent) {
   EXPECT_EQ(receiver_.Receive(), "here again");
 }
 
-TEST_F(DatagramTest, ADisconnectedSenderNeedsADestination) {
+TEST_P(DatagramTest, ADisconnectedSenderNeedsADestination) {
   ASSERT_EQ(sender_.Disconnect(), Done(0));
   EXPECT_EQ(sender_.Send("x"), Failed(EDESTADDRREQ));
   EXPECT_EQ(sender_.SendTo(receiver_.Port(), "y"), Done(1));
   EXPECT_EQ(receiver_.Receive(), "y");
 }
 
-TEST_F(DatagramTest, OneOfManyDestinationsIsNotTheLast) {
+TEST_P(DatagramTest, OneOfManyDestinationsIsNotTheLast) {
   UdpSocket other;
   sender_.Disconnect();
   for (int i = 0; i < 100; ++i) {
@@ -225,7 +226,7 @@ TEST_F(DatagramTest, OneOfManyDestinationsIsNotTheLast) {
   }
 }
 
-TEST_F(DatagramTest, AShutdownForReadingEndsAWaitAndKeepsTheQueue) {
+TEST_P(DatagramTest, AShutdownForReadingEndsAWaitAndKeepsTheQueue) {
   ASSERT_EQ(receiver_.Connect(sender_.Port()), Done(0));
   auto call = InThread([this] {
     char byte;
@@ -236,13 +237,13 @@ TEST_F(DatagramTest, AShutdownForReadingEndsAWaitAndKeepsTheQueue) {
   EXPECT_EQ(call.get(), Done(0));
 }
 
-TEST_F(DatagramTest, AShutdownForWritingRefusesSends) {
+TEST_P(DatagramTest, AShutdownForWritingRefusesSends) {
   EXPECT_EQ(shutdown(sender_.fd(), SHUT_WR), 0);
   EXPECT_EQ(sender_.Send("x"), Failed(EPIPE));
   EXPECT_EQ(receiver_.Receive(), "EAGAIN");
 }
 
-TEST_F(DatagramTest, ManyMessagesInOneCall) {
+TEST_P(DatagramTest, ManyMessagesInOneCall) {
   constexpr unsigned kCount = 10;
   std::vector<std::string> texts;
   for (unsigned i = 0; i < kCount; ++i) texts.push_back(std::string(i, static_cast<char>('a' + i)));
@@ -270,7 +271,7 @@ TEST_F(DatagramTest, ManyMessagesInOneCall) {
 }
 
 // The time-out of recvmmsg is looked at after each datagram only.
-TEST_F(DatagramTest, AManifoldReceiveLooksAtItsTimeOutAfterADatagram) {
+TEST_P(DatagramTest, AManifoldReceiveLooksAtItsTimeOutAfterADatagram) {
   char buffers[2][8];
   iovec in[2] = {{buffers[0], 8}, {buffers[1], 8}};
   mmsghdr received[2] = {};
@@ -287,7 +288,7 @@ TEST_F(DatagramTest, AManifoldReceiveLooksAtItsTimeOutAfterADatagram) {
   EXPECT_EQ(call.get(), Done(1));
 }
 
-TEST_F(DatagramTest, PollTellsOfData) {
+TEST_P(DatagramTest, PollTellsOfData) {
   EXPECT_EQ(Revents(receiver_.fd(), POLLIN | POLLOUT, 0), POLLOUT);
   sender_.Send("");
   EXPECT_EQ(Revents(receiver_.fd(), POLLIN | POLLOUT, kSoonMs), POLLIN | POLLOUT);
@@ -295,7 +296,7 @@ TEST_F(DatagramTest, PollTellsOfData) {
   EXPECT_EQ(Revents(receiver_.fd(), POLLIN | POLLOUT, 0), POLLOUT);
 }
 
-TEST_F(DatagramTest, EveryArrivalIsAnEdge) {
+TEST_P(DatagramTest, EveryArrivalIsAnEdge) {
   const FileDescriptor set(epoll_create1(0));
   epoll_event event{};
   event.events = EPOLLIN | EPOLLET;
@@ -310,7 +311,7 @@ TEST_F(DatagramTest, EveryArrivalIsAnEdge) {
   for (int i = 0; i < 3; ++i) EXPECT_EQ(receiver_.Receive(), "x");
 }
 
-TEST_F(DatagramTest, AOneShotRegistrationTellsOnce) {
+TEST_P(DatagramTest, AOneShotRegistrationTellsOnce) {
   const FileDescriptor set(epoll_create1(0));
   epoll_event event{};
   event.events = EPOLLIN | EPOLLONESHOT;
@@ -324,7 +325,7 @@ TEST_F(DatagramTest, AOneShotRegistrationTellsOnce) {
   EXPECT_EQ(epoll_wait(set.get(), &event, 1, kSoonMs), 1);
 }
 
-TEST_F(DatagramTest, ABlockedReceiveWakes) {
+TEST_P(DatagramTest, ABlockedReceiveWakes) {
   auto call = InThread([this] {
     char buffer[8];
     return Call(recv(receiver_.fd(), buffer, sizeof buffer, 0));
@@ -334,7 +335,7 @@ TEST_F(DatagramTest, ABlockedReceiveWakes) {
   EXPECT_EQ(call.get(), Done(4));
 }
 
-TEST_F(DatagramTest, AReceiveEndsAtItsTimeOut) {
+TEST_P(DatagramTest, AReceiveEndsAtItsTimeOut) {
   const timeval limit{0, 40000};
   ASSERT_EQ(setsockopt(receiver_.fd(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit), 0);
   char buffer[8];
@@ -345,7 +346,7 @@ TEST_F(DatagramTest, AReceiveEndsAtItsTimeOut) {
   EXPECT_EQ(Call(recv(receiver_.fd(), buffer, sizeof buffer, 0)), Done(1));
 }
 
-TEST_F(DatagramTest, AnInheritedSocketIsTheSameSocket) {
+TEST_P(DatagramTest, AnInheritedSocketIsTheSameSocket) {
   sender_.Send("one");
   ChildProcess child([this] {
     CHILD_CHECK(receiver_.Receive() == "one");
@@ -358,7 +359,7 @@ TEST_F(DatagramTest, AnInheritedSocketIsTheSameSocket) {
   EXPECT_EQ(receiver_.Receive(), "two");
 }
 
-TEST_F(DatagramTest, ADuplicateReadsTheSameQueue) {
+TEST_P(DatagramTest, ADuplicateReadsTheSameQueue) {
   UdpSocket twin(false);
   twin.Take(FileDescriptor(dup(receiver_.fd())));
   sender_.Send("one");
@@ -370,7 +371,7 @@ TEST_F(DatagramTest, ADuplicateReadsTheSameQueue) {
   EXPECT_EQ(twin.Receive(), "three");
 }
 
-TEST_F(DatagramTest, TheNextProgramFindsTheQueue) {
+TEST_P(DatagramTest, TheNextProgramFindsTheQueue) {
   sender_.Send("queued");
   ChildProcess child([this] {
     char* const arguments[] = {const_cast<char*>("sh"), const_cast<char*>("-c"),
@@ -383,6 +384,8 @@ TEST_F(DatagramTest, TheNextProgramFindsTheQueue) {
   });
   EXPECT_TRUE(child.Succeeded());
 }
+
+FOR_ALL_UDP_FAMILIES(DatagramTest);
 
 }  // namespace
 }  // namespace conformance

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "tests/conformance/epoll_set.h"
+#include "tests/conformance/mode.h"
 #include "tests/conformance/pair.h"
 
 namespace conformance {
@@ -162,6 +163,47 @@ TEST_P(EpollLeaveTest, KeptByVforkChild) {
     }
     return pid;
   });
+}
+
+// A program that knows nothing of the set has it, too, and ends; the set is ours alone again.
+TEST_P(EpollLeaveTest, IsOursAgainWhenTheStartedProgramHasEnded) {
+  for (const uint32_t edge : {0u, static_cast<uint32_t>(EPOLLET)}) {
+    EpollSet set;
+    ASSERT_TRUE(Survives(set.fd()));
+    ASSERT_EQ(set.Add(fd(), EPOLLIN | edge, kData), Done(0));
+    const auto expect_told = [&] {
+      peer().Send(10);
+      const std::vector<epoll_event> told = set.Wait(kSoonMs);
+      ASSERT_EQ(told.size(), 1u);
+      EXPECT_EQ(told[0].data.u64, kData);
+      pair().Receive(10);
+    };
+    int ends[2];
+    ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
+    const FileDescriptor input(ends[0]);
+    FileDescriptor end(ends[1]);
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, input.get(), 0);
+    char name[] = "cat";
+    char* const arguments[] = {name, nullptr};
+    pid_t program = -1;
+    ASSERT_EQ(posix_spawnp(&program, name, &actions, nullptr, arguments, environ), 0);
+    posix_spawn_file_actions_destroy(&actions);
+    EXPECT_LE(Routes(fd()), 0) << "it may wait there";
+    expect_told();
+    end.Close();
+    ASSERT_EQ(waitpid(program, nullptr, 0), program);
+    ASSERT_TRUE(UpgradeIfWanted(fd()));
+    const Stopwatch stopwatch;
+    do {
+      pair().ExpectBothWaysWork();
+    } while (CurrentMode() == Mode::kLocal && stopwatch.ElapsedMs() < kSoonMs &&
+             Routes(fd()) != (kSendsByFifo | kReceivesFromFifo));
+    pair().ExpectOnFifos();
+    EXPECT_TRUE(set.Quiet() || edge != 0);  // D-4
+    expect_told();
+  }
 }
 
 // A one-shot that has fired says nothing until it is armed again.

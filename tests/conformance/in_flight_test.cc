@@ -140,6 +140,26 @@ TEST_P(StillReaderTest, TakesMegabytesWhileItIsStopped) {
   pair().ExpectBothWaysWork();
 }
 
+// Also when its kernel has all that we send, and so our direction is ready to begin anew.
+TEST_P(StillReaderTest, WhatItHasSentStaysReadableWhileItIsStopped) {
+  constexpr int kWindowMs = 2000;  // long enough for what takes its time to go wrong
+  peer().Send(100);
+  ASSERT_TRUE(BecomesReadable(fd()));
+  Stop();
+  pair().Send(1000);
+  char bytes[100];
+  const Stopwatch stopwatch;
+  while (stopwatch.ElapsedMs() < kWindowMs) {
+    ASSERT_EQ(Call(recv(fd(), bytes, sizeof bytes, MSG_PEEK | MSG_DONTWAIT)), Done(100))
+        << "after ms: " << stopwatch.ElapsedMs();
+    poll(nullptr, 0, 1);
+  }
+  pair().Receive(100);
+  Continue();
+  peer().Receive(1000);
+  pair().ExpectBothWaysWork();
+}
+
 TEST_P(StillReaderTest, PollFindsRoomWhileItIsStopped) {
   Stop();
   for (size_t sent = 0; sent < kBytes;) {

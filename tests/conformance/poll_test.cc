@@ -63,6 +63,25 @@ TEST_P(PollTest, BlockedPollIsWokenByData) {
   }
 }
 
+// As MariaDB's threads wait for their clients.
+TEST_P(PollTest, BlockedPollForUrgentDataAsWellIsWokenByEither) {
+  const auto wait = [this] { return Revents(fd(), POLLIN | POLLPRI, -1); };
+  auto for_data = InThread(wait);
+  EXPECT_TRUE(StillBlocked(for_data));
+  Mark();
+  MarkAtPeer();
+  EXPECT_TRUE(StillBlocked(for_data));
+  peer().Send(10);
+  EXPECT_EQ(for_data.get(), POLLIN);
+  pair().Receive(10);
+  auto for_urgent = InThread(wait);
+  EXPECT_TRUE(StillBlocked(for_urgent));
+  peer().SendText("!", MSG_OOB);
+  EXPECT_EQ(for_urgent.get() & POLLPRI, POLLPRI);
+  char urgent = 0;
+  EXPECT_EQ(Call(recv(fd(), &urgent, 1, MSG_OOB)), Done(1));
+}
+
 TEST_P(PollTest, ManyRoundsOfSleepAndWake) {
   for (int round = 0; round < 200; ++round) {
     peer().StartSend(1);

@@ -3,13 +3,16 @@
 // also where others of the program's calls are seen.
 
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <string>
+#include <vector>
 
 #include "tests/conformance/inline_call.h"
 #include "tests/conformance/pair.h"
@@ -41,6 +44,25 @@ class UnseenTest : public PairTest {
       pair().Receive(kBytes);
     }
     pair().ExpectBothWaysWork();
+  }
+
+  // The same with what this libc has, and answers that come behind what we have sent.
+  void ExpectToBeToldThrough(void* libc) {
+    ASSERT_NE(libc, nullptr) << dlerror();
+    const auto receive = reinterpret_cast<decltype(&::recv)>(dlsym(libc, "recv"));
+    const auto answer = reinterpret_cast<decltype(&::send)>(dlsym(libc, "send"));
+    for (int i = 0; i < 2; ++i) {
+      char byte = 0;
+      auto call = InThread([&] { return receive(fd(), &byte, 1, 0); });
+      EXPECT_TRUE(StillBlocked(call));
+      Mark();
+      peer().SendText("?");
+      ASSERT_EQ(call.get(), 1);
+      EXPECT_EQ(answer(fd(), "a", 1, 0), 1);
+      EXPECT_EQ(write(fd(), "b", 1), 1);
+      peer().ReceiveText("ab");
+    }
+    dlclose(libc);
   }
 };
 INSTANTIATE_TEST_SUITE_P(, UnseenTest, AllVariants(), VariantName);
@@ -162,22 +184,46 @@ TEST_P(UnseenTest, WritesOfBothKinds) {
 
 // Python's ctypes, Java's JNA and others look a function up in the handle of libc itself.
 TEST_P(UnseenTest, FunctionsOfLibcsOwnHandle) {
-  void* const libc = dlopen("libc.so.6", RTLD_NOW | RTLD_NOLOAD);
-  ASSERT_NE(libc, nullptr);
-  const auto receive = reinterpret_cast<decltype(&::recv)>(dlsym(libc, "recv"));
-  const auto answer = reinterpret_cast<decltype(&::send)>(dlsym(libc, "send"));
-  for (int i = 0; i < 2; ++i) {
-    char byte = 0;
-    auto call = InThread([&] { return receive(fd(), &byte, 1, 0); });
-    EXPECT_TRUE(StillBlocked(call));
+  ExpectToBeToldThrough(dlopen("libc.so.6", RTLD_NOW | RTLD_NOLOAD));
+}
+
+// A plugin in a namespace of its own has a libc of its own.
+TEST_P(UnseenTest, FunctionsOfAnotherNamespace) {
+  ExpectToBeToldThrough(dlmopen(LM_ID_NEWLM, "libc.so.6", RTLD_NOW));
+}
+
+// A ring or an inline call has closed it; what is written by its number goes to whose it is now.
+TEST_P(UnseenTest, NumberClosedInLineIsAFilesNow) {
+  char path[] = "/tmp/unseen_test.XXXXXX";
+  const FileDescriptor file(mkstemp(path));
+  ASSERT_EQ(unlink(path), 0);
+  const std::string name = "/proc/self/fd/" + std::to_string(file.get());
+  using Open = int (*)(const char*);
+  const Open ways[] = {
+      [](const char* path) { return open(path, O_RDWR); },
+      [](const char* path) { return openat(AT_FDCWD, path, O_RDWR); },
+      [](const char* path) { return creat(path, 0600); },
+      [](const char* path) { return static_cast<int>(syscall(SYS_openat, -1, path, O_RDWR)); },
+  };
+  for (const Open way : ways) {
+    const auto closed = AnotherPair();
+    ASSERT_NE(closed, nullptr);
     Mark();
-    peer().SendText("?");
-    ASSERT_EQ(call.get(), 1);
-    EXPECT_EQ(answer(fd(), "a", 1, 0), 1);
-    EXPECT_EQ(write(fd(), "b", 1), 1);
-    peer().ReceiveText("ab");
+    const int number = closed->fd();
+    ASSERT_EQ(InlineCall(SYS_close, number, 0, 0), 0);
+    std::vector<FileDescriptor> others;  // the lowest number may be in use for moments (D-5)
+    int opened = way(name.c_str());
+    for (; opened >= 0 && opened != number && others.size() < 100; opened = way(name.c_str()))
+      others.emplace_back(opened);
+    ASSERT_EQ(opened, number);
+    EXPECT_EQ(Call(write(number, "line", 4)), Done(4));
+    struct stat written {};
+    ASSERT_EQ(fstat(file.get(), &written), 0);
+    EXPECT_EQ(written.st_size, 4);
+    ASSERT_EQ(ftruncate(file.get(), 0), 0);
+    closed->peer().ReceiveEndOfStream();
   }
-  dlclose(libc);
+  pair().ExpectBothWaysWork();
 }
 
 }  // namespace

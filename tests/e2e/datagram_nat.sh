@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # UDP where addresses are translated on the way: a datagram must never reach a stranger by a FIFO,
-# nor come under a stranger's name. Where the kernel tracks nothing, the same programs are met.
+# nor come under a stranger's name. Where the kernel tracks nothing, the same programs are met; and where it tracks
+# them and tells their agents, who may ask it here (CAP_NET_ADMIN), that it translates neither name.
 # See datagram_nat.py.
 . "$(dirname "$0")/own_namespaces.bash"
 . "$(dirname "$0")/lib.sh"
@@ -60,10 +61,35 @@ plain() {
   serve
   ask '127.0.0.1:4200>127.0.0.1:8080' '127.0.0.1:5200>127.0.0.1:8080'
 }
+# Tracked, by a table of translations, too, which does not mean these.
+tracked() {
+  nft flush ruleset
+  rules <<'END'
+table ip filter {
+  chain input { type filter hook input priority 0; ct state invalid drop; }
+}
+table ip nat {
+  chain output { type nat hook output priority -100; udp dport 9 redirect to :10; }
+}
+END
+  plain
+}
+# The same by programs that the kernel does not tell.
+untold() {
+  local before=("${server_prefix[@]}") client=("${client_prefix[@]}")
+  server_prefix=(setpriv --bounding-set -net_admin --inh-caps -net_admin "${before[@]}")
+  client_prefix=(setpriv --bounding-set -net_admin --inh-caps -net_admin "${client[@]}")
+  tracked
+  server_prefix=("${before[@]}") client_prefix=("${client[@]}")
+}
 
 both plain
 [[ ${E2E_NATIVE:-} == 1 ]] || (($(met) > 0)) || fail "nobody was met: this test shows nothing"
-for scenario in redirect exchanged; do
+both tracked
+[[ ${E2E_NATIVE:-} == 1 ]] || (($(met) > 0)) || fail "nobody was met though the kernel says that it translates nothing"
+for scenario in redirect exchanged untold; do
   both $scenario
+  [[ ${E2E_NATIVE:-} == 1 ]] || grep -qF 'address translation: the other end cannot be proved' "$stats" ||
+    fail "nobody was refused because of $scenario"
   [[ ${E2E_NATIVE:-} == 1 ]] || (($(met) == 0)) || fail "a FIFO between two sockets whose names prove nothing"
 done

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # UDP of real programs with `udp = on`: equal results, and how much went by FIFOs. memcached over
-# UDP, socat both ways, syslog from a python sender, DTLS (openssl), and where they are installed
-# qperf, and dnsperf to unbound. A program that is not accelerated is one that asks the
-# kernel for more than datagrams; it must work all the same.
+# UDP, socat both ways, syslog from a python sender (over IPv4 and IPv6), DTLS (openssl), and where they are
+# installed qperf, sipp, dnsperf to unbound, and rsyslog to rsyslog. Servers that set SO_REUSEADDR (openssl s_server,
+# qperf, unbound, rsyslog's imudp) get what is sent to them from the kernel, since another socket may take the port;
+# what they answer goes by FIFOs.
 . "$(dirname "$0")/own_namespaces.bash"
 . "$(dirname "$0")/lib.sh"
 need socat
@@ -15,6 +16,11 @@ datagrams() {
   jq -rs --arg p "$1" '[.[] | select(.program | startswith($p)) | .datagrams // {} |
     (.fifo_sent // 0) + (.fifo_received // 0)] | add // 0' "$stats"
 }
+# expect_reason PROGRAM WORDS: a socket of it is with the kernel for that.
+expect_reason() {
+  [[ ${E2E_NATIVE:-} == 1 ]] || grep -F "\"program\":\"$1\"" "$stats" | grep -qF "$2" ||
+    fail "no socket of $1 is with the kernel because of: $2"
+}
 # expect_datagrams PROGRAM...: each had some by FIFO.
 expect_datagrams() {
   [[ ${E2E_NATIVE:-} != 1 ]] || return 0
@@ -25,6 +31,11 @@ expect_datagrams() {
   done
 }
 told() { [[ ${E2E_NATIVE:-} == 1 ]] || echo "$1: $(datagrams "$1") datagrams by FIFO"; }
+# expect_met PROGRAM: a socket of it had a FIFO. (A receiver that sleeps before each datagram is woken by the kernel.)
+expect_met() {
+  [[ ${E2E_NATIVE:-} == 1 ]] || jq -es --arg p "$1" 'any(.[]; .program == $p and .datagrams.upgrades > 0)' "$stats" >/dev/null ||
+    fail "no socket of $1 had a FIFO"
+}
 
 memcached_udp() {
   pick_port port
@@ -85,12 +96,16 @@ PY
 }
 
 # What a program of many short messages does: statsd, syslog.
-messages() {
+messages() { messages_to 127.0.0.1 127.0.0.1; }
+messages_ipv6() { messages_to ::1 ::1; }
+# A sender of IPv4 to a server of both.
+messages_mapped() { messages_to :: 127.0.0.1; }
+messages_to() {
   pick_port port
   start receiver "$python" -c '
 import socket, sys
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-s.bind(("127.0.0.1", int(sys.argv[1])))
+s = socket.socket(socket.AF_INET6 if ":" in sys.argv[2] else socket.AF_INET, socket.SOCK_DGRAM)
+s.bind((sys.argv[2], int(sys.argv[1])))
 s.settimeout(20)
 sums = {}
 while True:
@@ -99,12 +114,12 @@ while True:
         break
     name, rest = text.split(":")
     sums[name] = sums.get(name, 0) + int(rest.split("|")[0])
-print(sorted(sums.items()))' "$port"
+print(sorted(sums.items()))' "$port" "$1"
   eventually bound "$port"
-  run "$python" - "$port" <<'PY'
+  run "$python" - "$port" "$2" <<'PY'
 import socket, sys, time
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-address = ("127.0.0.1", int(sys.argv[1]))
+s = socket.socket(socket.AF_INET6 if ":" in sys.argv[2] else socket.AF_INET, socket.SOCK_DGRAM)
+address = (sys.argv[2], int(sys.argv[1]))
 for number in range(4000):
     s.sendto(b"counter%d:%d|c" % (number % 7, number), address)
     if number % 20 == 0:
@@ -126,12 +141,14 @@ dtls() {
   cleanups+=("kill $server_pid")
   exec 8>"$work/$mode.hold"
   eventually bound "$port"
-  { for i in {1..300}; do echo "line $i"; [[ $((i % 10)) != 0 ]] || sleep 0.01; done; sleep 0.3; } |
-    run openssl s_client -dtls -connect "127.0.0.1:$port" -quiet -no_ign_eof >"$work/$mode.s_client.log" 2>&1 8>&- || true
+  lines() { for i in {1..300}; do echo "line $i"; sleep 0.002; done; }
+  { lines; eventually grep -q 'line 300' "$work/$mode.said"; lines >&8; sleep 0.5; } |
+    run openssl s_client -dtls -connect "127.0.0.1:$port" -quiet -no_ign_eof >"$work/$mode.s_client.log" 2>&1 || true
   kill $server_pid
   wait $server_pid 2>/dev/null || true
   exec 8>&-
   sort -u "$work/$mode.said" | grep -c '^line '
+  sort -u "$work/$mode.s_client.log" | grep -c '^line '
 }
 
 qperf_udp() {
@@ -141,6 +158,49 @@ qperf_udp() {
   run qperf 127.0.0.1 --listen_port "$port" -t 1 udp_lat >"$work/$mode.qperf.log" || echo "qperf: exit $?"
   grep -c latency "$work/$mode.qperf.log"
   stop qperf >/dev/null
+}
+
+sipp_calls() {
+  pick_port port
+  pick_port from
+  start sipp sipp -sn uas -p "$port" -i 127.0.0.1 -nostdin -m 600
+  eventually bound "$port"
+  run sipp -sn uac "127.0.0.1:$port" -i 127.0.0.1 -p "$from" -m 600 -r 300 -d 0 -nostdin >"$work/$mode.uac.log" 2>&1 ||
+    echo "sipp: exit $?"
+  grep -aE 'Successful call|Failed call' "$work/$mode.uac.log" | tail -n 2
+  finish sipp
+  echo "sipp: exit $finished"
+}
+
+# What comes in by TCP is sent on as datagrams.
+rsyslog() {
+  pick_port port
+  pick_port front
+  cat >"$work/$mode.to.conf" <<END
+module(load="imudp")
+input(type="imudp" address="127.0.0.1" port="$port")
+template(name="text" type="string" string="%msg%\n")
+action(type="omfile" file="$work/$mode.messages" template="text")
+END
+  cat >"$work/$mode.from.conf" <<END
+module(load="imtcp")
+input(type="imtcp" address="127.0.0.1" port="$front")
+action(type="omfwd" target="127.0.0.1" port="$port" protocol="udp")
+END
+  start to rsyslogd -n -f "$work/$mode.to.conf" -i "$work/$mode.to.pid"
+  eventually bound "$port"
+  start from rsyslogd -n -f "$work/$mode.from.conf" -i "$work/$mode.from.pid"
+  listening "$front"
+  run "$python" -c '
+import socket, sys, time
+s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+for i in range(1000):
+    s.send(b"<13>Jan  1 00:00:00 host prog: message %d\n" % i)
+    if i % 20 == 0: time.sleep(0.002)' "$front"
+  eventually grep -q 'message 999$' "$work/$mode.messages"
+  sort -u "$work/$mode.messages" | wc -l
+  stop from
+  stop to
 }
 
 dns() {
@@ -171,25 +231,35 @@ END
   stop unbound >/dev/null
 }
 
-both messages
-expect_datagrams python3
+for scenario in messages messages_ipv6 messages_mapped; do
+  both $scenario
+  expect_datagrams python3
+done
 both socat_relay
 told socat
 if command -v memcached >/dev/null; then
   both memcached_udp
   expect_datagrams python3
-  told memcached
+  expect_datagrams memcached
 fi
 if command -v openssl >/dev/null; then
   both dtls
   told openssl
+  expect_met openssl
 fi
 if command -v qperf >/dev/null; then
   both qperf_udp
-  told qperf
+  expect_datagrams qperf
+fi
+if command -v sipp >/dev/null; then
+  both sipp_calls
+  expect_datagrams sipp
+fi
+if command -v rsyslogd >/dev/null; then
+  both rsyslog
+  expect_reason rsyslogd 'UDP port that others can share'
 fi
 if command -v dnsperf >/dev/null && command -v unbound >/dev/null; then
   both dns
-  told dnsperf
-  told unbound
+  expect_datagrams dnsperf unbound
 fi

@@ -65,6 +65,7 @@ struct Shadow {
     return world.ours();
   }
   void BeforeTcp() const {}
+  void PushTcp() const {}
   void Reset() const {}
   ssize_t TrySend(const iovec* iov, size_t count) const {
     world.Interrupt();

@@ -160,8 +160,10 @@ GLOBALS = {
     "preload/ready/epoll_convert.cc": "text",  # scratch space, under registrations_lock
     "preload/ready/epoll_registrations.cc": "registrations_lock in_doubt of_side registrations"
                                             " used_registrations first_free tag_base",
+    "preload/ready/epoll_inherited.cc": "starts makes_child ever_inherited",  # a child has started nothing
+    "preload/ready/epoll_shared.cc": "words_of_block",  # a child makes its own
     "preload/ready/epoll_wait.cc": "next_token",
-    "preload/ready/lent_bell.cc": "first_bells blocks",
+    "preload/ready/lent_bell.cc": "first_bells blocks last_lent",
     "preload/settings/config.cc": "current",
     "preload/side/confinement.cc": "looks looked",  # prepared for the child that is about to be
     "preload/side/bells.cc": "makes own lent held_of_peers",  # forgotten, as the doorbell is

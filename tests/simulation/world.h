@@ -152,6 +152,7 @@ class VectorShadow {
   void Ring(bool certain, uint32_t bell);
   void RingAll(bool certain, uint32_t bell) { Ring(certain, bell); }
   void BeforeTcp() const {}
+  void PushTcp() const {}  // our TCP keeps nothing back
   void Reset();
 
  private:

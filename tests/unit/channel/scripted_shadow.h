@@ -21,6 +21,7 @@ struct ScriptedShadow {
   bool fin_is_doubtful = false;  // reset: the kernel's count may hold a FIN
   bool ours = true;
   bool reset = false;
+  int pushes = 0;
   int64_t written_before = 0;  // by this connection, before the test
   int64_t read_so_far = 0;
   int64_t told_before_bytes = -1;  // BeforeTcp came when TCP had been given so many
@@ -63,6 +64,7 @@ struct ScriptedShadow {
   bool Ended() const { return ended && arriving.empty(); }
   bool Readable() const { return ended || !arriving.empty(); }
   void BeforeTcp() { told_before_bytes = static_cast<int64_t>(sent.size()); }
+  void PushTcp() { ++pushes; }
   void Reset() { reset = true; }
   void Ring(bool, uint32_t) { ++rings; }
   void RingAll(bool, uint32_t) { ++rings; }

@@ -22,8 +22,10 @@ TEST_F(StreamTest, SenderWaitsForThreadsInTheKernel) {
   EXPECT_FALSE(send_.EnterKernel());
   send_.LeaveKernel();
   send_.LeaveKernel();
+  EXPECT_EQ(shadow_.pushes, 0);
   EXPECT_EQ(SendText(send_, shadow_, "x"), 0);
   EXPECT_EQ(send_.route.load(), SendRoute::kFifo);
+  EXPECT_EQ(shadow_.pushes, 1);  // what TCP keeps back to fill a segment: nothing will fill it
 }
 
 TEST_F(StreamTest, ReaderInTheKernelKeepsTheSenderOnTcp) {

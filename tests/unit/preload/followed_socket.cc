@@ -116,10 +116,20 @@ void FollowedSocket::Detach() {
   LocalTransport().release_fifo(&theirs_);
 }
 
-void FollowedSocket::PeerSends(const std::string& text) {
+void FollowedSocket::PeerPublishes(const std::string& text) {
   const iovec iov{const_cast<char*>(text.data()), text.size()};
   IovCursor source(&iov, 1);
   theirs_.fifo.Produce(source, peers_known_consumer_, 0);
+}
+
+void FollowedSocket::PeerSendsByName(const std::string& text) {
+  PeerPublishes(text);
+  if (WakeSleepers(theirs_.fifo.header->consumer_waiting) != 0)
+    EachBellIn(theirs_.fifo.header->consumer_bell.load(), RingOwnBell);
+}
+
+void FollowedSocket::PeerSends(const std::string& text) {
+  PeerPublishes(text);
   if (WakeSleepers(theirs_.fifo.header->consumer_waiting) != 0) RingDoorbell(agent_shared.doorbell);
 }
 

@@ -31,6 +31,8 @@ class FollowedSocket {
   void Detach();
   // The peer publishes bytes in its FIFO and wakes whoever asked for it.
   void PeerSends(const std::string& text);
+  // The same, and rings nothing but what the FIFO names.
+  void PeerSendsByName(const std::string& text);
   void PeerSendsByTcp(const std::string& text);
   bool OnFifos() const;
 
@@ -38,6 +40,7 @@ class FollowedSocket {
   int fd_ = -1;
   int peer_ = -1;
   Side* side_ = nullptr;
+  void PeerPublishes(const std::string& text);
   FifoMapping mine_;    // we are the producer
   FifoMapping theirs_;  // the peer is
   uint64_t peers_known_consumer_ = 0;

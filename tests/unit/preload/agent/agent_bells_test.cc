@@ -1,13 +1,17 @@
 // A peer's bells: which of them the agent takes, how many, and that none is left behind.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <vector>
+
 #include "channel/local/local_transport.h"
 #include "preload/agent/agent_state.h"
 #include "preload/side/bells.h"
 #include "preload/side/fd_table.h"
+#include "preload/side/private_fd.h"
 #include "preload/side/self.h"
 #include "tests/unit/preload/followed_socket.h"
 
@@ -86,6 +90,38 @@ TEST_F(AgentBellsTest, AnotherUsersBellsAreCounted) {
   }
   EXPECT_TRUE(Told(kMostOfAnotherUser + 1, UnixSocket()));
   EXPECT_EQ(BellAt(kMostOfAnotherUser + 1), 0);
+}
+
+// The bells that a peer is told of by one look at a side.
+std::vector<uint64_t> ToldOf(const FollowedSocket& socket) {
+  Talk& talk = agent.talks[kTalk];
+  int ends[2];
+  EXPECT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
+  talk.fd = MakePrivate(ends[0]);
+  agent.sides[SlotOf(socket.side())].talk = kTalk;
+  TellBells(SlotOf(socket.side()));
+  agent.sides[SlotOf(socket.side())].talk = kNoTalk;
+  std::vector<uint64_t> told;
+  ControlMessage message;
+  while (recv(ends[1], &message, sizeof message, 0) == sizeof message) {
+    EXPECT_EQ(message.type, ControlType::kBell);
+    told.push_back(message.words[0]);
+  }
+  ClosePrivate(talk.fd);
+  talk.fd = -1;
+  close(ends[1]);
+  return told;
+}
+
+TEST_F(AgentBellsTest, PeerIsToldOnceOfTheBellOfWhoSleepsInPoll) {
+  FollowedSocket socket;
+  ASSERT_TRUE(socket.Attach());
+  const uint32_t bell = LendOwnBell(BellFor::kSleeper);
+  ASSERT_GT(bell, kCommonBell);
+  BellForPoll(socket.side(), bell, CurrentSelf());
+  EXPECT_THAT(ToldOf(socket), testing::UnorderedElementsAre(kCommonBell, bell));
+  EXPECT_THAT(ToldOf(socket), testing::IsEmpty());
+  GiveBackOwnBell(bell);
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// Which reason a side shows that is not to be upgraded.
+// When a side is to be upgraded, and which reason one shows that is not.
+#include "channel/base/time.h"
 #include "gtest/gtest.h"
 #include "preload/agent/agent.h"
 #include "preload/agent/agent_state.h"
@@ -54,6 +55,41 @@ TEST_F(FailedAgentTest, ForkedChildLooksForObstaclesAgain) {
               return agent_shared.obstacle.load() == Reason::kNone ? 0 : 1;
             }),
             0);
+}
+
+// How long it is until a side is offered again whose reader has stood still.
+class PutOffTest : public ::testing::Test {
+ protected:
+  PutOffTest() : side_(AllocateSide()) { note_.attached_at_ns = kStart; }
+  ~PutOffTest() override { FreeSide(side_); }
+
+  uint64_t OperationsAfter(uint64_t taken, uint64_t good_ns) {
+    CountBypass(note_, taken, 1, kStart + good_ns);
+    PutOffAttempt(note_, side_);
+    return side_->next_attempt.load();
+  }
+  static constexpr uint64_t kStart = 1000 * kNsPerSecond;
+  static constexpr uint64_t kMost = 16 << 10;
+  Side* const side_;
+  AgentSide note_;
+};
+
+TEST_F(PutOffTest, EachTimeTwiceAsLong) {
+  EXPECT_EQ(OperationsAfter(1, 0), 32u);
+  EXPECT_EQ(OperationsAfter(1, 0), 64u);
+  for (int i = 0; i < 40; ++i) OperationsAfter(1, 0);
+  EXPECT_EQ(OperationsAfter(1, 0), kMost);
+}
+
+TEST_F(PutOffTest, LessAfterAGoodTimeOnFifos) {
+  for (int i = 0; i < 40; ++i) OperationsAfter(1, 0);
+  EXPECT_EQ(OperationsAfter(1, 30 * kNsPerSecond), kMost / 4);
+  EXPECT_EQ(OperationsAfter(1, 3600 * kNsPerSecond), 32u) << "as for the first time";
+}
+
+TEST_F(PutOffTest, ATimeInWhichNothingWasReadIsNone) {
+  for (int i = 0; i < 40; ++i) OperationsAfter(1, 0);
+  EXPECT_EQ(OperationsAfter(0, 3600 * kNsPerSecond), kMost);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include "preload/side/own_doorbell.h"
 #include "preload/side/self.h"
+#include "preload/side/wait.h"
 #include "tests/unit/preload/followed_set.h"
 #include "tests/unit/preload/followed_socket.h"
 
@@ -61,18 +62,52 @@ TEST(BellsTest, WatchedSetHasNoBellAndItsConnectionsNameNone) {
   EXPECT_EQ(set.Wait(0).data.u64, 7u);
 }
 
-TEST(BellsTest, PollHasTheCommonBellRungAsWell) {
+TEST(BellsTest, PollHasItsBellRungAsWell) {
+  for (const bool own : {false, true}) {
+    FollowedSocket socket;
+    Set set;
+    ASSERT_TRUE(socket.Attach());
+    ASSERT_EQ(set.Control(EPOLL_CTL_ADD, socket.fd(), EPOLLIN), 0);
+    const uint32_t bell = own ? LendOwnBell(BellFor::kSleeper) : kCommonBell;
+    BellForPoll(socket.side(), bell, CurrentSelf());
+    EXPECT_EQ(BellNamed(socket), TwoBells(set.set()->bell.load(), bell));
+    ASSERT_EQ(set.Control(EPOLL_CTL_DEL, socket.fd(), 0), 0);
+    EXPECT_EQ(BellNamed(socket), bell);
+    socket.Detach();
+    ASSERT_TRUE(socket.Attach());
+    EXPECT_EQ(BellNamed(socket), bell) << "of the new FIFOs";
+    if (own) GiveBackOwnBell(bell);
+  }
+}
+
+TEST(BellsTest, BellOfWhoSleepsInPollIsNotTakenFromHim) {
   FollowedSocket socket;
-  Set set;
   ASSERT_TRUE(socket.Attach());
-  ASSERT_EQ(set.Control(EPOLL_CTL_ADD, socket.fd(), EPOLLIN), 0);
-  BellForPoll(socket.side(), CurrentSelf());
-  EXPECT_EQ(BellNamed(socket), set.set()->bell.load() | kCommonToo);
-  ASSERT_EQ(set.Control(EPOLL_CTL_DEL, socket.fd(), 0), 0);
-  EXPECT_EQ(BellNamed(socket), kCommonBell | kCommonToo);
-  socket.Detach();
+  const uint32_t his = LendOwnBell(BellFor::kSleeper);
+  const uint32_t mine = LendOwnBell(BellFor::kSleeper);
+  ASSERT_NE(his, mine);
+  const Self self = CurrentSelf();
+  BellForPoll(socket.side(), his, self);
+  BellForPoll(socket.side(), mine, self);
+  EXPECT_EQ(BellNamed(socket), mine) << "nobody sleeps by the other one";
+  {
+    const SleeperCount sleeper(kCommonBell, mine);
+    BellForPoll(socket.side(), his, self);
+    EXPECT_EQ(BellNamed(socket), kCommonBell);
+  }
+  BellForPoll(socket.side(), his, self);
+  EXPECT_EQ(BellNamed(socket), kCommonBell) << "it does not know who else may sleep for it";
+  GiveBackOwnBell(his);
+  GiveBackOwnBell(mine);
+}
+
+TEST(BellsTest, ConnectionThatThreadsWaitForInTurnNamesTheCommonBellInTheEnd) {
+  FollowedSocket socket;
   ASSERT_TRUE(socket.Attach());
-  EXPECT_EQ(BellNamed(socket), kCommonBell | kCommonToo) << "of the new FIFOs";
+  const uint32_t bells[] = {LendOwnBell(BellFor::kSleeper), LendOwnBell(BellFor::kSleeper)};
+  for (int turn = 0; turn < 20; ++turn) BellForPoll(socket.side(), bells[turn % 2], CurrentSelf());
+  EXPECT_EQ(BellNamed(socket), kCommonBell);
+  for (const uint32_t bell : bells) GiveBackOwnBell(bell);
 }
 
 TEST(BellsTest, BellOfAClosedSetServesTheNext) {

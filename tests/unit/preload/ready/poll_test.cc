@@ -11,6 +11,7 @@
 #include "preload/ready/lent_bell.h"
 #include "preload/ready/select.h"
 #include "preload/side/agent_shared.h"
+#include "preload/side/bells.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/own_doorbell.h"
 #include "preload/side/wait.h"
@@ -19,8 +20,8 @@
 namespace xenloop {
 namespace {
 
-short PollFor(int fd, int timeout_ms) {
-  pollfd entry{fd, POLLIN, 0};
+short PollFor(int fd, int timeout_ms, short events = POLLIN) {
+  pollfd entry{fd, events, 0};
   const timespec timeout{timeout_ms / 1000, timeout_ms % 1000 * 1000000};
   return Poll(&entry, 1, &timeout, nullptr, PollCall::kPpoll) == 1 ? entry.revents
                                                                    : static_cast<short>(0);
@@ -41,43 +42,101 @@ TEST(PollTest, SeesWhatTheFifoHolds) {
             1);
 }
 
-// Who waits for one connection sleeps on its FIFO, and no doorbell is rung for him.
+// Who waits for one connection sleeps on its FIFO, and no doorbell is rung for him; also if urgent
+// data would do.
 TEST(PollTest, SleeperOnOneIsWokenByItsFifo) {
-  FollowedSocket socket;
-  FollowedSocket other;
-  ASSERT_TRUE(socket.Attach() && other.Attach());
-  std::atomic<int> tid{0};
-  std::atomic<int> found{0};
-  std::thread sleeper([&] {
-    tid = gettid();
-    found = PollFor(socket.fd(), 5000);
-  });
-  while (tid == 0) std::this_thread::yield();
-  AwaitSleeperOnFifo(tid, socket.side());
-  EXPECT_EQ(agent_shared.doorbell.page->sleepers.load(), 0u);
-  other.PeerSends("x");
-  EXPECT_TRUE(IsAsked(socket.side()));
-  socket.PeerSends("x");
-  sleeper.join();
-  EXPECT_EQ(found, POLLIN);
+  for (const int events : {POLLIN, POLLIN | POLLPRI, POLLIN | POLLRDHUP}) {
+    FollowedSocket socket;
+    FollowedSocket other;
+    ASSERT_TRUE(socket.Attach() && other.Attach());
+    std::atomic<int> tid{0};
+    std::atomic<int> found{0};
+    std::thread sleeper([&] {
+      tid = gettid();
+      found = PollFor(socket.fd(), 5000, static_cast<short>(events));
+    });
+    while (tid == 0) std::this_thread::yield();
+    AwaitSleeperOnFifo(tid, socket.side());
+    EXPECT_EQ(agent_shared.doorbell.page->sleepers.load(), 0u);
+    other.PeerSends("x");
+    EXPECT_TRUE(IsAsked(socket.side()));
+    socket.PeerSends("x");
+    sleeper.join();
+    EXPECT_EQ(found, POLLIN);
+  }
 }
 
+// A thread that waits for two connections of its own.
+class SleeperOnTwo {
+ public:
+  SleeperOnTwo() : thread_([this] { Wait(); }) {
+    while (tid_ == 0) std::this_thread::yield();
+    AwaitSleeper(tid_);
+  }
+  ~SleeperOnTwo() { thread_.join(); }
+  FollowedSocket& first() { return sockets_[0]; }
+  short Found() {
+    while (found_ < 0) std::this_thread::yield();
+    return static_cast<short>(found_);
+  }
+  bool Sleeps() const { return found_ < 0; }
+  uint32_t bell() const { return PollBellOf(sockets_[0].side()); }
+
+ private:
+  void Wait() {
+    if (!sockets_[0].Attach() || !sockets_[1].Attach()) abort();
+    tid_ = gettid();
+    pollfd entries[] = {{sockets_[0].fd(), POLLIN, 0}, {sockets_[1].fd(), POLLIN, 0}};
+    const timespec timeout{5, 0};
+    const int ready = Poll(entries, 2, &timeout, nullptr, PollCall::kPpoll);
+    found_ = ready == 1 ? entries[0].revents : 0;
+  }
+  FollowedSocket sockets_[2];
+  std::atomic<int> tid_{0};
+  std::atomic<int> found_{-1};
+  std::thread thread_;
+};
+
 TEST(PollTest, SleeperOnSeveralIsWokenByTheDoorbell) {
-  FollowedSocket socket;
-  FollowedSocket other;
-  ASSERT_TRUE(socket.Attach() && other.Attach());
+  SleeperOnTwo sleeper;
+  sleeper.first().PeerSends("x");
+  EXPECT_EQ(sleeper.Found(), POLLIN);
+}
+
+// And each by a bell of its own: nobody else is woken for what comes to one of them.
+TEST(PollTest, SleepersOnSeveralAreWokenOneByOne) {
+  SleeperOnTwo one;
+  SleeperOnTwo other;
+  ASSERT_GT(one.bell(), kCommonBell);
+  ASSERT_GT(other.bell(), kCommonBell);
+  EXPECT_NE(one.bell(), other.bell());
+  const uint64_t slept = LineOfOwnBell(other.bell())->changes.load();
+  one.first().PeerSendsByName("x");
+  EXPECT_EQ(one.Found(), POLLIN);
+  EXPECT_EQ(LineOfOwnBell(other.bell())->changes.load(), slept) << "it has neither woken nor slept";
+  EXPECT_TRUE(other.Sleeps());
+  other.first().PeerSendsByName("x");
+  EXPECT_EQ(other.Found(), POLLIN);
+}
+
+// Two who wait for one connection are both woken for it.
+TEST(PollTest, SleepersOnTheSameAreAllWoken) {
+  SleeperOnTwo one;
   std::atomic<int> tid{0};
   std::atomic<int> found{0};
-  std::thread sleeper([&] {
+  FollowedSocket more;
+  ASSERT_TRUE(more.Attach());
+  std::thread other([&] {
     tid = gettid();
-    pollfd entries[] = {{socket.fd(), POLLIN, 0}, {other.fd(), POLLIN, 0}};
+    pollfd entries[] = {{more.fd(), POLLIN, 0}, {one.first().fd(), POLLIN, 0}};
     const timespec timeout{5, 0};
-    if (Poll(entries, 2, &timeout, nullptr, PollCall::kPpoll) == 1) found = entries[0].revents;
+    if (Poll(entries, 2, &timeout, nullptr, PollCall::kPpoll) == 1) found = entries[1].revents;
   });
   while (tid == 0) std::this_thread::yield();
   AwaitSleeper(tid);
-  socket.PeerSends("x");
-  sleeper.join();
+  one.first().PeerSendsByName("x");
+  EXPECT_EQ(one.Found(), POLLIN);
+  other.join();
   EXPECT_EQ(found, POLLIN);
 }
 
@@ -103,18 +162,19 @@ TEST(PollForkTest, ChildWithADoorbellOfItsOwnWaitsByTcp) {
 
 TEST(LentBellTest, EachSleeperHasItsOwnUntilItIsGivenBack) {
   StartDoorbell();
-  int first_fd;
+  int last_fd;
   {
     const LentBell first;
     const LentBell second;
-    first_fd = first.fd();
+    last_fd = second.fd();
     ASSERT_GE(first.fd(), 0);
     ASSERT_GE(second.fd(), 0);
     EXPECT_NE(first.fd(), second.fd());
+    EXPECT_NE(first.number(), second.number());
     EXPECT_TRUE(FdTable::IsPrivate(first.fd()));
   }
   const LentBell again;
-  EXPECT_EQ(again.fd(), first_fd);
+  EXPECT_EQ(again.fd(), last_fd) << "the name that is known to peers";
 }
 
 TEST(LentBellTest, RingIsHeardOnceByEachSleeper) {

@@ -3,9 +3,9 @@
 #include "preload/side/held_options.h"
 
 #include <gtest/gtest.h>
-#include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include "preload/side/shadow.h"
 #include "preload/socket/socket.h"
 #include "tests/unit/preload/followed_socket.h"
 
@@ -37,6 +37,12 @@ class HeldOptionsTest : public testing::Test {
     socklen_t length = sizeof value;
     EXPECT_EQ(getsockopt(socket_.fd(), IPPROTO_TCP, name, &value, &length), 0);
     return value;
+  }
+  // Bytes that the kernel keeps back.
+  uint32_t NotSent() {
+    tcp_info info = {};
+    EXPECT_EQ(TcpInfoOf(socket_.fd(), &info), 0);
+    return info.tcpi_notsent_bytes;
   }
   FollowedSocket socket_;
 };
@@ -103,6 +109,28 @@ TEST_F(HeldOptionsTest, NothingIsLeftForTheNextFifo) {
   ASSERT_TRUE(socket_.Attach());
   socket_.Detach();
   EXPECT_EQ(InKernel(TCP_CORK), 0);
+}
+
+// Bytes before the switch offset that wait under a cork would keep the reader waiting with them.
+TEST_F(HeldOptionsTest, WhatWaitsUnderACorkGoesOutWhenTheFifoBegins) {
+  Set(TCP_CORK, 1);
+  ASSERT_EQ(send(socket_.fd(), "corked", 6, 0), 6);
+  ASSERT_EQ(NotSent(), 6u);
+  PushHeldBack(socket_.fd());
+  EXPECT_EQ(NotSent(), 0u);
+  EXPECT_EQ(InKernel(TCP_CORK), 1);
+  EXPECT_EQ(InKernel(TCP_NODELAY), 0);
+}
+
+TEST_F(HeldOptionsTest, NoDelayUnderACorkStaysOn) {
+  Set(TCP_NODELAY, 1);
+  Set(TCP_CORK, 1);
+  ASSERT_EQ(send(socket_.fd(), "corked", 6, 0), 6);
+  ASSERT_EQ(NotSent(), 6u);
+  PushHeldBack(socket_.fd());
+  EXPECT_EQ(NotSent(), 0u);
+  EXPECT_EQ(InKernel(TCP_CORK), 1);
+  EXPECT_EQ(InKernel(TCP_NODELAY), 1);
 }
 
 }  // namespace

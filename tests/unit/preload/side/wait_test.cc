@@ -15,10 +15,19 @@ class SpinTest : public testing::Test {
     process_state.processors = 2;
     // On a busy machine a yield of an earlier wait has told that processors are wanted: for so many
     // waits nobody spins.
-    for (int i = 0; i < 200; ++i) SharedSpinBudgetUs();
+    WaitsUntilSpinning();
+    for (int i = 0; i < 64 * 8; ++i) YieldHasTaken(kBrief);
     for (int i = 0; i < 40; ++i) SharedSpinEnded(/*paid=*/true);
   }
   void TearDown() override { process_state.processors = processors_; }
+  // How many waits do not spin from here on.
+  static int WaitsUntilSpinning() {
+    int waits = 0;
+    while (SharedSpinBudgetUs() == 0 && waits < 100000) ++waits;
+    return waits;
+  }
+  static constexpr uint64_t kBrief = 1000;
+  static constexpr uint64_t kSlice = 3000000;
   const uint32_t most_ = GetConfig().spin_us;
 
  private:
@@ -54,6 +63,27 @@ TEST_F(SpinTest, ProbeThatPaysBringsTheWholeBudgetBack) {
   ASSERT_EQ(SharedSpinBudgetUs(), most_);
   SharedSpinEnded(/*paid=*/true);
   EXPECT_EQ(SharedSpinBudgetUs(), most_);
+}
+
+TEST_F(SpinTest, EachTryThatCostsASliceIsFollowedByTwiceAsManyWaitsThatSleepAtOnce) {
+  int before = 0;
+  for (int tries = 0; tries < 6; ++tries) {
+    YieldHasTaken(kSlice);
+    const int waits = WaitsUntilSpinning();
+    EXPECT_GE(waits, 2 * before);
+    before = waits;
+  }
+  EXPECT_GE(before, 6400);
+  for (int tries = 0; tries < 20; ++tries) YieldHasTaken(kSlice);
+  EXPECT_LE(WaitsUntilSpinning(), 25600) << "a machine that is idle again is noticed";
+}
+
+TEST_F(SpinTest, YieldsThatCostLittleBringTheShortPausesBack) {
+  for (int tries = 0; tries < 20; ++tries) YieldHasTaken(kSlice);
+  WaitsUntilSpinning();
+  for (int yields = 0; yields < 64 * 8; ++yields) YieldHasTaken(kBrief);
+  YieldHasTaken(kSlice);
+  EXPECT_EQ(WaitsUntilSpinning(), 200);
 }
 
 TEST_F(SpinTest, OnOneProcessorNobodySpins) {

@@ -1,12 +1,19 @@
-// The last close of a side, when there is more than one number to close.
+// The last close of a side: when there is more than one number to close, what epoll sets tell of it
+// behind that, and when it was not seen.
 #include <gtest/gtest.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <thread>
 
+#include "preload/process/process.h"
+#include "preload/side/agent_shared.h"
 #include "preload/side/fd_table.h"
+#include "preload/side/self.h"
 #include "preload/socket/socket.h"
+#include "tests/unit/preload/followed_set.h"
 #include "tests/unit/preload/followed_socket.h"
 
 namespace xenloop {
@@ -43,6 +50,116 @@ TEST(FdLifeTest, TwoThreadsThatCloseBothNumbersAtOnceFreeTheSide) {
   }
   other.join();
   EXPECT_EQ(left, 0);
+}
+
+// Nobody else has it, also in a process that has forked: the kernel drops the registration with the
+// socket, and until then it must not be made anew, which would tell an edge that is known.
+TEST(FdLifeTest, LastCloseTellsNothingAnewInAProcessThatHasForked) {
+  for (const uint32_t how : {uint32_t{EPOLLET}, uint32_t{EPOLLONESHOT}}) {
+    FollowedSocket socket;
+    Set set;
+    ASSERT_EQ(set.Control(EPOLL_CTL_ADD, socket.fd(), EPOLLIN | EPOLLOUT | how), 0);
+    ASSERT_TRUE(socket.Attach());
+    EXPECT_EQ(set.Wait(0).events, uint32_t{EPOLLOUT});
+    EXPECT_EQ(set.Wait(0).events, 0u);
+    ASSERT_EQ(InForkedChild([] {
+                BeforeExit();
+                return 0;
+              }),
+              0);
+    ASSERT_TRUE(process_state.forks);
+    BeforeClose(socket.fd());
+    epoll_event told{};
+    EXPECT_EQ(epoll_wait(set.fd(), &told, 1, 0), 0) << how;
+    close(socket.fd());
+  }
+}
+
+// Of a program that was started it is known that it may have it, and it is counted by nobody.
+TEST(FdLifeTest, LastCloseOfWhatAStartedProgramMayHaveGivesRegistrationsBack) {
+  FollowedSocket socket;
+  Set set;
+  ASSERT_EQ(set.Control(EPOLL_CTL_ADD, socket.fd(), EPOLLIN | EPOLLET), 0);
+  ASSERT_TRUE(socket.Attach());
+  const int programs = dup(socket.fd());
+  socket.side()->kept.store(1);
+  BeforeClose(socket.fd());
+  close(socket.fd());
+  socket.PeerSendsByTcp("x");
+  EXPECT_EQ(set.Wait(5000).data.u64, 7u);
+  close(programs);
+}
+
+// A file has the number: nothing of the connection may touch it.
+TEST(FdLifeTest, NumberThatWasClosedUnseenMeansNothing) {
+  FollowedSocket socket;
+  ASSERT_TRUE(socket.Attach());
+  Side* const side = socket.side();
+  NumberIsNew(socket.fd());
+  EXPECT_EQ(FindSide(socket.fd()), nullptr);
+  EXPECT_EQ(side->send.route.load(), SendRoute::kTcp);
+  EXPECT_EQ(side->references.load(), 0);
+  side->attached.store(0);  // as the agent does
+  FreeSide(side);
+}
+
+TEST(FdLifeTest, OtherNumberOfWhatWasClosedUnseenIsLeft) {
+  FollowedSocket socket;
+  ASSERT_TRUE(socket.Attach());
+  const int other = dup(socket.fd());
+  Duplicated(socket.fd(), other);
+  NumberIsNew(socket.fd());
+  EXPECT_EQ(FindSide(socket.fd()), nullptr);
+  EXPECT_EQ(FindSide(other), socket.side());
+  EXPECT_EQ(socket.side()->fd.load(), other);
+  EXPECT_EQ(socket.side()->references.load(), 1);
+  EXPECT_TRUE(socket.OnFifos());
+  NumberIsNew(other);
+  socket.side()->attached.store(0);
+  FreeSide(socket.side());
+  close(other);
+}
+
+enum class SealedBefore { kNothing, kOurs, kTheirs };
+
+// What the last close finds, and whether it wakes the agent.
+struct LastClose {
+  explicit LastClose(SealedBefore sealed) {
+    FollowedSocket socket;
+    EXPECT_TRUE(socket.Attach());
+    Side* const side = socket.side();
+    if (sealed == SealedBefore::kOurs) side->send.fifo.Seal();
+    if (sealed == SealedBefore::kTheirs) side->receive.fifo.Seal();
+    side->owner_pid.store(process_state.pid);
+    const int poke = eventfd(0, EFD_NONBLOCK);
+    const int before = agent_shared.poke_fd.exchange(poke);
+    BeforeClose(socket.fd());
+    uint64_t pokes = 0;
+    woken = read(poke, &pokes, sizeof pokes) == sizeof pokes;
+    asked = Arena()->service.Contains(SlotOf(side));
+    Arena()->service.Remove(SlotOf(side));
+    agent_shared.poke_fd.store(before);
+    close(poke);
+    side->references.store(1);  // for the agent's part, which the fixture does
+    FdTable::SetSide(socket.fd(), side);
+  }
+  bool asked;
+  bool woken;
+};
+
+TEST(FdLifeTest, TheFirstToCloseLeavesItToThePeersAgentToWakeOurs) {
+  const LastClose first(SealedBefore::kNothing);
+  EXPECT_TRUE(first.asked);
+  EXPECT_FALSE(first.woken);
+}
+
+// Two who close at once may each be the first on one FIFO: nobody would be woken.
+TEST(FdLifeTest, WhoFindsEitherFifoEndedWakesTheAgent) {
+  for (const SealedBefore sealed : {SealedBefore::kOurs, SealedBefore::kTheirs}) {
+    const LastClose second(sealed);
+    EXPECT_TRUE(second.asked);
+    EXPECT_TRUE(second.woken);
+  }
 }
 
 }  // namespace

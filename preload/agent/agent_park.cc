@@ -295,6 +295,7 @@ bool CloseIdlePair(uint32_t slot) {
 }
 
 void ParkTalkGone(uint32_t index) {
+  if (!parks_something.load(std::memory_order_relaxed)) return;
   for (ParkedPair& pair : parked.pairs) {
     if (pair.stage.load(std::memory_order_acquire) == PairStage::kMade && pair.side != nullptr &&
         agent.sides[SlotOf(pair.side)].talk == index)

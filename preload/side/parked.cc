@@ -15,6 +15,7 @@
 namespace xenloop {
 
 ParkedState parked;
+std::atomic<bool> parks_something{false};
 
 const RestoredOption kRestored[kRestoredOptions] = {{IPPROTO_TCP, TCP_NODELAY},
                                                     {SOL_SOCKET, SO_KEEPALIVE},
@@ -37,6 +38,7 @@ ParkedPair* PairOf(const Side* side) {
 }
 
 ParkedPair* TakePair() {
+  parks_something.store(true, std::memory_order_relaxed);
   for (ParkedPair& pair : parked.pairs) {
     PairStage free = PairStage::kFree;
     if (!pair.stage.compare_exchange_strong(free, PairStage::kMade, std::memory_order_acq_rel))
@@ -149,6 +151,7 @@ void EndPair(ParkedPair* pair) {
 }
 
 void EndAllPairs() {
+  if (!parks_something.load(std::memory_order_relaxed)) return;
   for (ListenerQueue& queue : parked.queues) {
     if (queue.in_use.load(std::memory_order_acquire) != 0)
       EndQueue(queue.listener, QueueEnd::kGoesOn);
@@ -157,6 +160,7 @@ void EndAllPairs() {
 }
 
 void ForgetParked() {
+  if (!parks_something.load(std::memory_order_relaxed)) return;
   for (ParkedPair& pair : parked.pairs) {
     pair.side = nullptr;
     pair.end = ParkedEnd{};
@@ -179,6 +183,7 @@ void ForgetParked() {
     }
   }
   parked.wanted.store(0, std::memory_order_relaxed);
+  parks_something.store(false, std::memory_order_relaxed);
 }
 
 size_t FormatParked(const char* name, char* text, size_t capacity) {

@@ -129,6 +129,9 @@ struct ParkedState {
   std::atomic<uint64_t> connected, accepted, parked, made, ended;
 };
 extern ParkedState parked;
+// There is something in `parked` that a fork has to end and to forget. A word of its own: whoever
+// never parks does not touch the pages of the others.
+extern std::atomic<bool> parks_something;
 
 // The pair of this side, if it is one of this process.
 ParkedPair* PairOf(const Side* side);

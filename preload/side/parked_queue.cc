@@ -18,6 +18,7 @@ ListenerQueue* QueueOf(const Side* listener) {
 }
 
 ListenerQueue* BeginQueue(Side* listener) {
+  parks_something.store(true, std::memory_order_relaxed);
   for (ListenerQueue& queue : parked.queues) {
     uint32_t free = 0;
     if (queue.pairs.load(std::memory_order_acquire) != 0 ||

@@ -166,6 +166,7 @@ void AskForMore(Destination* to, uint32_t made) {
   if (made >= kMostParked || to->wanted.load(std::memory_order_relaxed) > made ||
       sys::MonotonicNs() < to->not_before_ns.load(std::memory_order_relaxed))
     return;
+  parks_something.store(true, std::memory_order_relaxed);
   to->wanted.store(made + 1, std::memory_order_relaxed);
   WantParked();
 }

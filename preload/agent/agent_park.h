@@ -28,6 +28,8 @@ void GiveUpPair(ParkedPair* pair);
 
 void AskToPark(Destination* destination);
 void TellParkReady(ParkedPair* pair);
+// Its descriptors are for something that we have.
+bool WantsParkMessage(uint32_t talk, const ControlMessage& message);
 // False: it breaks the protocol.
 bool OnParkMessage(uint32_t talk, const ControlMessage& message, Ticket* ticket);
 

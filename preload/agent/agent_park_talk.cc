@@ -332,7 +332,15 @@ void TellParkReady(ParkedPair* pair) {
   SendControl(agent.talks[note.talk], MessageOf(pair, ControlType::kParkReady), nullptr, 0);
 }
 
+bool WantsParkMessage(uint32_t talk, const ControlMessage& message) {
+  if (!GetConfig().park) return false;
+  if (message.type == ControlType::kParkAsk) return true;
+  return message.type == ControlType::kParkJoin &&
+         PairAt(talk, message, Role::kClient) != nullptr;
+}
+
 bool OnParkMessage(uint32_t talk, const ControlMessage& message, Ticket* ticket) {
+  if (!GetConfig().park) return false;  // we have published nothing, and asked nobody
   if (message.type == ControlType::kParkAsk) {
     OnParkAsk(talk, message, ticket);
     return true;

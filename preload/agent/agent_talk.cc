@@ -149,7 +149,10 @@ bool BringsNothingWanted(uint32_t index, const ControlMessage& message) {
     case ControlType::kOffer:
       return ObjectionTo(index, message) != RefusalReason::kCount;
     case ControlType::kParkAsk:
-      return !GetConfig().park;
+    case ControlType::kParkJoin:
+    case ControlType::kParkReady:
+    case ControlType::kParkRefuse:
+      return !WantsParkMessage(index, message);
     default:
       return false;
   }

@@ -115,6 +115,9 @@ inline int AcceptWithParked(int listener, Side* listener_side, sockaddr* address
                             int flags, KernelCall kernel) {
   const socklen_t room =
       address != nullptr && MayRead(length, sizeof *length) ? *length : socklen_t{0};
+  // Not for ever: a life that waits and cannot be had (a name that the kernel will refuse, a handler
+  // above a lock, a liar) is none for this call.
+  int looks_left = 3;
   for (;;) {
     const ssize_t parked = AcceptParked(listener_side, address, length, flags);
     if (parked != kUseKernel) return static_cast<int>(ReturnToLibc(parked));
@@ -124,7 +127,7 @@ inline int AcceptWithParked(int listener, Side* listener_side, sockaddr* address
     const int fd = counted ? InKernel(&listener_side->receive, call) : call();
     const KeepErrno keep_errno;
     if (counted) listener_side->receive.LeaveKernel(self);
-    if (fd < 0 && errno == EAGAIN && MayAcceptParked(listener_side)) continue;
+    if (fd < 0 && errno == EAGAIN && looks_left-- > 0 && MayAcceptParked(listener_side)) continue;
     if (fd < 0 || !ExpectsToPark(listener_side) || !IsToBeParked(listener_side, fd)) {
       if (fd >= 0) AcceptedByKernel(listener_side);
       return fd;

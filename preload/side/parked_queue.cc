@@ -49,7 +49,10 @@ LifeWord QueuedEnd::Word() const {
   Side* const side = here != nullptr ? here->side : nullptr;
   if (side == nullptr) return LifeWord{};
   const LockScope send(side->send.lock, CurrentTid());
-  return here->side == side && here->end ? here->end.Word() : here->owed;
+  // What a program has, or an agent closes, does not wait, whatever the client writes.
+  if (here->side != side || here->stage.load(std::memory_order_relaxed) != PairStage::kIdle)
+    return LifeWord{};
+  return here->end ? here->end.Word() : here->owed;
 }
 
 LifeAccept QueuedEnd::Accept() {

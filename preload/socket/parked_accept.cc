@@ -37,6 +37,15 @@ ParkedPair* TakeFirst(ListenerQueue* queue) {
   return nullptr;
 }
 
+// The smallest that is free, or -errno. It means the listener until it gets its connection.
+int NewNumber(const Side* listener) {
+  const auto fd = static_cast<int>(sys::Call(
+      SYS_fcntl, listener->fd.load(std::memory_order_acquire), F_DUPFD_CLOEXEC, 0));
+  if (fd < 0 || FdTable::InRange(fd)) return fd;
+  sys::Close(fd);
+  return -EMFILE;
+}
+
 // As accept tells it: cut off where there is not enough room, and the whole length.
 ssize_t TellName(const ParkedPair& pair, sockaddr* address, socklen_t* length) {
   if (address == nullptr) return 0;
@@ -63,27 +72,33 @@ ssize_t AcceptParked(Side* listener, sockaddr* address, socklen_t* length, int f
     return kUseKernel;
   if (queue->turn.fetch_add(1, std::memory_order_relaxed) % kKernelsTurn == kKernelsTurn - 1)
     return kUseKernel;
+  // The number first: as with the kernel, who has none left leaves the connection in the queue.
+  const int fd = NewNumber(listener);
+  if (fd < 0) return fd;
   ParkedPair* const pair = TakeFirst(queue);
-  if (pair == nullptr) return kUseKernel;
+  if (pair == nullptr) {
+    sys::Close(fd);
+    return kUseKernel;
+  }
   Side* const side = pair->side;
-  const long fd =
-      sys::Call(SYS_fcntl, pair->fd, (flags & SOCK_CLOEXEC) != 0 ? F_DUPFD_CLOEXEC : F_DUPFD, 0);
-  const ssize_t told = fd < 0 ? fd : TellName(*pair, address, length);
-  if (told < 0 || !FdTable::InRange(static_cast<int>(fd))) {
-    // No number for it: the client finds a connection that has been reset.
-    if (fd >= 0) sys::Close(static_cast<int>(fd));
+  ssize_t told = TellName(*pair, address, length);
+  if (told == 0)
+    told = sys::Call(SYS_dup3, pair->fd, fd, (flags & SOCK_CLOEXEC) != 0 ? O_CLOEXEC : 0);
+  if (told < 0) {
+    // As with the kernel: the client finds a connection that has been reset.
+    sys::Close(fd);
     pair->stage.store(PairStage::kIdle, std::memory_order_release);
     EndPair(pair);
-    return told < 0 ? told : -EMFILE;
+    return told;
   }
   {
     const uint32_t tid = CurrentTid();
     const LockScope send(side->send.lock, tid);
     const LockScope receive(side->receive.lock, tid);
-    BeginLife(pair, static_cast<int>(fd), (flags & SOCK_NONBLOCK) != 0);
+    BeginLife(pair, fd, (flags & SOCK_NONBLOCK) != 0);
   }
   parked.accepted.fetch_add(1, std::memory_order_relaxed);
-  if (fd < 3) FallBackToTcp(static_cast<int>(fd), Reason::kStandardStream, TcpFor::kNow);
+  if (fd < 3) FallBackToTcp(fd, Reason::kStandardStream, TcpFor::kNow);
   return fd;
 }
 

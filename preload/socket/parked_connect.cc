@@ -59,6 +59,7 @@ Destination* DestinationOf(const sockaddr_storage& name, const Endpoint& to) {
 struct Fresh {
   int fd;
   Side* side;
+  sa_family_t family;  // of the address
   bool nonblocking;
   bool closes_on_exec;
   uint32_t options;  // which have been set
@@ -80,7 +81,7 @@ bool IsPlain(Fresh* fresh) {
   socklen_t length = sizeof bound;
   Endpoint own;
   if (sys::Call(SYS_getsockname, fresh->fd, sys::Word(&bound), sys::Word(&length)) != 0 ||
-      !ToEndpoint(bound, &own) || own.port != 0)
+      bound.ss_family != fresh->family || !ToEndpoint(bound, &own) || own.port != 0)
     return false;
   const long flags = sys::Call(SYS_fcntl, fresh->fd, F_GETFL);
   const long closes = sys::Call(SYS_fcntl, fresh->fd, F_GETFD);
@@ -194,6 +195,7 @@ ssize_t ConnectParked(int fd, const sockaddr* address, socklen_t length) {
   Fresh fresh = {};
   fresh.fd = fd;
   fresh.side = side;
+  fresh.family = name.ss_family;
   if (!hot) return kUseKernel;
   const uint32_t made = destination->made.load(std::memory_order_relaxed);
   if (made != 0 && !IsPlain(&fresh)) return kUseKernel;

@@ -177,7 +177,8 @@ ssize_t AskedAgain(Side* side) {
   ParkedPair* const pair = PairOf(side);
   if (pair == nullptr || !pair->connecting) return kUseKernel;
   pair->connecting = false;
-  return 0;
+  // Dissolved or ended since: then the kernel knows.
+  return side->send.route.load(std::memory_order_acquire) == SendRoute::kFifo ? 0 : kUseKernel;
 }
 
 }  // namespace

@@ -16,6 +16,7 @@
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/log.h"
+#include "preload/side/own_doorbell.h"
 #include "preload/side/parked.h"
 #include "preload/side/private_fd.h"
 #include "preload/side/self.h"
@@ -303,7 +304,12 @@ void ParkTalkGone(uint32_t index) {
   }
   for (ListenerQueue& queue : parked.queues) {
     for (QueueBoard& board : queue.boards) {
-      if (board.talk == index + 1) board.talk = 0;
+      if (board.talk != index + 1) continue;
+      board.talk = 0;
+      if (queue.in_use.load(std::memory_order_acquire) == 0) continue;
+      // Killed between the queue of a life and its hint, or the ring: then nobody else tells.
+      HintAll(*board.board.load(std::memory_order_acquire));
+      RingOwnOf(queue.listener);
     }
   }
 }

@@ -79,7 +79,8 @@ void PublishListener(ListenerQueue* queue) {
                    (QueueOf(listener) == queue || BecomesAware(queue));
   if (!may) {
     Log("listener %d cannot have parked connections", fd);
-    queue->over.store(1, std::memory_order_relaxed);
+    const bool alone = listener->holders.load(std::memory_order_relaxed) == 1;
+    queue->over.store(alone ? kQueueOverForGood : kQueueOverForNow, std::memory_order_relaxed);
     return;
   }
   queue->backlog = info.tcpi_sacked;  // of a listener: how many may wait

@@ -209,11 +209,20 @@ ListenerQueue* QueueFor(const Endpoint& name) {
   return nullptr;
 }
 
+// Also of one that a listener had before.
+QueueBoard* Ready(ListenerQueue* queue, QueueBoard* at) {
+  WriteBell(queue->listener);
+  std::atomic<uint32_t>& ready = at->board.load(std::memory_order_relaxed)->ready;
+  ready.store(1, std::memory_order_seq_cst);
+  if (queue->over.load(std::memory_order_seq_cst) != 0) ready.store(0, std::memory_order_seq_cst);
+  return at;
+}
+
 // That of the talk, made if need be; or nullptr.
 QueueBoard* BoardFor(ListenerQueue* queue, uint32_t talk) {
   QueueBoard* free = nullptr;
   for (QueueBoard& at : queue->boards) {
-    if (at.talk == talk + 1) return &at;
+    if (at.talk == talk + 1) return Ready(queue, &at);
     bool empty = at.talk == 0;
     for (const QueuedEnd& end : at.ends) empty = empty && !end;
     if (empty && free == nullptr) free = &at;
@@ -229,9 +238,7 @@ QueueBoard* BoardFor(ListenerQueue* queue, uint32_t talk) {
   }
   free->id = agent.id + ++parked.boards;
   free->talk = talk + 1;
-  WriteBell(queue->listener);
-  free->board.load(std::memory_order_relaxed)->ready.store(1, std::memory_order_seq_cst);
-  return free;
+  return Ready(queue, free);
 }
 
 // Prepares the server's end. False: nothing is left of it but the pair.

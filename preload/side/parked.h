@@ -101,6 +101,10 @@ struct QueueBoard {
   QueuedEnd ends[kMostParked];
 };
 
+// kForNow: as after a fork; once nothing is left of the queue, and the listener is ours alone, it
+// begins anew.
+enum QueueOver : uint32_t { kQueueGoesOn, kQueueOverForNow, kQueueOverForGood };
+
 // The server's: a listener that accepts often.
 struct ListenerQueue {
   RecoverableLock lock;  // one thread accepts
@@ -110,7 +114,7 @@ struct ListenerQueue {
   std::atomic<uint64_t> window_ns;
   std::atomic<uint32_t> count;
   std::atomic<uint32_t> published;  // 1: to be; 2: it is
-  std::atomic<uint32_t> over;       // no pair is made any more
+  std::atomic<uint32_t> over;       // QueueOver: no pair is made any more
   std::atomic<uint32_t> expected;   // connections of ours, that accept() is going to bring
   std::atomic<uint32_t> turn;
   Endpoint name;
@@ -139,6 +143,8 @@ ParkedPair* PairOf(const Side* side);
 ListenerQueue* QueueOf(const Side* listener);
 // From its first connection on.
 ListenerQueue* CountsFor(const Side* listener);
+// False: no pair is made for it.
+bool MayGoOn(ListenerQueue* queue);
 // A free one, as kMade; or nullptr.
 ParkedPair* TakePair();
 

@@ -43,6 +43,19 @@ ListenerQueue* CountsFor(const Side* listener) {
   return nullptr;
 }
 
+bool MayGoOn(ListenerQueue* queue) {
+  const uint32_t over = queue->over.load(std::memory_order_acquire);
+  if (over != kQueueOverForNow) return over == kQueueGoesOn;
+  if (queue->pairs.load(std::memory_order_acquire) != 0 ||
+      queue->listener->queue.load(std::memory_order_acquire) != 0 ||
+      queue->listener->holders.load(std::memory_order_relaxed) != 1)
+    return false;
+  queue->count.store(0, std::memory_order_relaxed);
+  queue->published.store(0, std::memory_order_relaxed);
+  queue->over.store(kQueueGoesOn, std::memory_order_release);
+  return true;
+}
+
 // Under the lock: beneath it the FIFO with the word stays mapped.
 LifeWord QueuedEnd::Word() const {
   const ParkedPair* const here = pair();
@@ -131,7 +144,7 @@ bool LosesListener(ParkedPair* pair) {
 void EndQueue(Side* listener, QueueEnd how) {
   ListenerQueue* const queue = CountsFor(listener);
   if (queue == nullptr) return;
-  queue->over.store(1, std::memory_order_seq_cst);
+  queue->over.store(kQueueOverForNow, std::memory_order_seq_cst);
   for (QueueBoard& at : queue->boards) {
     ParkedBoard* const board = at.board.load(std::memory_order_acquire);
     if (board == nullptr) continue;

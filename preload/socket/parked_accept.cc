@@ -133,8 +133,8 @@ bool IsToBeParked(Side* listener, int fd) {
 
 void AcceptedByKernel(Side* listener) {
   ListenerQueue* queue = CountsFor(listener);
-  if (queue != nullptr && (queue->over.load(std::memory_order_relaxed) != 0 ||
-                           queue->published.load(std::memory_order_relaxed) == 2))
+  if (queue != nullptr &&
+      (!MayGoOn(queue) || queue->published.load(std::memory_order_relaxed) == 2))
     return;
   if (queue == nullptr) queue = BeginQueue(listener);
   if (queue == nullptr || !IsHot(queue->window_ns, queue->count)) return;

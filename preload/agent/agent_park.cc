@@ -29,6 +29,8 @@ namespace {
 constexpr uint64_t kBetweenLooksNs = 250 * kNsPerMs;
 constexpr uint64_t kLongestIdleNs = kNsPerSecond;
 constexpr uint64_t kLongestMakingNs = 2 * kNsPerSecond;
+// The server's end waits for its program's accept: else that would bring it the connection.
+constexpr uint64_t kLongestUnacceptedNs = 60 * kNsPerSecond;
 
 int OptionOf(int fd, int level, int name) {
   int value = 0;
@@ -83,6 +85,7 @@ void PublishListener(ListenerQueue* queue) {
     queue->over.store(alone ? kQueueOverForGood : kQueueOverForNow, std::memory_order_relaxed);
     return;
   }
+  queue->ipv6_only = name.ss_family == AF_INET6 && OptionOf(fd, IPPROTO_IPV6, IPV6_V6ONLY) != 0;
   queue->backlog = info.tcpi_sacked;  // of a listener: how many may wait
   // A thread that sleeps in the kernel and knows nothing: another time.
   const bool unaware = listener->receive.kernel_users.Any();
@@ -111,6 +114,12 @@ void ServiceMade(ParkedPair* pair) {
   pair->fd = accepted;
   if (queue.over.load(std::memory_order_seq_cst) != 0 || !AttachPair(pair)) return GiveUpPair(pair);
   TellParkReady(pair);
+}
+
+uint64_t LongestMakingOf(const ParkedPair& pair) {
+  return pair.role == Role::kServer && pair.fd < 0 && parked.queues[pair.place].over.load() == 0
+             ? kLongestUnacceptedNs
+             : kLongestMakingNs;
 }
 
 bool EndIfIdle(ParkedPair* pair, uint64_t now) {
@@ -162,7 +171,7 @@ uint64_t LookAtParked() {
     any = any || stage != PairStage::kFree;
     if (stage == PairStage::kMade) {
       const uint64_t since = now - pair.idle_since_ns.load(std::memory_order_relaxed);
-      if (pair.side != nullptr && since > kLongestMakingNs) GiveUpPair(&pair);
+      if (pair.side != nullptr && since > LongestMakingOf(pair)) GiveUpPair(&pair);
     } else if (stage == PairStage::kIdle && EndIfIdle(&pair, now)) {
       parked.ended.fetch_add(1, std::memory_order_relaxed);
       FallBack(pair.fd, pair.side, Reason::kParkEnded);
@@ -177,7 +186,7 @@ void GiveUpPair(ParkedPair* pair) {
   if (side == nullptr || pair->stage.load(std::memory_order_acquire) != PairStage::kMade) return;
   Log("connection %d is not to be parked", pair->fd);
   AgentSide& note = agent.sides[SlotOf(side)];
-  if (pair->role == Role::kClient) parked.destinations[pair->place].wanted.store(0);
+  if (pair->role == Role::kClient) NotNow(&parked.destinations[pair->place]);
   if (pair->role == Role::kServer && pair->fd < 0) {
     parked.queues[pair->place].expected.fetch_sub(1, std::memory_order_acq_rel);
     pair->fd = pair->accepted_fd.load(std::memory_order_acquire);

@@ -27,6 +27,8 @@ void GiveUpPair(ParkedPair* pair);
 // ---- agent_park_talk.cc ----
 
 void AskToPark(Destination* destination);
+// One could not be made: for a while none is asked for.
+void NotNow(Destination* to);
 void TellParkReady(ParkedPair* pair);
 // Its descriptors are for something that we have.
 bool WantsParkMessage(uint32_t talk, const ControlMessage& message);

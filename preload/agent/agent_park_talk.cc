@@ -114,6 +114,7 @@ int NamedSocket(const Destination& to, Tuple* tuple) {
 
 uint32_t TalkToListener(const Endpoint& to) {
   for (const Endpoint& name : {to, AnyAddress(to.port), Endpoint{{}, to.port}}) {
+    if (name.IsV4() && !to.IsV4()) continue;
     uint64_t ids[4];
     const size_t found = agent.registry.Lookup(agent.uid, HashOf(ListenerHint(name)), ids, 4);
     for (size_t i = 0; i < found; ++i) {
@@ -122,12 +123,6 @@ uint32_t TalkToListener(const Endpoint& to) {
     }
   }
   return kNoTalk;
-}
-
-void NotNow(Destination* to) {
-  to->wanted.store(0, std::memory_order_relaxed);
-  to->pause_ns = to->pause_ns == 0 ? kFirstPauseNs : std::min(2 * to->pause_ns, kLongestPauseNs);
-  to->not_before_ns.store(sys::MonotonicNs() + to->pause_ns, std::memory_order_relaxed);
 }
 
 ParkedPair* PairAt(uint32_t talk, const ControlMessage& message, Role role) {
@@ -194,19 +189,28 @@ void OnParkReady(ParkedPair* pair) {
 
 // ---- the server's end ----
 
+// How much of `name` the listener at `queue` is bound to, as the kernel weighs it; 0: it is another's.
+int MatchOf(const ListenerQueue& queue, const Endpoint& name) {
+  if (queue.name.port != name.port) return 0;
+  if (SameEndpoint(queue.name, name)) return 3;
+  if (name.IsV4() && SameEndpoint(queue.name, AnyAddress(name.port))) return 2;
+  const bool other_family = name.IsV4() && queue.ipv6_only;
+  return SameEndpoint(queue.name, Endpoint{{}, name.port}) && !other_family ? 1 : 0;
+}
+
 ListenerQueue* QueueFor(const Endpoint& name) {
+  ListenerQueue* best = nullptr;
+  int most = 0;
   for (ListenerQueue& queue : parked.queues) {
     if (queue.in_use.load(std::memory_order_acquire) == 0 || queue.over.load() != 0 ||
-        queue.published.load(std::memory_order_acquire) != 2 || QueueOf(queue.listener) != &queue ||
-        queue.name.port != name.port)
+        queue.published.load(std::memory_order_acquire) != 2 || QueueOf(queue.listener) != &queue)
       continue;
-    const Endpoint any4 = AnyAddress(name.port);
-    const Endpoint any6{{}, name.port};
-    if (SameEndpoint(queue.name, name) || SameEndpoint(queue.name, any4) ||
-        SameEndpoint(queue.name, any6))
-      return &queue;
+    const int match = MatchOf(queue, name);
+    if (match <= most) continue;
+    best = &queue;
+    most = match;
   }
-  return nullptr;
+  return best;
 }
 
 // Also of one that a listener had before.
@@ -300,6 +304,12 @@ void OnParkAsk(uint32_t talk, const ControlMessage& message, Ticket* ticket) {
 
 }  // namespace
 
+void NotNow(Destination* to) {
+  to->wanted.store(0, std::memory_order_relaxed);
+  to->pause_ns = to->pause_ns == 0 ? kFirstPauseNs : std::min(2 * to->pause_ns, kLongestPauseNs);
+  to->not_before_ns.store(sys::MonotonicNs() + to->pause_ns, std::memory_order_relaxed);
+}
+
 void AskToPark(Destination* destination) {
   if (sys::MonotonicNs() < destination->not_before_ns.load(std::memory_order_relaxed)) return;
   const uint32_t talk = TalkToListener(destination->to);
@@ -323,15 +333,13 @@ void AskToPark(Destination* destination) {
   Ticket ticket;
   if (CreateFifoOf(pair, &ticket) != 0) {
     GiveUpPair(pair);
-    return NotNow(destination);
+    return;
   }
   ControlMessage ask = MessageOf(pair, ControlType::kParkAsk);
   ask.tuple = Reversed(pair->tuple);
   const int error = SendControl(agent.talks[talk], ask, ticket.fds, 1);
   sys::Close(ticket.fds[0]);
-  if (error == 0) return;
-  GiveUpPair(pair);
-  NotNow(destination);
+  if (error != 0) GiveUpPair(pair);
 }
 
 void TellParkReady(ParkedPair* pair) {
@@ -359,9 +367,7 @@ bool OnParkMessage(uint32_t talk, const ControlMessage& message, Ticket* ticket)
   } else if (message.type == ControlType::kParkReady) {
     OnParkReady(pair);
   } else {
-    Destination& to = parked.destinations[pair->place];
     GiveUpPair(pair);
-    NotNow(&to);
   }
   return true;
 }

@@ -118,6 +118,7 @@ struct ListenerQueue {
   std::atomic<uint32_t> expected;   // connections of ours, that accept() is going to bring
   std::atomic<uint32_t> turn;
   Endpoint name;
+  bool ipv6_only;
   uint32_t backlog;
   std::atomic<uint32_t> pairs;
   QueueBoard boards[kMostBoards];

@@ -167,6 +167,11 @@ void AskForMore(Destination* to, uint32_t made) {
   if (made >= kMostParked || to->wanted.load(std::memory_order_relaxed) > made ||
       sys::MonotonicNs() < to->not_before_ns.load(std::memory_order_relaxed))
     return;
+  // One after the other: a server that does not accept just now is not asked for ever more.
+  uint32_t there = 0;
+  for (const std::atomic<ParkedPair*>& place : to->pairs)
+    there += place.load(std::memory_order_relaxed) != nullptr ? 1 : 0;
+  if (there < made) return;
   parks_something.store(true, std::memory_order_relaxed);
   to->wanted.store(made + 1, std::memory_order_relaxed);
   WantParked();

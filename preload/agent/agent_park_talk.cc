@@ -10,6 +10,7 @@
 
 #include "channel/base/time.h"
 #include "channel/local/local_transport.h"
+#include "discovery/owner.h"
 #include "preload/agent/agent_datagram_probe.h"
 #include "preload/agent/agent_park.h"
 #include "preload/agent/agent_state.h"
@@ -143,9 +144,8 @@ ParkedPair* PairAt(uint32_t talk, const ControlMessage& message, Role role) {
 bool HasBoard(Destination* to, uint64_t id, Ticket* ticket) {
   const LockScope scope(to->lock, CurrentTid());
   if (to->board != nullptr && to->board_id == id) return true;
-  for (const std::atomic<ParkedPair*>& place : to->pairs) {
-    if (place.load(std::memory_order_relaxed) != nullptr) return false;  // of the former server
-  }
+  // Another pair has the former server's, or will have once it is ready.
+  if (to->board != nullptr && to->made.load(std::memory_order_relaxed) > 1) return false;
   FifoMapping mapping;
   Ticket second;
   second.fds[0] = ticket->fds[1];
@@ -174,10 +174,18 @@ void OnParkJoin(ParkedPair* pair, const ControlMessage& message, Ticket* ticket)
   if (result != 0 && result != -EINPROGRESS) GiveUpPair(pair);
 }
 
+// Whoever says that he has the listener might have another user's connections otherwise.
+bool IsAtTheOtherEnd(const Talk& talk, const Tuple& tuple) {
+  uid_t owner = 0;
+  return talk.uid == 0 || (OwnerOf(Reversed(tuple), &owner) == 0 && owner == talk.uid);
+}
+
 void OnParkReady(ParkedPair* pair) {
   Destination& to = parked.destinations[pair->place];
   const AgentSide& note = agent.sides[SlotOf(pair->side)];
-  if (!note.theirs.fifo || !AttachPair(pair)) return GiveUpPair(pair);
+  if (!note.theirs.fifo || !IsAtTheOtherEnd(agent.talks[note.talk], pair->tuple) ||
+      !AttachPair(pair))
+    return GiveUpPair(pair);
   to.pause_ns = 0;
   // The kernel tells who asks first that it succeeded, and all others that it is connected.
   sys::Call(SYS_connect, pair->fd, sys::Word(&to.name), to.name_length);

@@ -103,6 +103,7 @@ ssize_t AcceptParked(Side* listener, sockaddr* address, socklen_t* length, int f
 }
 
 bool ExpectsToPark(const Side* listener) {
+  if (process_state.bypassed) return false;  // a sandbox may forbid what we would ask
   const ListenerQueue* const queue = QueueOf(listener);
   return queue != nullptr && queue->expected.load(std::memory_order_acquire) != 0;
 }

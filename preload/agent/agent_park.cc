@@ -276,7 +276,13 @@ void DetachPair(Side* side) {
   if (pair == nullptr || !pair->end) return;
   pair->end.End();
   // A life that waits for its accept gets one, as an ordinary connection.
-  pair->owed = pair->end.MayLetGo() ? LifeWord{} : pair->end.Word();
+  const LifeWord word = pair->end.Word();
+  pair->owed = pair->end.MayLetGo() ? LifeWord{} : word;
+  // No life is left to be told of its end: by a reset, so that no TIME_WAIT keeps the server's name
+  // from its next process. (A life that we have closed, and the server has not, shows our bit.)
+  if (pair->role == Role::kClient && !word.Has(LifeWord::Closed(Role::kClient)) &&
+      pair->stage.load(std::memory_order_relaxed) == PairStage::kIdle)
+    pair->reset = true;
   pair->end = ParkedEnd{};
   sys::Call(SYS_epoll_ctl, agent.epoll_fd, EPOLL_CTL_DEL, pair->fd, 0);
 }
@@ -297,7 +303,10 @@ bool CloseIdlePair(uint32_t slot) {
   Unlist(slot);
   agent.sides[slot].stage = Stage::kNone;
   // The program's end comes first, as it did; then, if something was not read, the reset.
-  if (!pair->reset) sys::Call(SYS_shutdown, pair->fd, SHUT_WR);
+  if (pair->reset)
+    ResetWhenClosed(pair->fd);
+  else
+    sys::Call(SYS_shutdown, pair->fd, SHUT_WR);
   LetGoOfPair(side);
   side->references.store(0, std::memory_order_release);
   side->holders.store(0, std::memory_order_release);

@@ -165,6 +165,9 @@ void NameQueueBell(const Side* listener, uint32_t bell);
 enum class QueueEnd : uint8_t { kGoesOn, kClosed };
 void EndQueue(Side* listener, QueueEnd how);
 
+// The kernel's close tells the other end by RST.
+void ResetWhenClosed(int fd);
+
 // An idle pair goes: its connection is closed by the agent. An open life is the last one.
 void EndPair(ParkedPair* pair);
 void EndAllPairs();   // before fork, exec

@@ -120,12 +120,12 @@ void NameQueueBell(const Side* listener, uint32_t bell) {
   }
 }
 
-namespace {
-
-void Reset(int fd) {
+void ResetWhenClosed(int fd) {
   const linger now{1, 0};
   sys::Call(SYS_setsockopt, fd, SOL_SOCKET, SO_LINGER, sys::Word(&now), sizeof now);
 }
+
+namespace {
 
 // True: it waited to be accepted, and nobody will.
 bool LosesListener(ParkedPair* pair) {
@@ -155,7 +155,7 @@ void EndQueue(Side* listener, QueueEnd how) {
       const bool waited = how == QueueEnd::kClosed && LosesListener(pair);
       if (waited) {
         pair->reset = true;
-        Reset(pair->fd);
+        ResetWhenClosed(pair->fd);
       }
       if (waited && pair->stage.load(std::memory_order_acquire) == PairStage::kIdle)
         pair->owed = LifeWord{};

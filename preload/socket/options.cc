@@ -208,6 +208,7 @@ void AfterGetOption(int, Side* side, int level, int name, void* value, socklen_t
   // The counters tell of the stream, by whatever route it went.
   uint64_t sent;
   uint64_t received;
+  bool ended;
   {
     LockScope scope(side->send.lock, CurrentTid());
     sent = side->send.FifoBytes();
@@ -215,9 +216,12 @@ void AfterGetOption(int, Side* side, int level, int name, void* value, socklen_t
   {
     LockScope scope(side->receive.lock, CurrentTid());
     received = side->receive.FifoBytes();
+    ended = side->receive.lives.OtherHasFinished();
   }
   auto* info = static_cast<tcp_info*>(value);
   const auto covers = [length](size_t end) { return *length >= end; };
+  if (ended && covers(sizeof info->tcpi_state) && info->tcpi_state == BPF_TCP_ESTABLISHED)
+    info->tcpi_state = BPF_TCP_CLOSE_WAIT;
   if (covers(offsetof(tcp_info, tcpi_bytes_acked) + 8)) info->tcpi_bytes_acked += sent;
   if (covers(offsetof(tcp_info, tcpi_bytes_received) + 8)) info->tcpi_bytes_received += received;
   if (covers(offsetof(tcp_info, tcpi_bytes_sent) + 8)) info->tcpi_bytes_sent += sent;

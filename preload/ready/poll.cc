@@ -88,6 +88,9 @@ struct Waited : Abandonable {
       if (side->receive.EnterKernel(self)) counted[i].In(side);
       const bool room_is_ours =
           SendStream::HoldsRoom(side->send.route.load(std::memory_order_relaxed));
+      if (GetConfig().park &&
+          (side->options_set.load(std::memory_order_relaxed) & kSeenInPoll) == 0)
+        side->options_set.fetch_or(kSeenInPoll, std::memory_order_relaxed);
       // seq_cst: behind our count; pairs with who publishes the listener.
       const bool has_queue = side->queue.load(std::memory_order_seq_cst) != 0 &&
                              QueueOf(side) != nullptr && OwnDoorbellFd() >= 0;

@@ -34,6 +34,8 @@ struct RestoredOption {
 extern const RestoredOption kRestored[kRestoredOptions];
 // In Side::options_set: a bit for each of these, and one for any other.
 inline constexpr uint32_t kOtherOption = 1u << 31;
+// And besides: the program has waited for it by a poll or select of ours.
+inline constexpr uint32_t kSeenInPoll = 1u << 30;
 uint32_t OptionBit(int level, int name);
 
 struct ParkedPair {

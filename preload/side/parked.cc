@@ -5,6 +5,8 @@
 #include <netinet/tcp.h>
 #include <stdio.h>
 
+#include <algorithm>
+
 #include "channel/base/time.h"
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
@@ -39,7 +41,10 @@ ParkedPair* PairOf(const Side* side) {
 
 ParkedPair* TakePair() {
   parks_something.store(true, std::memory_order_relaxed);
+  // Of the program's numbers they take a small share only.
+  uint64_t left = std::min<uint64_t>(kMostPairs, sys::DescriptorLimit() / 16);
   for (ParkedPair& pair : parked.pairs) {
+    if (left-- == 0) break;
     PairStage free = PairStage::kFree;
     if (!pair.stage.compare_exchange_strong(free, PairStage::kMade, std::memory_order_acq_rel))
       continue;

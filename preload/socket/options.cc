@@ -283,17 +283,25 @@ int BytesLeftToTell(int fd, Side* side) {
   return left;
 }
 
+namespace {
+void BlocksFromNowOn(Side* side, bool blocks) {
+  side->nonblocking.store(blocks ? 0 : 1, std::memory_order_relaxed);
+  side->options_asked.store(0, std::memory_order_seq_cst);
+  // Its accept may sleep in the kernel, which tells of no life.
+  if (blocks && side->queue.load(std::memory_order_relaxed) != 0)
+    EndQueue(side, QueueEnd::kGoesOn);
+}
+}  // namespace
+
 void AfterIoctl(int, Side* side, unsigned long request, void* argument) {
   if (request != FIONBIO || argument == nullptr) return;
   int on;
   memcpy(&on, argument, sizeof on);
-  side->nonblocking.store(on != 0, std::memory_order_relaxed);
-  side->options_asked.store(0, std::memory_order_seq_cst);
+  BlocksFromNowOn(side, on == 0);
 }
 
 void AfterSetFlags(int fd, Side* side, int flags) {
-  side->nonblocking.store((flags & O_NONBLOCK) != 0, std::memory_order_relaxed);
-  side->options_asked.store(0, std::memory_order_seq_cst);
+  BlocksFromNowOn(side, (flags & O_NONBLOCK) == 0);
   if ((flags & O_ASYNC) != 0)
     FallBackToTcp(fd, Reason::kAsynchronousSignals, TcpFor::kGood, NextWriter::kOurs);
 }

@@ -149,6 +149,7 @@ Tuple ListenerHint(const Endpoint& name) {
 
 void ServiceParked() {
   if (parked.wanted.load(std::memory_order_relaxed) == 0 || parked.wanted.exchange(0) == 0) return;
+  EndEmptyQueues();
   for (ListenerQueue& queue : parked.queues) {
     if (queue.in_use.load(std::memory_order_acquire) != 0 && queue.over.load() == 0 &&
         queue.published.load(std::memory_order_acquire) == 1)

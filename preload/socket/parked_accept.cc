@@ -134,13 +134,14 @@ bool IsToBeParked(Side* listener, int fd) {
 
 void AcceptedByKernel(Side* listener) {
   ListenerQueue* queue = CountsFor(listener);
-  if (queue != nullptr &&
-      (!MayGoOn(queue) || queue->published.load(std::memory_order_relaxed) == 2))
-    return;
+  if (queue != nullptr && queue->over.load(std::memory_order_relaxed) == kQueueOverForGood) return;
+  const bool goes_on = queue == nullptr || MayGoOn(queue);
+  if (goes_on && queue != nullptr && queue->published.load(std::memory_order_relaxed) == 2) return;
   if (queue == nullptr) queue = BeginQueue(listener);
   if (queue == nullptr || !IsHot(queue->window_ns, queue->count)) return;
   queue->count.store(0, std::memory_order_relaxed);
-  queue->published.store(1, std::memory_order_relaxed);
+  // Else the agent is to see that nothing is left of the former queue.
+  if (goes_on) queue->published.store(1, std::memory_order_relaxed);
   WantParked();
 }
 

@@ -115,8 +115,8 @@ inline int AcceptWithParked(int listener, Side* listener_side, sockaddr* address
                             int flags, KernelCall kernel) {
   const socklen_t room =
       address != nullptr && MayRead(length, sizeof *length) ? *length : socklen_t{0};
-  // Not for ever: a life that waits and cannot be had (a name that the kernel will refuse, a handler
-  // above a lock, a liar) is none for this call.
+  // Not for ever: a life that waits and cannot be had (a name that the kernel will refuse, a
+  // handler above a lock, a liar) is none for this call.
   int looks_left = 3;
   for (;;) {
     const ssize_t parked = AcceptParked(listener_side, address, length, flags);

@@ -46,7 +46,8 @@ bool MayHaveQueue(const Side* listener, int fd) {
   // Who waits for it by inline system calls would not be woken (D-22).
   const bool seen = EpollKnowsBy(listener, fd) ||
                     (listener->options_set.load(std::memory_order_relaxed) & kSeenInPoll) != 0;
-  return seen && FindSide(fd) == listener && listener->references.load(std::memory_order_acquire) == 1 &&
+  return seen && FindSide(fd) == listener &&
+         listener->references.load(std::memory_order_acquire) == 1 &&
          listener->holders.load(std::memory_order_relaxed) == 1 &&
          listener->pinned.load(std::memory_order_relaxed) == 0 && flags >= 0 &&
          (flags & O_NONBLOCK) != 0 && OptionOf(fd, SOL_SOCKET, SO_ACCEPTCONN) != 0 &&

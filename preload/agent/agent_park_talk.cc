@@ -197,7 +197,8 @@ void OnParkReady(ParkedPair* pair) {
 
 // ---- the server's end ----
 
-// How much of `name` the listener at `queue` is bound to, as the kernel weighs it; 0: it is another's.
+// How much of `name` the listener at `queue` is bound to, as the kernel weighs it; 0: it is
+// another's.
 int MatchOf(const ListenerQueue& queue, const Endpoint& name) {
   if (queue.name.port != name.port) return 0;
   if (SameEndpoint(queue.name, name)) return 3;
@@ -358,8 +359,7 @@ void TellParkReady(ParkedPair* pair) {
 bool WantsParkMessage(uint32_t talk, const ControlMessage& message) {
   if (!GetConfig().park) return false;
   if (message.type == ControlType::kParkAsk) return true;
-  return message.type == ControlType::kParkJoin &&
-         PairAt(talk, message, Role::kClient) != nullptr;
+  return message.type == ControlType::kParkJoin && PairAt(talk, message, Role::kClient) != nullptr;
 }
 
 bool OnParkMessage(uint32_t talk, const ControlMessage& message, Ticket* ticket) {

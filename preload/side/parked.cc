@@ -115,7 +115,8 @@ void TakeOut(const ParkedPair* pair) {
         place.store(nullptr, std::memory_order_relaxed);
     }
     destination.made.fetch_sub(1, std::memory_order_relaxed);
-    // Else what was wanted when there were more would be taken for a wish that is not fulfilled yet.
+    // Else what was wanted when there were more would be taken for a wish that is not fulfilled
+    // yet.
     destination.wanted.store(0, std::memory_order_relaxed);
     return;
   }

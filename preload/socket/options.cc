@@ -288,8 +288,7 @@ void BlocksFromNowOn(Side* side, bool blocks) {
   side->nonblocking.store(blocks ? 0 : 1, std::memory_order_relaxed);
   side->options_asked.store(0, std::memory_order_seq_cst);
   // Its accept may sleep in the kernel, which tells of no life.
-  if (blocks && side->queue.load(std::memory_order_relaxed) != 0)
-    EndQueue(side, QueueEnd::kGoesOn);
+  if (blocks && side->queue.load(std::memory_order_relaxed) != 0) EndQueue(side, QueueEnd::kGoesOn);
 }
 }  // namespace
 

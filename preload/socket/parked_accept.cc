@@ -39,8 +39,8 @@ ParkedPair* TakeFirst(ListenerQueue* queue) {
 
 // The smallest that is free, or -errno. It means the listener until it gets its connection.
 int NewNumber(const Side* listener) {
-  const auto fd = static_cast<int>(sys::Call(
-      SYS_fcntl, listener->fd.load(std::memory_order_acquire), F_DUPFD_CLOEXEC, 0));
+  const auto fd = static_cast<int>(
+      sys::Call(SYS_fcntl, listener->fd.load(std::memory_order_acquire), F_DUPFD_CLOEXEC, 0));
   if (fd < 0 || FdTable::InRange(fd)) return fd;
   sys::Close(fd);
   return -EMFILE;

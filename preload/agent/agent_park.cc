@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include "channel/base/time.h"
+#include "preload/agent/agent.h"
 #include "preload/agent/agent_state.h"
 #include "preload/ready/epoll.h"
 #include "preload/settings/config.h"
@@ -109,12 +110,34 @@ void EndEmptyQueues() {
   }
 }
 
+bool NobodysConnectionIsAwaited(const ParkedPair& pair) {
+  return pair.role == Role::kServer && pair.side == nullptr;
+}
+
+void NoLongerExpected(const ParkedPair& pair) {
+  std::atomic<uint32_t>& expected = parked.queues[pair.place].expected;
+  uint32_t now = expected.load(std::memory_order_relaxed);
+  while (now != 0 && !expected.compare_exchange_weak(now, now - 1, std::memory_order_acq_rel)) {
+  }
+}
+
+// What is left of a pair whose client has gone between his connect and the accept.
+void EndAwaited(ParkedPair* pair) {
+  const int accepted = pair->accepted_fd.load(std::memory_order_acquire);
+  NoLongerExpected(*pair);
+  PairStage made = PairStage::kMade;
+  if (pair->stage.compare_exchange_strong(made, PairStage::kFree, std::memory_order_acq_rel) &&
+      accepted >= 0)
+    ClosePrivate(accepted);
+}
+
 // The connection has come: the peer may begin lives on it.
 void ServiceMade(ParkedPair* pair) {
   const int accepted = pair->accepted_fd.load(std::memory_order_acquire);
   if (pair->role != Role::kServer || accepted < 0 || pair->fd >= 0) return;
+  if (NobodysConnectionIsAwaited(*pair)) return EndAwaited(pair);
   ListenerQueue& queue = parked.queues[pair->place];
-  queue.expected.fetch_sub(1, std::memory_order_acq_rel);
+  NoLongerExpected(*pair);
   pair->fd = accepted;
   if (queue.over.load(std::memory_order_seq_cst) != 0 || !AttachPair(pair)) return GiveUpPair(pair);
   TellParkReady(pair);
@@ -176,7 +199,12 @@ uint64_t LookAtParked() {
     any = any || stage != PairStage::kFree;
     if (stage == PairStage::kMade) {
       const uint64_t since = now - pair.idle_since_ns.load(std::memory_order_relaxed);
-      if (pair.side != nullptr && since > LongestMakingOf(pair)) GiveUpPair(&pair);
+      if (since <= LongestMakingOf(pair)) continue;
+      if (NobodysConnectionIsAwaited(pair)) {
+        EndAwaited(&pair);
+      } else if (pair.side != nullptr) {
+        GiveUpPair(&pair);
+      }
     } else if (stage == PairStage::kIdle && EndIfIdle(&pair, now)) {
       parked.ended.fetch_add(1, std::memory_order_relaxed);
       FallBack(pair.fd, pair.side, Reason::kParkEnded);
@@ -192,14 +220,22 @@ void GiveUpPair(ParkedPair* pair) {
   Log("connection %d is not to be parked", pair->fd);
   AgentSide& note = agent.sides[SlotOf(side)];
   if (pair->role == Role::kClient) NotNow(&parked.destinations[pair->place]);
-  if (pair->role == Role::kServer && pair->fd < 0) {
-    parked.queues[pair->place].expected.fetch_sub(1, std::memory_order_acq_rel);
+  // It may be in the kernel's queue: the program's accept is not to bring it.
+  const uint64_t since = sys::MonotonicNs() - pair->idle_since_ns.load(std::memory_order_relaxed);
+  const bool awaited = pair->role == Role::kServer && pair->fd < 0 &&
+                       parked.queues[pair->place].over.load() == 0 && since <= kLongestUnacceptedNs;
+  if (pair->role == Role::kServer && pair->fd < 0 && !awaited) {
+    NoLongerExpected(*pair);
     pair->fd = pair->accepted_fd.load(std::memory_order_acquire);
   }
   DropFifos(note);
   LeaveTalk(note);
   note.stage = Stage::kNone;
   LetGoOfPair(side);
+  if (awaited) {
+    pair->stage.store(PairStage::kMade, std::memory_order_release);
+    WantParked();  // if it has come by now
+  }
   side->references.store(0, std::memory_order_release);
   side->holders.store(0, std::memory_order_release);
   FreeSide(side);

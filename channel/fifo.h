@@ -15,6 +15,7 @@
 
 #include "channel/base/iov_cursor.h"
 #include "channel/base/sys.h"
+#include "channel/life.h"
 #include "channel/pairing.h"
 
 namespace xenloop {
@@ -81,6 +82,8 @@ struct FifoHeader {
   uint64_t identity;  // xen: proves that a ticket and this page belong together; else 0
   // Lines 5 to 7: written by the producer, before the FIFO is used.
   alignas(64) PairingBoard pairing;
+  // Of a parked connection: in the FIFO of the server's end, written by both.
+  SharedLifeWord life;
 };
 static_assert(sizeof(std::atomic<uint64_t>) == 8 && std::atomic<uint64_t>::is_always_lock_free);
 static_assert(offsetof(FifoHeader, consumer) == 64);
@@ -89,6 +92,7 @@ static_assert(offsetof(FifoHeader, producer_waiting) == 192);
 static_assert(offsetof(FifoHeader, magic) == 256);
 static_assert(offsetof(FifoHeader, pairing) == 320);
 static_assert(sizeof(PairingBoard) == 144);
+static_assert(offsetof(FifoHeader, life) == 464);
 static_assert(sizeof(FifoHeader) <= kFifoDataOffset);
 
 inline constexpr size_t FifoMemoryBytes(uint64_t capacity_bytes) {

@@ -15,11 +15,14 @@ inline constexpr int kMostParked = 64;
 struct ParkedBoard {
   alignas(64) std::atomic<uint64_t> hints;  // set by the client, taken by the server
   std::atomic<uint32_t> accept_waiting;  // as a FIFO's waiting word: threads that sleep in accept
+  // As a FIFO's bell word: who waits for the listener in poll or epoll.
+  std::atomic<uint32_t> bell;
   // Written by the server: no thread is in the kernel's accept or poll that knows nothing of this.
   alignas(64) std::atomic<uint32_t> ready;
   alignas(64) SharedLifeWord words[kMostParked];
 };
 static_assert(offsetof(ParkedBoard, accept_waiting) == 8);
+static_assert(offsetof(ParkedBoard, bell) == 12);
 static_assert(offsetof(ParkedBoard, ready) == 64);
 static_assert(offsetof(ParkedBoard, words) == 128);
 static_assert(sizeof(ParkedBoard) == 128 + 8 * kMostParked);

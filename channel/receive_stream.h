@@ -2,6 +2,7 @@
 // again; to the program one queue. See stream.h for the rules.
 #pragma once
 
+#include "channel/lives.h"
 #include "channel/route.h"
 
 namespace xenloop {
@@ -26,6 +27,7 @@ struct ReceiveStream {
   std::atomic<ReceiveRoute> route{ReceiveRoute::kTcp};
   KernelUsers<ReceiveRoute> kernel_users;
   Fifo fifo ABSL_GUARDED_BY(lock);  // the peer's: we are the consumer
+  Lives lives ABSL_GUARDED_BY(lock);
   uint64_t tcp_remaining ABSL_GUARDED_BY(lock) =
       0;  // TCP bytes to be read before the FIFO begins; valid while kDraining
   uint64_t finished_bytes ABSL_GUARDED_BY(lock) = 0;
@@ -48,6 +50,7 @@ struct ReceiveStream {
   void Renew() ABSL_NO_THREAD_SAFETY_ANALYSIS {
     route.store(ReceiveRoute::kTcp, std::memory_order_relaxed);
     finished_bytes = 0;
+    lives = {};
     owed.store(0, std::memory_order_relaxed);
     residue_due.store(0, std::memory_order_relaxed);
   }
@@ -95,6 +98,7 @@ struct ReceiveStream {
   void EndFifo(Shadow& shadow) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
     const ReceiveRoute was = route.load(std::memory_order_relaxed);
     if (was == ReceiveRoute::kTcp || was == ReceiveRoute::kResidue) return;
+    lives.End();
     fifo.Seal();
     WakeEverybody(fifo, fifo.header->producer_bell, shadow);
     const uint64_t consumed = IndexOf(fifo.header->consumer.load(std::memory_order_relaxed));
@@ -128,9 +132,9 @@ struct ReceiveStream {
   bool EndFifoAndKeep(Shadow& shadow) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
     uint64_t begin = 0;
     uint64_t end = 0;
-    if (route.load(std::memory_order_relaxed) != ReceiveRoute::kFifo ||
-        !fifo.SealAsConsumed(&begin, &end))
-      return false;
+    if (route.load(std::memory_order_relaxed) != ReceiveRoute::kFifo) return false;
+    lives.End();
+    if (!fifo.SealAsConsumed(&begin, &end)) return false;
     WakeEverybody(fifo, fifo.header->producer_bell, shadow);
     finished_bytes += begin;
     last_consumed = end;
@@ -232,6 +236,7 @@ struct ReceiveStream {
             EndFifo(shadow);
             return kStreamUsesTcp;
           }
+          if (lives.AtEnd(fifo)) return 0;
           return look ? LookAtShadow(shadow, destination, limit, flags) : -EAGAIN;
         }
         case ReceiveRoute::kAware:

@@ -2,6 +2,7 @@
 // the residue first. See stream.h for the rules.
 #pragma once
 
+#include "channel/lives.h"
 #include "channel/route.h"
 
 namespace xenloop {
@@ -37,6 +38,7 @@ struct SendStream {
   // The peer's FIFO, if that is another guest's. When it is gone, our own is a copy that the peer
   // does not see.
   Fifo witness ABSL_GUARDED_BY(lock);
+  Lives lives ABSL_GUARDED_BY(lock);
 
   // A slot's next life: nobody else has it yet.
   void Renew() ABSL_NO_THREAD_SAFETY_ANALYSIS {
@@ -45,6 +47,7 @@ struct SendStream {
     pending_error.store(0, std::memory_order_relaxed);
     finished_bytes = 0;
     window = ~0ull;
+    lives = {};
   }
 
   static bool IsKernelRoute(SendRoute r) { return r == SendRoute::kTcp; }
@@ -105,6 +108,7 @@ struct SendStream {
   void BeginFlush(Shadow& shadow) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
     const SendRoute was = route.load(std::memory_order_relaxed);
     if (IsOwing(was) || was == SendRoute::kTcp) return;
+    lives.End();
     fifo.Seal();
     WakeEverybody(fifo, fifo.header->consumer_bell, shadow);
     if (was != SendRoute::kFifo) {

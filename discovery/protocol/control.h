@@ -20,6 +20,14 @@
 //   DATAGRAM_REFUSE  slot, generation of the offer, reason
 //   DATAGRAM_SEALED  slot, generation of both: "look at the FIFO between us, it has ended"
 //
+//   PARK_ASK     slot, generation, tuple as the receiver sees it, + 1 descriptor: "I am going to
+//           connect so to your listener, for connections to come; here is my FIFO". Who has not
+//           published the listener for that (agent_park.cc) is not asked
+//   PARK_JOIN    slot, generation of both; word: the place of the connection on the board, + 2
+//           descriptors: a FIFO, the board of the sender's listener: "connect"
+//   PARK_READY   slot, generation of both: "accepted: lives may begin"
+//   PARK_REFUSE  slot, generation of the one that asked
+//
 // From an agent to its guest's xenloopd:
 //   SEEK    tuple as the other end sees it: who holds that end?
 //   KEEP    + 1 descriptor of Xen, for xenloopd to keep a copy of: the event channels in use; after
@@ -75,7 +83,11 @@ enum class ControlType : uint32_t {
   kDatagramOffer,
   kDatagramJoin,
   kDatagramRefuse,
-  kDatagramSealed
+  kDatagramSealed,
+  kParkAsk,
+  kParkJoin,
+  kParkReady,
+  kParkRefuse
 };
 
 // Why an offer is refused: the number that is sent. What the other end shows is ReasonOfRefusal.

@@ -23,15 +23,16 @@ XENLOOP_ALIAS(__connect, connect);
 XENLOOP_EXPORT int listen(int fd, int backlog) { return real::listen(fd, backlog); }
 
 XENLOOP_EXPORT int accept(int listener, sockaddr* address, socklen_t* length) {
-  return AcceptBy(listener, address, length, [=](sockaddr* name, const socklen_t* name_length) {
+  return AcceptBy(listener, address, length, 0, [=](sockaddr* name, const socklen_t* name_length) {
     return real::accept(listener, name, const_cast<socklen_t*>(name_length));
   });
 }
 
 XENLOOP_EXPORT int accept4(int listener, sockaddr* address, socklen_t* length, int flags) {
-  return AcceptBy(listener, address, length, [=](sockaddr* name, const socklen_t* name_length) {
-    return real::accept4(listener, name, const_cast<socklen_t*>(name_length), flags);
-  });
+  return AcceptBy(
+      listener, address, length, flags, [=](sockaddr* name, const socklen_t* name_length) {
+        return real::accept4(listener, name, const_cast<socklen_t*>(name_length), flags);
+      });
 }
 
 XENLOOP_EXPORT int close(int fd) {

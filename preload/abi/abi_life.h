@@ -10,7 +10,10 @@
 #include "channel/base/sys.h"
 #include "preload/abi/abi.h"
 #include "preload/side/fallback.h"
+#include "preload/side/self.h"
+#include "preload/side/wait.h"
 #include "preload/socket/datagram.h"
+#include "preload/socket/parked.h"
 
 namespace xenloop {
 
@@ -31,6 +34,10 @@ inline int ConnectBy(int fd, const sockaddr* address, socklen_t length, KernelCa
   const bool dissolves = FindSide(fd) != nullptr && length >= sizeof(sa_family_t) &&
                          MayRead(address, sizeof(sa_family_t)) && address->sa_family == AF_UNSPEC;
   if (dissolves) FallBackToTcp(fd, Reason::kDisconnected, TcpFor::kGood);
+  if (Parks()) {
+    const ssize_t connected = ConnectParked(fd, address, length);
+    if (connected != kUseKernel) return static_cast<int>(ReturnToLibc(connected));
+  }
   BeforeDatagramConnect(fd);
   const int result = static_cast<int>(kernel());
   if (FindDatagram(fd) != nullptr) {
@@ -75,7 +82,8 @@ inline int DuplicateOnto(int from, int to, bool valid, KernelCall kernel) {
 // What kind of socket it is, the call itself can say: a question to the kernel might be one that
 // the program's sandbox forbids. A pointer that leads nowhere is left to the kernel.
 template <class KernelCall>
-inline int AcceptBy(int listener, sockaddr* address, const socklen_t* length, KernelCall kernel) {
+inline int AcceptByKernel(int listener, sockaddr* address, const socklen_t* length,
+                          KernelCall kernel) {
   constexpr uintptr_t kUserSpace = uintptr_t{1} << 47;
   const bool followed = FindSide(listener) != nullptr;
   sockaddr_storage own;
@@ -97,6 +105,43 @@ inline int AcceptBy(int listener, sockaddr* address, const socklen_t* length, Ke
     SocketAccepted(fd, own.ss_family);
   }
   return fd;
+}
+
+// On a listener of ours while connections are parked (socket/parked.h): those of its virtual queue
+// besides, and not those that agents have made. `listener_side` is counted as one in which a thread
+// may sleep unaware.
+template <class KernelCall>
+inline int AcceptWithParked(int listener, Side* listener_side, sockaddr* address, socklen_t* length,
+                            int flags, KernelCall kernel) {
+  const socklen_t room =
+      address != nullptr && MayRead(length, sizeof *length) ? *length : socklen_t{0};
+  // Not for ever: a life that waits and cannot be had (a name that the kernel will refuse, a
+  // handler above a lock, a liar) is none for this call.
+  int looks_left = 3;
+  for (;;) {
+    const ssize_t parked = AcceptParked(listener_side, address, length, flags);
+    if (parked != kUseKernel) return static_cast<int>(ReturnToLibc(parked));
+    const Self self = CurrentSelf();
+    const bool counted = listener_side->receive.EnterKernel(self);
+    const auto call = [&] { return AcceptByKernel(listener, address, length, kernel); };
+    const int fd = counted ? InKernel(&listener_side->receive, call) : call();
+    const KeepErrno keep_errno;
+    if (counted) listener_side->receive.LeaveKernel(self);
+    if (fd < 0 && errno == EAGAIN && looks_left-- > 0 && MayAcceptParked(listener_side)) continue;
+    if (fd < 0 || !ExpectsToPark(listener_side) || !IsToBeParked(listener_side, fd)) {
+      if (fd >= 0) AcceptedByKernel(listener_side);
+      return fd;
+    }
+    if (room != 0) *length = room;
+  }
+}
+
+template <class KernelCall>
+inline int AcceptBy(int listener, sockaddr* address, socklen_t* length, int flags,
+                    KernelCall kernel) {
+  Side* const side = Parks() ? FindSide(listener) : nullptr;
+  return side != nullptr ? AcceptWithParked(listener, side, address, length, flags, kernel)
+                         : AcceptByKernel(listener, address, length, kernel);
 }
 
 template <class KernelCall>

@@ -146,11 +146,11 @@ XENLOOP_EXPORT long syscall(long number, ...) {
     case SYS_connect:
       return ConnectBy(a, b, c, kernel);
     case SYS_accept:
-      return AcceptBy(a, b, c, [=](sockaddr* name, const socklen_t* length) {
+      return AcceptBy(a, b, c, 0, [=](sockaddr* name, const socklen_t* length) {
         return real::syscall(SYS_accept, a.value, name, length);
       });
     case SYS_accept4:
-      return AcceptBy(a, b, c, [=](sockaddr* name, const socklen_t* length) {
+      return AcceptBy(a, b, c, d, [=](sockaddr* name, const socklen_t* length) {
         return real::syscall(SYS_accept4, a.value, name, length, d.value);
       });
     case SYS_shutdown:

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "channel/local/local_transport.h"
+#include "preload/agent/agent_park.h"
 #include "preload/agent/agent_state.h"
 #include "preload/libc/program_memory.h"
 #include "preload/libc/threads.h"
@@ -163,6 +164,8 @@ uint64_t OnTimer(Timer timer, uint64_t now, uint64_t pause_ns) {
       return SendAfterShortage(pause_ns);
     case Timer::kThreads:
       return LookAtThreads(pause_ns);
+    case Timer::kParked:
+      return LookAtParked();
     case Timer::kInherited:
       return LookAtInheritedSets(now);
     case Timer::kCount:
@@ -228,6 +231,7 @@ void* AgentMain(void*) {
       note.seeks = false;
     });
     ServiceDatagrams();
+    ServiceParked();
     const Reason ending = agent_shared.ending.load(std::memory_order_acquire);
     if (ending != Reason::kNone) {
       if (LetGoOfAll(ending)) break;

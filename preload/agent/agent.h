@@ -19,6 +19,8 @@ void ConsiderUpgrade(Side* side);
 void WantUpgrade(Side* side);
 // A UDP socket is hot: asks for a FIFO (kWantsToSend), or lets itself be found (kWantsToReceive).
 void WantDatagrams(DatagramSide* side, uint32_t wants);
+// Connections are wanted that can be parked, or a listener is to be found for that (side/parked.h).
+void WantParked();
 // Before a fork that libc does not see: the child has libc's record of our thread, and setuid() and
 // its like would wait there for a thread that is still being made.
 void AgentSettle();

@@ -12,6 +12,7 @@
 #include "preload/side/datagram_side.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/log.h"
+#include "preload/side/parked.h"
 #include "preload/side/self.h"
 #include "preload/side/stats.h"
 
@@ -131,13 +132,15 @@ bool Report(Talk& talk) {
   DescribeDevices(devices, sizeof devices);
   char datagrams[960];
   FormatDatagrams(datagrams, sizeof datagrams);
-  char text[3840];
+  char lives[160] = "";
+  FormatParked(",\"lives\":", lives, sizeof lives);
+  char text[4096];
   const int n =
       snprintf(text, sizeof text,
                "{\"process\":{\"pid\":%d,\"program\":\"%s\",\"version\":\"%s\",\"streams\":%u,"
-               "\"connections\":%lu,\"upgraded\":%lu,\"datagrams\":%s,\"fallbacks\":%s%s}}",
+               "\"connections\":%lu,\"upgraded\":%lu,\"datagrams\":%s,\"fallbacks\":%s%s%s}}",
                process_state.pid, ProgramName(), kVersion, streams, totals.connections,
-               totals.upgraded, datagrams, fallbacks, devices);
+               totals.upgraded, datagrams, fallbacks, lives, devices);
   if (!SendText(talk, text, static_cast<size_t>(n))) return false;
   for (int fd = 0; fd < FdTable::End(); fd = FdTable::Next(fd)) {
     Side* side = FdTable::FindSide(fd);

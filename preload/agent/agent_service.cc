@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 
 #include "channel/base/time.h"
+#include "preload/agent/agent_park.h"
 #include "preload/agent/agent_state.h"
 #include "preload/ready/epoll.h"
 #include "preload/settings/config.h"
@@ -61,6 +62,7 @@ void Detach(uint32_t slot) {
     LockScope send(side->send.lock, tid);
     LockScope receive(side->receive.lock, tid);
     if (FindSide(fd) == side) sys::Call(SYS_epoll_ctl, agent.epoll_fd, EPOLL_CTL_DEL, fd, 0);
+    DetachPair(side);
     DropFifos(note);
     side->send.fifo = Fifo{};
     side->receive.fifo = Fifo{};
@@ -158,12 +160,13 @@ void ServiceSide(uint32_t slot) {
     return;
   }
   TellBells(slot);
+  const bool unused = EndUnusedPair(side);
   const bool closed = side->references.load(std::memory_order_acquire) == 0;
   const int lingering_fd = side->lingering_fd.load(std::memory_order_acquire);
   const int fd = lingering_fd >= 0 ? lingering_fd : side->fd.load(std::memory_order_acquire);
   SocketShadow shadow(fd, side);
   const Settled sending = SettleSend(note, side, shadow, fd, closed, lingering_fd >= 0);
-  const Settled receiving = SettleReceive(note, side, shadow, closed);
+  const Settled receiving = SettleReceive(note, side, shadow, closed || unused);
   const bool ended = sending.ended || receiving.ended;
   const bool send_done = sending.done;
   const bool receive_done = receiving.done;
@@ -192,6 +195,7 @@ void ServiceSide(uint32_t slot) {
   }
   if (!send_done || !receive_done) return;
   Detach(slot);
+  if (CloseIdlePair(slot)) return;
   if (lingering_fd >= 0) {
     sys::Call(SYS_shutdown, lingering_fd, SHUT_WR);
     ClosePrivate(lingering_fd);
@@ -273,6 +277,7 @@ void TalkGone(uint32_t index) {
   }
   ++talk.sides;  // not to be released under our hands
   DatagramTalkGone(index);
+  ParkTalkGone(index);
   // For all its connections together: a peer that only ends the talk must not hold us.
   Naps patience(20 * kNsPerMs, 100 * kNsPerUs);
   for (uint32_t slot = 0; slot < kMaxSides && talk.sides > 1; ++slot) {
@@ -312,6 +317,7 @@ void LeavePeer(uint32_t index, Reason reason) {
   sys::Call(SYS_epoll_ctl, agent.epoll_fd, EPOLL_CTL_DEL, talk.fd, 0);
   ++talk.sides;  // not to be released under our hands
   DatagramTalkGone(index);
+  ParkTalkGone(index);
   for (uint32_t slot = 0; slot < kMaxSides && talk.sides > 1; ++slot) {
     AgentSide& note = agent.sides[slot];
     if (note.stage == Stage::kNone || note.talk != index) continue;

@@ -54,7 +54,8 @@ struct Talk {
 };
 
 // kProving: joined, and nobody knows yet whether to the right one (agent_pairing.cc).
-enum class Stage : uint8_t { kNone, kPublished, kWaiting, kOffered, kProving, kAttached };
+// kParking: made by agents, for lives to come (agent_park.cc).
+enum class Stage : uint8_t { kNone, kPublished, kWaiting, kOffered, kProving, kParking, kAttached };
 
 // What the kernel says of the addresses of a connection.
 enum class Tracking : uint8_t { kNone, kTracked, kTranslated };
@@ -120,6 +121,7 @@ enum class Timer : uint32_t {
   kPairings,   // being proved
   kPost,       // that the kernel had no memory for
   kThreads,    // of this program: what they wait in
+  kParked,     // connections that nobody uses
   kInherited,  // epoll sets: do other programs have them?
   kCount
 };
@@ -271,6 +273,7 @@ void ConsiderSide(uint32_t slot, bool seek = false);
 void LookAround();
 
 // agent_stream.cc: from offering to attaching
+bool PeerMayHold(const Talk& talk, const Tuple& tuple);
 // Or lets it wait for room.
 void SendOffer(uint32_t slot);
 // Joins both FIFOs to the side. False: the side has changed under us; nothing is attached.

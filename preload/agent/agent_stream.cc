@@ -39,7 +39,8 @@ void LeaveTalk(AgentSide& note) {
 // Back to "published": nothing of an attempt is left.
 void Abandon(uint32_t slot, Reason reason) {
   AgentSide& note = agent.sides[slot];
-  if (note.stage == Stage::kAttached || note.stage == Stage::kNone) return;
+  if (note.stage == Stage::kAttached || note.stage == Stage::kNone || note.stage == Stage::kParking)
+    return;
   StopPairing(slot);
   OfferIsAnswered(note);
   DropFifos(note);
@@ -54,6 +55,8 @@ bool IsLoopback(const Endpoint& end) {
   static constexpr uint8_t kV6[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
   return end.IsV4() ? end.address[12] == 127 : memcmp(end.address, kV6, 16) == 0;
 }
+
+}  // namespace
 
 // May the process behind this talk hold the other end of our connection? See SECURITY in
 // preload/README.md.
@@ -74,6 +77,8 @@ bool PeerMayHold(const Talk& talk, const Tuple& tuple) {
   uid_t owner = 0;
   return SharesMemoryWith(talk.uid) && OwnerOf(Reversed(tuple), &owner) == 0 && owner == talk.uid;
 }
+
+namespace {
 
 int CreateFifo(const Talk& talk, FifoMapping* mapping, Ticket* ticket) {
   ticket->peer = talk.guest;

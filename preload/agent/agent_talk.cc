@@ -7,6 +7,7 @@
 
 #include "channel/local/local_transport.h"
 #include "discovery/protocol/descriptors.h"
+#include "preload/agent/agent_park.h"
 #include "preload/agent/agent_state.h"
 #include "preload/agent/devices.h"
 #include "preload/settings/config.h"
@@ -147,6 +148,11 @@ bool BringsNothingWanted(uint32_t index, const ControlMessage& message) {
       return ObjectionToDatagrams(index, message) != RefusalReason::kCount;
     case ControlType::kOffer:
       return ObjectionTo(index, message) != RefusalReason::kCount;
+    case ControlType::kParkAsk:
+    case ControlType::kParkJoin:
+    case ControlType::kParkReady:
+    case ControlType::kParkRefuse:
+      return !WantsParkMessage(index, message);
     default:
       return false;
   }
@@ -290,6 +296,11 @@ bool HandlePacket(uint32_t index, const ControlMessage& message, Ticket* ticket)
     case ControlType::kDatagramRefuse:
     case ControlType::kDatagramSealed:
       return OnDatagramMessage(index, message, ticket);
+    case ControlType::kParkAsk:
+    case ControlType::kParkJoin:
+    case ControlType::kParkReady:
+    case ControlType::kParkRefuse:
+      return OnParkMessage(index, message, ticket);
     default:
       return false;
   }

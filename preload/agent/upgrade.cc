@@ -8,6 +8,7 @@
 #include "preload/side/confinement.h"
 #include "preload/side/datagram_side.h"
 #include "preload/side/mailbox.h"
+#include "preload/side/parked.h"
 #include "preload/side/self.h"
 
 namespace xenloop {
@@ -105,6 +106,16 @@ void WantDatagrams(DatagramSide* side, uint32_t wants) {
       IsForbidden(side->reason) || SwitchedOff(side->reason) || !EnsureAgent())
     return;
   AskAgent(side, wants);
+}
+
+void WantParked() {
+  std::atomic<Reason> reason;
+  if (!process_state.ready || !HasArena() ||
+      agent_shared.started.load(std::memory_order_relaxed) == kAgentFailed || IsForbidden(reason) ||
+      SwitchedOff(reason) || !EnsureAgent())
+    return;
+  parked.wanted.store(1, std::memory_order_seq_cst);
+  Poke(process_state.pid);
 }
 
 }  // namespace xenloop

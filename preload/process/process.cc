@@ -12,6 +12,7 @@
 #include "preload/side/each_side.h"
 #include "preload/side/fallback.h"
 #include "preload/side/holders.h"
+#include "preload/side/parked.h"
 #include "preload/side/self.h"
 #include "preload/side/stats.h"
 #include "preload/socket/socket.h"
@@ -55,6 +56,7 @@ void DropOrphans() {
 void BeforeFork() {
   process_state.forks = true;
   DatagramsToKernel(Reason::kShared, KernelFor::kGood);
+  EndAllPairs();
   EpollBeforeFork();
   AgentBeforeFork();
   ShareSides();
@@ -67,6 +69,7 @@ void BecomeChild(uint32_t tid) {
   process_state.lends = false;
   AgentForkedChild(parent);
   ForgetDatagramSides();
+  ForgetParked();
   EpollForkedChild();
   PollForkedChild();
   ForgetStats();
@@ -96,6 +99,7 @@ void BeforeRawFork() {
   AgentSettle();
   process_state.forks = true;
   DatagramsToKernel(Reason::kShared, KernelFor::kGood);
+  EndAllPairs();
   process_state.lends = true;  // for AfterRawFork, which must tell parent from child
   EpollBeforeFork();
   AgentBeforeFork();
@@ -138,6 +142,7 @@ void BeforeLending() {
 void BeforeExec(const FileId& program) {
   if (!process_state.ready || InBorrowedMemory()) return;
   SurvivingSetsAreInherited();
+  EndAllPairs();
   bool waits = true;
   EachDescriptor([&waits](int fd, Side* side) {
     const bool survives = SurvivesExec(fd);

@@ -134,6 +134,12 @@ bool EpollKnowsBy(const Side* side, int fd);
 // after its bytes have gone to TCP.
 inline constexpr int kAnyNumber = -1;
 void EpollLosesNumber(Side* side, int fd);
+// Another socket is about to take the place of this one, under its number: may its registrations
+// be those of the other then? And they are, once it has. False: only if that one goes by TCP.
+bool EpollMayMove(const Side* side);
+bool EpollMoves(Side* from, Side* to);
+// The number is being closed, and the socket goes on for us alone: no set has it any more.
+void EpollDropsNumber(Side* side, int fd);
 void EpollSetDuplicated(EpollSet* set);
 void EpollSetClosed(int epfd, EpollSet* set);
 void EpollBeforeFork();

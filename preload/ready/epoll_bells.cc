@@ -72,6 +72,7 @@ uint32_t BellOf(const Side* side) {
 void NameBell(Side* side) {
   if (!ConvertsNewOnes(side)) return;
   const uint32_t bell = BellOf(side);
+  if (side->bell.load(std::memory_order_relaxed) == bell) return;
   const Self self = CurrentSelf();
   const sys::SignalsBlocked blocked;  // a handler may poll this very connection
   const LockScope send(side->send.lock, self.tid);

@@ -75,8 +75,9 @@ uint32_t EvaluateOn(Registration* registration, uint32_t index, uint32_t from_ke
   const FifoReadiness ready = ReadinessOf(registration->fd, side, want_room, self);
   bool news = events != 0;
   if (ready.in && (!edge || ready.published != registration->reported)) {
-    events |= kRead & wanted;
-    news = news || (kRead & wanted) != 0;
+    const uint32_t told = (kRead | (ready.ended ? EPOLLRDHUP : 0u)) & wanted;
+    events |= told;
+    news = news || told != 0;
     registration->reported = ready.published;
   } else if (edge && (wanted & kRead) != 0 &&
              HaveComeAndGone(side, registration->reported, ready)) {
@@ -109,7 +110,7 @@ uint32_t EvaluateOn(Registration* registration, uint32_t index, uint32_t from_ke
       WouldHoldMore(registration->fd, side)) {
     events |= kWrite & wanted;
   }
-  if (edge && ready.in) events |= kRead & wanted;
+  if (edge && ready.in) events |= (kRead | (ready.ended ? EPOLLRDHUP : 0u)) & wanted;
   if (from_kernel == 0 && KernelMayAdd(side, wanted, ready))
     events |= OfKernel(registration->fd, side, wanted) & ((wanted & ~kWrite) | kAlways);
   return events;

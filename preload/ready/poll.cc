@@ -27,6 +27,7 @@
 #include "preload/side/fd_table.h"
 #include "preload/side/mailbox.h"
 #include "preload/side/own_doorbell.h"
+#include "preload/side/parked.h"
 #include "preload/side/self.h"
 #include "preload/side/wait.h"
 
@@ -87,7 +88,13 @@ struct Waited : Abandonable {
       if (side->receive.EnterKernel(self)) counted[i].In(side);
       const bool room_is_ours =
           SendStream::HoldsRoom(side->send.route.load(std::memory_order_relaxed));
-      if (counted[i].side() == nullptr || room_is_ours) accelerated = true;
+      if (GetConfig().park &&
+          (side->options_set.load(std::memory_order_relaxed) & kSeenInPoll) == 0)
+        side->options_set.fetch_or(kSeenInPoll, std::memory_order_relaxed);
+      // seq_cst: behind our count; pairs with who publishes the listener.
+      const bool has_queue = side->queue.load(std::memory_order_seq_cst) != 0 &&
+                             QueueOf(side) != nullptr && OwnDoorbellFd() >= 0;
+      if (counted[i].side() == nullptr || room_is_ours || has_queue) accelerated = true;
       if (room_is_ours) {
         kernel[i].events = static_cast<short>(fds[i].events & ~kWrite);
       }
@@ -147,6 +154,7 @@ struct Waited : Abandonable {
         const bool want_room = (fds[i].events & kWrite) != 0 && (kernel[i].events & kWrite) == 0;
         const FifoReadiness fifo = ReadinessOf(fds[i].fd, side, want_room, self);
         if (fifo.in) found = static_cast<short>(found | (fds[i].events & kRead));
+        if (fifo.ended) found = static_cast<short>(found | (fds[i].events & POLLRDHUP));
         if (want_room && (fifo.out || (fifo.out_from_kernel && KernelWritable(fds[i].fd)))) {
           found = static_cast<short>(found | (fds[i].events & kWrite));
         }

@@ -6,6 +6,7 @@
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/mailbox.h"
+#include "preload/side/parked.h"
 #include "preload/side/self.h"
 #include "preload/side/shadow.h"
 
@@ -20,10 +21,18 @@ short PollNow(int fd, short events) {
   return ready > 0 ? entry.revents : static_cast<short>(0);
 }
 
+// The index with a bit more: an end is news also if no byte came with it.
+constexpr uint64_t kEndIsNews = 1ull << 62;
+
 }  // namespace
 
 FifoReadiness ReadinessOf(int fd, Side* side, bool want_room, Self self) {
   FifoReadiness ready{};
+  if (side->queue.load(std::memory_order_seq_cst) != 0 && QueueOf(side) != nullptr) {
+    ready.published = 1;
+    ready.in = QueueHolds(side, &ready.published);
+    return ready;
+  }
   {
     LockScope scope(side->receive.lock, self.tid);
     SocketShadow shadow(fd, side);
@@ -38,8 +47,13 @@ FifoReadiness ReadinessOf(int fd, Side* side, bool want_room, Self self) {
       ready.published = fifo.header->producer.load(std::memory_order_relaxed);
       const uint64_t consumed = fifo.header->consumer.load(std::memory_order_relaxed);
       // Of another guest's FIFO it would not outlive a fork, which unmaps it in the child.
-      if (ready.published == consumed && !IsSealed(consumed) && !fifo.foreign)
+      // Nor is all of a parked connection's news in it.
+      if (ready.published == consumed && !IsSealed(consumed) && !fifo.foreign &&
+          !side->receive.lives)
         ready.empty = &fifo.header->producer;
+      ready.ended = side->receive.lives.OtherHasFinished();
+      if (ready.ended) ready.published |= kEndIsNews;
+      ready.in = ready.in || (ready.ended && fifo.AvailableBytes() == 0);
     } else if (route == ReceiveRoute::kDraining) {
       // The kernel sees its part of the queue only; what came by FIFO behind it can be read when
       // the whole of that part is there, and is an arrival of its own.

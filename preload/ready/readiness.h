@@ -10,6 +10,7 @@ namespace xenloop {
 
 struct FifoReadiness {
   bool in;               // the FIFO holds at least the low-water mark, or a seal is to be noticed
+  bool ended;            // by the life of a parked connection: the other end sends nothing more
   bool out;              // a send would take bytes
   bool out_from_kernel;  // sends go by TCP: ask the shadow socket
   uint64_t published;    // the incoming FIFO's producer index: changes when data arrive

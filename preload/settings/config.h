@@ -18,7 +18,8 @@ inline constexpr uint32_t kFirstHumanUid = 1000;  // UID_MIN of login.defs: belo
 struct Config {
   bool enabled = true;
   bool accept_offers = true;
-  bool udp = false;  // datagrams, too
+  bool udp = false;   // datagrams, too
+  bool park = false;  // connections that both ends have closed, for the next connect()
   bool test_points = false;
   OtherUsers other_users = OtherUsers::kSystem;
   uint64_t upgrade_after = 16;

@@ -1,4 +1,5 @@
 // See bells.h.
+
 #include "preload/side/bells.h"
 
 #include <sys/mman.h>
@@ -7,6 +8,7 @@
 #include "preload/side/fd_table.h"
 #include "preload/side/mailbox.h"
 #include "preload/side/own_doorbell.h"
+#include "preload/side/parked.h"
 #include "preload/side/private_fd.h"
 
 namespace xenloop {
@@ -134,6 +136,7 @@ uint32_t BellsOf(const Side* side) {
 
 void WriteBell(Side* side) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   const uint32_t bells = BellsOf(side);
+  NameQueueBell(side, bells);
   // seq_cst, both: before whoever is woken by it looks at the FIFO; pairs with WakeConsumer and
   // WakeProducer.
   const ReceiveRoute receives = side->receive.route.load(std::memory_order_relaxed);

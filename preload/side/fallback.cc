@@ -13,6 +13,7 @@
 #include "preload/side/holders.h"
 #include "preload/side/log.h"
 #include "preload/side/mailbox.h"
+#include "preload/side/parked.h"
 #include "preload/side/self.h"
 #include "preload/side/shadow.h"
 #include "preload/side/stats.h"
@@ -129,6 +130,7 @@ void CountEnd(int fd, Side* side, Reason reason) {
 }  // namespace
 
 void FallBack(int fd, Side* side, Reason reason) {
+  if (side->queue.load(std::memory_order_relaxed) != 0) EndQueue(side, QueueEnd::kGoesOn);
   const Ended sending = EndSending(fd, side);
   const Ended receiving = EndReceiving(fd, side);
   const bool ended = sending.now || receiving.now;

@@ -78,6 +78,9 @@ void Begin(Side* side) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   side->told_bell.store(kAnyBell, std::memory_order_relaxed);
   side->polled.store(0, std::memory_order_relaxed);
   side->pairing.running.store(0, std::memory_order_relaxed);
+  side->pair.store(0, std::memory_order_relaxed);
+  side->queue.store(0, std::memory_order_relaxed);
+  side->options_set.store(0, std::memory_order_relaxed);
   side->outside.store(0, std::memory_order_relaxed);
   side->handed_pid.store(0, std::memory_order_relaxed);
   side->inherited.store(0, std::memory_order_relaxed);

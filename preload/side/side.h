@@ -88,6 +88,12 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
   uint32_t coins;  // random bits, so many of them left
   uint32_t coins_left;
 
+  // Parking (parked.h), in the process `owner_pid`: the pair that it is an end of, the queue that
+  // it has as a listener (numbers + 1; 0: none), and the options that the program has set.
+  std::atomic<uint32_t> pair;
+  std::atomic<uint32_t> queue;
+  std::atomic<uint32_t> options_set;
+
   // Exec (inheritance.cc) and SCM_RIGHTS (passing.cc). `handed_pid` has taken the socket along, or
   // is our own pid where it is we who have it from a former program, or the negative key of the
   // note by which it was passed; `inherited`: others of the former owner's family hold it.

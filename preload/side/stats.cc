@@ -9,6 +9,7 @@
 #include "preload/side/datagram_side.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/log.h"
+#include "preload/side/parked.h"
 #include "preload/side/self.h"
 #include "preload/side/shadow.h"
 
@@ -72,6 +73,11 @@ void CountClosed(int fd, const Side* side) {
   tcp_received.fetch_add(received, std::memory_order_relaxed);
 }
 
+void CountLife(uint64_t sent, uint64_t received) {
+  fifo_sent.fetch_add(sent, std::memory_order_relaxed);
+  fifo_received.fetch_add(received, std::memory_order_relaxed);
+}
+
 Totals CurrentTotals() {
   return Totals{connections.load(),  upgraded.load(),  tcp_sent.load(),
                 tcp_received.load(), fifo_sent.load(), fifo_received.load()};
@@ -129,6 +135,8 @@ void WriteStats() {
     n += snprintf(text + n, sizeof text - static_cast<size_t>(n), ",\"datagrams\":");
     n += static_cast<int>(FormatDatagrams(text + n, sizeof text - static_cast<size_t>(n) - 4));
   }
+  n += static_cast<int>(
+      FormatParked(",\"lives\":", text + n, sizeof text - static_cast<size_t>(n) - 4));
   text[n++] = '}';
   text[n++] = '\n';
   AppendLine(config.stats_file, text, static_cast<size_t>(n));

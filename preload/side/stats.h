@@ -16,6 +16,8 @@ void CountUnfollowed(Reason reason);
 // Before the last close: its bytes by route.
 void CountClosed(int fd, const Side* side)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(side->send.lock, side->receive.lock);
+// A life of a parked connection has ended: its bytes by FIFO.
+void CountLife(uint64_t sent, uint64_t received);
 void WriteStats();   // at the end of the process; only the first call counts
 void ForgetStats();  // in a forked child
 

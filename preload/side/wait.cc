@@ -129,7 +129,7 @@ bool WorthATry(Side* side, Wanted wanted, Self self) {
       case ReceiveRoute::kFifo:
         break;
     }
-    return side->receive.fifo.AvailableBytes() > 0 ||
+    return side->receive.fifo.AvailableBytes() > 0 || side->receive.lives.OtherHasFinished() ||
            IsSealed(side->receive.fifo.header->consumer.load(std::memory_order_relaxed));
   }
   LockScope scope(side->send.lock, self.tid);

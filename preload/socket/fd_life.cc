@@ -20,10 +20,12 @@
 #include "preload/side/holders.h"
 #include "preload/side/log.h"
 #include "preload/side/mailbox.h"
+#include "preload/side/parked.h"
 #include "preload/side/self.h"
 #include "preload/side/shadow.h"
 #include "preload/side/stats.h"
 #include "preload/side/wait.h"
+#include "preload/socket/parked.h"
 #include "preload/socket/socket.h"
 #include "preload/socket/submissions.h"
 
@@ -155,6 +157,7 @@ Closed CloseOneOfSeveral(int fd, Side* side) {
 }
 
 void CloseSide(int fd, Side* side) {
+  if (Parks() && CloseParked(fd, side)) return;
   bool taken = false;
   if (side->references.load(std::memory_order_acquire) > 1) {
     if (CloseOneOfSeveral(fd, side) == Closed::kOneOfSeveral) return;
@@ -177,6 +180,7 @@ void CloseSide(int fd, Side* side) {
     attached = side->attached.load(std::memory_order_acquire) != 0;
   }
   EpollForgets(side);
+  LetGoOfPair(side);
   if (attached) {
     // Counts as closed (references == 0) only when both directions are on TCP: the agent lets go of
     // the FIFOs of what is closed.

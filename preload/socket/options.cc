@@ -15,11 +15,13 @@
 #include "preload/side/fd_table.h"
 #include "preload/side/mailbox.h"
 #include "preload/side/own_doorbell.h"
+#include "preload/side/parked.h"
 #include "preload/side/self.h"
 #include "preload/side/shadow.h"
 #include "preload/side/socket_options.h"
 #include "preload/side/stats.h"
 #include "preload/side/wait.h"
+#include "preload/socket/parked.h"
 #include "preload/socket/socket.h"
 #include "preload/socket/test_points.h"
 
@@ -55,6 +57,7 @@ int64_t TimeoutOf(int fd, int name) {
 }  // namespace
 
 bool BeforeShutdown(int fd, Side* side, int how) {
+  if (side->queue.load(std::memory_order_relaxed) != 0) EndQueue(side, QueueEnd::kGoesOn);
   if (how != SHUT_WR && how != SHUT_RDWR) return false;
   if (side->send.route.load(std::memory_order_acquire) == SendRoute::kTcp) return false;
   // The FIN must not overtake what the FIFO holds: this direction goes back to TCP first. If TCP
@@ -124,6 +127,7 @@ ssize_t BeforeSetOption(int fd, Side* side, int level, int name, const void* val
     FallBack(fd, side, Reason::kMarkedPoint);
     return 0;
   }
+  if (Parks()) OptionIsSet(side, level, name);
   int result;
   if (level == IPPROTO_TCP && length >= sizeof(int) && MayRead(value, sizeof(int))) {
     int on;
@@ -204,6 +208,7 @@ void AfterGetOption(int, Side* side, int level, int name, void* value, socklen_t
   // The counters tell of the stream, by whatever route it went.
   uint64_t sent;
   uint64_t received;
+  bool ended;
   {
     LockScope scope(side->send.lock, CurrentTid());
     sent = side->send.FifoBytes();
@@ -211,9 +216,12 @@ void AfterGetOption(int, Side* side, int level, int name, void* value, socklen_t
   {
     LockScope scope(side->receive.lock, CurrentTid());
     received = side->receive.FifoBytes();
+    ended = side->receive.lives.OtherHasFinished();
   }
   auto* info = static_cast<tcp_info*>(value);
   const auto covers = [length](size_t end) { return *length >= end; };
+  if (ended && covers(sizeof info->tcpi_state) && info->tcpi_state == BPF_TCP_ESTABLISHED)
+    info->tcpi_state = BPF_TCP_CLOSE_WAIT;
   if (covers(offsetof(tcp_info, tcpi_bytes_acked) + 8)) info->tcpi_bytes_acked += sent;
   if (covers(offsetof(tcp_info, tcpi_bytes_received) + 8)) info->tcpi_bytes_received += received;
   if (covers(offsetof(tcp_info, tcpi_bytes_sent) + 8)) info->tcpi_bytes_sent += sent;
@@ -275,17 +283,24 @@ int BytesLeftToTell(int fd, Side* side) {
   return left;
 }
 
+namespace {
+void BlocksFromNowOn(Side* side, bool blocks) {
+  side->nonblocking.store(blocks ? 0 : 1, std::memory_order_relaxed);
+  side->options_asked.store(0, std::memory_order_seq_cst);
+  // Its accept may sleep in the kernel, which tells of no life.
+  if (blocks && side->queue.load(std::memory_order_relaxed) != 0) EndQueue(side, QueueEnd::kGoesOn);
+}
+}  // namespace
+
 void AfterIoctl(int, Side* side, unsigned long request, void* argument) {
   if (request != FIONBIO || argument == nullptr) return;
   int on;
   memcpy(&on, argument, sizeof on);
-  side->nonblocking.store(on != 0, std::memory_order_relaxed);
-  side->options_asked.store(0, std::memory_order_seq_cst);
+  BlocksFromNowOn(side, on == 0);
 }
 
 void AfterSetFlags(int fd, Side* side, int flags) {
-  side->nonblocking.store((flags & O_NONBLOCK) != 0, std::memory_order_relaxed);
-  side->options_asked.store(0, std::memory_order_seq_cst);
+  BlocksFromNowOn(side, (flags & O_NONBLOCK) == 0);
   if ((flags & O_ASYNC) != 0)
     FallBackToTcp(fd, Reason::kAsynchronousSignals, TcpFor::kGood, NextWriter::kOurs);
 }

@@ -51,6 +51,10 @@ bool ResetByDeadPeer(int fd, Side* side) {
     return side->send.pending_error.compare_exchange_strong(error, 0, std::memory_order_relaxed);
   };
   if (seen_by_agent()) return true;
+  if (side->pair.load(std::memory_order_relaxed) != 0) {
+    const LockScope scope(side->receive.lock, CurrentTid());
+    if (side->receive.lives.OtherHasFinished()) return false;  // and did not die
+  }
   SocketShadow shadow(fd, side);
   {
     sys::SignalsBlocked blocked;

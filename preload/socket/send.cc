@@ -13,6 +13,7 @@
 #include "preload/side/shadow.h"
 #include "preload/side/wait.h"
 #include "preload/socket/pairing.h"
+#include "preload/socket/parked.h"
 #include "preload/socket/socket.h"
 #include "preload/socket/transfer.h"
 
@@ -123,6 +124,7 @@ ssize_t Send(int fd, Side* side, const iovec* iov, size_t iov_count, int flags) 
     if (sent >= 0) {
       total += static_cast<size_t>(sent);
       if (sent > 0) AwaitReading(side);
+      if (sent > 0 && Parks()) SentInALife(fd, side);
       if (total == length) return static_cast<ssize_t>(total);
       if (sent > 0) wait.request.word = nullptr;
       continue;  // 0: just gone over to the FIFO

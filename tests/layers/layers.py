@@ -175,6 +175,7 @@ GLOBALS = {
     "preload/side/lent_memory.cc": "pieces lent",
     "preload/side/log.cc": "program",
     "preload/side/own_doorbell.cc": "agent_shared",
+    "preload/side/parked.cc": "parked parks_something",  # a child forgets it
     "preload/side/side.cc": "arena",
     "preload/side/stats.cc":
         "fallbacks connections upgraded tcp_sent tcp_received fifo_sent fifo_received written never_upgraded",

@@ -23,6 +23,7 @@ TEST(ConfigCheck, AcceptsEveryKeyWithCommentsAndBlanks) {
       "  upgrade_after=0   # at once\n"
       "offers = accept\n"
       "udp = on\n"
+      "park = on\n"
       "spin_us = 20\n"
       "fifo_bytes = 262144\n"
       "xen_fifo_bytes = 1048576\n"

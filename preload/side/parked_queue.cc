@@ -1,0 +1,170 @@
+// A listener's virtual queue (parked.h): what waits there, and its end.
+#include <sys/socket.h>
+
+#include "preload/side/fallback.h"
+#include "preload/side/parked.h"
+#include "preload/side/self.h"
+
+namespace xenloop {
+
+ListenerQueue* QueueOf(const Side* listener) {
+  const uint32_t number = listener->queue.load(std::memory_order_acquire);
+  if (number == 0 || !process_state.ready) return nullptr;
+  ListenerQueue* const queue = &parked.queues[number - 1];
+  return queue->in_use.load(std::memory_order_acquire) != 0 && queue->listener == listener &&
+                 queue->generation == listener->generation.load(std::memory_order_relaxed)
+             ? queue
+             : nullptr;
+}
+
+ListenerQueue* BeginQueue(Side* listener) {
+  parks_something.store(true, std::memory_order_relaxed);
+  for (ListenerQueue& queue : parked.queues) {
+    uint32_t free = 0;
+    if (queue.pairs.load(std::memory_order_acquire) != 0 ||
+        !queue.in_use.compare_exchange_strong(free, 1, std::memory_order_acq_rel))
+      continue;
+    queue.listener = listener;
+    queue.generation = listener->generation.load(std::memory_order_relaxed);
+    for (std::atomic<uint32_t>* word :
+         {&queue.count, &queue.published, &queue.over, &queue.expected})
+      word->store(0, std::memory_order_relaxed);
+    return &queue;
+  }
+  return nullptr;
+}
+
+ListenerQueue* CountsFor(const Side* listener) {
+  for (ListenerQueue& queue : parked.queues) {
+    if (queue.in_use.load(std::memory_order_acquire) != 0 && queue.listener == listener &&
+        queue.generation == listener->generation.load(std::memory_order_relaxed))
+      return &queue;
+  }
+  return nullptr;
+}
+
+bool MayGoOn(ListenerQueue* queue) {
+  const uint32_t over = queue->over.load(std::memory_order_acquire);
+  if (over != kQueueOverForNow) return over == kQueueGoesOn;
+  if (queue->pairs.load(std::memory_order_acquire) != 0 ||
+      queue->listener->queue.load(std::memory_order_acquire) != 0 ||
+      queue->listener->holders.load(std::memory_order_relaxed) != 1)
+    return false;
+  queue->count.store(0, std::memory_order_relaxed);
+  queue->published.store(0, std::memory_order_relaxed);
+  queue->over.store(kQueueGoesOn, std::memory_order_release);
+  return true;
+}
+
+// Under the lock: beneath it the FIFO with the word stays mapped.
+LifeWord QueuedEnd::Word() const {
+  const ParkedPair* const here = pair();
+  Side* const side = here != nullptr ? here->side : nullptr;
+  if (side == nullptr) return LifeWord{};
+  const LockScope send(side->send.lock, CurrentTid());
+  // What a program has, or an agent closes, does not wait, whatever the client writes.
+  if (here->side != side || here->stage.load(std::memory_order_relaxed) != PairStage::kIdle)
+    return LifeWord{};
+  return here->end ? here->end.Word() : here->owed;
+}
+
+LifeAccept QueuedEnd::Accept() {
+  ParkedPair* const here = pair();
+  Side* const side = here != nullptr ? here->side : nullptr;
+  if (side == nullptr) return LifeAccept::kNothing;
+  const uint32_t tid = CurrentTid();
+  const LockScope send(side->send.lock, tid);
+  const LockScope receive(side->receive.lock, tid);
+  if (here->side != side || here->stage.load(std::memory_order_relaxed) != PairStage::kIdle)
+    return LifeAccept::kNothing;
+  LifeAccept result = LifeAccept::kNothing;
+  if (here->end) {
+    result = here->end.Accept();
+  } else if (here->owed.Waiting()) {
+    here->owed = LifeWord{};
+    result = LifeAccept::kDead;
+  }
+  // From here on it is the program's, and not to be closed by the agent.
+  if (result != LifeAccept::kNothing)
+    here->stage.store(PairStage::kOpen, std::memory_order_release);
+  return result;
+}
+
+bool QueueHolds(const Side* listener, uint64_t* news) {
+  const ListenerQueue* const queue = QueueOf(listener);
+  if (queue == nullptr) return false;
+  bool any = false;
+  for (const QueueBoard& at : queue->boards) {
+    const ParkedBoard* const board = at.board.load(std::memory_order_acquire);
+    if (board == nullptr) continue;
+    // seq_cst: behind our count as a sleeper; pairs with Hint, which is before the ring.
+    uint64_t rest = board->hints.load(std::memory_order_seq_cst);
+    for (; rest != 0; rest &= rest - 1) {
+      const LifeWord word = at.ends[__builtin_ctzll(rest)].Word();
+      if (!word.Waiting()) continue;
+      any = true;
+      *news += word.Life();
+    }
+  }
+  return any;
+}
+
+void NameQueueBell(const Side* listener, uint32_t bell) {
+  if (listener->queue.load(std::memory_order_relaxed) == 0) return;
+  const ListenerQueue* const queue = QueueOf(listener);
+  if (queue == nullptr) return;
+  for (const QueueBoard& at : queue->boards) {
+    ParkedBoard* const board = at.board.load(std::memory_order_acquire);
+    // seq_cst: before whoever is woken by it looks at the queue; pairs with who queues a life.
+    if (board != nullptr) board->bell.store(bell, std::memory_order_seq_cst);
+  }
+}
+
+void ResetWhenClosed(int fd) {
+  const linger now{1, 0};
+  sys::Call(SYS_setsockopt, fd, SOL_SOCKET, SO_LINGER, sys::Word(&now), sizeof now);
+}
+
+namespace {
+
+// True: it waited to be accepted, and nobody will.
+bool LosesListener(ParkedPair* pair) {
+  Side* const side = pair->side;
+  if (side == nullptr) return false;
+  const uint32_t tid = CurrentTid();
+  const LockScope send(side->send.lock, tid);
+  const LockScope receive(side->receive.lock, tid);
+  if (pair->side != side) return false;
+  if (pair->end) return pair->end.EndOfListener();
+  return pair->stage.load(std::memory_order_relaxed) == PairStage::kIdle && pair->owed.Waiting();
+}
+
+}  // namespace
+
+void EndQueue(Side* listener, QueueEnd how) {
+  ListenerQueue* const queue = CountsFor(listener);
+  if (queue == nullptr) return;
+  queue->over.store(kQueueOverForNow, std::memory_order_seq_cst);
+  for (QueueBoard& at : queue->boards) {
+    ParkedBoard* const board = at.board.load(std::memory_order_acquire);
+    if (board == nullptr) continue;
+    board->ready.store(0, std::memory_order_seq_cst);
+    for (QueuedEnd& end : at.ends) {
+      ParkedPair* const pair = end.pair();
+      if (pair == nullptr) continue;
+      const bool waited = how == QueueEnd::kClosed && LosesListener(pair);
+      if (waited) {
+        pair->reset = true;
+        ResetWhenClosed(pair->fd);
+      }
+      if (waited && pair->stage.load(std::memory_order_acquire) == PairStage::kIdle)
+        pair->owed = LifeWord{};
+      EndPair(pair);
+    }
+  }
+  if (how != QueueEnd::kClosed) return;
+  listener->queue.store(0, std::memory_order_release);
+  queue->in_use.store(0, std::memory_order_release);
+}
+
+}  // namespace xenloop

@@ -1,0 +1,148 @@
+// See parked.h: accept. What waits in the virtual queue comes first, and now and then what waits in
+// the kernel's.
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include <algorithm>
+
+#include "channel/base/time.h"
+#include "preload/agent/agent.h"
+#include "preload/libc/program_memory.h"
+#include "preload/side/fallback.h"
+#include "preload/side/fd_table.h"
+#include "preload/side/holders.h"
+#include "preload/side/mailbox.h"
+#include "preload/side/parked.h"
+#include "preload/side/private_fd.h"
+#include "preload/side/self.h"
+#include "preload/socket/parked.h"
+
+namespace xenloop {
+namespace {
+
+constexpr uint32_t kKernelsTurn = 8;  // every so often
+
+ParkedPair* TakeFirst(ListenerQueue* queue) {
+  const LockScope scope(queue->lock, CurrentTid());
+  if (scope.result() == LockResult::kReentered) return nullptr;
+  const uint32_t first = queue->turn.load(std::memory_order_relaxed);
+  for (uint32_t i = 0; i < kMostBoards; ++i) {
+    QueueBoard& at = queue->boards[(first + i) % kMostBoards];
+    ParkedBoard* const board = at.board.load(std::memory_order_acquire);
+    if (board == nullptr) continue;
+    const AcceptedLife life = AcceptFirst(*board, at.ends);
+    if (life.result != LifeAccept::kNothing) return at.ends[life.slot].pair();
+  }
+  return nullptr;
+}
+
+// The smallest that is free, or -errno. It means the listener until it gets its connection.
+int NewNumber(const Side* listener) {
+  const auto fd = static_cast<int>(
+      sys::Call(SYS_fcntl, listener->fd.load(std::memory_order_acquire), F_DUPFD_CLOEXEC, 0));
+  if (fd < 0 || FdTable::InRange(fd)) return fd;
+  sys::Close(fd);
+  return -EMFILE;
+}
+
+// As accept tells it: cut off where there is not enough room, and the whole length.
+ssize_t TellName(const ParkedPair& pair, sockaddr* address, socklen_t* length) {
+  if (address == nullptr) return 0;
+  const socklen_t room = std::min(*length, pair.peer_name_length);
+  if (!MayWrite(address, room)) return -EFAULT;
+  memcpy(address, &pair.peer_name, room);
+  *length = pair.peer_name_length;
+  return 0;
+}
+
+}  // namespace
+
+bool MayAcceptParked(const Side* listener) {
+  uint64_t news = 0;
+  return QueueHolds(listener, &news);
+}
+
+ssize_t AcceptParked(Side* listener, sockaddr* address, socklen_t* length, int flags) {
+  ListenerQueue* const queue = QueueOf(listener);
+  if (queue == nullptr || (flags & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) != 0 || InBorrowedMemory() ||
+      !MayAcceptParked(listener))
+    return kUseKernel;
+  if (address != nullptr && (!MayWrite(length, sizeof *length) || *length > INT32_MAX))
+    return kUseKernel;
+  if (queue->turn.fetch_add(1, std::memory_order_relaxed) % kKernelsTurn == kKernelsTurn - 1)
+    return kUseKernel;
+  // The number first: as with the kernel, who has none left leaves the connection in the queue.
+  const int fd = NewNumber(listener);
+  if (fd < 0) return fd;
+  ParkedPair* const pair = TakeFirst(queue);
+  if (pair == nullptr) {
+    sys::Close(fd);
+    return kUseKernel;
+  }
+  Side* const side = pair->side;
+  ssize_t told = TellName(*pair, address, length);
+  if (told == 0)
+    told = sys::Call(SYS_dup3, pair->fd, fd, (flags & SOCK_CLOEXEC) != 0 ? O_CLOEXEC : 0);
+  if (told < 0) {
+    // As with the kernel: the client finds a connection that has been reset.
+    sys::Close(fd);
+    pair->stage.store(PairStage::kIdle, std::memory_order_release);
+    EndPair(pair);
+    return told;
+  }
+  {
+    const uint32_t tid = CurrentTid();
+    const LockScope send(side->send.lock, tid);
+    const LockScope receive(side->receive.lock, tid);
+    BeginLife(pair, fd, (flags & SOCK_NONBLOCK) != 0);
+  }
+  parked.accepted.fetch_add(1, std::memory_order_relaxed);
+  if (fd < 3) FallBackToTcp(fd, Reason::kStandardStream, TcpFor::kNow);
+  return fd;
+}
+
+bool ExpectsToPark(const Side* listener) {
+  if (process_state.bypassed) return false;  // a sandbox may forbid what we would ask
+  const ListenerQueue* const queue = QueueOf(listener);
+  return queue != nullptr && queue->expected.load(std::memory_order_acquire) != 0;
+}
+
+bool IsToBeParked(Side* listener, int fd) {
+  const ListenerQueue* const queue = QueueOf(listener);
+  if (queue == nullptr || queue->expected.load(std::memory_order_acquire) == 0) return false;
+  sockaddr_storage name = {};
+  socklen_t length = sizeof name;
+  Endpoint peer;
+  if (sys::Call(SYS_getpeername, fd, sys::Word(&name), sys::Word(&length)) != 0 ||
+      !ToEndpoint(name, &peer))
+    return false;
+  const auto place = static_cast<uint32_t>(queue - parked.queues);
+  for (ParkedPair& pair : parked.pairs) {
+    if (pair.stage.load(std::memory_order_acquire) != PairStage::kMade || pair.place != place ||
+        pair.role != Role::kServer || pair.accepted_fd.load(std::memory_order_acquire) != -1 ||
+        !SameEndpoint(pair.tuple.peer, peer))
+      continue;
+    const int moved = MakePrivate(fd);
+    if (moved < 0) return true;  // closed, which its agent sees
+    pair.accepted_fd.store(moved, std::memory_order_release);
+    WantParked();
+    return true;
+  }
+  return false;
+}
+
+void AcceptedByKernel(Side* listener) {
+  ListenerQueue* queue = CountsFor(listener);
+  if (queue != nullptr && queue->over.load(std::memory_order_relaxed) == kQueueOverForGood) return;
+  const bool goes_on = queue == nullptr || MayGoOn(queue);
+  if (goes_on && queue != nullptr && queue->published.load(std::memory_order_relaxed) == 2) return;
+  if (queue == nullptr) queue = BeginQueue(listener);
+  if (queue == nullptr || !IsHot(queue->window_ns, queue->count)) return;
+  queue->count.store(0, std::memory_order_relaxed);
+  // Else the agent is to see that nothing is left of the former queue.
+  if (goes_on) queue->published.store(1, std::memory_order_relaxed);
+  WantParked();
+}
+
+}  // namespace xenloop

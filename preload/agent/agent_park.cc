@@ -103,7 +103,8 @@ void PublishListener(ListenerQueue* queue) {
 void EndEmptyQueues() {
   for (ListenerQueue& queue : parked.queues) {
     if (queue.in_use.load(std::memory_order_acquire) == 0 || queue.over.load() == 0 ||
-        queue.pairs.load(std::memory_order_acquire) != 0 || QueueOf(queue.listener) != &queue)
+        queue.pairs.load(std::memory_order_acquire) != 0 || queue.expected.load() != 0 ||
+        QueueOf(queue.listener) != &queue)
       continue;
     RestoreRegistrations(queue.listener);
     queue.listener->queue.store(0, std::memory_order_seq_cst);
@@ -144,7 +145,7 @@ void ServiceMade(ParkedPair* pair) {
 }
 
 uint64_t LongestMakingOf(const ParkedPair& pair) {
-  return pair.role == Role::kServer && pair.fd < 0 && parked.queues[pair.place].over.load() == 0
+  return pair.role == Role::kServer && pair.fd < 0 && parked.queues[pair.place].in_use.load() != 0
              ? kLongestUnacceptedNs
              : kLongestMakingNs;
 }
@@ -223,7 +224,8 @@ void GiveUpPair(ParkedPair* pair) {
   // It may be in the kernel's queue: the program's accept is not to bring it.
   const uint64_t since = sys::MonotonicNs() - pair->idle_since_ns.load(std::memory_order_relaxed);
   const bool awaited = pair->role == Role::kServer && pair->fd < 0 &&
-                       parked.queues[pair->place].over.load() == 0 && since <= kLongestUnacceptedNs;
+                       parked.queues[pair->place].in_use.load() != 0 &&
+                       since <= kLongestUnacceptedNs;
   if (pair->role == Role::kServer && pair->fd < 0 && !awaited) {
     NoLongerExpected(*pair);
     pair->fd = pair->accepted_fd.load(std::memory_order_acquire);

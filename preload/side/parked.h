@@ -119,6 +119,7 @@ struct ListenerQueue {
   std::atomic<uint32_t> over;       // QueueOver: no pair is made any more
   std::atomic<uint32_t> expected;   // connections of ours, that accept() is going to bring
   std::atomic<uint32_t> turn;
+  std::atomic<uint32_t> taken;  // lives accepted
   Endpoint name;
   bool ipv6_only;
   uint32_t backlog;

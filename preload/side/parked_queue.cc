@@ -90,6 +90,8 @@ LifeAccept QueuedEnd::Accept() {
   return result;
 }
 
+constexpr uint64_t kSpread = 0x9e3779b97f4a7c15;  // odd, with no pattern
+
 bool QueueHolds(const Side* listener, uint64_t* news) {
   const ListenerQueue* const queue = QueueOf(listener);
   if (queue == nullptr) return false;
@@ -103,9 +105,14 @@ bool QueueHolds(const Side* listener, uint64_t* news) {
       const LifeWord word = at.ends[__builtin_ctzll(rest)].Word();
       if (!word.Waiting()) continue;
       any = true;
-      *news += word.Life();
+      // Each client numbers its own lives. A sum of plain numbers is soon another's.
+      const auto at_board = static_cast<uint64_t>(&at - queue->boards);
+      const auto slot = static_cast<uint64_t>(__builtin_ctzll(rest));
+      *news += (word.Life() * kMostBoards * kMostParked + at_board * kMostParked + slot) * kSpread;
     }
   }
+  // What is left after an accept may be told again; what comes after it has to be.
+  if (any) *news += queue->taken.load(std::memory_order_relaxed) * (kSpread >> 1 | 1);
   return any;
 }
 

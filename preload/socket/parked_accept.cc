@@ -32,7 +32,9 @@ ParkedPair* TakeFirst(ListenerQueue* queue) {
     ParkedBoard* const board = at.board.load(std::memory_order_acquire);
     if (board == nullptr) continue;
     const AcceptedLife life = AcceptFirst(*board, at.ends);
-    if (life.result != LifeAccept::kNothing) return at.ends[life.slot].pair();
+    if (life.result == LifeAccept::kNothing) continue;
+    queue->taken.fetch_add(1, std::memory_order_relaxed);
+    return at.ends[life.slot].pair();
   }
   return nullptr;
 }

@@ -17,6 +17,23 @@
 
 namespace xenloop {
 
+// A descriptor of another kind than we follow, or two (abi_new.cc).
+template <class KernelCall>
+inline int MadeBy(KernelCall kernel) {
+  const int fd = static_cast<int>(kernel());
+  if (fd >= 0 && CloseConcernsUs(fd)) NumberIsNew(fd);
+  return fd;
+}
+
+template <class KernelCall>
+inline int BothMadeBy(const int* fds, KernelCall kernel) {
+  const int result = static_cast<int>(kernel());
+  for (int i = 0; result == 0 && i < 2; ++i) {
+    if (CloseConcernsUs(fds[i])) NumberIsNew(fds[i]);
+  }
+  return result;
+}
+
 template <class KernelCall>
 inline int SocketBy(int domain, int type, int protocol, KernelCall kernel) {
   const int fd = static_cast<int>(kernel());

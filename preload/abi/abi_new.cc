@@ -4,6 +4,7 @@
 #include <stdarg.h>
 
 #include "preload/abi/abi.h"
+#include "preload/abi/abi_life.h"
 #include "preload/libc/errno.h"
 #include "preload/socket/socket.h"
 
@@ -11,25 +12,9 @@ using namespace xenloop;
 
 namespace {
 
-template <class KernelCall>
-int MadeBy(KernelCall kernel) {
-  const int fd = static_cast<int>(kernel());
-  if (fd >= 0 && CloseConcernsUs(fd)) NumberIsNew(fd);
-  return fd;
-}
-
-template <class KernelCall>
-int BothMadeBy(const int* fds, KernelCall kernel) {
-  const int result = static_cast<int>(kernel());
-  for (int i = 0; result == 0 && i < 2; ++i) {
-    if (CloseConcernsUs(fds[i])) NumberIsNew(fds[i]);
-  }
-  return result;
-}
-
 // Handed over without these flags, it is whatever stands there, as in libc's own.
 mode_t ModeOf(int flags, va_list* rest) {
-  return (flags & (O_CREAT | __O_TMPFILE)) != 0 ? va_arg(*rest, mode_t) : 0;
+  return (flags & O_CREAT) != 0 || (flags & __O_TMPFILE) == __O_TMPFILE ? va_arg(*rest, mode_t) : 0;
 }
 
 }  // namespace

@@ -175,15 +175,12 @@ XENLOOP_EXPORT long syscall(long number, ...) {
     case SYS_openat:
     case kOpenAt2:
     case SYS_eventfd2:
-    case SYS_memfd_create: {
-      const long fd = kernel();
-      if (fd >= 0 && CloseConcernsUs(static_cast<int>(fd))) NumberIsNew(static_cast<int>(fd));
-      return fd;
-    }
+    case SYS_memfd_create:
+      return MadeBy(kernel);
     case SYS_pipe2:
-      return pipe2(a, b);
+      return BothMadeBy(a, kernel);
     case SYS_socketpair:
-      return socketpair(a, b, c, d);
+      return BothMadeBy(d, kernel);
     case SYS_dup3:
       return DuplicateOnto(a, b, (c.value & ~O_CLOEXEC) == 0, kernel);
     case SYS_fcntl: {
@@ -290,11 +287,10 @@ XENLOOP_EXPORT long syscall(long number, ...) {
 #endif
 #ifdef SYS_open
     case SYS_open:
-      return open(a, b, static_cast<mode_t>(c.value));
     case SYS_creat:
-      return creat(a, b);
+      return MadeBy(kernel);
     case SYS_pipe:
-      return pipe(a);
+      return BothMadeBy(a, kernel);
 #endif
 #ifdef SYS_dup2
     case SYS_dup2:

@@ -16,7 +16,7 @@
 
 namespace xenloop {
 
-ParkedState parked;
+ParkedState parked{};
 std::atomic<bool> parks_something{false};
 
 const RestoredOption kRestored[kRestoredOptions] = {{IPPROTO_TCP, TCP_NODELAY},

@@ -1,7 +1,12 @@
 // See blocked_call.h.
 #include "preload/socket/blocked_call.h"
 
+#include <errno.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
 #include "preload/side/fd_table.h"
+#include "preload/side/self.h"
 #include "preload/socket/socket.h"
 
 namespace xenloop {
@@ -40,6 +45,16 @@ void FinishOrphan(int fd, Side* side) {
   }
   BeforeClose(fd);
   sys::Close(fd);
+}
+
+ssize_t GoOnElsewhere(int fd) {
+  if (FindSide(fd) != nullptr) return -EBADF;
+  if (process_state.in_doubt) return kUseKernel;  // no question that a filter may forbid
+  int protocol = 0;
+  socklen_t length = sizeof protocol;
+  const long told = sys::Call(SYS_getsockopt, fd, SOL_SOCKET, SO_PROTOCOL, sys::Word(&protocol),
+                              sys::Word(&length));
+  return told == 0 && protocol == IPPROTO_TCP ? kUseKernel : -EBADF;
 }
 
 }  // namespace xenloop

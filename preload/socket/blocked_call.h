@@ -1,6 +1,8 @@
 // A thread that sleeps in a data call while another one closes its descriptor.
 #pragma once
 
+#include <sys/types.h>
+
 #include "channel/base/abandon.h"
 #include "preload/side/side.h"
 
@@ -23,5 +25,10 @@ class BlockedCall : public Abandonable {
 // At the end of a data call: closes the private number of a side that lived on for sleeping calls
 // only.
 void FinishOrphan(int fd, Side* side);
+
+// What becomes of a call whose number led elsewhere when it woke. The program's connections may all
+// have been left to TCP: then the kernel goes on, kUseKernel. A file, or another connection, must
+// not get what was meant for this one: -EBADF, as for a number that is closed.
+ssize_t GoOnElsewhere(int fd);
 
 }  // namespace xenloop

@@ -124,7 +124,7 @@ class Reception {
     request_.word = nullptr;
     look_ = false;
     if (error != 0) return SoFar(seen_ > 0 ? static_cast<ssize_t>(seen_) : error);
-    if (!found) return SoFar(kUseKernel);
+    if (!found) return SoFar(GoOnElsewhere(*fd_));
     shadow_ = SocketShadow(*fd_, side_);
     return kTryAgain;
   }

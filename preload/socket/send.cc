@@ -12,6 +12,7 @@
 #include "preload/side/self.h"
 #include "preload/side/shadow.h"
 #include "preload/side/wait.h"
+#include "preload/socket/blocked_call.h"
 #include "preload/socket/pairing.h"
 #include "preload/socket/parked.h"
 #include "preload/socket/socket.h"
@@ -150,7 +151,7 @@ ssize_t Send(int fd, Side* side, const iovec* iov, size_t iov_count, int flags) 
     }
     const int error = WaitForRoom(fd, side, &wait, total > 0, self);
     if (error != 0) return total > 0 ? static_cast<ssize_t>(total) : error;
-    if (FindSide(fd) != side) return total > 0 ? static_cast<ssize_t>(total) : kUseKernel;
+    if (FindSide(fd) != side) return total > 0 ? static_cast<ssize_t>(total) : GoOnElsewhere(fd);
   }
 }
 

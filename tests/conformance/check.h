@@ -17,6 +17,7 @@
 #include <future>
 #include <memory>
 #include <ostream>
+#include <string>
 #include <utility>
 
 #include "tests/conformance/older_libc.h"
@@ -40,6 +41,10 @@ inline Outcome Failed(int error) { return {-1, error}; }
 
 inline bool operator==(const Outcome& a, const Outcome& b) {
   return a.value == b.value && a.error == b.error;
+}
+
+inline std::string Text(const Outcome& outcome) {
+  return std::to_string(outcome.value) + "/" + std::to_string(outcome.error);
 }
 
 inline void PrintTo(const Outcome& outcome, std::ostream* out) {

@@ -180,9 +180,6 @@ class World {
   int met() const { return met_; }
 
  private:
-  static std::string Text(const Outcome& outcome) {
-    return std::to_string(outcome.value) + "/" + std::to_string(outcome.error);
-  }
   void Follow(const UdpSocket& socket) const {
     if (plain_) FileDescriptor twin(dup(socket.fd()));
   }

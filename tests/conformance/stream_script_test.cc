@@ -22,10 +22,6 @@ namespace {
 
 constexpr size_t kMostUnread = 60000;  // either way takes as much at once, whatever its room
 
-std::string Text(const Outcome& outcome) {
-  return std::to_string(outcome.value) + "/" + std::to_string(outcome.error);
-}
-
 // One end: its socket, the sets that watch it, and what is under way to it.
 struct End {
   FileDescriptor socket;

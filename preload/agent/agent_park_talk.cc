@@ -165,7 +165,10 @@ void OnParkJoin(ParkedPair* pair, const ControlMessage& message, Ticket* ticket)
   note.peer_generation = message.sender_generation;
   pair->hint = static_cast<uint32_t>(message.words[0] % kMostParked);
   if (note.theirs.fifo || !HasBoard(&to, message.words[1], ticket)) return GiveUpPair(pair);
-  pair->board = to.board;
+  {
+    const LockScope scope(to.lock, CurrentTid());
+    pair->board = to.board;
+  }
   Ticket first;
   first.fds[0] = ticket->fds[0];
   ticket->fds[0] = -1;

@@ -85,7 +85,7 @@ void BeginLife(ParkedPair* pair, int fd, bool nonblocking) {
     sys::Call(SYS_fcntl, fd, F_SETFL, nonblocking ? O_NONBLOCK : 0);
     side->nonblocking.store(nonblocking ? 1 : 0, std::memory_order_relaxed);
   }
-  side->send.known_consumer = 0;
+  pair->side->send.known_consumer = 0;
   side->send.defer_switch.store(0, std::memory_order_relaxed);
   side->send.pending_error.store(0, std::memory_order_relaxed);
   side->receive.owed.store(0, std::memory_order_relaxed);

@@ -82,7 +82,6 @@ ssize_t AcceptParked(Side* listener, sockaddr* address, socklen_t* length, int f
     sys::Close(fd);
     return kUseKernel;
   }
-  Side* const side = pair->side;
   ssize_t told = TellName(*pair, address, length);
   if (told == 0)
     told = sys::Call(SYS_dup3, pair->fd, fd, (flags & SOCK_CLOEXEC) != 0 ? O_CLOEXEC : 0);
@@ -95,8 +94,8 @@ ssize_t AcceptParked(Side* listener, sockaddr* address, socklen_t* length, int f
   }
   {
     const uint32_t tid = CurrentTid();
-    const LockScope send(side->send.lock, tid);
-    const LockScope receive(side->receive.lock, tid);
+    const LockScope send(pair->side->send.lock, tid);
+    const LockScope receive(pair->side->receive.lock, tid);
     BeginLife(pair, fd, (flags & SOCK_NONBLOCK) != 0);
   }
   parked.accepted.fetch_add(1, std::memory_order_relaxed);

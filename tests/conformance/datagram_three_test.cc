@@ -126,7 +126,8 @@ class World {
       }
       if (text == "EAGAIN") break;
       const std::string number = text.substr(0, text.find('x'));
-      by_source[SourceOf(from)] += number + "+" + std::to_string(text.size()) + " ";
+      by_source[SourceOf(from)].append(number).append("+").append(std::to_string(text.size())) +=
+          ' ';
     }
     for (const auto& [source, texts] : by_source) told += source + ": " + texts + "\n";
     return told;

@@ -129,7 +129,8 @@ class World {
       by_source[SourceOf(from)].append(number).append("+").append(std::to_string(text.size())) +=
           ' ';
     }
-    for (const auto& [source, texts] : by_source) told += source + ": " + texts + "\n";
+    for (const auto& [source, texts] : by_source)
+      told.append(source).append(": ").append(texts) += '\n';
     return told;
   }
   // The port gets another owner, who hears nothing of what was sent before.

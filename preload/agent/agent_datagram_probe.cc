@@ -161,14 +161,7 @@ bool MayBeTooLong(int fd, const Endpoint& destination, const Way& way) {
 
 }  // namespace
 
-// Its second half is no address of anybody.
-Tuple HintOf(const Endpoint& name) {
-  static constexpr char kMark[17] = "xenloop datagram";
-  Tuple tuple;
-  tuple.local = name;
-  memcpy(tuple.peer.address, kMark, sizeof tuple.peer.address);
-  return tuple;
-}
+Tuple HintOf(const Endpoint& name) { return NameHint("xenloop datagram", name); }
 Endpoint AnyAddress(uint16_t port) {
   Endpoint name;
   name.address[10] = name.address[11] = 0xff;

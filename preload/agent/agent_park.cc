@@ -164,13 +164,7 @@ bool EndIfIdle(ParkedPair* pair, uint64_t now) {
 
 }  // namespace
 
-Tuple ListenerHint(const Endpoint& name) {
-  static constexpr char kMark[17] = "xenloop listener";
-  Tuple tuple;
-  tuple.local = name;
-  memcpy(tuple.peer.address, kMark, sizeof tuple.peer.address);
-  return tuple;
-}
+Tuple ListenerHint(const Endpoint& name) { return NameHint("xenloop listener", name); }
 
 void ServiceParked() {
   if (parked.wanted.load(std::memory_order_relaxed) == 0 || parked.wanted.exchange(0) == 0) return;

@@ -3,6 +3,8 @@
 // side/agent_shared.h. A transport's devices have a state of their own (devices.h).
 #pragma once
 
+#include <string.h>
+
 #include <atomic>
 #include <cstdint>
 
@@ -263,6 +265,14 @@ void ReleaseKeptTalks();
 
 // agent_publish.cc
 void Unlist(uint32_t slot);
+// Under which something other than a connection is announced, a socket by its name: the second half
+// is no address of anybody, but says of which kind it is.
+inline Tuple NameHint(const char (&kind)[17], const Endpoint& name) {
+  Tuple tuple;
+  tuple.local = name;
+  memcpy(tuple.peer.address, kind, sizeof tuple.peer.address);
+  return tuple;
+}
 uint32_t FindPublished(const Tuple& tuple);  // the side's slot, or kMaxSides
 // Reads from the kernel what the data path must know. kNone: the side can be upgraded; else why
 // not.

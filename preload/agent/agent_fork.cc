@@ -124,21 +124,46 @@ void DropAgent() {
   agent.Renew();
 }
 
+namespace {
+
+bool IsForeign(Side* side) {
+  const LockScope scope(side->send.lock, CurrentTid());
+  return side->send.fifo.foreign;
+}
+
+// A connection whose FIFOs a child cannot share goes by TCP: between guests their memory does not
+// survive a fork, and where both ends are ours nobody is left to send what they hold when we end
+// before the child.
+void EndUnsharable(Side* side, int fd, Reason reason) {
+  FallBack(fd, side, reason);
+  // What has not come by TCP by now is on its way there; a child must not look for it elsewhere.
+  const LockScope scope(side->receive.lock, CurrentTid());
+  side->receive.DropResidue();
+}
+
+}  // namespace
+
 void AgentBeforeFork() {
   LetAgentRest();
   // seq_cst: before our look at each side under its locks; pairs with Attach.
   agent_shared.forking.fetch_add(1, std::memory_order_seq_cst);
+  const auto each_attached = [](auto visit) {
+    EachSide([&visit](int fd, Side* side) {
+      if (side->attached.load(std::memory_order_acquire) != 0 && IsOurs(side)) visit(fd, side);
+    });
+  };
+  // First what they have sent, so that the other end finds it in TCP.
+  each_attached([](int fd, Side* side) {
+    if (side->both_here.load(std::memory_order_relaxed) != 0)
+      FallBackSending(fd, side, Reason::kShared);
+  });
+  each_attached([](int fd, Side* side) {
+    if (side->both_here.load(std::memory_order_relaxed) != 0)
+      EndUnsharable(side, fd, Reason::kShared);
+  });
   if (agent_shared.own_page_count.load(std::memory_order_acquire) == 0) return;
-  EachSide([](int fd, Side* side) {
-    if (side->attached.load(std::memory_order_acquire) == 0 || !IsOurs(side)) return;
-    {
-      const LockScope scope(side->send.lock, CurrentTid());
-      if (!side->send.fifo.foreign) return;
-    }
-    FallBack(fd, side, Reason::kForkOnXen);
-    // What has not come by TCP by now is on its way there; a child must not look for it elsewhere.
-    LockScope scope(side->receive.lock, CurrentTid());
-    side->receive.DropResidue();
+  each_attached([](int fd, Side* side) {
+    if (IsForeign(side)) EndUnsharable(side, fd, Reason::kForkOnXen);
   });
 }
 

@@ -147,12 +147,14 @@ bool Attach(uint32_t slot) {
         side->pinned.load(std::memory_order_relaxed) == 0 && !IsStandardStream(side) &&
         side->holders.load(std::memory_order_relaxed) == 1 &&
         side->attached.load(std::memory_order_relaxed) == 0 &&
-        (!note.mine.fifo.foreign || agent_shared.forking.load(std::memory_order_seq_cst) == 0) &&
+        ((!note.mine.fifo.foreign && agent.talks[note.talk].agent_id != agent.id) ||
+         agent_shared.forking.load(std::memory_order_seq_cst) == 0) &&
         side->send.route.load(std::memory_order_relaxed) == SendRoute::kTcp &&
         side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kTcp &&
         Watch(fd, WatchKind::kShadow, slot, note.generation,
               EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLOUT | EPOLLET) == 0) {
       side->talk.store(note.talk, std::memory_order_relaxed);
+      side->both_here.store(agent.talks[note.talk].agent_id == agent.id, std::memory_order_relaxed);
       side->spin_history.store(0, std::memory_order_relaxed);
       note.told_send = note.told_receive = note.heard = false;
       note.seen_index = 0;

@@ -73,6 +73,7 @@ void Begin(Side* side) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   side->upgrades.store(0, std::memory_order_relaxed);
   side->fallbacks.store(0, std::memory_order_relaxed);
   side->talk.store(0, std::memory_order_relaxed);
+  side->both_here.store(0, std::memory_order_relaxed);
   side->spin_history.store(0, std::memory_order_relaxed);
   side->bell.store(kAnyBell, std::memory_order_relaxed);
   side->told_bell.store(kAnyBell, std::memory_order_relaxed);

@@ -71,7 +71,8 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
   std::atomic<Reason> reason;
   std::atomic<uint32_t> upgrades;
   std::atomic<uint32_t> fallbacks;
-  std::atomic<uint32_t> talk;  // index in the owner's table of talks, valid while attached
+  std::atomic<uint32_t> both_here;  // the owner has the other end, too
+  std::atomic<uint32_t> talk;       // index in the owner's table of talks, valid while attached
   std::atomic<uint32_t> spin_history;
   // By which bell of the owner it wakes who waits for it in poll or epoll (bells.h); the last one
   // that the peer has been told of; and whether somebody has waited in poll: 1, and 2 once the

@@ -126,6 +126,12 @@ void CloseAttached(int fd, Side* side) {
                                                                         : Release::kNow);
 }
 
+// Whose agent looks after an accelerated side knows the socket by a number of its own process. To
+// write to another file there would be the worst that a forked child could do.
+bool MayRename(const Side* side) {
+  return IsOurs(side) || side->attached.load(std::memory_order_acquire) == 0;
+}
+
 enum class Closed : uint8_t { kOneOfSeveral, kLast };
 
 // One number of several. kLast: other threads have closed the others meanwhile; this one is out of
@@ -144,7 +150,7 @@ Closed CloseOneOfSeveral(int fd, Side* side) {
     EpollLosesNumber(side, fd);
   }
   if (!FdTable::Take(fd, side)) return Closed::kOneOfSeveral;
-  if (other >= 0 && side->fd.load(std::memory_order_relaxed) == fd)
+  if (other >= 0 && MayRename(side) && side->fd.load(std::memory_order_relaxed) == fd)
     side->fd.store(other, std::memory_order_release);
   // Who finds itself alone leaves the count as it is: at 0 the agent lets go of the FIFOs.
   int32_t held = side->references.load(std::memory_order_acquire);
@@ -198,7 +204,8 @@ void ClosedUnseen(int fd, Side* side) {
   constexpr int kNoNumber = -1;
   if (!FdTable::Take(fd, side)) return;
   int32_t number = fd;
-  side->fd.compare_exchange_strong(number, OtherDescriptor(side, fd), std::memory_order_acq_rel);
+  if (MayRename(side))
+    side->fd.compare_exchange_strong(number, OtherDescriptor(side, fd), std::memory_order_acq_rel);
   const bool attached = side->attached.load(std::memory_order_acquire) != 0;
   if (side->references.load(std::memory_order_acquire) > 1) {
     side->references.fetch_sub(1, std::memory_order_acq_rel);

@@ -129,5 +129,35 @@ TEST_P(DupTest, CloseRange) {
   peer().ReceiveEndOfStream();
 }
 
+class DupOverForkTest : public PairTest {};
+INSTANTIATE_TEST_SUITE_P(, DupOverForkTest, ProcessVariants(), VariantName);
+
+// As daemons do with dup2 and close. The number that the child has it by is a pipe of the parent's.
+TEST_P(DupOverForkTest, ChildThatRenamesItsCopyDoesNotRenameTheParents) {
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  const FileDescriptor pipe_out(ends[0]), pipe_in(ends[1]);
+  pair().Send(1000);
+  int turn[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, turn), 0);
+  FileDescriptor ours(turn[0]);
+  const FileDescriptor theirs(turn[1]);
+  char token = 0;
+  ChildProcess child([&] {
+    CHILD_CHECK(dup2(fd(), pipe_in.get()) == pipe_in.get());
+    CHILD_CHECK(close(fd()) == 0);
+    CHILD_CHECK(write(theirs.get(), "t", 1) == 1);
+    CHILD_CHECK(read(theirs.get(), &token, 1) == 1);
+    return true;
+  });
+  ASSERT_EQ(read(ours.get(), &token, 1), 1);
+  peer().SetOption(SOL_SOCKET, SO_TIMESTAMP, 1);  // what is in a FIFO comes by TCP now
+  peer().Receive(1000);
+  EXPECT_TRUE(StaysUnreadable(pipe_out.get()));
+  ASSERT_EQ(write(ours.get(), "t", 1), 1);
+  EXPECT_TRUE(child.Succeeded());
+  pair().ExpectBothWaysWork();
+}
+
 }  // namespace
 }  // namespace conformance

@@ -5,6 +5,7 @@
 #include <sys/epoll.h>
 
 #include "preload/agent/agent_state.h"
+#include "preload/settings/config.h"
 #include "preload/side/borrowed.h"
 #include "preload/side/each_side.h"
 #include "preload/side/fallback.h"
@@ -59,6 +60,9 @@ void TakeOver(int fd, Side* side) {
           EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLOUT | EPOLLET);
   }
   FallBack(fd, side, Reason::kHandedOver);
+  side->next_attempt.store(
+      side->operations.load(std::memory_order_relaxed) + GetConfig().upgrade_after,
+      std::memory_order_relaxed);
   ServiceSide(slot);
 }
 

@@ -132,6 +132,9 @@ bool BorrowFromParent(Side* side) {
     const LockScope send(side->send.lock, tid);
     const LockScope receive(side->receive.lock, tid);
     WriteBell(side);
+    const ReceiveRoute route = side->receive.route.load(std::memory_order_relaxed);
+    if (route != ReceiveRoute::kTcp && route != ReceiveRoute::kResidue)
+      side->receive.fifo.header->consumer_shared.store(1, std::memory_order_relaxed);
   }
   agent_shared.borrowed.Add(SlotOf(side));
   Poke(process_state.pid);  // it watches the parent

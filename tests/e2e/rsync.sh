@@ -43,3 +43,36 @@ expect_fifo rsync
 # connection: so not all bytes, but much more than what is sent before the halves part.
 [[ ${E2E_NATIVE:-} == 1 ]] || (($(fifo_bytes rsync) > 10000000)) ||
   fail "only $(fifo_bytes rsync) bytes went through FIFOs"
+
+# Once borrowed, a reader that stands still for a moment, as for a slow disk, stays on its FIFO.
+[[ -n $python && ${E2E_NATIVE:-} != 1 ]] || exit 0
+cat >"$work/halves.py" <<'END'
+import os, socket, time
+listener = socket.create_server(("127.0.0.1", 0))
+writer = os.fork()
+if writer == 0:
+    end = socket.create_connection(listener.getsockname())
+    for _ in range(200): end.sendall(b"a" * 100); end.recv(100, socket.MSG_WAITALL)
+    time.sleep(0.05)
+    end.sendall(b"b" * 5000000)
+    end.recv(1); os._exit(0)
+end, _ = listener.accept()
+for _ in range(200): end.recv(100, socket.MSG_WAITALL); end.sendall(b"c" * 100)
+reader = os.fork()
+if reader == 0:
+    assert end.recv(1, socket.MSG_WAITALL) == b"b"
+    time.sleep(0.15)
+    assert end.recv(4999999, socket.MSG_WAITALL) == b"b" * 4999999
+    os._exit(0)
+assert os.waitpid(reader, 0)[1] == 0
+end.sendall(b"d")
+assert os.waitpid(writer, 0)[1] == 0
+end.close()
+END
+stays_on_fifo() {
+  : >"$stats"
+  run "$python" "$work/halves.py"
+  (($(fifo_bytes python3) > 5000000))
+}
+eventually stays_on_fifo        # not at each attempt, on a machine that keeps a reader waiting for longer
+echo "ok two halves: $(fifo_bytes python3) bytes by FIFO"

@@ -67,6 +67,8 @@ struct FifoHeader {
   alignas(64) std::atomic<uint64_t> consumer;
   // Nobody at the consumer's end reads TCP behind our back any more.
   std::atomic<uint32_t> consumer_ready;
+  // Two processes read it, and a FIFO that has ended cannot be had again: be patient. A hint.
+  std::atomic<uint32_t> consumer_shared;
   // How many bytes of TCP it has read, while these go on to the switch offset: does it move? A
   // hint.
   std::atomic<uint64_t> tcp_read;
@@ -87,6 +89,8 @@ struct FifoHeader {
 };
 static_assert(sizeof(std::atomic<uint64_t>) == 8 && std::atomic<uint64_t>::is_always_lock_free);
 static_assert(offsetof(FifoHeader, consumer) == 64);
+static_assert(offsetof(FifoHeader, consumer_shared) == 76);
+static_assert(offsetof(FifoHeader, tcp_read) == 80);
 static_assert(offsetof(FifoHeader, consumer_waiting) == 128);
 static_assert(offsetof(FifoHeader, producer_waiting) == 192);
 static_assert(offsetof(FifoHeader, magic) == 256);

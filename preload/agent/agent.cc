@@ -199,6 +199,9 @@ void OnEvent(const epoll_event& event) {
     case WatchKind::kDevices:
       DeviceEvents(index);
       break;
+    case WatchKind::kParent:
+      ParentHasEnded();
+      break;
   }
 }
 
@@ -223,6 +226,7 @@ void* AgentMain(void*) {
       break;
     }
     for (long i = 0; i < n; ++i) OnEvent(events[i]);
+    WatchParent();
     TakeOurs(Arena()->service, ServiceSide);
     // Whose reader stood still is the one to know that it goes on: it makes the offer.
     TakeOurs(Arena()->wanted, [](uint32_t slot) {

@@ -15,6 +15,8 @@ namespace xenloop {
 // A side's count of operations has reached `next_attempt`: sets the next one, and may ask for an
 // upgrade. A connection that lives for a few operations only never costs more than that count.
 void ConsiderUpgrade(Side* side);
+// What the parent's agent has attached and lets us use (side/borrowed.h): false, it does not.
+bool BorrowFromParent(Side* side);
 // Asks for an upgrade of this side, soon. Starts the agent if need be. Cheap when repeated.
 void WantUpgrade(Side* side);
 // A UDP socket is hot: asks for a FIFO (kWantsToSend), or lets itself be found (kWantsToReceive).

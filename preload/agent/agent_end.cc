@@ -62,7 +62,10 @@ bool HoldsAttached() {
 }  // namespace
 
 bool LetGoOfAll(Reason reason) {
-  if (agent.ending_turns++ == 0) LeaveAllPeers(reason);
+  if (agent.ending_turns++ == 0) {
+    LeaveAllPeers(reason);
+    ReturnBorrowed(reason);
+  }
   bool any = false;
   EachAttached([&](uint32_t slot) {
     ServiceSide(slot);

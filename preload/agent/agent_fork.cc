@@ -5,6 +5,7 @@
 #include "channel/base/time.h"
 #include "preload/agent/agent.h"
 #include "preload/agent/agent_state.h"
+#include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/bells.h"
 #include "preload/side/confinement.h"
@@ -17,6 +18,7 @@
 namespace xenloop {
 namespace {
 
+constexpr uint64_t kLongestUpgradeNs = 20 * kNsPerMs;  // of one under way; a fork waits for it
 constexpr uint64_t kLongestThreadStartMs = 200;  // on a busy machine; only _Fork and clone(2) wait
 
 }  // namespace
@@ -44,8 +46,9 @@ bool IsRungByInherited(uint32_t index) {
 // A copy of what the parent's agent has open would keep connections and talks alive that the parent
 // has ended. Doorbells are kept for the sides that the parent has attached.
 void CloseWhatIsTheParents() {
-  int kept[kMaxTalks + kMostAncestors];
+  int kept[kMaxTalks + kMostAncestors + 1];
   size_t count = 0;
+  if (agent_shared.parents_doorbell.fd >= 0) kept[count++] = agent_shared.parents_doorbell.fd;
   for (const auto& ancestor : agent_shared.ancestors) {
     const int fd = ancestor.poke_fd.load(std::memory_order_relaxed);
     if (fd > 0) kept[count++] = fd;
@@ -58,6 +61,16 @@ void CloseWhatIsTheParents() {
     if (FdTable::IsPrivate(fd) && !IsPreparedLook(fd)) ClosePrivate(fd);
   }
   for (size_t i = 0; i < count; ++i) FdTable::SetPrivate(kept[i]);
+}
+
+// What the parent looks after goes on while we have it.
+void KeepParentsDoorbell() {
+  bool any = false;
+  EachDescriptor([&any](int, const Side* side) {
+    any = any || side->attached.load(std::memory_order_acquire) != 0;
+  });
+  agent_shared.parents_doorbell = any ? agent_shared.doorbell : Doorbell{};
+  agent_shared.borrow.store(BorrowFromParent, std::memory_order_relaxed);
 }
 
 void RememberAncestor(int32_t pid, int poke_fd) {
@@ -91,6 +104,7 @@ void AgentForkedChild(int32_t parent) {
   // mapped: a thread of ours may still look at them through sides that the parent attached. Our own
   // agent starts with fresh ones.
   RememberAncestor(parent, agent_shared.poke_fd.exchange(-1, std::memory_order_relaxed));
+  KeepParentsDoorbell();
   ForgetBridges();
   for (Talk& talk : agent.talks) {
     const bool kept = talk.in_use && DoorbellOf(talk).fd >= 0;
@@ -108,7 +122,8 @@ void AgentForkedChild(int32_t parent) {
 }
 
 void DropAgent() {
-  for (int* fd : {&agent.epoll_fd, &agent.listen_fd, &agent.page_fd, &agent_shared.doorbell.fd}) {
+  for (int* fd : {&agent.epoll_fd, &agent.listen_fd, &agent.page_fd, &agent.parent_fd,
+                  &agent_shared.doorbell.fd}) {
     if (*fd >= 0) ClosePrivate(*fd);
     *fd = -1;
   }
@@ -141,9 +156,33 @@ void EndUnsharable(Side* side, int fd, Reason reason) {
   side->receive.DropResidue();
 }
 
+// What is on FIFOs before a fork both processes may use (side/borrowed.h), what comes later only
+// one. So a connection that is hot by now, and whose peer is to be found, is awaited, once.
+void AwaitUpgrades() {
+  if (agent_shared.started.load(std::memory_order_acquire) != 2) return;
+  EachSide([](int, Side* side) {
+    if (!side->Connected() || !IsOurs(side) ||
+        side->attached.load(std::memory_order_acquire) != 0 ||
+        side->pinned.load(std::memory_order_relaxed) != 0 ||
+        side->holders.load(std::memory_order_relaxed) != 1 ||
+        side->operations.load(std::memory_order_relaxed) < GetConfig().upgrade_after ||
+        side->awaited.exchange(1, std::memory_order_relaxed) != 0)
+      return;
+    side->reason.store(Reason::kNotHotYet, std::memory_order_relaxed);  // until the agent knows
+    side->forced.store(1, std::memory_order_relaxed);
+    WantUpgrade(side);
+    Naps naps(kLongestUpgradeNs, 50 * kNsPerUs);
+    while (side->attached.load(std::memory_order_acquire) == 0 &&
+           side->reason.load(std::memory_order_relaxed) == Reason::kNotHotYet && naps.Take()) {
+    }
+    side->forced.store(0, std::memory_order_relaxed);
+  });
+}
+
 }  // namespace
 
 void AgentBeforeFork() {
+  AwaitUpgrades();
   LetAgentRest();
   // seq_cst: before our look at each side under its locks; pairs with Attach.
   agent_shared.forking.fetch_add(1, std::memory_order_seq_cst);

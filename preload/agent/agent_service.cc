@@ -346,6 +346,7 @@ void LeaveAllPeers(Reason reason) {
 void FallBackEverything(Reason reason) {
   EndDatagrams(reason);
   if (Arena() == nullptr) return;
+  ReturnBorrowed(reason);
   EachSlot([reason](uint32_t slot) {
     Side* side = SideAt(slot);
     if (side->attached.load(std::memory_order_acquire) != 0 && IsOurs(side)) {

@@ -150,7 +150,8 @@ inline constexpr uint32_t kBuckets = 16384;
 struct AgentState {
   int epoll_fd = -1;
   int listen_fd = -1;
-  int page_fd = -1;  // the doorbell's page, for tickets
+  int page_fd = -1;    // the doorbell's page, for tickets
+  int parent_fd = -1;  // a pidfd of the process whose FIFOs we use (agent_borrowed.cc)
   uint64_t id = 0;
   uint64_t netns_cookie = 0;
   uint32_t uid = 0;
@@ -203,7 +204,7 @@ bool EnsureAgent();
 void CloseRegistry();
 // Nothing is upgraded in this process any more, and every stream goes back to TCP. Any thread.
 void EndSharing(Reason reason);
-enum class WatchKind : uint32_t { kPoke, kListener, kTalk, kShadow, kDevices };
+enum class WatchKind : uint32_t { kPoke, kListener, kTalk, kShadow, kDevices, kParent };
 uint64_t NetnsCookieOf(int fd);  // of a socket; 0: the kernel does not know
 int Watch(int fd, WatchKind kind, uint32_t index, uint32_t generation, uint32_t events);
 // The same for one that is watched already.
@@ -358,6 +359,11 @@ uint64_t ReclaimIdleMemory(uint64_t pause_ns);
 void Postpone(uint32_t slot);
 void RetryLater();  // if something has been postponed
 uint64_t RetryPostponed(uint64_t pause_ns);
+
+// agent_borrowed.cc
+void WatchParent();  // if something of its has been borrowed since
+void ParentHasEnded();
+void ReturnBorrowed(Reason reason);  // to TCP, in both directions
 
 // agent_watch.cc
 uint64_t WatchReaders(uint64_t now);

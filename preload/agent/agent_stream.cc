@@ -172,6 +172,7 @@ bool Attach(uint32_t slot) {
       side->send.window = SendWindowOf(fd);
       side->send.Offer(note.mine.fifo, note.theirs.fifo);
       side->told_bell.store(kAnyBell, std::memory_order_relaxed);
+      side->lent.store(0, std::memory_order_relaxed);  // no child has this memory yet
       WriteBell(side);
       attached = true;
     }

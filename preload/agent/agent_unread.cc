@@ -92,8 +92,18 @@ bool IsStillUnread(uint32_t slot, uint64_t now) {
 
 }  // namespace
 
+namespace {
+// A child of ours has asked: it has our sides, but not our flag.
+bool AChildHasAsked() {
+  bool any = false;
+  if (!process_state.forks) return any;
+  EachSlotIn(Arena()->unread.words, [&any](uint32_t slot) { any = any || IsOurs(SideAt(slot)); });
+  return any;
+}
+}  // namespace
+
 void StartUnreadLooks() {
-  if (agent_shared.unread.load(std::memory_order_seq_cst) != 0)
+  if (agent_shared.unread.load(std::memory_order_seq_cst) != 0 || AChildHasAsked())
     agent.timers.StartWithin(Timer::kUnread, AgentNs(), kBetweenLooksNs);
 }
 

@@ -26,6 +26,8 @@ constexpr uint64_t kPatienceNs = 40 * kNsPerMs;
 // for 30 ms at a time.
 constexpr uint64_t kPatienceWithGuestsNs = 200 * kNsPerMs;
 constexpr uint64_t kPatienceOfTestsNs = 400 * kNsPerMs;
+// One that two processes share cannot come back to a FIFO while both have it (side/borrowed.h).
+constexpr uint64_t kPatienceWithSharedNs = 400 * kNsPerMs;
 // Between two looks at one that stands still: there may be thousands, on purpose.
 constexpr uint64_t kLongestPauseNs = 10 * kNsPerSecond;
 
@@ -39,6 +41,8 @@ constexpr uint64_t kGoodNs = 10 * kNsPerSecond;
 
 uint64_t PatienceNs(const Fifo& fifo) {
   if (GetConfig().test_points) return kPatienceOfTestsNs;
+  if (fifo.header->consumer_shared.load(std::memory_order_relaxed) != 0)
+    return kPatienceWithSharedNs;
   return fifo.foreign ? kPatienceWithGuestsNs : kPatienceNs;
 }
 

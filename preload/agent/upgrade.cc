@@ -5,6 +5,8 @@
 #include "preload/agent/agent_state.h"
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
+#include "preload/side/bells.h"
+#include "preload/side/borrowed.h"
 #include "preload/side/confinement.h"
 #include "preload/side/datagram_side.h"
 #include "preload/side/mailbox.h"
@@ -98,6 +100,45 @@ void WantUpgrade(Side* side) {
   side->owner_pid.store(process_state.pid, std::memory_order_release);
   Arena()->wanted.Add(SlotOf(side));
   Poke(process_state.pid);
+}
+
+namespace {
+// By what two processes can use at a time, and this one can hear of.
+bool MayBeBorrowed(Side* side) {
+  const uint32_t tid = CurrentTid();
+  const LockScope send(side->send.lock, tid);
+  const LockScope receive(side->receive.lock, tid);
+  return side->attached.load(std::memory_order_relaxed) != 0 && IsParents(side) &&
+         !side->send.fifo.foreign && !side->send.lives && !side->receive.lives &&
+         side->pair.load(std::memory_order_relaxed) == 0 &&
+         side->pinned.load(std::memory_order_relaxed) == 0;
+}
+}  // namespace
+
+bool BorrowFromParent(Side* side) {
+  const sys::SignalsBlocked blocked;
+  std::atomic<Reason> reason;
+  if (!process_state.ready || !MayBeBorrowed(side) ||
+      sys::Call(SYS_getppid) != agent_shared.ancestors[0].pid.load(std::memory_order_relaxed) ||
+      IsForbidden(reason) || SwitchedOff(reason) || !EnsureAgent() ||
+      agent_shared.started.load(std::memory_order_acquire) != 2)
+    return false;
+  // seq_cst, all of it: who sleeps from now on is counted where the peer looks, and the FIFOs name
+  // the bell that he hears, before he looks at them.
+  agent_shared.borrows.store(1, std::memory_order_seq_cst);
+  side->lent.store(1, std::memory_order_seq_cst);
+  {
+    const uint32_t tid = CurrentTid();
+    const LockScope send(side->send.lock, tid);
+    const LockScope receive(side->receive.lock, tid);
+    WriteBell(side);
+    const ReceiveRoute route = side->receive.route.load(std::memory_order_relaxed);
+    if (route != ReceiveRoute::kTcp && route != ReceiveRoute::kResidue)
+      side->receive.fifo.header->consumer_shared.store(1, std::memory_order_relaxed);
+  }
+  agent_shared.borrowed.Add(SlotOf(side));
+  Poke(process_state.pid);  // it watches the parent
+  return true;
 }
 
 void WantDatagrams(DatagramSide* side, uint32_t wants) {

@@ -7,6 +7,7 @@
 #include <atomic>
 
 #include "channel/base/sys.h"
+#include "preload/side/agent_shared.h"
 #include "preload/side/bells.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/own_doorbell.h"
@@ -81,7 +82,8 @@ LentBell::LentBell() {
   const int own = bell_->number == kCommonBell ? -1 : OwnBellFd(bell_->number);
   epoll_event event{};
   event.events = EPOLLIN | EPOLLET;
-  for (const int line : {doorbell, OwnBellFd(kCommonBell), own}) {
+  const int parents = agent_shared.parents_doorbell.fd;
+  for (const int line : {doorbell, OwnBellFd(kCommonBell), own, parents}) {
     if (fd >= 0 && line >= 0)
       sys::Call(SYS_epoll_ctl, fd, EPOLL_CTL_ADD, line, reinterpret_cast<long>(&event));
   }
@@ -100,8 +102,9 @@ int LentBell::fd() const { return bell_ != nullptr && bell_->epfd > 0 ? bell_->e
 uint32_t LentBell::number() const { return fd() >= 0 ? bell_->number : kCommonBell; }
 
 void LentBell::Swallow() const {
-  epoll_event events[3];
-  sys::Call(SYS_epoll_pwait, fd(), reinterpret_cast<long>(events), 3, 0, 0, 8);
+  constexpr int kLines = 4;
+  epoll_event events[kLines];
+  sys::Call(SYS_epoll_pwait, fd(), reinterpret_cast<long>(events), kLines, 0, 0, 8);
 }
 
 void LentBell::GiveBack(Abandonable* scope) {

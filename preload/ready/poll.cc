@@ -23,6 +23,7 @@
 #include "preload/ready/scratch.h"
 #include "preload/settings/config.h"
 #include "preload/side/bells.h"
+#include "preload/side/borrowed.h"
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/mailbox.h"
@@ -109,11 +110,12 @@ struct Waited : Abandonable {
     }
     Leave();
   }
-  // One of them is on FIFOs that another process has attached, and rings that one's doorbell.
+  // One of them is on FIFOs that another process has attached, and rings that one's doorbell,
+  // which is not ours to hear.
   bool HearsNoDoorbell() const {
     for (nfds_t i = 0; i < count; ++i) {
-      const Side* const side = counted[i].side() == nullptr ? FindSide(fds[i].fd) : nullptr;
-      if (side != nullptr && !IsOurs(side) && IsOnFifo(side)) return true;
+      Side* const side = FindSide(fds[i].fd);
+      if (side != nullptr && IsOnFifo(side) && !MayUseFifos(side)) return true;
     }
     return false;
   }
@@ -351,7 +353,8 @@ int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mas
     if (ready == 0 && can_wait && waited.HearsNoDoorbell()) {
       waited.LeaveKernel(self);
       for (nfds_t i = 0; i < count; ++i) {
-        if (Side* const side = FindSide(fds[i].fd)) FallBackUnlessOurs(fds[i].fd, side);
+        Side* const side = FindSide(fds[i].fd);
+        if (side != nullptr && !MayUseFifos(side)) FallBackUnlessOurs(fds[i].fd, side);
       }
       continue;
     }

@@ -45,7 +45,15 @@ struct AgentShared {
     std::atomic<int32_t> pid{0};
     std::atomic<int> poke_fd{0};
   } ancestors[kMostAncestors];
-  Doorbell doorbell;  // ours; constant once started
+  // What we have from the youngest of them for FIFOs that it has attached (borrowed.h): its
+  // doorbell, constant after the fork; how a side becomes one that we use, which is the agent's
+  // business; which have become that; and whether one has, so that our sleepers are counted there.
+  Doorbell parents_doorbell;
+  std::atomic<bool (*)(Side*)> borrow{nullptr};
+  SideSet borrowed = {};
+  std::atomic<uint32_t> borrows{0};
+  std::atomic<uint32_t> parent_lost{0};  // it has ended, or cannot be watched
+  Doorbell doorbell;                     // ours; constant once started
   // Those of the other processes, kMaxTalks of them once the agent has been started. One is read
   // by any thread that holds a stream's lock while the stream is attached to this talk; it is
   // released only when no side uses the talk.

@@ -127,6 +127,7 @@ uint32_t PollBellOf(const Side* side) {
 }
 
 uint32_t BellsOf(const Side* side) {
+  if (side->lent.load(std::memory_order_seq_cst) != 0) return kAnyBell;
   const uint32_t bell = side->bell.load(std::memory_order_relaxed);
   const uint32_t polled = PollBellOf(side);
   if (bell == kAnyBell || polled == kAnyBell) return bell;

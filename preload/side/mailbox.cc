@@ -37,6 +37,7 @@ void AwaitReading(Side* side) {
   // seq_cst, all of it: behind the publication. The agent takes flag and bit away before it looks.
   if (Arena()->unread.Contains(slot)) return;
   Arena()->unread.Add(slot);
+  if (!IsOurs(side)) return Poke(side->owner_pid.load(std::memory_order_acquire));
   if (agent_shared.unread.load(std::memory_order_seq_cst) == 0 &&
       agent_shared.unread.exchange(1, std::memory_order_seq_cst) == 0)
     Poke(process_state.pid);

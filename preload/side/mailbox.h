@@ -19,8 +19,8 @@ void RequestService(Side* side);
 // moves (agent/agent_watch.cc). Asked for after the look that found no room.
 void RequestWatch(Side* side);
 
-// Bytes have gone into the FIFO of a side of ours: the agent looks some time later whether they
-// have been taken (agent/agent_unread.cc). After the publication.
+// Bytes have gone into the FIFO of a side of ours, or of our parent's: its agent looks some time
+// later whether they have been taken (agent/agent_unread.cc). After the publication.
 void AwaitReading(Side* side);
 
 // A side with FIFO memory is closed for good: the agent releases the memory, then the slot.

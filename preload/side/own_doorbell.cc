@@ -3,6 +3,7 @@
 
 #include "preload/side/agent_shared.h"
 #include "preload/side/bells.h"
+#include "preload/side/borrowed.h"
 #include "preload/side/self.h"
 
 namespace xenloop {
@@ -25,6 +26,11 @@ void AgentShared::Renew() {
     if (word.load(std::memory_order_relaxed) != 0) word.store(0, std::memory_order_relaxed);
   }
   newly_postponed.store(0, std::memory_order_relaxed);
+  for (std::atomic<uint64_t>& word : borrowed.words) {
+    if (word.load(std::memory_order_relaxed) != 0) word.store(0, std::memory_order_relaxed);
+  }
+  borrows.store(0, std::memory_order_relaxed);
+  parent_lost.store(0, std::memory_order_relaxed);
   unread.store(0, std::memory_order_relaxed);
   started.store(0, std::memory_order_relaxed);
 }
@@ -37,6 +43,7 @@ void RingPeerOf(const Side* side, bool certain, uint32_t bell) {
 }
 void RingOwnOf(const Side* side) {
   EachBellIn(IsOurs(side) ? BellsOf(side) : kAnyBell, RingOwnBell);
+  if (!IsOurs(side) && IsParents(side)) RingDoorbell(agent_shared.parents_doorbell);
 }
 void RingOwnDoorbell() { RingDoorbell(agent_shared.doorbell); }
 void RingOwnDoorbellAnyway() { RingAnyway(agent_shared.doorbell); }
@@ -56,6 +63,10 @@ SleeperPages AddSleeper(uint32_t bell, uint32_t second) {
   if (counted.of_bell != nullptr) counted.of_bell->Count(1);
   counted.of_second = second == bell ? nullptr : LineOfOwnBell(second);
   if (counted.of_second != nullptr) counted.of_second->Count(1);
+  // seq_cst: who borrows says so before its first wait.
+  if (agent_shared.borrows.load(std::memory_order_seq_cst) != 0)
+    counted.parents = agent_shared.parents_doorbell.page;
+  if (counted.parents != nullptr) counted.parents->Count(1);
   // A page that is added after this look is for FIFOs that are attached later still. Attaching one
   // rings our own doorbell: a sleeper wakes then, and counts itself anew in all pages.
   counted.guests = agent_shared.own_page_count.load(std::memory_order_acquire);
@@ -67,6 +78,7 @@ void RemoveSleeper(const SleeperPages& counted) {
   if (counted.own != nullptr) counted.own->Count(~0u);
   if (counted.of_bell != nullptr) counted.of_bell->Count(~0u);
   if (counted.of_second != nullptr) counted.of_second->Count(~0u);
+  if (counted.parents != nullptr) counted.parents->Count(~0u);
   for (uint32_t i = 0; i < counted.guests; ++i) agent_shared.own_pages[i]->Count(~0u);
 }
 bool TookDoorbell(uint32_t bell) {

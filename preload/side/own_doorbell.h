@@ -27,6 +27,7 @@ struct SleeperPages {
   DoorbellPage* own = nullptr;
   DoorbellPage* of_bell = nullptr;
   DoorbellPage* of_second = nullptr;
+  DoorbellPage* parents = nullptr;  // whose FIFOs we use (borrowed.h)
   uint32_t guests = 0;
 };
 // Before the last look at the FIFOs; what it returns is for RemoveSleeper, which comes before the

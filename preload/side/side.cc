@@ -63,6 +63,7 @@ void Begin(Side* side) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   side->pinned.store(0, std::memory_order_relaxed);
   side->options_asked.store(0, std::memory_order_relaxed);
   side->forced.store(0, std::memory_order_relaxed);
+  side->awaited.store(0, std::memory_order_relaxed);
   side->attached.store(0, std::memory_order_relaxed);
   side->opening.store(Opening::kNone, std::memory_order_relaxed);
   side->blocked_calls.store(0, std::memory_order_relaxed);
@@ -78,6 +79,7 @@ void Begin(Side* side) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   side->bell.store(kAnyBell, std::memory_order_relaxed);
   side->told_bell.store(kAnyBell, std::memory_order_relaxed);
   side->polled.store(0, std::memory_order_relaxed);
+  side->lent.store(0, std::memory_order_relaxed);
   side->pairing.running.store(0, std::memory_order_relaxed);
   side->pair.store(0, std::memory_order_relaxed);
   side->queue.store(0, std::memory_order_relaxed);

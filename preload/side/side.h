@@ -50,7 +50,8 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
   std::atomic<uint64_t> next_attempt;
   std::atomic<uint32_t> pinned;         // never upgrade again: kPinned or kPassedOn
   std::atomic<uint32_t> options_asked;  // and none has been changed since (agent_publish.cc)
-  std::atomic<uint32_t> forced;         // by a test: either end may make the offer
+  std::atomic<uint32_t> forced;         // by a test, or before a fork: either end may offer
+  std::atomic<uint32_t> awaited;        // a fork has waited for it (agent_fork.cc)
   std::atomic<uint32_t> attached;       // the agent holds a channel's FIFOs for this side
   std::atomic<Opening> opening;
 
@@ -80,6 +81,8 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
   std::atomic<uint32_t> bell;
   std::atomic<uint32_t> told_bell;
   std::atomic<uint32_t> polled;
+  // A child of the owner waits for it too (borrowed.h): then it names no bell but the doorbell.
+  std::atomic<uint32_t> lent;
 
   // Who the other end is, where names do not prove it (channel/pairing.h): begun and ended by the
   // agent of `pairing_pid`, whose mappings it uses, and fed by that process's calls.

@@ -11,19 +11,22 @@
 
 namespace xenloop {
 
-BlockedCall::BlockedCall(int fd, Side* side) : fd_(fd), side_(side) {
-  side->blocked_calls.fetch_add(1, std::memory_order_acq_rel);
+BlockedCall::BlockedCall(int fd, Side* side) : fd_(fd), side_(side), counts_(IsOurs(side)) {
+  if (counts_) side->blocked_calls.fetch_add(1, std::memory_order_acq_rel);
   Enter(&GiveBack);
 }
 
 void BlockedCall::GiveBack(Abandonable* scope) {
-  Side* const side = static_cast<BlockedCall*>(scope)->side_;
+  const auto* const self = static_cast<BlockedCall*>(scope);
+  Side* const side = self->side_;
+  if (!self->counts_) return;
   side->blocked_calls.fetch_sub(1, std::memory_order_acq_rel);
   FinishOrphan(side->fd.load(std::memory_order_acquire), side);
 }
 
 bool BlockedCall::Woken(int* fd) {
   Leave();
+  if (!counts_) return FindSide(fd_) == side_;
   if (FindSide(fd_) == side_) {
     side_->blocked_calls.fetch_sub(1, std::memory_order_acq_rel);
     return true;

@@ -8,7 +8,9 @@
 
 namespace xenloop {
 
-// Counts a thread asleep in a data call on a side, and finds the side again after the sleep.
+// Counts a thread asleep in a data call on a side, and finds the side again after the sleep. In the
+// process whose agent looks after the side only: a child that is killed would stay counted, and
+// where a child closes it the side lives on anyway.
 class BlockedCall : public Abandonable {
  public:
   BlockedCall(int fd, Side* side);
@@ -21,6 +23,7 @@ class BlockedCall : public Abandonable {
 
   const int fd_;
   Side* const side_;
+  const bool counts_;
 };
 // At the end of a data call: closes the private number of a side that lived on for sleeping calls
 // only.

@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "preload/libc/threads.h"
+#include "preload/side/borrowed.h"
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/mailbox.h"
@@ -162,7 +163,7 @@ size_t LowWaterMark(Side* side) {
 
 // Why this receive cannot be from the FIFO.
 Reason ObstacleTo(Side* side, int flags) {
-  return !IsOurs(side)                      ? Reason::kUsedByChild
+  return !MayUseFifos(side)                 ? Reason::kUsedByChild
          : (flags & ~kUnderstoodFlags) != 0 ? Reason::kReceiveFlags
          : SwitchDue(side)                  ? Reason::kSwitchEvery
                                             : Reason::kNone;

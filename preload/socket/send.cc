@@ -5,6 +5,7 @@
 #include "preload/libc/errno.h"
 #include "preload/libc/real.h"
 #include "preload/libc/threads.h"
+#include "preload/side/borrowed.h"
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/lent_memory.h"
@@ -64,15 +65,17 @@ int WaitForRoom(int fd, Side* side, SendWait* wait, bool partial, Self self) {
     return 0;  // look once more, now that a wake-up is requested
   }
   RequestWatch(side);
-  side->blocked_sends.fetch_add(1, std::memory_order_acq_rel);
+  // A child that is killed in its sleep would stay counted.
+  const bool counted = IsOurs(side);
+  if (counted) side->blocked_sends.fetch_add(1, std::memory_order_acq_rel);
   const int error = Sleep(wait->request, wait->deadline, partial);
-  side->blocked_sends.fetch_sub(1, std::memory_order_acq_rel);
+  if (counted) side->blocked_sends.fetch_sub(1, std::memory_order_acq_rel);
   wait->request.word = nullptr;
   return error;
 }
 
 bool MayUseFifo(int fd, Side* side, int flags) {
-  if (!IsOurs(side)) {
+  if (!MayUseFifos(side)) {
     FallBack(fd, side, Reason::kUsedByChild);
   } else if ((flags & ~kUnderstoodFlags) != 0) {
     // Whoever sends with MSG_ZEROCOPY waits for the kernel's word on each, and goes on doing so.

@@ -1,0 +1,98 @@
+// What we use of our parent's FIFOs (side/borrowed.h) is looked after by the parent's agent, as
+// long as there is one: at the parent's end, however that comes, we go on with it. Its sides become
+// ours as they are, and go back to TCP at once, since the peer's agent has lost its partner; when
+// the parent's copy is gone too, they are offered anew like any other.
+#include <sys/epoll.h>
+
+#include "preload/agent/agent_state.h"
+#include "preload/settings/config.h"
+#include "preload/side/borrowed.h"
+#include "preload/side/each_side.h"
+#include "preload/side/fallback.h"
+#include "preload/side/private_fd.h"
+
+namespace xenloop {
+namespace {
+
+constexpr int kPidfdOpen = 434;  // Linux 5.3
+
+int32_t ParentPid() { return agent_shared.ancestors[0].pid.load(std::memory_order_relaxed); }
+
+template <typename Visit>
+void EachBorrowed(Visit visit) {
+  EachSide([&visit](int fd, Side* side) {
+    if (agent_shared.borrowed.Contains(SlotOf(side)) && IsParents(side) &&
+        side->attached.load(std::memory_order_acquire) != 0)
+      visit(fd, side);
+  });
+}
+
+// The mapping behind a FIFO that we have by fork: its header is the beginning.
+FifoMapping MappingOf(const Fifo& fifo) {
+  FifoMapping mapping;
+  mapping.fifo = fifo;
+  mapping.memory = fifo.header;
+  mapping.memory_bytes = (FifoMemoryBytes(fifo.capacity_bytes) + 4095) & ~size_t{4095};
+  return mapping;
+}
+
+// Of several children one goes on with it; the others find it on TCP.
+void TakeOver(int fd, Side* side) {
+  int32_t parent = ParentPid();
+  const uint32_t slot = SlotOf(side);
+  AgentSide note;
+  note.generation = side->generation.load(std::memory_order_acquire);
+  note.stage = Stage::kAttached;
+  note.told_send = note.told_receive = true;  // there is nobody to tell
+  {
+    const uint32_t tid = CurrentTid();
+    const LockScope send(side->send.lock, tid);
+    const LockScope receive(side->receive.lock, tid);
+    if (FindSide(fd) != side || side->attached.load(std::memory_order_relaxed) == 0 ||
+        !side->owner_pid.compare_exchange_strong(parent, process_state.pid,
+                                                 std::memory_order_acq_rel))
+      return;
+    side->fd.store(fd, std::memory_order_release);
+    note.mine = MappingOf(side->send.fifo);
+    note.theirs = MappingOf(side->receive.fifo);
+    agent.sides[slot] = note;
+    Watch(fd, WatchKind::kShadow, slot, note.generation,
+          EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLOUT | EPOLLET);
+  }
+  FallBack(fd, side, Reason::kHandedOver);
+  side->next_attempt.store(
+      side->operations.load(std::memory_order_relaxed) + GetConfig().upgrade_after,
+      std::memory_order_relaxed);
+  ServiceSide(slot);
+}
+
+}  // namespace
+
+void ParentHasEnded() {
+  if (agent.parent_fd >= 0) ClosePrivate(agent.parent_fd);
+  agent.parent_fd = -1;
+  agent_shared.parent_lost.store(1, std::memory_order_release);
+  EachBorrowed(TakeOver);
+}
+
+void ReturnBorrowed(Reason reason) {
+  if (agent_shared.borrows.load(std::memory_order_relaxed) == 0) return;
+  EachBorrowed([reason](int fd, Side* side) { FallBack(fd, side, reason); });
+}
+
+void WatchParent() {
+  if (agent_shared.borrows.load(std::memory_order_relaxed) == 0 || agent.parent_fd >= 0 ||
+      agent_shared.parent_lost.load(std::memory_order_relaxed) != 0)
+    return;
+  agent.parent_fd = MakePrivate(
+      static_cast<int>(sys::MakeDescriptor(kPidfdOpen, static_cast<long>(ParentPid()), 0)));
+  if (agent.parent_fd >= 0) Watch(agent.parent_fd, WatchKind::kParent, 0, 0, EPOLLIN);
+  // Behind the watch: who had ended before it is not our parent any more.
+  if (sys::Call(SYS_getppid) != ParentPid()) return ParentHasEnded();
+  if (agent.parent_fd >= 0) return;
+  // An old kernel, or no descriptor left: nobody would tell us.
+  agent_shared.parent_lost.store(1, std::memory_order_release);
+  ReturnBorrowed(Reason::kUsedByChild);
+}
+
+}  // namespace xenloop

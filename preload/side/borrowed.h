@@ -1,0 +1,25 @@
+// FIFOs that a forked child uses although its parent's agent looks after them. The parent attached
+// them before the fork, so their memory is ours too; both processes may send and receive, since
+// locks and indices are in memory that they share, and what is asked of an agent goes to the
+// parent's. rsync is such a program: one half only reads the connection, the other only writes.
+//
+// What it needs besides: who waits here hears the parent's doorbell, which the peer rings; and this
+// process's own agent watches whether the parent lives (agent/agent_borrowed.cc).
+#pragma once
+
+#include "preload/side/self.h"
+#include "preload/side/side.h"
+
+namespace xenloop {
+
+// Makes a side of the parent's one that this process may use, or has found it to be one. Any
+// thread, with none of its locks. False: it goes by TCP.
+bool MayUseParents(Side* side);
+
+// May this process move bytes by the side's FIFOs?
+inline bool MayUseFifos(Side* side) { return IsOurs(side) || MayUseParents(side); }
+
+// Attached by the process that we were forked from, before that.
+bool IsParents(const Side* side);
+
+}  // namespace xenloop

@@ -7,21 +7,30 @@
 #include <linux/futex.h>
 #include <sys/syscall.h>
 #include <time.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <random>
+#include <type_traits>
 
 #include "preload/side/interruption.h"
 #include "preload/side/self.h"
 #include "preload/side/wait.h"
+
+extern "C" const char xenloop_sleeping_begin[];
+extern "C" const char xenloop_sleeping_end[];
+extern "C" const char xenloop_sleeping_back[];
 
 namespace xenloop {
 namespace {
 
 constexpr int kSignal = SIGUSR2;
 std::atomic<int> ran{0};
-void Runs(int) { ran.fetch_add(1); }
+uint32_t word;  // slept on
+void Runs(int) {
+  if (ran.fetch_add(1) == 1) word = 1;
+}
 
 class HandlersTest : public testing::Test {
  protected:
@@ -30,6 +39,7 @@ class HandlersTest : public testing::Test {
     process_state.pid = getpid();
     sigaction(kSignal, nullptr, &before_);
     ran = 0;
+    word = 0;
   }
   void TearDown() override {
     sigaction(kSignal, &before_, nullptr);
@@ -142,17 +152,39 @@ TEST_F(HandlersTest, NoMomentBeforeTheSleepIsOneInWhichASignalIsLost) {
     int turned_back = 0;
     for (int i = 0; i < 20000; ++i) {
       const itimerspec when{{0, 0}, {0, 1 + static_cast<long>(random() % 6000)}};
-      const uint32_t word = 0;
+      word = 0;
       const timespec long_time{2, 0};
       const uint64_t begun = HandlersBegun();
       timer_settime(timer, 0, &when, nullptr);
       const long result = SleepingCall(begun, SYS_futex, sys::Word(&word), FUTEX_WAIT_PRIVATE, 0,
                                        sys::Word(&long_time));
+      ran = 0;
       ASSERT_TRUE(result == -EINTR || result == kHandlerBegan) << result << " in round " << i;
       turned_back += result == kHandlerBegan ? 1 : 0;
     }
     EXPECT_GT(turned_back, 0);
     timer_delete(timer);
+  }
+}
+
+// Whatever instruction it is that the handler goes back to.
+TEST_F(HandlersTest, WhoHasNotComeToTheKernelIsTurnedBack) {
+  const auto first = reinterpret_cast<uintptr_t>(xenloop_sleeping_begin);
+  const auto end = reinterpret_cast<uintptr_t>(xenloop_sleeping_end);
+  ASSERT_LT(first, end);
+  for (uintptr_t at = first - 1; at <= end; ++at) {
+    ucontext_t context = {};
+#if defined(__x86_64__)
+    auto& counter = context.uc_mcontext.gregs[REG_RIP];
+#else
+    auto& counter = context.uc_mcontext.pc;
+#endif
+    counter = static_cast<std::remove_reference_t<decltype(counter)>>(at);
+    HandlerBegins(kSignal, false, &context);
+    const bool turned = static_cast<uintptr_t>(counter) ==
+                        reinterpret_cast<uintptr_t>(xenloop_sleeping_back);
+    EXPECT_EQ(turned, at >= first && at < end) << at - first;
+    EXPECT_TRUE(turned || static_cast<uintptr_t>(counter) == at);
   }
 }
 
@@ -164,8 +196,7 @@ TEST_F(HandlersTest, ARestartedSleepIsGivenBack) {
   event.sigev_signo = kSignal;
   timer_t timer;
   ASSERT_EQ(timer_create(CLOCK_MONOTONIC, &event, &timer), 0);
-  const itimerspec when{{0, 0}, {0, 3000000}};
-  const uint32_t word = 0;
+  const itimerspec when{{0, 50000000}, {0, 3000000}};  // the second one changes the word
   const uint64_t begun = HandlersBegun();
   timer_settime(timer, 0, &when, nullptr);
   EXPECT_EQ(SleepingCall(begun, SYS_futex, sys::Word(&word), FUTEX_WAIT_PRIVATE, 0), kHandlerBegan);

@@ -129,10 +129,8 @@ inline int AcceptByKernel(int listener, sockaddr* address, const socklen_t* leng
 // there again after a connection that was not the program's.
 inline bool EndsBeforeAccept(const Interruption& interruption, int listener, const Side* side) {
   return __builtin_expect(interruption.Ends(/*restarts=*/false), 0) &&
-         side->nonblocking.load(std::memory_order_relaxed) == 0 &&
-         InterruptedBefore(interruption,
-                           side->receive_timeout_us.load(std::memory_order_relaxed) == 0, listener,
-                           POLLIN);
+         side->nonblocking.load() == 0 &&
+         InterruptedBefore(interruption, side->receive_timeout_us.load() == 0, listener, POLLIN);
 }
 
 // On a listener of ours while connections are parked (socket/parked.h): those of its virtual queue

@@ -181,8 +181,8 @@ TEST_F(HandlersTest, WhoHasNotComeToTheKernelIsTurnedBack) {
 #endif
     counter = static_cast<std::remove_reference_t<decltype(counter)>>(at);
     HandlerBegins(kSignal, false, &context);
-    const bool turned = static_cast<uintptr_t>(counter) ==
-                        reinterpret_cast<uintptr_t>(xenloop_sleeping_back);
+    const bool turned =
+        static_cast<uintptr_t>(counter) == reinterpret_cast<uintptr_t>(xenloop_sleeping_back);
     EXPECT_EQ(turned, at >= first && at < end) << at - first;
     EXPECT_TRUE(turned || static_cast<uintptr_t>(counter) == at);
   }

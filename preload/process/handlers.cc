@@ -69,6 +69,9 @@ int EntryAt(uintptr_t handler) {
   return -1;
 }
 
+// While a filter may stand, no system call is made to find that out.
+bool IsBorrowed() { return process_state.ready && InBorrowedMemory(); }
+
 bool IsSignal(int signal) { return signal >= 1 && signal <= kMostSignals; }
 // SIG_DFL, SIG_IGN, SIG_HOLD, SIG_ERR.
 bool IsHandler(uintptr_t handler) { return handler > 2 && handler != UINTPTR_MAX; }
@@ -79,7 +82,7 @@ HandlerChange::HandlerChange(int signal, HandlerAction* wanted) : signal_(signal
   // A child in borrowed memory has actions of its own, but our words are its parent's. What is ours
   // already was read by a call that we have not seen.
   if (!IsSignal(signal) || !IsHandler(wanted->handler) || EntryAt(wanted->handler) >= 0 ||
-      !MayKnow() || InBorrowedMemory())
+      !MayKnow() || IsBorrowed())
     return;
   OfSignal& of = of_signal[signal];
   do {
@@ -109,7 +112,7 @@ void AsProgramsOwn(int signal, HandlerAction* found) {
 
 void RestartsChanged(int signal, const HandlerAction& installed) {
   const int entry = IsSignal(signal) ? EntryAt(installed.handler) : -1;
-  if (entry < 0 || InBorrowedMemory()) return;
+  if (entry < 0 || IsBorrowed()) return;
   std::atomic<uint64_t>& flags = of_signal[signal].entries[entry].flags;
   const uint64_t others = flags.load(std::memory_order_relaxed) & ~uint64_t{SA_RESTART};
   flags.store(others | (installed.flags & SA_RESTART), std::memory_order_relaxed);
@@ -117,7 +120,7 @@ void RestartsChanged(int signal, const HandlerAction& installed) {
 
 void SetInterrupts(int signal, bool interrupt) {
   const uint64_t bit = uint64_t{1} << (signal - 1);
-  if (!IsSignal(signal) || InBorrowedMemory()) return;
+  if (!IsSignal(signal) || IsBorrowed()) return;
   interrupt ? interrupts.fetch_or(bit, std::memory_order_relaxed)
             : interrupts.fetch_and(~bit, std::memory_order_relaxed);
 }

@@ -41,8 +41,10 @@ XENLOOP_EXPORT ssize_t sendfile(int out_fd, int in_fd, off_t* offset, size_t cou
   FallBackToTcp(in_fd, Reason::kSendfileFrom, TcpFor::kGood, NextWriter::kOurs);
   SendsUnseen(out_fd);
   return SendByOr(
-      out_fd, FindSide(out_fd),
-      [=](Side* side) { return SendFile(out_fd, side, in_fd, offset, count); },
+      out_fd, FindSide(out_fd), /*flags=*/0,
+      [=](Side* side, const Interruption& interruption) {
+        return SendFile(out_fd, side, in_fd, offset, count, interruption);
+      },
       [=] { return real::sendfile(out_fd, in_fd, offset, count); });
 }
 XENLOOP_ALIAS(sendfile64, sendfile);

@@ -4,6 +4,7 @@
 // and made after the kernel gave it to us.
 #pragma once
 
+#include <poll.h>
 #include <stdint.h>
 #include <sys/syscall.h>
 
@@ -124,6 +125,14 @@ inline int AcceptByKernel(int listener, sockaddr* address, const socklen_t* leng
   return fd;
 }
 
+// A handler has run since the program's call began, which is to wait in the kernel now, or to wait
+// there again after a connection that was not the program's.
+inline bool EndsBeforeAccept(const Interruption& interruption, int listener, const Side* side) {
+  return __builtin_expect(interruption.Ends(/*restarts=*/false), 0) &&
+         side->nonblocking.load() == 0 &&
+         InterruptedBefore(interruption, side->receive_timeout_us.load() == 0, listener, POLLIN);
+}
+
 // On a listener of ours while connections are parked (socket/parked.h): those of its virtual queue
 // besides, and not those that agents have made. `listener_side` is counted as one in which a thread
 // may sleep unaware.
@@ -135,12 +144,17 @@ inline int AcceptWithParked(int listener, Side* listener_side, sockaddr* address
   // Not for ever: a life that waits and cannot be had (a name that the kernel will refuse, a
   // handler above a lock, a liar) is none for this call.
   int looks_left = 3;
+  const Interruption interruption;
   for (;;) {
     const ssize_t parked = AcceptParked(listener_side, address, length, flags);
     if (parked != kUseKernel) return static_cast<int>(ReturnToLibc(parked));
     const Self self = CurrentSelf();
     const bool counted = listener_side->receive.EnterKernel(self);
-    const auto call = [&] { return AcceptByKernel(listener, address, length, kernel); };
+    const auto call = [&] {
+      return EndsBeforeAccept(interruption, listener, listener_side)
+                 ? ReturnToLibc(-EINTR)
+                 : AcceptByKernel(listener, address, length, kernel);
+    };
     const int fd = counted ? InKernel(&listener_side->receive, call) : call();
     const KeepErrno keep_errno;
     if (counted) listener_side->receive.LeaveKernel(self);

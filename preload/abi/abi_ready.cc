@@ -73,7 +73,7 @@ XENLOOP_EXPORT int poll(pollfd* fds, nfds_t count, int timeout_ms) {
   if (!datagrams.Any()) return ask(timeout_ms);
   const Timeout timeout(timeout_ms);
   return WaitForDatagrams(
-      datagrams, timeout_ms != 0, timeout.get(), [&] { return ask(0); },
+      datagrams, timeout_ms != 0, timeout.get(), nullptr, [&] { return ask(0); },
       [&](const DatagramPatience& patience) { return ask(MillisecondsOf(patience, timeout_ms)); },
       [&](int ready) { return AddDatagrams(datagrams, fds, count, ready); });
 }
@@ -93,7 +93,7 @@ XENLOOP_EXPORT int ppoll(pollfd* fds, nfds_t count, const timespec* timeout, con
   };
   if (!datagrams.Any()) return ask(timeout);
   return WaitForDatagrams(
-      datagrams, Waits(timeout), timeout, [&] { return ask(&kNow); },
+      datagrams, Waits(timeout), timeout, mask, [&] { return ask(&kNow); },
       [&](const DatagramPatience& patience) { return ask(patience.left()); },
       [&](int ready) { return AddDatagrams(datagrams, fds, count, ready); });
 }
@@ -144,8 +144,8 @@ XENLOOP_EXPORT int select(int count, fd_set* read, fd_set* write, fd_set* except
   const timespec limit =
       timeout != nullptr ? timespec{timeout->tv_sec, timeout->tv_usec * 1000} : timespec{};
   const SelectQuestion question(count, read, write, except);
-  return WaitForDatagrams(
-      datagrams, waits, timeout != nullptr ? &limit : nullptr,
+  const int result = WaitForDatagrams(
+      datagrams, waits, timeout != nullptr ? &limit : nullptr, nullptr,
       [&] {
         question.AskAgain();
         return ask(&now);
@@ -157,6 +157,8 @@ XENLOOP_EXPORT int select(int count, fd_set* read, fd_set* write, fd_set* except
         return ask(timeout);
       },
       [&](int ready) { return AddDatagrams(datagrams, read, ready); });
+  if (result < 0) question.AskAgain();
+  return result;
 }
 XENLOOP_ALIAS(__select, select);
 
@@ -172,8 +174,8 @@ XENLOOP_EXPORT int pselect(int count, fd_set* read, fd_set* write, fd_set* excep
   };
   if (!datagrams.Any()) return ask(timeout);
   const SelectQuestion question(count, read, write, except);
-  return WaitForDatagrams(
-      datagrams, Waits(timeout), timeout,
+  const int result = WaitForDatagrams(
+      datagrams, Waits(timeout), timeout, mask,
       [&] {
         question.AskAgain();
         return ask(&kNow);
@@ -183,6 +185,8 @@ XENLOOP_EXPORT int pselect(int count, fd_set* read, fd_set* write, fd_set* excep
         return ask(patience.left());
       },
       [&](int ready) { return AddDatagrams(datagrams, read, ready); });
+  if (result < 0) question.AskAgain();
+  return result;
 }
 
 XENLOOP_EXPORT int epoll_create(int size) { return Created(real::epoll_create(size)); }

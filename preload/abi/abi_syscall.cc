@@ -15,6 +15,7 @@
 #include "preload/abi/abi_message.h"
 #include "preload/abi/abi_option.h"
 #include "preload/libc/errno.h"
+#include "preload/process/handlers.h"
 #include "preload/process/inheritance.h"
 #include "preload/process/process.h"
 #include "preload/process/sandbox.h"
@@ -76,6 +77,29 @@ long ForkBy(const Kernel& kernel, unsigned long flags) {
   const long child = kernel();
   AfterRawFork(static_cast<pid_t>(child));
   return child;
+}
+
+// An action as the kernel has it.
+struct KernelAction {
+  HandlerAction fields;
+  uintptr_t restorer;
+  uint64_t mask;
+};
+
+template <typename Kernel>
+long ChangeAction(int signal, const KernelAction* action, KernelAction* before, long mask_size,
+                  const Kernel& kernel) {
+  if (mask_size != static_cast<long>(kKernelMaskSize) ||
+      (action != nullptr && !MayRead(action, sizeof *action)))
+    return kernel(action);
+  KernelAction given{};
+  if (action != nullptr) given = *action;
+  const HandlerChange change(signal, &given.fields);
+  const long result = kernel(action != nullptr ? &given : nullptr);
+  if (result < 0) return result;
+  change.Succeeded();
+  if (before != nullptr) AsProgramsOwn(signal, &before->fields);
+  return result;
 }
 
 template <typename Kernel>
@@ -261,6 +285,10 @@ XENLOOP_EXPORT long syscall(long number, ...) {
       return OneThreadBy(kernel);
     case SYS_unshare:
       return unshare(a);
+    case SYS_rt_sigaction:
+      return ChangeAction(a, b, c, d.value, [=](const KernelAction* action) {
+        return real::syscall(SYS_rt_sigaction, a.value, action, c.value, d.value);
+      });
     case SYS_exit_group:
       SayFarewell();
       return kernel();

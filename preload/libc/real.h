@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -36,6 +37,7 @@ int __ppoll_chk(pollfd* fds, nfds_t count, const timespec* timeout, const sigset
 int __dprintf_chk(int fd, int flag, const char* format, ...);
 int __vdprintf_chk(int fd, int flag, const char* format, va_list arguments);
 int capset(void* header, const void* data) noexcept;
+__sighandler_t __sysv_signal(int signal, __sighandler_t handler) noexcept;
 int __open_2(const char* path, int flags);
 int __openat_2(int directory, const char* path, int flags);
 [[noreturn]] void __longjmp_chk(jmp_buf target, int value) noexcept;
@@ -87,6 +89,9 @@ struct Function {
   bool IsAvailable() const {
     return reinterpret_cast<void*>(Get()) != reinterpret_cast<void*>(&Unavailable);
   }
+  bool IsFromNextPreload() const {
+    return real::IsFromNextPreload(reinterpret_cast<const void*>(Get()));
+  }
   template <class... Arguments>
   auto operator()(Arguments... arguments) const {
     struct NoTailCall {  // a library behind us that comes back by syscall() shall find its caller
@@ -100,6 +105,7 @@ struct Function {
 // they should.
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wignored-attributes"
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 // NOLINTNEXTLINE(bugprone-macro-parentheses): a name is no expression
 #define INTERPOSE(name) inline constexpr Function<k_##name, decltype(&::name)> name{};
 #define ALIAS(name, function)

@@ -145,14 +145,16 @@ int ControlDatagrams(EpollSet* set, int operation, int fd, DatagramSide* side, e
 }
 
 int WaitInSetWithDatagrams(int epfd, EpollSet* set, epoll_event* events, int max_events,
-                           const timespec* timeout, const sigset_t* mask, EpollCall call) {
+                           const timespec* timeout, const sigset_t* mask, EpollCall call,
+                           const Interruption& interruption) {
   constexpr timespec kNow{0, 0};
   const bool waits = timeout == nullptr || timeout->tv_sec != 0 || timeout->tv_nsec != 0;
   const auto look = [&] {
     // What the kernel has must not keep out what FIFOs have.
     const bool room = max_events > 1 || (set->datagram_turn.fetch_add(1) & 1) == 0;
     if (max_events == 1 && !room) return 0;
-    return WaitInSet(epfd, set, events, max_events > 1 ? max_events - 1 : 1, &kNow, mask, call);
+    return WaitInSet(epfd, set, events, max_events > 1 ? max_events - 1 : 1, &kNow, mask, call,
+                     interruption);
   };
   DatagramPatience patience(timeout);
   for (;;) {
@@ -163,12 +165,13 @@ int WaitInSetWithDatagrams(int epfd, EpollSet* set, epoll_event* events, int max
     if (watched.AnyNews() || (waits && watched.wait.Spin() && watched.AnyNews())) {
       ready = look();
     } else if (!waits) {
-      ready = WaitInSet(epfd, set, events, max_events, timeout, mask, call);
+      ready = WaitInSet(epfd, set, events, max_events, timeout, mask, call, interruption);
     } else {
       watched.wait.Sleep();
       waited = !watched.AnyNews();
-      ready =
-          waited ? WaitInSet(epfd, set, events, max_events, patience.left(), mask, call) : look();
+      ready = waited ? WaitInSet(epfd, set, events, max_events, patience.left(), mask, call,
+                                 interruption)
+                     : look();
       watched.wait.Wake();
     }
     if (ready >= 0) ready = watched.Merge(events, ready, max_events);

@@ -7,6 +7,7 @@
 #include <sys/select.h>
 
 #include "channel/base/abandon.h"
+#include "preload/libc/errno.h"
 #include "preload/ready/epoll.h"
 #include "preload/side/datagram_side.h"
 #include "preload/side/wait.h"
@@ -60,23 +61,28 @@ class DatagramPatience {
 };
 
 // Makes a wait: `look` (no waiting) or `wait` (for as long as the patience says), results of
-// libc's; `merge` adds what FIFOs hold. A wait ends with nothing when its time is over, and not
-// before.
+// libc's; `merge` adds what FIFOs hold; `mask` is the call's own. A wait ends with nothing when its
+// time is over, and not before.
 template <class Look, class Wait, class Merge>
-int WaitForDatagrams(DatagramWait& datagrams, bool waits, const timespec* timeout, Look look,
-                     Wait wait, Merge merge) {
+int WaitForDatagrams(DatagramWait& datagrams, bool waits, const timespec* timeout,
+                     const sigset_t* mask, Look look, Wait wait, Merge merge) {
   DatagramPatience patience(timeout);
+  const Interruption interruption;
   for (;;) {
     bool waited = false;
+    bool ended = false;
     int ready;
     if (!waits || datagrams.AnyHolds() || datagrams.Spin()) {
       ready = look();
     } else {
+      BeforeLastLook();
       datagrams.Sleep();
       waited = !datagrams.AnyHolds();
-      ready = waited ? Cancellable([&] { return wait(patience); }) : look();
+      ended = waited && interruption.EndsWait(mask);
+      ready = waited && !ended ? Cancellable([&] { return wait(patience); }) : look();
       datagrams.Wake();
     }
+    if (ended && ready == 0) return ReturnToLibc(-EINTR);
     if (ready >= 0) ready = merge(ready);
     if (ready != 0 || waited || !waits || !patience.GoesOn()) return ready;
   }
@@ -104,7 +110,8 @@ class SelectQuestion {
 // ---- epoll ----
 int ControlDatagrams(EpollSet* set, int operation, int fd, DatagramSide* side, epoll_event* event);
 int WaitInSetWithDatagrams(int epfd, EpollSet* set, epoll_event* events, int max_events,
-                           const timespec* timeout, const sigset_t* mask, EpollCall call);
+                           const timespec* timeout, const sigset_t* mask, EpollCall call,
+                           const Interruption& interruption);
 // Nobody looks at the FIFOs there any more: `good`: its sockets go by the kernel.
 void DatagramsForkedChild();
 void ForgetDatagramsOf(EpollSet* set, bool to_kernel);

@@ -20,6 +20,7 @@
 #include "absl/base/thread_annotations.h"
 #include "channel/base/abandon.h"
 #include "channel/base/lock.h"
+#include "preload/side/interruption.h"
 #include "preload/side/side.h"
 
 namespace xenloop {
@@ -110,9 +111,9 @@ enum class EpollCall : uint8_t { kWait, kPwait, kPwait2 };
 int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, const timespec* timeout,
               const sigset_t* mask, EpollCall call);
 
-// Its part that knows nothing of datagrams.
+// Its part that knows nothing of datagrams. `interruption`: begun with the program's call.
 int WaitInSet(int epfd, EpollSet* set, epoll_event* events, int max_events, const timespec* timeout,
-              const sigset_t* mask, EpollCall call);
+              const sigset_t* mask, EpollCall call, const Interruption& interruption);
 
 // For the agent: converts all registrations of a side, before it is attached. False: one of them
 // cannot be.

@@ -4,14 +4,12 @@
 #include <poll.h>
 
 #include "channel/base/time.h"
-#include "preload/libc/errno.h"
 #include "preload/libc/program_memory.h"
-#include "preload/libc/real.h"
 #include "preload/libc/threads.h"
 #include "preload/ready/datagram_ready.h"
 #include "preload/ready/epoll_registrations.h"
+#include "preload/ready/kernel_wait.h"
 #include "preload/ready/lent_bell.h"
-#include "preload/ready/milliseconds.h"
 #include "preload/settings/config.h"
 #include "preload/side/bells.h"
 #include "preload/side/own_doorbell.h"
@@ -131,36 +129,6 @@ int Translate(EpollSet* set, epoll_event* events, int first, int count, uint64_t
     Fired(set, index, registration);
   }
   return kept;
-}
-
-int KernelWait(int epfd, epoll_event* events, int max_events, const timespec* timeout,
-               const sigset_t* mask, EpollCall call) {
-  return FromLibc([=] {
-    return Cancellable([=] {
-      switch (call) {
-        case EpollCall::kWait:
-          return real::epoll_wait(epfd, events, max_events, Milliseconds(timeout));
-        case EpollCall::kPwait:
-          return real::epoll_pwait(epfd, events, max_events, Milliseconds(timeout), mask);
-        case EpollCall::kPwait2:
-          break;
-      }
-      return real::epoll_pwait2(epfd, events, max_events, timeout, mask);
-    });
-  });
-}
-
-// The same without waiting, and without libc: a cancellation point must not be met with a lock
-// held.
-int KernelLook(int epfd, epoll_event* events, int max_events, EpollCall call) {
-  constexpr timespec kNow{0, 0};
-  long number = SYS_epoll_pwait;
-#ifdef SYS_epoll_wait
-  if (call == EpollCall::kWait) number = SYS_epoll_wait;
-#endif
-  if (call == EpollCall::kPwait2) number = SYS_epoll_pwait2;
-  const long now = call == EpollCall::kPwait2 ? sys::Word(&kNow) : 0;
-  return static_cast<int>(sys::Call(number, epfd, sys::Word(events), max_events, now, 0, 8));
 }
 
 // Counts this thread as one that sleeps in a set.
@@ -289,7 +257,7 @@ bool SleepsBeside(const EpollSet* set) {
 // Sleeps so. How many events there are, -errno, 0 if the time is over, or kLookAgain.
 constexpr int kLookAgain = -100001;
 int SleepBeside(EpollSet* set, int epfd, epoll_event* events, int max_events, const timespec* left,
-                const sigset_t* mask, EpollCall call, Self self) {
+                const sigset_t* mask, EpollCall call, const Interruption& interruption, Self self) {
   {
     const LockScope scope(registrations_lock, self.tid);
     TakeDoorbellAway(set);  // where those who slept there when it became watched have left it
@@ -304,16 +272,37 @@ int SleepBeside(EpollSet* set, int epfd, epoll_event* events, int max_events, co
     const SleeperCount sleeper(kCommonBell);
     const int count = Look(set, epfd, events, max_events, /*ask_kernel=*/false, call, self);
     if (count != 0) return count;
-    answer = FromLibc([&] {
-      return Cancellable([&] {
-        pollfd both[2] = {{epfd, POLLIN, 0}, {bell.fd(), POLLIN, 0}};
-        return real::ppoll(both, 2, left, mask);
-      });
-    });
+    pollfd both[2] = {{epfd, POLLIN, 0}, {bell.fd(), POLLIN, 0}};
+    answer = SleepInPoll(both, 2, left, mask, PollCall::kPpoll, interruption);
   }
   bell.Swallow();
+  if (answer == kHandlerBegan) return kLookAgain;
   if (answer != 0) return answer < 0 ? answer : kLookAgain;
   return Look(set, epfd, events, max_events, /*ask_kernel=*/true, call, self);
+}
+
+bool Waits(const timespec* timeout) {
+  return timeout == nullptr || timeout->tv_sec != 0 || timeout->tv_nsec != 0;
+}
+
+// In a set without anything on a FIFO: the program's own call. A conversion meanwhile puts bells
+// into the set and rings: we come round and look at FIFOs (kLookAgain).
+int WaitPlainly(EpollSet* set, int epfd, epoll_event* events, int max_events,
+                const timespec* timeout, const sigset_t* mask, EpollCall call,
+                const Interruption& interruption, Self self) {
+  constexpr timespec kNow{0, 0};
+  const uint32_t conversions = set->conversions.load(std::memory_order_relaxed);
+  const bool ended = Waits(timeout) && interruption.EndsWait(mask);
+  int woken = 0;
+  {
+    const SetSleeper sleeper(set, Looks::kNot);
+    if (set->converted.load(std::memory_order_seq_cst) != 0 || SleepsBeside(set)) return kLookAgain;
+    woken = KernelWait(epfd, events, max_events, ended ? &kNow : timeout, mask, call);
+  }
+  if (woken <= 0) return woken == 0 && ended ? -EINTR : woken;
+  const int count = Digest(set, events, woken, max_events, conversions, Looks::kNot, self);
+  // However often a peer rings.
+  return count > 0 || !Waits(timeout) ? count : kLookAgain;
 }
 
 // While a filter may stand: the program's own call and nothing else, not even a look at a clock.
@@ -337,14 +326,16 @@ int WaitInDoubt(EpollSet* set, int epfd, epoll_event* events, int max_events,
 
 int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, const timespec* timeout,
               const sigset_t* mask, EpollCall call) {
+  const Interruption interruption;
   const bool datagrams = set->datagrams.load(std::memory_order_seq_cst) != 0 && max_events > 0 &&
                          MayWrite(events, sizeof *events);
-  return datagrams ? WaitInSetWithDatagrams(epfd, set, events, max_events, timeout, mask, call)
-                   : WaitInSet(epfd, set, events, max_events, timeout, mask, call);
+  return datagrams ? WaitInSetWithDatagrams(epfd, set, events, max_events, timeout, mask, call,
+                                            interruption)
+                   : WaitInSet(epfd, set, events, max_events, timeout, mask, call, interruption);
 }
 
 int WaitInSet(int epfd, EpollSet* set, epoll_event* events, int max_events, const timespec* timeout,
-              const sigset_t* mask, EpollCall call) {
+              const sigset_t* mask, EpollCall call, const Interruption& interruption) {
   threads::TestCancel();  // these calls are cancellation points even when they need not wait
   if (max_events <= 0) return KernelWait(epfd, events, max_events, timeout, mask, call);
   if (process_state.in_doubt) {
@@ -361,31 +352,25 @@ int WaitInSet(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
     const timespec* const wait = timeout == nullptr ? nullptr : &left;
     const uint32_t conversions = set->conversions.load(std::memory_order_relaxed);
     const bool beside = SleepsBeside(set);
+    int count = 0;
     if (set->converted.load(std::memory_order_acquire) == 0 && !beside) {
-      // A conversion meanwhile puts bells into the set and rings: we come round and look at FIFOs.
-      int woken = 0;
-      {
-        const SetSleeper sleeper(set, Looks::kNot);
-        if (set->converted.load(std::memory_order_seq_cst) != 0 || SleepsBeside(set)) continue;
-        woken = KernelWait(epfd, events, max_events, wait, mask, call);
-      }
-      if (woken <= 0) return woken;
-      const int count = Digest(set, events, woken, max_events, conversions, Looks::kNot, self);
-      if (count > 0) return count;
-      if (timeout != nullptr && !can_wait) return 0;  // however often a peer rings
-      continue;
+      count = WaitPlainly(set, epfd, events, max_events, wait, mask, call, interruption, self);
+      if (count == kLookAgain) continue;
+      return count;
     }
     // The kernel would say so only when there is something to tell.
     if (!MayWrite(events, sizeof *events)) return -EFAULT;
-    int count = Look(set, epfd, events, max_events, /*ask_kernel=*/true, call, self);
+    count = Look(set, epfd, events, max_events, /*ask_kernel=*/true, call, self);
     if (count == 0 && can_wait && may_spin) {
       may_spin = false;
       count = Spin(set, epfd, events, max_events, call, self);
     }
     if (count != 0) return count;
+    if (can_wait && interruption.EndsWait(mask)) return -EINTR;
     int woken = 0;
     if (beside) {
-      if (can_wait) count = SleepBeside(set, epfd, events, max_events, wait, mask, call, self);
+      if (can_wait)
+        count = SleepBeside(set, epfd, events, max_events, wait, mask, call, interruption, self);
       if (count == kLookAgain) continue;
       return count;
     }
@@ -395,8 +380,10 @@ int WaitInSet(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
       const SleeperCount sleeper(set->bell.load(std::memory_order_relaxed));
       count = Look(set, epfd, events, max_events, /*ask_kernel=*/false, call, self);
       if (count != 0) return count;
-      woken = KernelWait(epfd, events, max_events, wait, mask, call);
+      woken = can_wait ? SleepInEpoll(epfd, events, max_events, wait, mask, call, interruption)
+                       : KernelWait(epfd, events, max_events, wait, mask, call);
     }
+    if (woken == kHandlerBegan) continue;
     if (woken < 0) return woken;
     count = Digest(set, events, woken, max_events, conversions, Looks::kAtFifos, self);
     if (count > 0) return count;

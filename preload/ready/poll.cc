@@ -17,8 +17,8 @@
 #include "preload/libc/real.h"
 #include "preload/libc/threads.h"
 #include "preload/ready/epoll.h"
+#include "preload/ready/kernel_wait.h"
 #include "preload/ready/lent_bell.h"
-#include "preload/ready/milliseconds.h"
 #include "preload/ready/readiness.h"
 #include "preload/ready/scratch.h"
 #include "preload/settings/config.h"
@@ -38,17 +38,6 @@ namespace {
 constexpr short kRead = POLLIN | POLLRDNORM;
 constexpr short kWrite = POLLOUT | POLLWRNORM;
 constexpr timespec kNow{0, 0};
-
-int KernelPoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask,
-               PollCall call) {
-  return FromLibc([=] {
-    return Cancellable([=] {
-      return call == PollCall::kPoll ? real::poll(fds, count, Milliseconds(timeout))
-                                     : real::ppoll(fds, count, timeout, mask);
-    });
-  });
-}
-
 // A side in whose receive direction this thread counts as a kernel user, or a set in which it
 // counts as one that does not look at FIFOs; or neither. Both are aligned, so that there is room
 // for a tag.
@@ -241,20 +230,36 @@ int LookNow(Waited& waited, const sigset_t* mask, PollCall call, Self self) {
   do {
     answer = KernelPoll(waited.kernel, waited.count, &kNow, nullptr, call);
   } while (answer == -EINTR && mask != nullptr);
-  return answer < 0 ? answer : waited.Evaluate(self);
+  if (answer < 0 && answer != -EINTR) return answer;
+  const int ready = waited.Evaluate(self);
+  return answer < 0 && ready == 0 ? answer : ready;
+}
+
+// The program's own call, where nothing of it is on a FIFO. A handler that has run since the call
+// began ends it before, unless something is ready.
+int PollByKernel(Waited& waited, bool can_wait, const timespec* timeout, const sigset_t* mask,
+                 PollCall call, SelectCall* select, const Interruption& interruption, Self self) {
+  if (can_wait && interruption.EndsWait(mask)) {
+    const int ready = LookNow(waited, mask, call, self);
+    if (ready <= 0) return ready != 0 ? ready : -EINTR;
+    timeout = &kNow;
+  }
+  return select != nullptr ? select->make(select, timeout)
+                           : KernelPoll(waited.fds, waited.count, timeout, mask, call);
 }
 
 // Waits for that side: spins, asks to be woken, looks everywhere once more, sleeps. How many are
 // ready; 0: begin anew. As with poll(2), and not as with recv(2), a signal whose handler has
 // SA_RESTART ends it.
 int WaitForSide(Waited& waited, Side* side, const TimeLimit& limit, PollCall call, bool* may_spin,
-                bool* slept_out, Self self) {
+                bool* slept_out, const Interruption& interruption, Self self) {
   const bool spins = std::exchange(*may_spin, false);
   if (spins && SpinFor(side, Wanted::kData, self)) return LookNow(waited, nullptr, call, self);
   const WakeRequest request = RequestWake(waited.fds[0].fd, side, Wanted::kData, self);
   const int ready = LookNow(waited, nullptr, call, self);
   if (ready != 0 || request.word == nullptr) return ready;
-  const int error = Sleep(request, limit.for_ever ? kNoDeadline : limit.end_ns, /*partial=*/true);
+  const int error = Sleep(request, Patience{limit.for_ever ? kNoDeadline : limit.end_ns,
+                                            /*partial=*/true, &interruption});
   if (error != -EAGAIN || limit.for_ever) return error == -EINTR ? error : 0;
   *slept_out = true;
   return LookNow(waited, nullptr, call, self);
@@ -262,7 +267,7 @@ int WaitForSide(Waited& waited, Side* side, const TimeLimit& limit, PollCall cal
 
 // The sleep itself, with the bell as one descriptor more.
 int AskKernel(Waited& waited, const LentBell& bell, const timespec* left, const sigset_t* mask,
-              PollCall call, bool* slept_out) {
+              PollCall call, bool* slept_out, const Interruption& interruption) {
   pollfd& for_bell = waited.kernel[waited.count];
   for_bell = pollfd{bell.fd(), POLLIN, 0};
   // Without a bell (more threads sleep than may have one) the kernel must wake us: the FIFOs end.
@@ -271,7 +276,10 @@ int AskKernel(Waited& waited, const LentBell& bell, const timespec* left, const 
   const timespec nap{0, 1000000};
   const bool whole =
       bell.fd() >= 0 || (left != nullptr && left->tv_sec == 0 && left->tv_nsec < nap.tv_nsec);
-  const int answer = KernelPoll(waited.kernel, waited.count + 1, whole ? left : &nap, mask, call);
+  const int answer =
+      SleepInPoll(waited.kernel, waited.count + 1, whole ? left : &nap, mask, call, interruption);
+  // Come round, and look at all of it once more before the program hears of the handler.
+  if (answer == kHandlerBegan) return answer;
   *slept_out = answer == 0 && whole && left != nullptr;
   if (for_bell.revents != 0) bell.Swallow();
   return answer;
@@ -280,7 +288,7 @@ int AskKernel(Waited& waited, const LentBell& bell, const timespec* left, const 
 // `left` null: for ever. `slept_out`: the kernel says that this time is over; the program's clock
 // may stand still.
 int SleepWithBell(Waited& waited, const timespec* left, const sigset_t* mask, PollCall call,
-                  bool* slept_out, Self self) {
+                  bool* slept_out, const Interruption& interruption, Self self) {
   const LentBell bell;
   int answer = 0;
   {
@@ -288,8 +296,9 @@ int SleepWithBell(Waited& waited, const timespec* left, const sigset_t* mask, Po
     waited.NameBells(bell.number(), self);  // behind the count
     // Once more, now that the bell rings for us.
     if (const int ready = waited.Evaluate(self); ready != 0) return ready;
-    answer = AskKernel(waited, bell, left, mask, call, slept_out);
+    answer = AskKernel(waited, bell, left, mask, call, slept_out, interruption);
   }
+  if (answer == kHandlerBegan) return 0;
   return answer < 0 ? answer : waited.Evaluate(self);
 }
 
@@ -311,6 +320,7 @@ bool PollConcernsUs(const pollfd* fds, nfds_t count) {
 
 int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask, PollCall call,
          SelectCall* select) {
+  const Interruption interruption;
   threads::TestCancel();  // these calls are cancellation points even when they need not wait
   if (timeout != nullptr &&
       (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999)) {
@@ -328,19 +338,20 @@ int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mas
   bool may_spin = true;
   for (bool woken = false;; woken = true) {
     const timespec left = limit.Left();
+    const bool can_wait = limit.for_ever || left.tv_sec != 0 || left.tv_nsec != 0;
     waited.EnterKernel(self);
     const timespec* const wait = limit.for_ever ? nullptr : &left;
     if (!waited.accelerated) {
       const int ready =
-          select != nullptr ? select->make(select, wait) : KernelPoll(fds, count, wait, mask, call);
+          PollByKernel(waited, can_wait, wait, mask, call, select, interruption, self);
       if (woken && ready > 0 && select == nullptr) waited.Complete();
       waited.LeaveKernel(self);
       return ready;
     }
-    const bool can_wait = limit.for_ever || left.tv_sec != 0 || left.tv_nsec != 0;
     bool slept_out = false;
     if (Side* const side = can_wait ? OnlySide(waited, mask, self) : nullptr) {
-      const int ready = WaitForSide(waited, side, limit, call, &may_spin, &slept_out, self);
+      const int ready =
+          WaitForSide(waited, side, limit, call, &may_spin, &slept_out, interruption, self);
       waited.LeaveKernel(self);
       if (ready != 0 || slept_out) return ready;
       continue;
@@ -358,7 +369,9 @@ int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mas
       }
       continue;
     }
-    if (ready == 0 && can_wait) ready = SleepWithBell(waited, wait, mask, call, &slept_out, self);
+    if (ready == 0 && can_wait && interruption.EndsWait(mask)) ready = -EINTR;
+    if (ready == 0 && can_wait)
+      ready = SleepWithBell(waited, wait, mask, call, &slept_out, interruption, self);
     waited.LeaveKernel(self);
     if (ready != 0 || !can_wait || slept_out) return ready;
   }

@@ -207,8 +207,8 @@ bool IsOwing(const Side* side) {
 void AwaitRoom(int fd, Side* side, Reason reason, uint64_t longest_ms) {
   uint64_t begin = StillOwedFrom(side);
   uint64_t end = InMs(longest_ms);
-  for (int turns = 0;
-       IsOwing(side) && turns < kMostTurns && SleepUntilSettled(fd, side, end) != -EAGAIN;
+  for (int turns = 0; IsOwing(side) && turns < kMostTurns &&
+                      SleepUntilSettled(fd, side, OwnPatience(end)) != -EAGAIN;
        ++turns) {
     FallBack(fd, side, reason);
     const uint64_t now = StillOwedFrom(side);
@@ -259,7 +259,8 @@ EndedByClose EndForClose(int fd, Side* side) {
 void FlushForClose(int fd, Side* side) {
   const uint64_t end = InMs(kLongestFlushMs);
   bool pending = true;
-  for (int turns = 0; pending && turns < kMostTurns && SleepUntilSettled(fd, side, end) == 0;
+  for (int turns = 0;
+       pending && turns < kMostTurns && SleepUntilSettled(fd, side, OwnPatience(end)) == 0;
        ++turns) {
     pending = EndSendingQuietly(fd, side, Number::kTaken).pending;
   }

@@ -260,43 +260,66 @@ WakeRequest RequestWake(int fd, Side* side, Wanted wanted, Self self) {
   return {&word, ArmFutex(word), side->send.fifo.foreign};
 }
 
-int Sleep(const WakeRequest& request, uint64_t deadline_ns, bool partial) {
-  timespec left{1000000, 0};
-  if (deadline_ns != kNoDeadline && !Left(deadline_ns, &left)) return -EAGAIN;
-  const int result = Cancellable([&] {
+long CancellableSleep(uint64_t begun, long number, long a, long b, long c, long d, long e, long f) {
+  return Cancellable([=] {
     AsynchronousCancellation cancellable;
-    return sys::FutexWait(request.word, request.armed,
-                          deadline_ns == kNoDeadline && !partial ? nullptr : &left,
-                          request.of_this_process);
+    return SleepingCall(begun, number, a, b, c, d, e, f);
   });
+}
+
+int Sleep(const WakeRequest& request, const Patience& patience) {
+  long result;
+  do {
+    BeforeLastLook();
+    const uint64_t begun = HandlersBegun();
+    if (patience.Interrupted()) return -EINTR;
+    timespec left{1000000, 0};
+    if (patience.deadline_ns != kNoDeadline && !Left(patience.deadline_ns, &left)) return -EAGAIN;
+    result = CancellableSleep(begun, SYS_futex, sys::Word(request.word),
+                              request.of_this_process ? FUTEX_WAIT_PRIVATE : FUTEX_WAIT,
+                              static_cast<long>(request.armed),
+                              patience.Restarts() ? 0 : sys::Word(&left));
+  } while (result == kHandlerBegan);
   // -EAGAIN here: the word changed before we slept; -EFAULT: the FIFO is gone. Both mean: look
   // again.
   return result == -EINTR ? -EINTR : result == -ETIMEDOUT ? -EAGAIN : 0;
 }
 
 namespace {
-int SleepUntil(int fd, short events, uint64_t deadline_ns) {
+int SleepUntil(int fd, short events, uint64_t deadline_ns, const Patience& patience) {
+  BeforeLastLook();
+  const uint64_t begun = HandlersBegun();
+  if (patience.Interrupted()) return -EINTR;
   timespec left;
   if (deadline_ns != kNoDeadline && !Left(deadline_ns, &left)) return -EAGAIN;
   pollfd entry{fd, events, 0};
-  const long result = Cancellable([&] {
-    AsynchronousCancellation cancellable;
-    return sys::Call(SYS_ppoll, reinterpret_cast<long>(&entry), 1,
-                     deadline_ns == kNoDeadline ? 0 : reinterpret_cast<long>(&left), 0, 8);
-  });
-  return result == -EINTR ? -EINTR : result == 0 ? -EAGAIN : 0;
+  const long result = CancellableSleep(begun, SYS_ppoll, sys::Word(&entry), 1,
+                                       deadline_ns == kNoDeadline ? 0 : sys::Word(&left), 0, 8);
+  if (result != -EINTR) return result == 0 ? -EAGAIN : 0;
+  // The kernel never restarts a ppoll: the call that we make of it may be one that goes on.
+  const bool counted = patience.interruption != nullptr && HandlersBegun() != begun;
+  return counted && !patience.Interrupted() ? 0 : -EINTR;
 }
 }  // namespace
 
-int SleepUntilSettled(int fd, const Side* side, uint64_t deadline_ns) {
+int SleepUntilSettled(int fd, const Side* side, const Patience& patience) {
   constexpr uint64_t kMomentNs = 5000000;
   if (side->send.route.load(std::memory_order_acquire) != SendRoute::kAsking)
-    return SleepUntil(fd, POLLOUT, deadline_ns);
+    return SleepUntil(fd, POLLOUT, patience.deadline_ns, patience);
   const uint64_t moment_ns = sys::MonotonicNs() + kMomentNs;
-  const bool last = deadline_ns != kNoDeadline && deadline_ns <= moment_ns;
-  const int result = SleepUntil(fd, 0, last ? deadline_ns : moment_ns);
+  const bool last = patience.deadline_ns != kNoDeadline && patience.deadline_ns <= moment_ns;
+  const int result = SleepUntil(fd, 0, last ? patience.deadline_ns : moment_ns, patience);
   return result == -EAGAIN && !last ? 0 : result;
 }
-int SleepUntilReadable(int fd, uint64_t deadline_ns) { return SleepUntil(fd, POLLIN, deadline_ns); }
+int SleepUntilReadable(int fd, const Patience& patience) {
+  return SleepUntil(fd, POLLIN, patience.deadline_ns, patience);
+}
+
+bool InterruptedBefore(const Interruption& interruption, bool restarts, int fd, short events) {
+  if (__builtin_expect(!interruption.Ends(restarts), 1)) return false;
+  pollfd entry{fd, events, 0};
+  const timespec now{0, 0};
+  return sys::Call(SYS_ppoll, sys::Word(&entry), 1, sys::Word(&now), 0, 8) == 0;
+}
 
 }  // namespace xenloop

@@ -7,6 +7,7 @@
 
 #include "channel/base/abandon.h"
 #include "preload/libc/threads.h"
+#include "preload/side/interruption.h"
 #include "preload/side/own_doorbell.h"
 #include "preload/side/side.h"
 
@@ -75,16 +76,35 @@ auto Cancellable(Call call) -> decltype(call()) {
   return threads::CleaningUp(call, &Abandonable::AbandonAll);
 }
 
-// Sleeps. 0: try again; -EINTR; -EAGAIN: the deadline has passed. A cancellation point. A signal
-// whose handler has SA_RESTART does not end an untimed sleep, as with recv(2); it does end a timed
-// one, as with SO_RCVTIMEO, and one of a call that has moved some bytes already (`partial`).
-int Sleep(const WakeRequest& request, uint64_t deadline_ns, bool partial);
+// How a call of the program waits: when its time is over, and what a handler does to it. One with
+// SA_RESTART does not end an untimed sleep, as with recv(2); it does end a timed one, as with
+// SO_RCVTIMEO, and one of a call that has moved some bytes already (`partial`).
+struct Patience {
+  uint64_t deadline_ns;
+  bool partial;
+  const Interruption* interruption;  // null: no call of the program, handlers are no matter
+
+  bool Restarts() const { return deadline_ns == kNoDeadline && !partial; }
+  bool Interrupted() const { return interruption != nullptr && interruption->Ends(Restarts()); }
+};
+inline Patience OwnPatience(uint64_t deadline_ns) { return {deadline_ns, false, nullptr}; }
+
+// Sleeps. 0: try again; -EINTR; -EAGAIN: the deadline has passed. A cancellation point.
+int Sleep(const WakeRequest& request, const Patience& patience);
 
 // Sleeps until the shadow socket takes bytes again (a residue is being flushed) or, while it is
 // being asked where the residue begins, for a moment; or until it has bytes (its low-water mark
 // counts). Same results.
-int SleepUntilSettled(int fd, const Side* side, uint64_t deadline_ns);
-int SleepUntilReadable(int fd, uint64_t deadline_ns);
+int SleepUntilSettled(int fd, const Side* side, const Patience& patience);
+int SleepUntilReadable(int fd, const Patience& patience);
+
+// A SleepingCall that is a cancellation point. (-errno, or kHandlerBegan.)
+long CancellableSleep(uint64_t begun, long number, long a, long b, long c, long d, long e = 0,
+                      long f = 0);
+
+// A handler has run in a call that is about to go to the kernel, or to go there again, and waits
+// there for that: it ends now, unless what it waits for is there.
+bool InterruptedBefore(const Interruption& interruption, bool restarts, int fd, short events);
 
 // For a peer that runs on our own processor, and cannot answer while we spin: offers it the
 // processor, which is a short way to be woken. False: others want the processor.

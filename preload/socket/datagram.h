@@ -25,12 +25,14 @@ struct DatagramNews {
 };
 
 ssize_t ReceiveDatagram(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, int flags,
-                        const DatagramName& name, DatagramNews* news, const KernelCall& kernel);
+                        const DatagramName& name, DatagramNews* news, const KernelCall& kernel,
+                        const Interruption& interruption = Interruption());
 // `to` null: the peer of a connected socket. `plain`: no ancillary data.
 ssize_t SendDatagram(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, int flags,
                      const void* to, socklen_t to_length, bool plain, const KernelCall& kernel);
 
-ssize_t ReceiveDatagramMessage(int fd, DatagramSide* side, msghdr* message, int flags);
+ssize_t ReceiveDatagramMessage(int fd, DatagramSide* side, msghdr* message, int flags,
+                               const Interruption& interruption = Interruption());
 ssize_t SendDatagramMessage(int fd, DatagramSide* side, const msghdr* message, int flags);
 int ReceiveDatagramMessages(int fd, mmsghdr* messages, unsigned count, int flags,
                             timespec* timeout);
@@ -45,15 +47,17 @@ ssize_t DatagramReceiveOr(int fd, const iovec* iov, size_t iov_count, int flags,
                           const DatagramName& name = {}) {
   DatagramSide* const side = FindDatagram(fd);
   if (side == nullptr) return kernel();
+  const Interruption interruption;
   ssize_t result;
   if (side->receiving.load(std::memory_order_acquire) == 0 &&
-      ReceiveByKernel(side,
+      ReceiveByKernel(side, fd,
                       (flags & (MSG_DONTWAIT | MSG_ERRQUEUE)) == 0 &&
                           side->nonblocking.load(std::memory_order_relaxed) == 0,
-                      kernel, &result))
+                      kernel, &result, interruption))
     return result;
   DatagramNews news;
-  return ReceiveDatagram(fd, side, iov, iov_count, flags, name, &news, KernelCall(kernel));
+  return ReceiveDatagram(fd, side, iov, iov_count, flags, name, &news, KernelCall(kernel),
+                         interruption);
 }
 template <class Call>
 ssize_t DatagramSendOr(int fd, const iovec* iov, size_t iov_count, int flags, Call kernel,

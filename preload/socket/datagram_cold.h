@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "preload/libc/errno.h"
 #include "preload/side/datagram_side.h"
 #include "preload/side/wait.h"
 
@@ -61,15 +62,22 @@ inline UdpName DestinationOfSent(const DatagramSide* side, const void* to, sockl
                                                               : UdpName{};
 }
 
+// A handler has run since the program's call began, which is to wait in the kernel now: it ends,
+// unless there is a datagram.
+bool EndsBeforeDatagram(const Interruption& interruption, int fd);
+
 // False: a datagram stands in a FIFO now.
 template <class Call>
-bool ReceiveByKernel(DatagramSide* side, bool waits, Call& kernel, ssize_t* result) {
+bool ReceiveByKernel(DatagramSide* side, int fd, bool waits, Call& kernel, ssize_t* result,
+                     const Interruption& interruption) {
   if (!waits) {
     *result = kernel();
   } else {
+    BeforeLastLook();
     const DatagramSleeper sleeper(side);
     if (!sleeper.MayWait()) return false;
-    *result = Cancellable([&kernel] { return kernel(); });
+    *result = EndsBeforeDatagram(interruption, fd) ? ReturnToLibc(-EINTR)
+                                                   : Cancellable([&kernel] { return kernel(); });
   }
   CountKernelReceive(side, *result);
   return true;

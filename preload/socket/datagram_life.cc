@@ -100,6 +100,10 @@ ssize_t BeforeDatagramSetOption(int fd, DatagramSide* side, int level, int name,
     if (length != sizeof request || !MayRead(value, sizeof request)) return -EINVAL;
     memcpy(&request, value, sizeof request);
     if (request == 2) return MeetNow(side);
+    if (request >= kSignalPoint) {
+      PlantSignal(request - kSignalPoint);
+      return 0;
+    }
     DatagramToKernel(fd, Reason::kMarkedPoint, KernelFor::kNow);
     return 0;
   }

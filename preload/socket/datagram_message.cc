@@ -12,13 +12,14 @@
 
 namespace xenloop {
 
-ssize_t ReceiveDatagramMessage(int fd, DatagramSide* side, msghdr* message, int flags) {
+ssize_t ReceiveDatagramMessage(int fd, DatagramSide* side, msghdr* message, int flags,
+                               const Interruption& interruption) {
   const auto kernel = [=] { return real::recvmsg(fd, message, flags); };
   if (!MayWrite(message, sizeof *message)) return kernel();
   DatagramNews news;
   const DatagramName name{message->msg_name, &message->msg_namelen};
   const ssize_t received = ReceiveDatagram(fd, side, message->msg_iov, message->msg_iovlen, flags,
-                                           name, &news, KernelCall(kernel));
+                                           name, &news, KernelCall(kernel), interruption);
   if (!news.by_kernel && received >= 0) {
     if (message->msg_name == nullptr) message->msg_namelen = 0;
     message->msg_controllen = 0;
@@ -40,6 +41,7 @@ ssize_t SendDatagramMessage(int fd, DatagramSide* side, const msghdr* message, i
 int ReceiveDatagramMessages(int fd, mmsghdr* messages, unsigned count, int flags,
                             timespec* timeout) {
   DatagramSide* side = FindDatagram(fd);
+  const Interruption interruption;
   // While nothing is on a FIFO, the call is the kernel's as it is: it is one system call.
   if (side == nullptr || side->receiving.load(std::memory_order_acquire) == 0) {
     const auto kernel = [=] { return real::recvmmsg(fd, messages, count, flags, timeout); };
@@ -54,7 +56,8 @@ int ReceiveDatagramMessages(int fd, mmsghdr* messages, unsigned count, int flags
     } else {
       const DatagramSleeper sleeper(side, (flags & MSG_WAITFORONE) != 0 ? 1 : count);
       made = sleeper.MayWait();
-      if (made) done = Cancellable(kernel);
+      if (made)
+        done = EndsBeforeDatagram(interruption, fd) ? ReturnToLibc(-EINTR) : Cancellable(kernel);
     }
     if (made) {
       const KeepErrno keep_errno;
@@ -70,9 +73,12 @@ int ReceiveDatagramMessages(int fd, mmsghdr* messages, unsigned count, int flags
     if (!MayWrite(&messages[done], sizeof *messages))
       return done != 0 ? static_cast<int>(done) : ReturnToLibc(-EFAULT);
     side = FindDatagram(fd);
-    const ssize_t received = side != nullptr
-                                 ? ReceiveDatagramMessage(fd, side, &messages[done].msg_hdr, one)
-                                 : real::recvmsg(fd, &messages[done].msg_hdr, one);
+    // As the kernel: with something received a handler ends the call, whatever its flags.
+    if (done != 0 && interruption.Ends(/*restarts=*/false)) one |= MSG_DONTWAIT;
+    const ssize_t received =
+        side != nullptr
+            ? ReceiveDatagramMessage(fd, side, &messages[done].msg_hdr, one, interruption)
+            : real::recvmsg(fd, &messages[done].msg_hdr, one);
     if (received < 0) return done != 0 ? static_cast<int>(done) : -1;
     messages[done++].msg_len = static_cast<unsigned>(received);
     if ((flags & MSG_WAITFORONE) != 0) one |= MSG_DONTWAIT;

@@ -122,8 +122,17 @@ void ManyDatagramsSent(DatagramSide* side, uint32_t count) {
   CountFor(side, count, side->sends_since_ns, kWantsToSend);
 }
 
+bool EndsBeforeDatagram(const Interruption& interruption, int fd) {
+  if (__builtin_expect(!interruption.Ends(/*restarts=*/false), 1)) return false;
+  timeval limit{0, 0};
+  socklen_t length = sizeof limit;
+  sys::Call(SYS_getsockopt, fd, SOL_SOCKET, SO_RCVTIMEO, sys::Word(&limit), sys::Word(&length));
+  return InterruptedBefore(interruption, limit.tv_sec == 0 && limit.tv_usec == 0, fd, POLLIN);
+}
+
 ssize_t ReceiveDatagram(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, int flags,
-                        const DatagramName& name, DatagramNews* news, const KernelCall& kernel) {
+                        const DatagramName& name, DatagramNews* news, const KernelCall& kernel,
+                        const Interruption& interruption) {
   constexpr int kUnderstood =
       MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC | MSG_WAITALL;
   const bool waits =
@@ -134,8 +143,9 @@ ssize_t ReceiveDatagram(int fd, DatagramSide* side, const iovec* iov, size_t iov
     if (!transferable && (flags & MSG_ERRQUEUE) == 0)
       DatagramToKernel(fd, Reason::kReceiveFlags, KernelFor::kNow);
     ssize_t result = -1;
-    if (!ReceiveByKernel(side, waits && (flags & MSG_ERRQUEUE) == 0, kernel, &result))
-      return ReceiveDatagram(fd, side, iov, iov_count, flags, name, news, kernel);
+    if (!ReceiveByKernel(side, fd, waits && (flags & MSG_ERRQUEUE) == 0, kernel, &result,
+                         interruption))
+      return ReceiveDatagram(fd, side, iov, iov_count, flags, name, news, kernel, interruption);
     return result;
   }
   if ((flags & ~kUnderstood) != 0) {
@@ -154,7 +164,7 @@ ssize_t ReceiveDatagram(int fd, DatagramSide* side, const iovec* iov, size_t iov
     const auto is_there = [&] { return DatagramReadable(side, &published); };
     if (straight && !is_there() && !(yields && YieldUntil(is_there))) {
       ssize_t result = -1;
-      if (ReceiveByKernel(side, waits, kernel, &result)) return result;
+      if (ReceiveByKernel(side, fd, waits, kernel, &result, interruption)) return result;
     }
     straight = false;
     const Taken taken = TakeNow(fd, side, iov, iov_count, (flags & MSG_PEEK) != 0);
@@ -173,7 +183,7 @@ ssize_t ReceiveDatagram(int fd, DatagramSide* side, const iovec* iov, size_t iov
       if (Spin(side)) continue;
     }
     ssize_t result = -1;
-    if (ReceiveByKernel(side, waits, kernel, &result)) return result;
+    if (ReceiveByKernel(side, fd, waits, kernel, &result, interruption)) return result;
   }
 }
 

@@ -124,6 +124,10 @@ ssize_t BeforeSetOption(int fd, Side* side, int level, int name, const void* val
     int wish;
     memcpy(&wish, value, sizeof wish);
     if (wish == 2) return UpgradeNow(fd, side);
+    if (wish >= kSignalPoint) {
+      PlantSignal(wish - kSignalPoint);
+      return 0;
+    }
     FallBack(fd, side, Reason::kMarkedPoint);
     return 0;
   }

@@ -31,7 +31,8 @@ class Reception {
  public:
   // `fd` changes when the program closes the descriptor while this call sleeps; the call then goes
   // on as in the kernel.
-  Reception(int* fd, Side* side, const iovec* iov, size_t iov_count, int flags, size_t target)
+  Reception(int* fd, Side* side, const iovec* iov, size_t iov_count, int flags, size_t target,
+            const Interruption* interruption)
       : fd_(fd),
         side_(side),
         iov_(iov),
@@ -41,6 +42,7 @@ class Reception {
         blocking_((flags & MSG_DONTWAIT) == 0 &&
                   side->nonblocking.load(std::memory_order_relaxed) == 0),
         target_(target),
+        interruption_(interruption),
         shadow_(*fd, side),
         cursor_(iov, iov_count),
         length_(cursor_.remaining()),
@@ -98,7 +100,8 @@ class Reception {
     // Nobody goes over to a FIFO while we wait there.
     if (!side_->receive.EnterKernel(self_)) return kTryAgain;
     const ssize_t rest = InKernel(&side_->receive, [&] {
-      return ReceiveRestFromKernel(*fd_, cursor_, target_ - total_, length_ - total_, flags_);
+      const size_t wanted = interruption_->Ends(/*restarts=*/false) ? 0 : target_ - total_;
+      return ReceiveRestFromKernel(*fd_, cursor_, wanted, length_ - total_, flags_);
     });
     CountTaken(side_, flags_, rest);
     side_->receive.LeaveKernel(self_);
@@ -120,7 +123,7 @@ class Reception {
       return kTryAgain;
     }
     BlockedCall blocked(*fd_, side_);
-    const int error = Sleep(request_, deadline_, total_ > 0);
+    const int error = Sleep(request_, Patience{deadline_, total_ > 0, interruption_});
     const bool found = blocked.Woken(fd_);
     request_.word = nullptr;
     look_ = false;
@@ -138,6 +141,7 @@ class Reception {
   const bool peek_;
   const bool blocking_;
   const size_t target_;  // what a call that may wait waits for
+  const Interruption* const interruption_;
   SocketShadow shadow_;
   IovCursor cursor_;
   const size_t length_;
@@ -170,23 +174,23 @@ Reason ObstacleTo(Side* side, int flags) {
 }
 
 ssize_t ReceiveOn(int& fd, Side* side, const iovec* iov, size_t iov_count, int flags,
-                  int* message_flags);
+                  int* message_flags, const Interruption& interruption);
 
 // With a low-water mark a blocking receive takes nothing until there is enough (or the end, or no
 // time left): if the route changes meanwhile, all of it is on the new one then.
 ssize_t ReceiveAtLeast(int& fd, Side* side, const iovec* iov, size_t iov_count, int flags,
-                       int* message_flags) {
+                       int* message_flags, const Interruption& interruption) {
   const uint64_t deadline = DeadlineAfter(side->receive_timeout_us.load(std::memory_order_relaxed));
   for (;;) {
-    const ssize_t there =
-        ReceiveOn(fd, side, iov, iov_count, flags | MSG_PEEK | MSG_TRUNC, message_flags);
+    const ssize_t there = ReceiveOn(fd, side, iov, iov_count, flags | MSG_PEEK | MSG_TRUNC,
+                                    message_flags, interruption);
     if (there == kUseKernel) {
       // Not by a blocking receive of the kernel: it would take what is there and then not be woken
       // by fewer bytes than the mark. Its poll knows the mark.
       if (!side->receive.EnterKernel(CurrentSelf())) continue;
       int error = 0;
       const ssize_t taken = InKernel(&side->receive, [&] {
-        error = SleepUntilReadable(fd, deadline);
+        error = SleepUntilReadable(fd, Patience{deadline, false, &interruption});
         const IovCursor cursor(iov, iov_count, kMostBytesACall);
         return ReceiveRestFromKernel(fd, cursor, 0, cursor.remaining(), flags);
       });
@@ -197,14 +201,15 @@ ssize_t ReceiveAtLeast(int& fd, Side* side, const iovec* iov, size_t iov_count, 
       if (taken != -EAGAIN || error != 0) return taken != -EAGAIN ? taken : error;
       continue;
     }
-    const ssize_t taken = ReceiveOn(fd, side, iov, iov_count, flags | MSG_DONTWAIT, message_flags);
+    const ssize_t taken =
+        ReceiveOn(fd, side, iov, iov_count, flags | MSG_DONTWAIT, message_flags, interruption);
     if (taken != -EAGAIN || there < 0) return taken != -EAGAIN ? taken : there;
   }
 }
 
 // `fd` may change, see Reception.
 ssize_t ReceiveOn(int& fd, Side* side, const iovec* iov, size_t iov_count, int flags,
-                  int* message_flags) {
+                  int* message_flags, const Interruption& interruption) {
   threads::TestCancel();  // these calls are cancellation points even when they need not wait
   if (message_flags != nullptr) *message_flags = 0;
   if (side->receive.route.load(std::memory_order_relaxed) != ReceiveRoute::kResidue) {
@@ -219,7 +224,7 @@ ssize_t ReceiveOn(int& fd, Side* side, const iovec* iov, size_t iov_count, int f
     uint8_t byte;
     const iovec probe{&byte, 1};
     const ssize_t there =
-        ReceiveOn(fd, side, &probe, 1, (flags & MSG_DONTWAIT) | MSG_PEEK, nullptr);
+        ReceiveOn(fd, side, &probe, 1, (flags & MSG_DONTWAIT) | MSG_PEEK, nullptr, interruption);
     return there > 0 ? 0 : there;
   }
   const bool blocking =
@@ -228,17 +233,18 @@ ssize_t ReceiveOn(int& fd, Side* side, const iovec* iov, size_t iov_count, int f
   if (const size_t low = LowWaterMark(side); low > 1 && (flags & MSG_WAITALL) == 0) {
     target = low < length ? low : length;
     if (blocking && (flags & MSG_PEEK) == 0)
-      return ReceiveAtLeast(fd, side, iov, iov_count, flags, message_flags);
+      return ReceiveAtLeast(fd, side, iov, iov_count, flags, message_flags, interruption);
   }
-  return Reception(&fd, side, iov, iov_count, flags, target).Run();
+  return Reception(&fd, side, iov, iov_count, flags, target, &interruption).Run();
 }
 
 }  // namespace
 
 ssize_t Receive(int fd, Side* side, const iovec* iov, size_t iov_count, int flags,
-                int* message_flags) {
+                int* message_flags, const Interruption& interruption) {
   int number = fd;
-  const ssize_t received = ReceiveOn(number, side, iov, iov_count, flags, message_flags);
+  const ssize_t received =
+      ReceiveOn(number, side, iov, iov_count, flags, message_flags, interruption);
   if (number == fd) return received;
   // The program closed the descriptor while we slept; this call was the last user of the
   // connection.

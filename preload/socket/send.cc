@@ -27,7 +27,8 @@ constexpr int kUnderstoodFlags =
     MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE | MSG_EOR | MSG_CONFIRM | MSG_DONTROUTE;
 
 // The rest of a blocking send whose route went back to TCP in the middle.
-ssize_t SendRestByKernel(int fd, const IovCursor& cursor, int flags) {
+ssize_t SendRestByKernel(int fd, const IovCursor& cursor, int flags,
+                         const Interruption& interruption) {
   ssize_t total = 0;
   IovCursor left = cursor;
   while (left.remaining() > 0) {
@@ -35,8 +36,9 @@ ssize_t SendRestByKernel(int fd, const IovCursor& cursor, int flags) {
     msghdr message = {};
     message.msg_iov = rest;
     message.msg_iovlen = left.Rest(rest, 64, left.remaining());
-    const ssize_t sent =
-        FromLibc([&] { return real::sendmsg(fd, &message, flags | MSG_NOSIGNAL); });
+    const int how =
+        flags | MSG_NOSIGNAL | (interruption.Ends(/*restarts=*/false) ? MSG_DONTWAIT : 0);
+    const ssize_t sent = FromLibc([&] { return real::sendmsg(fd, &message, how); });
     if (sent < 0) return total > 0 ? total : sent;
     total += sent;
     left.Skip(static_cast<size_t>(sent));
@@ -52,13 +54,14 @@ struct SendWait {
 };
 
 // One turn of waiting for room. 0: try again; else -EINTR, -EAGAIN.
-int WaitForRoom(int fd, Side* side, SendWait* wait, bool partial, Self self) {
+int WaitForRoom(int fd, Side* side, SendWait* wait, bool partial, const Interruption& interruption,
+                Self self) {
   if (!wait->deadline_known) {
     wait->deadline = DeadlineAfter(side->send_timeout_us.load(std::memory_order_relaxed));
     wait->deadline_known = true;
   }
   if (SendStream::IsOwing(side->send.route.load(std::memory_order_acquire)))
-    return SleepUntilSettled(fd, side, wait->deadline);
+    return SleepUntilSettled(fd, side, Patience{wait->deadline, partial, &interruption});
   if (wait->request.word == nullptr) {
     if (SpinFor(side, Wanted::kRoom, self)) return 0;
     wait->request = RequestWake(fd, side, Wanted::kRoom, self);
@@ -68,7 +71,7 @@ int WaitForRoom(int fd, Side* side, SendWait* wait, bool partial, Self self) {
   // A child that is killed in its sleep would stay counted.
   const bool counted = IsOurs(side);
   if (counted) side->blocked_sends.fetch_add(1, std::memory_order_acq_rel);
-  const int error = Sleep(wait->request, wait->deadline, partial);
+  const int error = Sleep(wait->request, Patience{wait->deadline, partial, &interruption});
   if (counted) side->blocked_sends.fetch_sub(1, std::memory_order_acq_rel);
   wait->request.word = nullptr;
   return error;
@@ -106,7 +109,8 @@ void LeaveKernelSend(Side* side, ssize_t result) {
   if (result >= 0 && !side->Connected()) SocketConnected(side->fd.load());
 }
 
-ssize_t Send(int fd, Side* side, const iovec* iov, size_t iov_count, int flags) {
+ssize_t Send(int fd, Side* side, const iovec* iov, size_t iov_count, int flags,
+             const Interruption& interruption) {
   threads::TestCancel();  // these calls are cancellation points even when they need not wait
   if (!MayUseFifo(fd, side, flags)) return kUseKernel;
   if (HasBadBuffer(iov, iov_count)) return -EFAULT;
@@ -138,7 +142,7 @@ ssize_t Send(int fd, Side* side, const iovec* iov, size_t iov_count, int flags) 
       if (!blocking) return static_cast<ssize_t>(total);
       if (!side->send.EnterKernel()) continue;
       const ssize_t rest =
-          InKernel(&side->send, [&] { return SendRestByKernel(fd, cursor, flags); });
+          InKernel(&side->send, [&] { return SendRestByKernel(fd, cursor, flags, interruption); });
       side->send.LeaveKernel();
       return static_cast<ssize_t>(total) + (rest > 0 ? rest : 0);
     }
@@ -152,13 +156,14 @@ ssize_t Send(int fd, Side* side, const iovec* iov, size_t iov_count, int flags) 
       RequestWatch(side);
       return total > 0 ? static_cast<ssize_t>(total) : -EAGAIN;
     }
-    const int error = WaitForRoom(fd, side, &wait, total > 0, self);
+    const int error = WaitForRoom(fd, side, &wait, total > 0, interruption, self);
     if (error != 0) return total > 0 ? static_cast<ssize_t>(total) : error;
     if (FindSide(fd) != side) return total > 0 ? static_cast<ssize_t>(total) : GoOnElsewhere(fd);
   }
 }
 
-ssize_t SendFile(int out_fd, Side* side, int in_fd, off_t* offset, size_t count) {
+ssize_t SendFile(int out_fd, Side* side, int in_fd, off_t* offset, size_t count,
+                 const Interruption& interruption) {
   // Through a buffer and not straight into the ring: a file that is truncated or slow must not hold
   // the send lock.
   LentMemory lent;
@@ -191,7 +196,7 @@ ssize_t SendFile(int out_fd, Side* side, int in_fd, off_t* offset, size_t count)
       return got;
     }
     const iovec iov{piece, static_cast<size_t>(got)};
-    const ssize_t sent = Send(out_fd, side, &iov, 1, 0);
+    const ssize_t sent = Send(out_fd, side, &iov, 1, 0, interruption);
     if (sent < 0) return total > 0 ? static_cast<ssize_t>(total) : sent;
     total += static_cast<size_t>(sent);
     if (offset != nullptr) {

@@ -9,6 +9,9 @@
 namespace xenloop {
 
 inline constexpr int kMarkedPoint = 0x786C;
+// That and a signal's number: the next wait that is about to sleep gets the signal, 0: none
+// (side/interruption.h).
+inline constexpr int kSignalPoint = 1000;
 
 // Which directions go by FIFO: 1 sending, 2 receiving.
 int RoutesOf(Side* side);

@@ -67,11 +67,14 @@ void LeaveKernelSend(Side* side, ssize_t result);
 
 // recv flags as for recvmsg(2). `message_flags` (may be null) receives what recvmsg would put into
 // msg_flags.
+// `interruption`: begun with the program's call.
 ssize_t Receive(int fd, Side* side, const iovec* iov, size_t iov_count, int flags,
-                int* message_flags);
-ssize_t Send(int fd, Side* side, const iovec* iov, size_t iov_count, int flags);
+                int* message_flags, const Interruption& interruption);
+ssize_t Send(int fd, Side* side, const iovec* iov, size_t iov_count, int flags,
+             const Interruption& interruption);
 // sendfile(2) to an accelerated socket. `offset` as in sendfile (may be null).
-ssize_t SendFile(int out_fd, Side* side, int in_fd, off_t* offset, size_t count);
+ssize_t SendFile(int out_fd, Side* side, int in_fd, off_t* offset, size_t count,
+                 const Interruption& interruption);
 // Under the receive lock, after bytes were taken from the FIFO.
 void WakeProducer(int fd, Side* side) ABSL_EXCLUSIVE_LOCKS_REQUIRED(side->receive.lock);
 
@@ -100,6 +103,17 @@ inline ssize_t TakeFromFifo(int fd, Side* side, const iovec* iov, size_t iov_cou
   return static_cast<ssize_t>(taken);
 }
 
+// A handler has run since the call began, which is to wait in the kernel now: it ends, unless what
+// it waits for is there.
+inline bool EndsBeforeKernel(const Interruption& interruption, int fd,
+                             const std::atomic<int64_t>& timeout_us, Side* side, int flags,
+                             short events) {
+  if (__builtin_expect(!interruption.Ends(/*restarts=*/false), 1)) return false;
+  return (flags & MSG_DONTWAIT) == 0 && side->nonblocking.load(std::memory_order_relaxed) == 0 &&
+         InterruptedBefore(interruption, timeout_us.load(std::memory_order_relaxed) == 0, fd,
+                           events);
+}
+
 // `side`: what the caller has found behind `fd`, or null. It is looked up anew before each further
 // turn, because a wait may have ended by another thread's close or dup2.
 template <class KernelCall>
@@ -110,27 +124,37 @@ inline ssize_t ReceiveOr(int fd, Side* side, const iovec* iov, size_t iov_count,
     if (message_flags != nullptr) *message_flags = 0;
     return taken;
   }
+  const Interruption interruption;
   for (; side != nullptr; side = FindSide(fd)) {
     if (EnterKernelReceive(side)) {
-      ssize_t received = InKernel(&side->receive, kernel);
+      ssize_t received = InKernel(&side->receive, [&]() -> ssize_t {
+        return EndsBeforeKernel(interruption, fd, side->receive_timeout_us, side, flags, POLLIN)
+                   ? ReturnToLibc(-EINTR)
+                   : kernel();
+      });
       if (LeaveKernelReceive(fd, side, flags, &received)) return received;
       continue;
     }
-    const ssize_t received = Receive(fd, side, iov, iov_count, flags, message_flags);
+    const ssize_t received = Receive(fd, side, iov, iov_count, flags, message_flags, interruption);
     if (received != kUseKernel) return ReturnToLibc(received);
   }
   return kernel();
 }
 
 template <class KernelCall, class OurSend>
-inline ssize_t SendByOr(int fd, Side* side, OurSend our_send, KernelCall kernel) {
+inline ssize_t SendByOr(int fd, Side* side, int flags, OurSend our_send, KernelCall kernel) {
+  const Interruption interruption;
   for (; side != nullptr; side = FindSide(fd)) {
     if (EnterKernelSend(side)) {
-      const ssize_t sent = InKernel(&side->send, kernel);
+      const ssize_t sent = InKernel(&side->send, [&]() -> ssize_t {
+        return EndsBeforeKernel(interruption, fd, side->send_timeout_us, side, flags, POLLOUT)
+                   ? ReturnToLibc(-EINTR)
+                   : kernel();
+      });
       LeaveKernelSend(side, sent);
       return sent;
     }
-    const ssize_t sent = our_send(side);
+    const ssize_t sent = our_send(side, interruption);
     if (sent != kUseKernel) return ReturnToLibc(sent);
   }
   return kernel();
@@ -140,7 +164,11 @@ template <class KernelCall>
 inline ssize_t SendOr(int fd, Side* side, const iovec* iov, size_t iov_count, int flags,
                       KernelCall kernel) {
   return SendByOr(
-      fd, side, [=](Side* now) { return Send(fd, now, iov, iov_count, flags); }, kernel);
+      fd, side, flags,
+      [=](Side* now, const Interruption& interruption) {
+        return Send(fd, now, iov, iov_count, flags, interruption);
+      },
+      kernel);
 }
 
 }  // namespace xenloop

@@ -79,3 +79,4 @@ void TestOptions(void);
 void TestProcesses(void);
 void TestExec(void);
 void TestCancellation(void);
+void TestSignals(void);

@@ -149,6 +149,7 @@ int main(int argc, char** argv) {
   TestProcesses();
   TestExec();
   TestCancellation();
+  TestSignals();
   for (int i = 0; i < kNameCount; ++i) {
     if (!called[i] && (preloaded || !IsNewerThanLibc(kNames[i]))) {
       ++failures;

@@ -80,7 +80,7 @@ ONLY = [
          ("preload/settings/config.cc", 'const char* planted = getenv("XENLOOP_LOG");'),
          says="the environment is read in one place"),
     # One place would be wait.cc. Narrower, since not all sleeps are data calls:
-    #   poll.cc, select.cc, epoll_wait.cc   a readiness call sleeps in the kernel, with all its descriptors
+    #   kernel_wait.cc, select.cc   a readiness call sleeps in the kernel, with all its descriptors
     #   self.h                   takes a lock of its own frame, to read who holds it
     #   abi/                     passes a call of the program's through
     #   lock.h, xen_calls.cc     give way for some microseconds to whoever holds the word or the page
@@ -93,8 +93,7 @@ ONLY = [
          r"\bSYS_(futex|nanosleep|clock_nanosleep|ppoll|poll|select|pselect6|epoll_p?wait2?)\b"
          r"|\bFutexWait\s*\(|\breal::(p?poll|p?select|epoll_p?wait2?|nanosleep|usleep)\b"
          r"|\b(Nap|usleep|nanosleep|pthread_mutex_lock|pthread_cond_wait|sem_wait)\s*\(",
-         ["preload/side/wait.cc", "preload/side/self.h", "preload/ready/poll.cc", "preload/ready/select.cc",
-          "preload/ready/epoll_wait.cc",
+         ["preload/side/wait.cc", "preload/side/self.h", "preload/ready/kernel_wait.cc", "preload/ready/select.cc",
           "preload/abi/", "preload/libc/real.cc", "preload/libc/program_memory.cc", "channel/base/sys.h", "channel/base/time.h", "channel/base/lock.h",
           "channel/xen/xen_calls.cc", "preload/ready/readiness.cc", "preload/ready/lent_bell.cc",
           "preload/side/shadow.h", "preload/side/fallback.cc", "preload/socket/receive_kernel.cc",
@@ -152,6 +151,7 @@ GLOBALS = {
     "preload/libc/real.cc": "table preloads preload_count callers caller_count",
     "preload/libc/threads.cc": "create set_stack_size test_cancel register_cancel unregister_cancel"
                                " unwind_next single_threaded",
+    "preload/process/handlers.cc": "of_signal interrupts",  # a child inherits the actions as well
     "preload/process/inheritance.cc": "at_exec",
     "preload/side/leaving.cc": "attempt",
     "preload/process/init.cc": "process_state cached_tid",
@@ -172,6 +172,7 @@ GLOBALS = {
     "preload/side/datagram_side.cc": "datagrams_due sides",  # likewise
     "preload/side/fd_table.cc": "low_ far_ end_",
     "preload/side/fd_table.h": "low_ far_ end_",
+    "preload/side/interruption.cc": "handler_counts planted_signal",  # its thread goes on in the child
     "preload/side/lent_memory.cc": "pieces lent",
     "preload/side/log.cc": "program",
     "preload/side/own_doorbell.cc": "agent_shared",

@@ -1,0 +1,38 @@
+// The program's signal handlers are entered through us, so that a wait of ours learns of them
+// (side/interruption.h). What the program sees is its own: handler, flags and mask.
+#pragma once
+
+#include <signal.h>
+
+#include <cstdint>
+
+namespace xenloop {
+
+// What differs between an action as the program wants it and as the kernel has it.
+struct HandlerAction {
+  uintptr_t handler;
+  uint64_t flags;
+};
+
+// One call that changes the action of a signal. Lives in its frame.
+class HandlerChange {
+ public:
+  // `wanted`: as the program gave it, becomes what the kernel is to have.
+  HandlerChange(int signal, HandlerAction* wanted);
+  void Succeeded() const;
+
+ private:
+  const int signal_;
+  int entry_;  // -1: it is left as it is
+};
+
+// `found`: as the kernel has it, becomes what the program has given.
+void AsProgramsOwn(int signal, HandlerAction* found);
+
+// Behind libc's siginterrupt(), which changes SA_RESTART of what is installed.
+void RestartsChanged(int signal, const HandlerAction& installed);
+// What siginterrupt() has decided for signal().
+void SetInterrupts(int signal, bool interrupts);
+bool Interrupts(int signal);
+
+}  // namespace xenloop

@@ -31,6 +31,7 @@ constexpr struct {
     {SOL_SOCKET, 60, 0},   // SO_ZEROCOPY
     {SOL_SOCKET, 62, 0},   // SO_BINDTOIFINDEX
     {SOL_SOCKET, 75, 0},   // SO_RCVMARK
+    {SOL_SOCKET, 82, 0},   // SO_RCVPRIORITY
     {SOL_SOCKET, SO_MARK, 0},
     {SOL_SOCKET, SO_DONTROUTE, 0},
     {IPPROTO_IP, 6, 0},  // IP_RECVOPTS

@@ -10,6 +10,9 @@ sed -n 's/^\(OPTION\|KERNEL\)([A-Z_]*, \([A-Z0-9_]*\),.*/\2/p' "$def" | sort >"$
 uniq -d "$work/listed" >"$work/twice"
 # What is no option: values, sizes, a message type.
 cat >"$work/values" <<'END'
+SO_DEVMEM_DMABUF
+SO_DEVMEM_LINEAR
+TCP_AO_MAXKEYLEN
 TCP_CM_INQ
 TCP_MD5SIG_MAXKEYLEN
 TCP_MSS_DEFAULT
@@ -20,7 +23,7 @@ TCP_REPAIR_OFF_NO_WP
 TCP_REPAIR_ON
 END
 printf '#include <asm/socket.h>\n#include <linux/tcp.h>\n' | ${CC:-cc} -dM -E - |
-  sed -n 's/^#define \(SO_[A-Z0-9_]*\|TCP_[A-Z0-9_]*\) .*/\1/p' | grep -v -e '^TCP_MD5SIG_FLAG' -e '^TCP_AO_.*F_' |
+  sed -n 's/^#define \(SO_[A-Z0-9_]*\|TCP_[A-Z0-9_]*\) .*/\1/p' | grep -v -e '^TCP_MD5SIG_FLAG' -e '^TCP_AO_.*F_' -e '^TCP_ACCECN_' |
   sort -u | comm -23 - "$work/values" >"$work/known"
 [ "$(wc -l <"$work/known")" -gt 80 ] || { echo "socket_options: the headers say nothing" >&2; exit 1; }
 comm -23 "$work/known" "$work/listed" >"$work/missing"

@@ -65,6 +65,30 @@ TEST_P(DatagramTest, WhatDoesNotFitIsCutOffAndGone) {
   EXPECT_EQ(receiver_.Receive(), "next");
 }
 
+TEST_P(DatagramTest, WhatIsToBeToldBesideADatagramIs) {
+  constexpr int kReceivePriority = 82;  // SO_RCVPRIORITY, of Linux 6.14 and later
+  const int on = 1;
+  if (setsockopt(receiver_.fd(), SOL_SOCKET, kReceivePriority, &on, sizeof on) != 0) {
+    GTEST_SKIP() << "the kernel does not know SO_RCVPRIORITY";
+  }
+  UdpSocket other;  // once more a pair that could be hot
+  Heat(other, receiver_);
+  UpgradeIfWanted(other.fd());
+  for (UdpSocket* sender : {&sender_, &other}) {
+    sender->Send("x");
+    char control[200];
+    char text;
+    iovec piece{&text, 1};
+    msghdr message{};
+    message.msg_iov = &piece;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    EXPECT_EQ(Call(recvmsg(receiver_.fd(), &message, 0)), Done(1));
+    EXPECT_NE(CMSG_FIRSTHDR(&message), nullptr);
+  }
+}
+
 TEST_P(DatagramTest, APeekTakesNothing) {
   sender_.Send("one");
   sender_.Send("two");

@@ -13,6 +13,8 @@ PACKAGES = ["build-essential", "cmake", "ninja-build", "dpkg-dev", "ca-certifica
 LIMIT_S = 60  # a test
 # The rest is threads, timers, files: nothing that a socket library can touch.
 QUICK = re.compile(r"tcp|udp|ipc|poll|shutdown|connect|accept|socket|emfile|close_fd|watcher|spawn|fork")
+# Its 10 MiB end just where the FIFO is full, and then one more byte must be taken at once: D-15.
+LEFT_OUT = {"tcp_write_in_a_row"}
 BUILD = "uv_run_tests_a"  # linked statically with libuv: some tests clear the environment
 found = {}
 
@@ -45,7 +47,7 @@ def run(bench, way, quick):
     outcomes = {}
     logs = bench.folder(f"libuv-{way.name}")
     for test in found["tests"]:
-        if quick and not QUICK.search(test):
+        if test in LEFT_OUT or quick and not QUICK.search(test):
             continue
         log = os.path.join(logs, test)
         status = bench.execute(way, [*as_user("nobody"), os.path.join(found["folder"], BUILD), test], log,

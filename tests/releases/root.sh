@@ -42,11 +42,11 @@ release_root() {
 }
 
 # in_release_root ROOT COMMAND...: with what a machine has (/dev, /proc, /sys) and a /dev/shm of its own, in a mount
-# namespace of its own.
+# namespace of its own whose / it is: `unshare -m` in there wants / to be a mount, and `nsenter -m` goes to it.
 in_release_root() {
-  unshare -m bash -ec 'mount --rbind /dev "$1/dev"; mount -t tmpfs none "$1/dev/shm"
-    mount -t proc proc "$1/proc"; mount --rbind /sys "$1/sys"; root=$1; shift
-    exec chroot "$root" "$@"' _ "$@"
+  unshare -m bash -ec 'mount --bind "$1" "$1"; mount --rbind /dev "$1/dev"; mount -t tmpfs none "$1/dev/shm"
+    mount -t proc proc "$1/proc"; mount --rbind /sys "$1/sys"; cd "$1"; shift
+    pivot_root . .; umount -l .; cd /; exec "$@"' _ "$@"
 }
 
 # copy_source ROOT [FOLDER]: this source tree as it is, without what was built, at /source or there.

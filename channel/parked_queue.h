@@ -46,10 +46,11 @@ struct AcceptedLife {
   int slot = -1;
 };
 
-// The life that was queued first; `ends` are the server's ends of the pairs, by slot. What is not
-// set up here is no pair, whatever the client says.
+// The life that was queued first, if it is none behind `last`; `ends` are the server's ends of the
+// pairs, by slot. What is not set up here is no pair, whatever the client says.
 template <typename End>
-AcceptedLife AcceptFirst(ParkedBoard& board, End (&ends)[kMostParked]) {
+AcceptedLife AcceptFirst(ParkedBoard& board, End (&ends)[kMostParked],
+                         uint64_t last = ~uint64_t{0}) {
   // One look at the map: word by word, a later life could be seen where an earlier one was not yet.
   uint64_t shown = board.hints.load(std::memory_order_seq_cst);
   while (shown != 0) {
@@ -68,7 +69,7 @@ AcceptedLife AcceptFirst(ParkedBoard& board, End (&ends)[kMostParked]) {
         first_life = word.Life();
       }
     }
-    if (first < 0) break;
+    if (first < 0 || first_life > last) break;
     shown &= ~(1ull << first);
     // The hint before the word: whoever queues the pair's next life sets it after the word.
     board.hints.fetch_and(~(1ull << first), std::memory_order_seq_cst);

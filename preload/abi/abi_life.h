@@ -65,6 +65,7 @@ inline int ConnectBy(int fd, const sockaddr* address, socklen_t length, KernelCa
   if (!dissolves && (result == 0 || errno == EINPROGRESS)) {
     const KeepErrno keep_errno;
     SocketConnected(fd);
+    if (Parks()) ConnectedByKernel(fd, address, length);
   }
   return result;
 }

@@ -59,6 +59,9 @@ struct ParkedPair {
   std::atomic<int> accepted_fd;  // server, while it is made: what accept() has brought, or -1
 };
 
+// kSeveral: of several threads, so that the last one noted need not be the last one queued.
+enum Ordinary : uint32_t { kNoneWaits, kOneMayWait, kSeveralMayWait };
+
 // The client's: to where it connects often.
 struct Destination {
   RecoverableLock lock;
@@ -78,6 +81,11 @@ struct Destination {
   std::atomic<uint64_t> not_before_ns;  // when one that could not be made is asked for again
   uint64_t pause_ns;                    // the agent's: so long it was this time
   std::atomic<uint32_t> hint;           // where the last one was found
+  // An ordinary connection of ours there may not have been accepted yet, and then no life begins:
+  // the server is to accept them in the order in which they were made.
+  std::atomic<uint32_t> ordinary;  // Ordinary
+  Endpoint ordinary_name ABSL_GUARDED_BY(lock);  // ours, of the last one
+  uint32_t ordinary_tid ABSL_GUARDED_BY(lock);
   std::atomic<ParkedPair*> pairs[kMostParked];
 };
 
@@ -100,6 +108,7 @@ struct QueueBoard {
   int board_fd;
   uint64_t id;
   uint32_t talk;  // + 1; 0: nobody's
+  uint64_t fence;  // its last life that is accepted before the kernel's next connection
   QueuedEnd ends[kMostParked];
 };
 
@@ -118,7 +127,11 @@ struct ListenerQueue {
   std::atomic<uint32_t> published;  // 1: to be; 2: it is
   std::atomic<uint32_t> over;       // QueueOver: no pair is made any more
   std::atomic<uint32_t> expected;   // connections of ours, that accept() is going to bring
-  std::atomic<uint32_t> turn;
+  // How the kernel's queue gets its turn, under the lock: see parked_accept.cc.
+  uint32_t until_look;
+  uint32_t before_fence;
+  bool fenced;
+  std::atomic<uint32_t> turn;  // of the boards
   std::atomic<uint32_t> taken;  // lives accepted
   Endpoint name;
   bool ipv6_only;

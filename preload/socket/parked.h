@@ -17,6 +17,9 @@ struct ListenerQueue;
 // 0 or -EINPROGRESS: connected, by a parked connection. kUseKernel: make the real call.
 ssize_t ConnectParked(int fd, const sockaddr* address, socklen_t length);
 
+// After the kernel's connect() to there succeeded, or is under way.
+void ConnectedByKernel(int fd, const sockaddr* address, socklen_t length);
+
 // ---- parked_accept.cc ----
 
 // Before accept4 on a listener that has a virtual queue. A new descriptor, -errno, or kUseKernel.

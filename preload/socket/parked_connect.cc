@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "channel/base/time.h"
+#include "discovery/owner.h"
 #include "preload/agent/agent.h"
 #include "preload/libc/program_memory.h"
 #include "preload/ready/epoll.h"
@@ -177,6 +178,37 @@ void AskForMore(Destination* to, uint32_t made) {
   WantParked();
 }
 
+// The server's program must accept in the order of the connects, and it looks at the lives first. So
+// none begins while an ordinary connection of this process waits in the kernel's queue, which the
+// kernel is asked for (sock_diag).
+bool OrdinaryMayWait(Destination* to) {
+  const uint32_t before = to->ordinary.load(std::memory_order_acquire);
+  if (before == kNoneWaits) return false;
+  if (process_state.bypassed) return true;
+  Tuple tuple{to->to, Endpoint{{}, 0}};
+  if (to->to.IsV4()) memset(tuple.peer.address + 10, 0xff, 2);  // 0.0.0.0
+  uint32_t state = before;
+  {
+    const LockScope scope(to->lock, CurrentTid());
+    if (scope.result() == LockResult::kReentered) return true;
+    state = to->ordinary.load(std::memory_order_relaxed);
+    // Of several the last is not known; then the listener's queue has to be empty.
+    if (state == kOneMayWait) tuple.peer = to->ordinary_name;
+  }
+  Arrival arrival;
+  const int error = ArrivalOf(tuple, &arrival);
+  if (error != 0 && error != -ENOENT) return true;
+  // One that is not there any more may stand in the queue all the same: it has been reset.
+  if (error == 0 && (arrival.WaitsForAccept() || arrival.waiting != 0)) return true;
+  const LockScope scope(to->lock, CurrentTid());
+  if (scope.result() == LockResult::kReentered) return true;
+  if (state != to->ordinary.load(std::memory_order_relaxed) ||
+      (state == kOneMayWait && !SameEndpoint(tuple.peer, to->ordinary_name)))
+    return true;  // another one since
+  to->ordinary.store(kNoneWaits, std::memory_order_release);
+  return false;
+}
+
 // Once: as in the kernel, who asks again for a connect() that did not wait hears that it succeeded.
 ssize_t AskedAgain(Side* side) {
   ParkedPair* const pair = PairOf(side);
@@ -204,7 +236,7 @@ ssize_t ConnectParked(int fd, const sockaddr* address, socklen_t length) {
   fresh.family = name.ss_family;
   if (!hot) return kUseKernel;
   const uint32_t made = destination->made.load(std::memory_order_relaxed);
-  if (made != 0 && !IsPlain(&fresh)) return kUseKernel;
+  if (made != 0 && (!IsPlain(&fresh) || OrdinaryMayWait(destination))) return kUseKernel;
   ParkedPair* const pair = made != 0 ? ClaimOne(destination, fresh) : nullptr;
   if (pair == nullptr) {
     AskForMore(destination, made);
@@ -214,6 +246,31 @@ ssize_t ConnectParked(int fd, const sockaddr* address, socklen_t length) {
   if (!fresh.nonblocking) return 0;
   pair->connecting = true;
   return -EINPROGRESS;
+}
+
+// Before the first pair is asked for there is nothing to note: its own connection stands in the
+// kernel's queue behind all that were there before it.
+void ConnectedByKernel(int fd, const sockaddr* address, socklen_t length) {
+  sockaddr_storage name;
+  Endpoint to;
+  if (!process_state.ready || process_state.bypassed || InBorrowedMemory() ||
+      !parks_something.load(std::memory_order_relaxed) || !NameAt(address, length, &name, &to))
+    return;
+  Destination* const destination = DestinationOf(name, to);
+  if (destination == nullptr || destination->made.load(std::memory_order_relaxed) == 0) return;
+  length = sizeof name;
+  Endpoint own;
+  const uint32_t tid = CurrentTid();
+  if (sys::Call(SYS_getsockname, fd, sys::Word(&name), sys::Word(&length)) != 0 ||
+      !ToEndpoint(name, &own))
+    return;
+  const LockScope scope(destination->lock, tid);
+  const bool alone = destination->ordinary.load(std::memory_order_relaxed) == kNoneWaits ||
+                     destination->ordinary_tid == tid;
+  destination->ordinary_name = own;
+  destination->ordinary_tid = tid;
+  if (alone && destination->ordinary.load(std::memory_order_relaxed) == kSeveralMayWait) return;
+  destination->ordinary.store(alone ? kOneMayWait : kSeveralMayWait, std::memory_order_release);
 }
 
 }  // namespace xenloop

@@ -14,16 +14,20 @@ inline constexpr int kMostParked = 64;
 // In the memory of the listener's process, mapped by the client's. Layout: channel/PARKING.md.
 struct ParkedBoard {
   alignas(64) std::atomic<uint64_t> hints;  // set by the client, taken by the server
-  std::atomic<uint32_t> accept_waiting;  // as a FIFO's waiting word: threads that sleep in accept
+  // Written by the server: not 0, a thread may sleep in the kernel's accept, which tells of no
+  // life. It looks at the words behind this, the client at this behind the words.
+  std::atomic<uint32_t> accept_waiting;
   // As a FIFO's bell word: who waits for the listener in poll or epoll.
   std::atomic<uint32_t> bell;
   // Written by the server: no thread is in the kernel's accept or poll that knows nothing of this.
   alignas(64) std::atomic<uint32_t> ready;
+  std::atomic<uint32_t> most_waiting;  // written by the server: the listener's backlog
   alignas(64) SharedLifeWord words[kMostParked];
 };
 static_assert(offsetof(ParkedBoard, accept_waiting) == 8);
 static_assert(offsetof(ParkedBoard, bell) == 12);
 static_assert(offsetof(ParkedBoard, ready) == 64);
+static_assert(offsetof(ParkedBoard, most_waiting) == 68);
 static_assert(offsetof(ParkedBoard, words) == 128);
 static_assert(sizeof(ParkedBoard) == 128 + 8 * kMostParked);
 
@@ -34,9 +38,15 @@ static_assert(sizeof(ParkedBoard) == 128 + 8 * kMostParked);
 inline void Hint(ParkedBoard& board, int i) {
   board.hints.fetch_or(1ull << i, std::memory_order_seq_cst);
 }
-// The doorbell's bits, if it has to be rung (WakeSleepers).
-inline uint32_t WakeAcceptors(ParkedBoard& board, bool foreign) {
-  return WakeSleepers(board.accept_waiting, false, foreign);
+// As many wait as the server's program has room for. (A hint may be one too many.)
+inline bool IsFull(const ParkedBoard& board) {
+  uint64_t waiting = board.hints.load(std::memory_order_relaxed);
+  uint32_t left = board.most_waiting.load(std::memory_order_relaxed);
+  while (waiting != 0 && left != 0) {
+    waiting &= waiting - 1;
+    --left;
+  }
+  return left == 0;
 }
 
 // ---- server: one thread at a time ----

@@ -17,9 +17,9 @@ int OwnerOf(const Tuple& tuple, uid_t* uid);
 // or -errno.
 int ParseOwner(const uint8_t* answer, size_t length, const Tuple& tuple, uid_t* uid);
 
-// What the kernel has at the accepting end of a connection, whose own view is `tuple`: that end, or,
-// where there is none, the listener that would get it. `waiting`: connections in that listener's
-// queue. 0, or -errno (-ENOENT: neither is in the caller's network namespace).
+// What the kernel has at the accepting end of a connection, whose own view is `tuple`: that end,
+// or, where there is none, the listener that would get it. `waiting`: connections in that
+// listener's queue. 0, or -errno (-ENOENT: neither is in the caller's network namespace).
 struct Arrival {
   bool is_listener = false;
   uint8_t state = 0;  // include/net/tcp_states.h

@@ -141,12 +141,18 @@ inline int AcceptWithParked(int listener, Side* listener_side, sockaddr* address
     if (parked != kUseKernel) return static_cast<int>(ReturnToLibc(parked));
     const Self self = CurrentSelf();
     const bool counted = listener_side->receive.EnterKernel(self);
+    if (MaySleepInAccept(listener_side) && looks_left > 0 && MayAcceptParked(listener_side)) {
+      if (counted) listener_side->receive.LeaveKernel(self);
+      --looks_left;
+      continue;
+    }
     const auto call = [&] { return AcceptByKernel(listener, address, length, kernel); };
     const int fd = counted ? InKernel(&listener_side->receive, call) : call();
     const KeepErrno keep_errno;
     if (counted) listener_side->receive.LeaveKernel(self);
+    HasSleptInAccept(listener_side);
     if (fd < 0 && errno == EAGAIN && looks_left-- > 0 && MayAcceptParked(listener_side)) continue;
-    if (fd < 0 || !ExpectsToPark(listener_side) || !IsToBeParked(listener_side, fd)) {
+    if (fd < 0 || !ExpectsToPark() || !IsToBeParked(fd)) {
       if (fd >= 0) AcceptedByKernel(listener_side);
       return fd;
     }

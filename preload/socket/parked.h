@@ -28,8 +28,12 @@ ssize_t AcceptParked(Side* listener, sockaddr* address, socklen_t* length, int f
 bool MayAcceptParked(const Side* listener);
 // The listener has brought this: is it a connection that agents have made, to be parked? Then it is
 // taken, and another is to be accepted.
-bool IsToBeParked(Side* listener, int fd);
-bool ExpectsToPark(const Side* listener);
+bool IsToBeParked(int fd);
+bool ExpectsToPark();
+// Around the kernel's accept, on a listener that may block. After the first, which says whether
+// that is so, the virtual queue is looked at once more.
+bool MaySleepInAccept(const Side* listener);
+void HasSleptInAccept(const Side* listener);
 // A connection was accepted there.
 void AcceptedByKernel(Side* listener);
 

@@ -72,8 +72,7 @@ ParkedPair* TakeFirst(ListenerQueue* queue) {
     QueueBoard& at = queue->boards[(first + i) % kMostBoards];
     ParkedBoard* const board = at.board.load(std::memory_order_acquire);
     if (board == nullptr) continue;
-    const AcceptedLife life =
-        AcceptFirst(*board, at.ends, queue->fenced ? at.fence : ~uint64_t{0});
+    const AcceptedLife life = AcceptFirst(*board, at.ends, queue->fenced ? at.fence : ~uint64_t{0});
     if (life.result == LifeAccept::kNothing) continue;
     if (queue->fenced) --queue->before_fence;
     queue->taken.fetch_add(1, std::memory_order_relaxed);
@@ -145,27 +144,27 @@ ssize_t AcceptParked(Side* listener, sockaddr* address, socklen_t* length, int f
   return fd;
 }
 
-bool ExpectsToPark(const Side* listener) {
-  if (process_state.bypassed) return false;  // a sandbox may forbid what we would ask
-  const ListenerQueue* const queue = QueueOf(listener);
-  return queue != nullptr && queue->expected.load(std::memory_order_acquire) != 0;
+bool ExpectsToPark() {
+  // A sandbox may forbid what we would ask.
+  return parked.expected.load(std::memory_order_acquire) != 0 && !process_state.bypassed;
 }
 
-bool IsToBeParked(Side* listener, int fd) {
-  const ListenerQueue* const queue = QueueOf(listener);
-  if (queue == nullptr || queue->expected.load(std::memory_order_acquire) == 0) return false;
+bool IsToBeParked(int fd) {
   sockaddr_storage name = {};
   socklen_t length = sizeof name;
   Endpoint peer;
   if (sys::Call(SYS_getpeername, fd, sys::Word(&name), sys::Word(&length)) != 0 ||
       !ToEndpoint(name, &peer))
     return false;
-  const auto place = static_cast<uint32_t>(queue - parked.queues);
+  // Whichever listener has brought it.
   for (ParkedPair& pair : parked.pairs) {
-    if (pair.stage.load(std::memory_order_acquire) != PairStage::kMade || pair.place != place ||
-        pair.role != Role::kServer || pair.accepted_fd.load(std::memory_order_acquire) != -1 ||
-        !SameEndpoint(pair.tuple.peer, peer))
-      continue;
+    if (!IsExpected(pair) || !SameEndpoint(pair.tuple.peer, peer)) continue;
+    BeforeClose(fd);  // it was followed as the program's own
+    if (IsOrphan(pair)) {
+      sys::Close(fd);
+      EndOrphan(&pair);
+      return true;
+    }
     const int moved = MakePrivate(fd);
     if (moved < 0) return true;  // closed, which its agent sees
     pair.accepted_fd.store(moved, std::memory_order_release);
@@ -173,6 +172,18 @@ bool IsToBeParked(Side* listener, int fd) {
     return true;
   }
   return false;
+}
+
+bool MaySleepInAccept(const Side* listener) {
+  ListenerQueue* const queue = QueueOf(listener);
+  if (queue == nullptr || !queue->blocks) return false;
+  AcceptorEnters(queue);
+  return true;
+}
+
+void HasSleptInAccept(const Side* listener) {
+  ListenerQueue* const queue = QueueOf(listener);
+  if (queue != nullptr && queue->blocks) AcceptorLeft(queue);
 }
 
 void AcceptedByKernel(Side* listener) {

@@ -99,12 +99,13 @@ bool IsPlain(Fresh* fresh) {
   return true;
 }
 
-// Under the destination's lock. Each store leaves a state that can be closed: a handler that jumps
-// out of this leaves a connection whose life nobody has queued, and the agents end it.
+// Under the destination's lock. A handler that jumps out of this leaves locks behind, for which the
+// pair's connection goes back to TCP.
 bool Claim(Destination* to, ParkedPair* pair, const Fresh& fresh) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   Side* const side = pair->side;
   if (side == nullptr || pair->stage.load(std::memory_order_acquire) != PairStage::kIdle ||
-      pair->board->ready.load(std::memory_order_seq_cst) == 0)
+      pair->board->ready.load(std::memory_order_seq_cst) == 0 || IsFull(*pair->board) ||
+      pair->board->accept_waiting.load(std::memory_order_seq_cst) != 0)
     return false;
   const uint32_t tid = CurrentTid();
   const LockScope send(side->send.lock, tid);
@@ -116,18 +117,19 @@ bool Claim(Destination* to, ParkedPair* pair, const Fresh& fresh) ABSL_NO_THREAD
     return false;
   // Behind the claim and before the queue: a server that dies later has died with a connection.
   const bool dead = SocketShadow(pair->fd, side).Readable();
-  if (dead || sys::Call(SYS_dup3, pair->fd, fresh.fd, fresh.closes_on_exec ? O_CLOEXEC : 0) < 0) {
-    pair->end.Queue(/*peer_dead=*/true);
+  if (!pair->end.Queue(dead)) return false;
+  Hint(*pair->board, static_cast<int>(pair->hint));
+  // seq_cst: behind the hint; a thread that goes to sleep in accept says so, and then looks at the
+  // hints. One that sleeps is woken by the kernel only.
+  if (pair->board->accept_waiting.load(std::memory_order_seq_cst) != 0 && pair->end.Withdraw())
+    return false;
+  if (sys::Call(SYS_dup3, pair->fd, fresh.fd, fresh.closes_on_exec ? O_CLOEXEC : 0) < 0) {
+    pair->end.Close(pair->end.life());
+    pair->end.End();
     return false;
   }
   BeginLife(pair, fresh.fd, fresh.nonblocking);
   side->opening.store(Opening::kConnected, std::memory_order_relaxed);
-  if (!pair->end.Queue(/*peer_dead=*/false)) {
-    // Ended in between: it is an ordinary connection that the server does not know of, and has
-    // closed.
-    return true;
-  }
-  Hint(*pair->board, static_cast<int>(pair->hint));
   // seq_cst: behind the hint; pairs with whoever goes to wait by another bell.
   RingPeerOf(side, /*certain=*/false, pair->board->bell.load(std::memory_order_seq_cst));
   return true;
@@ -178,9 +180,9 @@ void AskForMore(Destination* to, uint32_t made) {
   WantParked();
 }
 
-// The server's program must accept in the order of the connects, and it looks at the lives first. So
-// none begins while an ordinary connection of this process waits in the kernel's queue, which the
-// kernel is asked for (sock_diag).
+// The server's program must accept in the order of the connects, and it looks at the lives first.
+// So none begins while an ordinary connection of this process waits in the kernel's queue, which
+// the kernel is asked for (sock_diag).
 bool OrdinaryMayWait(Destination* to) {
   const uint32_t before = to->ordinary.load(std::memory_order_acquire);
   if (before == kNoneWaits) return false;

@@ -257,8 +257,11 @@ void ParkTalkGone(uint32_t index) {
   if (!parks_something.load(std::memory_order_relaxed)) return;
   for (ParkedPair& pair : parked.pairs) {
     if (pair.stage.load(std::memory_order_acquire) == PairStage::kMade && pair.side != nullptr &&
-        agent.sides[SlotOf(pair.side)].talk == index)
+        agent.sides[SlotOf(pair.side)].talk == index) {
+      // What has not been connected by now will not be: an orphan's time is over.
+      pair.idle_since_ns.store(0, std::memory_order_relaxed);
       GiveUpPair(&pair);
+    }
   }
   for (ListenerQueue& queue : parked.queues) {
     for (QueueBoard& board : queue.boards) {

@@ -114,11 +114,12 @@ int MatchOf(const ListenerQueue& queue, const Endpoint& name) {
   return SameEndpoint(queue.name, Endpoint{{}, name.port}) && !other_family ? 1 : 0;
 }
 
-bool AnyOrphan() {
-  for (const ParkedPair& pair : parked.pairs) {
-    if (IsOrphan(pair)) return true;
-  }
-  return false;
+// Each may stand in the kernel's queue: the program does not accept, or clients were killed.
+bool TooManyOrphans() {
+  constexpr int kMost = 8;
+  int orphans = 0;
+  for (const ParkedPair& pair : parked.pairs) orphans += IsOrphan(pair) ? 1 : 0;
+  return orphans >= kMost;
 }
 
 // A connection to the listener, that the program's accept takes away: whoever waits for it by a way
@@ -201,7 +202,7 @@ ListenerQueue* QueueFor(const Endpoint& name) {
 bool MayBeAskedOf(const ListenerQueue& queue, const Tuple& tuple) {
   Arrival arrival;
   struct stat own = {};
-  return queue.pairs.load() < queue.backlog && !AnyOrphan() &&
+  return queue.pairs.load() < queue.backlog && !TooManyOrphans() &&
          sys::Call(SYS_fstat, queue.listener->fd.load(std::memory_order_acquire),
                    sys::Word(&own)) == 0 &&
          ArrivalOf(tuple, &arrival) == 0 && arrival.is_listener &&

@@ -181,6 +181,14 @@ void EndAllPairs() {
   for (ParkedPair& pair : parked.pairs) EndPair(&pair);
 }
 
+bool HoldsIdlePairs() {
+  if (!parks_something.load(std::memory_order_relaxed)) return false;
+  for (const ParkedPair& pair : parked.pairs) {
+    if (pair.stage.load(std::memory_order_acquire) == PairStage::kIdle) return true;
+  }
+  return false;
+}
+
 void ForgetParked() {
   if (!parks_something.load(std::memory_order_relaxed)) return;
   uint32_t expected = 0;

@@ -210,7 +210,10 @@ void ResetWhenClosed(int fd);
 
 // An idle pair goes: its connection is closed by the agent. An open life is the last one.
 void EndPair(ParkedPair* pair);
-void EndAllPairs();   // before fork, exec
+void EndAllPairs();  // before fork, exec
+// The agent has to close them, or a life of theirs waits to be accepted: a poll of ours tells of
+// it.
+bool HoldsIdlePairs();
 void ForgetParked();  // in a forked child
 // The program closes the side really, or it is gone: the pair with it.
 void LetGoOfPair(Side* side);

@@ -38,6 +38,10 @@ static_assert(sizeof(ParkedBoard) == 128 + 8 * kMostParked);
 inline void Hint(ParkedBoard& board, int i) {
   board.hints.fetch_or(1ull << i, std::memory_order_seq_cst);
 }
+// After Withdraw, under the same lock.
+inline void TakeHintBack(ParkedBoard& board, int i) {
+  board.hints.fetch_and(~(1ull << i), std::memory_order_seq_cst);
+}
 // As many wait as the server's program has room for. (A hint may be one too many.)
 inline bool IsFull(const ParkedBoard& board) {
   uint64_t waiting = board.hints.load(std::memory_order_relaxed);

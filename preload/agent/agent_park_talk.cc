@@ -235,6 +235,8 @@ QueueBoard* BoardFor(ListenerQueue* queue, uint32_t talk) {
   }
   free->id = agent.id + ++parked.boards;
   free->talk = talk + 1;
+  // What a client before has left: else the board would look full.
+  free->board.load(std::memory_order_relaxed)->hints.store(0, std::memory_order_seq_cst);
   return Ready(queue, free);
 }
 

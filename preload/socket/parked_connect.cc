@@ -121,8 +121,10 @@ bool Claim(Destination* to, ParkedPair* pair, const Fresh& fresh) ABSL_NO_THREAD
   Hint(*pair->board, static_cast<int>(pair->hint));
   // seq_cst: behind the hint; a thread that goes to sleep in accept says so, and then looks at the
   // hints. One that sleeps is woken by the kernel only.
-  if (pair->board->accept_waiting.load(std::memory_order_seq_cst) != 0 && pair->end.Withdraw())
+  if (pair->board->accept_waiting.load(std::memory_order_seq_cst) != 0 && pair->end.Withdraw()) {
+    TakeHintBack(*pair->board, static_cast<int>(pair->hint));
     return false;
+  }
   if (sys::Call(SYS_dup3, pair->fd, fresh.fd, fresh.closes_on_exec ? O_CLOEXEC : 0) < 0) {
     pair->end.Close(pair->end.life());
     pair->end.End();

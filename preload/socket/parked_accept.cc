@@ -4,7 +4,6 @@
 // that moment come before it (the fence), and no others.
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <string.h>
 
 #include <algorithm>
@@ -19,6 +18,7 @@
 #include "preload/side/parked.h"
 #include "preload/side/private_fd.h"
 #include "preload/side/self.h"
+#include "preload/side/shadow.h"
 #include "preload/socket/parked.h"
 
 namespace xenloop {
@@ -26,10 +26,8 @@ namespace {
 
 constexpr uint32_t kKernelsTurn = 8;  // accepts; while it has something, every one
 
-bool KernelHasOne(const Side* listener) {
-  pollfd entry{listener->fd.load(std::memory_order_acquire), POLLIN, 0};
-  const timespec now{0, 0};
-  return sys::Call(SYS_ppoll, sys::Word(&entry), 1, sys::Word(&now), 0, 8) > 0;
+bool KernelHasOne(Side* listener) {
+  return SocketShadow(listener->fd.load(std::memory_order_acquire), listener).Readable();
 }
 
 void SetFence(ListenerQueue* queue) {

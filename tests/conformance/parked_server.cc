@@ -1,3 +1,4 @@
+// The server obeys in a process of its own, one order after the other; see parked_server.h.
 #include "tests/conformance/parked_server.h"
 
 #include <arpa/inet.h>

@@ -72,6 +72,17 @@ class BasicParkedEnd {
     return false;
   }
 
+  // Takes the life back that Queue has just begun, before the program knows of it and a byte was
+  // sent: a thread of the server sleeps where no life would wake it. The pair is as before. False:
+  // the server has accepted it, or somebody has ended it; so it has begun.
+  bool Withdraw() {
+    LifeWord word = LifeWord::Of(life_, LifeState::kLive, LifeWord::kWaiting);
+    if (over_ || !open_ || !word_->Change(word, LifeWord::Of(life_, LifeState::kParked)))
+      return false;
+    open_ = false;
+    return true;
+  }
+
   // ---- server: under both locks ----
 
   LifeAccept Accept() {

@@ -14,16 +14,20 @@ inline constexpr int kMostParked = 64;
 // In the memory of the listener's process, mapped by the client's. Layout: channel/PARKING.md.
 struct ParkedBoard {
   alignas(64) std::atomic<uint64_t> hints;  // set by the client, taken by the server
-  std::atomic<uint32_t> accept_waiting;  // as a FIFO's waiting word: threads that sleep in accept
+  // Written by the server: not 0, a thread may sleep in the kernel's accept, which tells of no
+  // life. It looks at the words behind this, the client at this behind the words.
+  std::atomic<uint32_t> accept_waiting;
   // As a FIFO's bell word: who waits for the listener in poll or epoll.
   std::atomic<uint32_t> bell;
   // Written by the server: no thread is in the kernel's accept or poll that knows nothing of this.
   alignas(64) std::atomic<uint32_t> ready;
+  std::atomic<uint32_t> most_waiting;  // written by the server: the listener's backlog
   alignas(64) SharedLifeWord words[kMostParked];
 };
 static_assert(offsetof(ParkedBoard, accept_waiting) == 8);
 static_assert(offsetof(ParkedBoard, bell) == 12);
 static_assert(offsetof(ParkedBoard, ready) == 64);
+static_assert(offsetof(ParkedBoard, most_waiting) == 68);
 static_assert(offsetof(ParkedBoard, words) == 128);
 static_assert(sizeof(ParkedBoard) == 128 + 8 * kMostParked);
 
@@ -34,9 +38,19 @@ static_assert(sizeof(ParkedBoard) == 128 + 8 * kMostParked);
 inline void Hint(ParkedBoard& board, int i) {
   board.hints.fetch_or(1ull << i, std::memory_order_seq_cst);
 }
-// The doorbell's bits, if it has to be rung (WakeSleepers).
-inline uint32_t WakeAcceptors(ParkedBoard& board, bool foreign) {
-  return WakeSleepers(board.accept_waiting, false, foreign);
+// After Withdraw, under the same lock.
+inline void TakeHintBack(ParkedBoard& board, int i) {
+  board.hints.fetch_and(~(1ull << i), std::memory_order_seq_cst);
+}
+// As many wait as the server's program has room for. (A hint may be one too many.)
+inline bool IsFull(const ParkedBoard& board) {
+  uint64_t waiting = board.hints.load(std::memory_order_relaxed);
+  uint32_t left = board.most_waiting.load(std::memory_order_relaxed);
+  while (waiting != 0 && left != 0) {
+    waiting &= waiting - 1;
+    --left;
+  }
+  return left == 0;
 }
 
 // ---- server: one thread at a time ----
@@ -46,10 +60,11 @@ struct AcceptedLife {
   int slot = -1;
 };
 
-// The life that was queued first; `ends` are the server's ends of the pairs, by slot. What is not
-// set up here is no pair, whatever the client says.
+// The life that was queued first, if it is none behind `last`; `ends` are the server's ends of the
+// pairs, by slot. What is not set up here is no pair, whatever the client says.
 template <typename End>
-AcceptedLife AcceptFirst(ParkedBoard& board, End (&ends)[kMostParked]) {
+AcceptedLife AcceptFirst(ParkedBoard& board, End (&ends)[kMostParked],
+                         uint64_t last = ~uint64_t{0}) {
   // One look at the map: word by word, a later life could be seen where an earlier one was not yet.
   uint64_t shown = board.hints.load(std::memory_order_seq_cst);
   while (shown != 0) {
@@ -68,7 +83,7 @@ AcceptedLife AcceptFirst(ParkedBoard& board, End (&ends)[kMostParked]) {
         first_life = word.Life();
       }
     }
-    if (first < 0) break;
+    if (first < 0 || first_life > last) break;
     shown &= ~(1ull << first);
     // The hint before the word: whoever queues the pair's next life sets it after the word.
     board.hints.fetch_and(~(1ull << first), std::memory_order_seq_cst);

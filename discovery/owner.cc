@@ -14,7 +14,13 @@
 namespace xenloop {
 namespace {
 
-constexpr int kTimeWait = 6;  // include/net/tcp_states.h: nobody's any more
+// include/net/tcp_states.h
+constexpr int kEstablished = 1;
+constexpr int kSynReceived = 3;
+constexpr int kTimeWait = 6;  // nobody's any more
+constexpr int kCloseWait = 8;
+constexpr int kListen = 10;
+constexpr int kNewSynReceived = 12;
 
 struct Query {
   nlmsghdr header;
@@ -87,6 +93,28 @@ int OwnerOf(const Tuple& tuple, uid_t* uid) {
   const long result = Ask(QueryFor(tuple), answer, sizeof answer);
   return result < 0 ? static_cast<int>(result)
                     : ParseOwner(answer, static_cast<size_t>(result), tuple, uid);
+}
+
+bool Arrival::WaitsForAccept() const {
+  return !is_listener && inode == 0 &&
+         (state == kEstablished || state == kCloseWait || state == kSynReceived ||
+          state == kNewSynReceived);
+}
+
+int ParseArrival(const uint8_t* answer, size_t length, const Tuple& tuple, Arrival* arrival) {
+  inet_diag_msg found;
+  if (const int error = ParseFound(answer, length, &found); error != 0) return error;
+  if (found.id.idiag_sport != htons(tuple.local.port)) return -EPROTO;
+  *arrival = Arrival{found.idiag_state == kListen, found.idiag_state, found.idiag_inode,
+                     found.idiag_state == kListen ? found.idiag_rqueue : 0};
+  return 0;
+}
+
+int ArrivalOf(const Tuple& tuple, Arrival* arrival) {
+  uint8_t answer[1024];
+  const long result = Ask(QueryFor(tuple), answer, sizeof answer);
+  return result < 0 ? static_cast<int>(result)
+                    : ParseArrival(answer, static_cast<size_t>(result), tuple, arrival);
 }
 
 int ParseDatagramSocket(const uint8_t* answer, size_t length, const Tuple& tuple,

@@ -17,6 +17,21 @@ int OwnerOf(const Tuple& tuple, uid_t* uid);
 // or -errno.
 int ParseOwner(const uint8_t* answer, size_t length, const Tuple& tuple, uid_t* uid);
 
+// What the kernel has at the accepting end of a connection, whose own view is `tuple`: that end,
+// or, where there is none, the listener that would get it. `waiting`: connections in that
+// listener's queue. 0, or -errno (-ENOENT: neither is in the caller's network namespace).
+struct Arrival {
+  bool is_listener = false;
+  uint8_t state = 0;  // include/net/tcp_states.h
+  uint32_t inode = 0;
+  uint32_t waiting = 0;
+  // It is there, and no program has accepted it. (Once it has been accepted and closed, its state
+  // says so.)
+  bool WaitsForAccept() const;
+};
+int ArrivalOf(const Tuple& tuple, Arrival* arrival);
+int ParseArrival(const uint8_t* answer, size_t length, const Tuple& tuple, Arrival* arrival);
+
 // The socket to which the kernel gives a datagram from tuple.local to tuple.peer, in the caller's
 // network namespace: 0, its owner and its inode, or -errno (-ENOENT: none here, or nobody can
 // tell).

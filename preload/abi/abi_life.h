@@ -66,6 +66,7 @@ inline int ConnectBy(int fd, const sockaddr* address, socklen_t length, KernelCa
   if (!dissolves && (result == 0 || errno == EINPROGRESS)) {
     const KeepErrno keep_errno;
     SocketConnected(fd);
+    if (Parks()) ConnectedByKernel(fd, address, length);
   }
   return result;
 }
@@ -150,6 +151,11 @@ inline int AcceptWithParked(int listener, Side* listener_side, sockaddr* address
     if (parked != kUseKernel) return static_cast<int>(ReturnToLibc(parked));
     const Self self = CurrentSelf();
     const bool counted = listener_side->receive.EnterKernel(self);
+    if (MaySleepInAccept(listener_side) && looks_left > 0 && MayAcceptParked(listener_side)) {
+      if (counted) listener_side->receive.LeaveKernel(self);
+      --looks_left;
+      continue;
+    }
     const auto call = [&] {
       return EndsBeforeAccept(interruption, listener, listener_side)
                  ? ReturnToLibc(-EINTR)
@@ -158,8 +164,9 @@ inline int AcceptWithParked(int listener, Side* listener_side, sockaddr* address
     const int fd = counted ? InKernel(&listener_side->receive, call) : call();
     const KeepErrno keep_errno;
     if (counted) listener_side->receive.LeaveKernel(self);
+    HasSleptInAccept(listener_side);
     if (fd < 0 && errno == EAGAIN && looks_left-- > 0 && MayAcceptParked(listener_side)) continue;
-    if (fd < 0 || !ExpectsToPark(listener_side) || !IsToBeParked(listener_side, fd)) {
+    if (fd < 0 || !ExpectsToPark() || !IsToBeParked(fd)) {
       if (fd >= 0) AcceptedByKernel(listener_side);
       return fd;
     }

@@ -13,6 +13,7 @@
 #include "preload/side/bells.h"
 #include "preload/side/each_side.h"
 #include "preload/side/mailbox.h"
+#include "preload/side/parked.h"
 #include "preload/side/private_fd.h"
 #include "preload/side/self.h"
 
@@ -105,7 +106,7 @@ void EndAgent(Reason reason) {
 
 bool MayRest() {
   if (agent_shared.rest.load(std::memory_order_acquire) != Rest::kWanted) return false;
-  bool any = false;
+  bool any = HoldsIdlePairs();
   EachAttached([&](uint32_t) { any = true; });
   Rest wanted = Rest::kWanted;
   if (any || !agent_shared.rest.compare_exchange_strong(wanted, Rest::kGranted)) return false;

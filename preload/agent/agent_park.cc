@@ -2,12 +2,14 @@
 // for a while, and let go. How two agents make a pair is in agent_park_talk.cc.
 #include "preload/agent/agent_park.h"
 
+#include <errno.h>
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
 #include "channel/base/time.h"
+#include "discovery/owner.h"
 #include "preload/agent/agent.h"
 #include "preload/agent/agent_state.h"
 #include "preload/ready/epoll.h"
@@ -29,125 +31,42 @@ namespace {
 
 constexpr uint64_t kBetweenLooksNs = 250 * kNsPerMs;
 constexpr uint64_t kLongestIdleNs = kNsPerSecond;
-constexpr uint64_t kLongestMakingNs = 2 * kNsPerSecond;
-// The server's end waits for its program's accept: else that would bring it the connection.
-constexpr uint64_t kLongestUnacceptedNs = 60 * kNsPerSecond;
-
-int OptionOf(int fd, int level, int name) {
-  int value = 0;
-  socklen_t length = sizeof value;
-  const long result =
-      sys::Call(SYS_getsockopt, fd, level, name, sys::Word(&value), sys::Word(&length));
-  return result == 0 ? value : 0;
-}
-
-// Nothing about the listener changes what accept() would bring, or whose it is.
-bool MayHaveQueue(const Side* listener, int fd) {
-  const long flags = sys::Call(SYS_fcntl, fd, F_GETFL);
-  // Who waits for it by inline system calls would not be woken (D-22).
-  const bool seen = EpollKnowsBy(listener, fd) ||
-                    (listener->options_set.load(std::memory_order_relaxed) & kSeenInPoll) != 0;
-  return seen && FindSide(fd) == listener &&
-         listener->references.load(std::memory_order_acquire) == 1 &&
-         listener->holders.load(std::memory_order_relaxed) == 1 &&
-         listener->pinned.load(std::memory_order_relaxed) == 0 && flags >= 0 &&
-         (flags & O_NONBLOCK) != 0 && OptionOf(fd, SOL_SOCKET, SO_ACCEPTCONN) != 0 &&
-         OptionOf(fd, SOL_SOCKET, SO_REUSEPORT) == 0 &&
-         OptionOf(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT) == 0 &&
-         OptionOf(fd, IPPROTO_TCP, TCP_FASTOPEN) == 0 && OptionOf(fd, SOL_SOCKET, SO_LINGER) == 0 &&
-         AskOptions(fd) == Reason::kNone && NetnsCookieOf(fd) == agent.netns_cookie;
-}
-
-// Its threads look at the virtual queue from now on, wherever they wait.
-bool BecomesAware(ListenerQueue* queue) {
-  Side* const listener = queue->listener;
-  listener->owner_pid.store(process_state.pid, std::memory_order_release);
-  // seq_cst: who goes to wait in the kernel counts himself, and then looks.
-  listener->queue.store(static_cast<uint32_t>(queue - parked.queues) + 1,
-                        std::memory_order_seq_cst);
-  if (PrepareRegistrations(listener)) {
-    WriteBell(listener);
-    return true;
-  }
-  RestoreRegistrations(listener);
-  listener->queue.store(0, std::memory_order_seq_cst);
-  return false;
-}
-
-void PublishListener(ListenerQueue* queue) {
-  Side* const listener = queue->listener;
-  const int fd = listener->fd.load(std::memory_order_acquire);
-  tcp_info info;
-  sockaddr_storage name = {};
-  socklen_t length = sizeof name;
-  const bool may = MayHaveQueue(listener, fd) && TcpInfoOf(fd, &info) == 0 &&
-                   sys::Call(SYS_getsockname, fd, sys::Word(&name), sys::Word(&length)) == 0 &&
-                   ToEndpoint(name, &queue->name) &&
-                   (QueueOf(listener) == queue || BecomesAware(queue));
-  if (!may) {
-    Log("listener %d cannot have parked connections", fd);
-    const bool alone = listener->holders.load(std::memory_order_relaxed) == 1;
-    queue->over.store(alone ? kQueueOverForGood : kQueueOverForNow, std::memory_order_relaxed);
-    return;
-  }
-  queue->ipv6_only = name.ss_family == AF_INET6 && OptionOf(fd, IPPROTO_IPV6, IPV6_V6ONLY) != 0;
-  queue->backlog = info.tcpi_sacked;  // of a listener: how many may wait
-  // A thread that sleeps in the kernel and knows nothing: another time.
-  const bool unaware = listener->receive.kernel_users.Any();
-  const bool told =
-      !unaware && agent.registry.Publish(HashOf(ListenerHint(queue->name)), agent.id) == 0;
-  queue->published.store(told ? 2 : 0, std::memory_order_release);
-}
-
-// The listener is as it was before, once no connection of its queue is left.
-void EndEmptyQueues() {
-  for (ListenerQueue& queue : parked.queues) {
-    if (queue.in_use.load(std::memory_order_acquire) == 0 || queue.over.load() == 0 ||
-        queue.pairs.load(std::memory_order_acquire) != 0 || queue.expected.load() != 0 ||
-        QueueOf(queue.listener) != &queue)
-      continue;
-    RestoreRegistrations(queue.listener);
-    queue.listener->queue.store(0, std::memory_order_seq_cst);
-  }
-}
-
-bool NobodysConnectionIsAwaited(const ParkedPair& pair) {
-  return pair.role == Role::kServer && pair.side == nullptr;
-}
-
-void NoLongerExpected(const ParkedPair& pair) {
-  std::atomic<uint32_t>& expected = parked.queues[pair.place].expected;
-  uint32_t now = expected.load(std::memory_order_relaxed);
-  while (now != 0 && !expected.compare_exchange_weak(now, now - 1, std::memory_order_acq_rel)) {
-  }
-}
-
-// What is left of a pair whose client has gone between his connect and the accept.
-void EndAwaited(ParkedPair* pair) {
-  const int accepted = pair->accepted_fd.load(std::memory_order_acquire);
-  NoLongerExpected(*pair);
-  PairStage made = PairStage::kMade;
-  if (pair->stage.compare_exchange_strong(made, PairStage::kFree, std::memory_order_acq_rel) &&
-      accepted >= 0)
-    ClosePrivate(accepted);
-}
+// So long the other agent may take to begin it. Then the kernel is asked whether it waits.
+constexpr uint64_t kLongestOrphanNs = 3 * kNsPerSecond;
 
 // The connection has come: the peer may begin lives on it.
 void ServiceMade(ParkedPair* pair) {
   const int accepted = pair->accepted_fd.load(std::memory_order_acquire);
   if (pair->role != Role::kServer || accepted < 0 || pair->fd >= 0) return;
-  if (NobodysConnectionIsAwaited(*pair)) return EndAwaited(pair);
-  ListenerQueue& queue = parked.queues[pair->place];
-  NoLongerExpected(*pair);
+  if (pair->side == nullptr) {  // given up at the same time
+    ClosePrivate(accepted);
+    EndOrphan(pair);
+    return;
+  }
+  const ListenerQueue& queue = parked.queues[pair->place];
+  NoLongerExpected();
   pair->fd = accepted;
   if (queue.over.load(std::memory_order_seq_cst) != 0 || !AttachPair(pair)) return GiveUpPair(pair);
   TellParkReady(pair);
 }
 
-uint64_t LongestMakingOf(const ParkedPair& pair) {
-  return pair.role == Role::kServer && pair.fd < 0 && parked.queues[pair.place].in_use.load() != 0
-             ? kLongestUnacceptedNs
-             : kLongestMakingNs;
+// The kernel has nothing of that name that waits, and its agent had the time to make it.
+bool WillNotCome(const ParkedPair& orphan, uint64_t now) {
+  if (now - orphan.idle_since_ns.load(std::memory_order_relaxed) <= kLongestOrphanNs) return false;
+  Arrival arrival;
+  const int error = ArrivalOf(orphan.tuple, &arrival);
+  return error == 0 ? !arrival.WaitsForAccept() : error == -ENOENT;
+}
+
+void LookAtMade(ParkedPair* pair, uint64_t now) {
+  const uint64_t since = now - pair->idle_since_ns.load(std::memory_order_relaxed);
+  if (pair->side == nullptr && pair->role == Role::kServer) {
+    ServiceMade(pair);
+    if (IsOrphan(*pair) && WillNotCome(*pair, now)) EndOrphan(pair);
+  } else if (pair->side != nullptr &&
+             since > (pair->role == Role::kServer ? 2 * kLongestMakingNs : kLongestMakingNs)) {
+    GiveUpPair(pair);
+  }
 }
 
 bool EndIfIdle(ParkedPair* pair, uint64_t now) {
@@ -168,12 +87,7 @@ Tuple ListenerHint(const Endpoint& name) { return NameHint("xenloop listener", n
 
 void ServiceParked() {
   if (parked.wanted.load(std::memory_order_relaxed) == 0 || parked.wanted.exchange(0) == 0) return;
-  EndEmptyQueues();
-  for (ListenerQueue& queue : parked.queues) {
-    if (queue.in_use.load(std::memory_order_acquire) != 0 && queue.over.load() == 0 &&
-        queue.published.load(std::memory_order_acquire) == 1)
-      PublishListener(&queue);
-  }
+  ServiceQueues();
   for (ParkedPair& pair : parked.pairs) {
     if (pair.stage.load(std::memory_order_acquire) == PairStage::kMade) ServiceMade(&pair);
   }
@@ -193,19 +107,13 @@ uint64_t LookAtParked() {
     const PairStage stage = pair.stage.load(std::memory_order_acquire);
     any = any || stage != PairStage::kFree;
     if (stage == PairStage::kMade) {
-      const uint64_t since = now - pair.idle_since_ns.load(std::memory_order_relaxed);
-      if (since <= LongestMakingOf(pair)) continue;
-      if (NobodysConnectionIsAwaited(pair)) {
-        EndAwaited(&pair);
-      } else if (pair.side != nullptr) {
-        GiveUpPair(&pair);
-      }
+      LookAtMade(&pair, now);
     } else if (stage == PairStage::kIdle && EndIfIdle(&pair, now)) {
       parked.ended.fetch_add(1, std::memory_order_relaxed);
       FallBack(pair.fd, pair.side, Reason::kParkEnded);
     }
   }
-  EndEmptyQueues();
+  LookAtQueues();
   return any ? kBetweenLooksNs : kNotAgain;
 }
 
@@ -215,23 +123,17 @@ void GiveUpPair(ParkedPair* pair) {
   Log("connection %d is not to be parked", pair->fd);
   AgentSide& note = agent.sides[SlotOf(side)];
   if (pair->role == Role::kClient) NotNow(&parked.destinations[pair->place]);
-  // It may be in the kernel's queue: the program's accept is not to bring it.
-  const uint64_t since = sys::MonotonicNs() - pair->idle_since_ns.load(std::memory_order_relaxed);
-  const bool awaited = pair->role == Role::kServer && pair->fd < 0 &&
-                       parked.queues[pair->place].in_use.load() != 0 &&
-                       since <= kLongestUnacceptedNs;
-  if (pair->role == Role::kServer && pair->fd < 0 && !awaited) {
-    NoLongerExpected(*pair);
-    pair->fd = pair->accepted_fd.load(std::memory_order_acquire);
+  // It may be in the kernel's queue, or come there: the program's accept is not to bring it.
+  const int accepted = pair->accepted_fd.load(std::memory_order_acquire);
+  const bool orphan = pair->role == Role::kServer && pair->fd < 0 && accepted < 0;
+  if (pair->role == Role::kServer && pair->fd < 0 && !orphan) {
+    NoLongerExpected();
+    pair->fd = accepted;
   }
   DropFifos(note);
   LeaveTalk(note);
   note.stage = Stage::kNone;
   LetGoOfPair(side);
-  if (awaited) {
-    pair->stage.store(PairStage::kMade, std::memory_order_release);
-    WantParked();  // if it has come by now
-  }
   side->references.store(0, std::memory_order_release);
   side->holders.store(0, std::memory_order_release);
   FreeSide(side);
@@ -355,8 +257,11 @@ void ParkTalkGone(uint32_t index) {
   if (!parks_something.load(std::memory_order_relaxed)) return;
   for (ParkedPair& pair : parked.pairs) {
     if (pair.stage.load(std::memory_order_acquire) == PairStage::kMade && pair.side != nullptr &&
-        agent.sides[SlotOf(pair.side)].talk == index)
+        agent.sides[SlotOf(pair.side)].talk == index) {
+      // What has not been connected by now will not be: an orphan's time is over.
+      pair.idle_since_ns.store(0, std::memory_order_relaxed);
       GiveUpPair(&pair);
+    }
   }
   for (ListenerQueue& queue : parked.queues) {
     for (QueueBoard& board : queue.boards) {

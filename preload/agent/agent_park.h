@@ -1,6 +1,7 @@
 // Connections for lives to come (side/parked.h), as the agent makes, watches and ends them.
 #pragma once
 
+#include "channel/base/time.h"
 #include "preload/agent/agent_state.h"
 #include "preload/side/parked.h"
 
@@ -24,7 +25,20 @@ bool AttachPair(ParkedPair* pair);
 // Ends a pair that is only being made; its talk, its socket and its side with it.
 void GiveUpPair(ParkedPair* pair);
 
+// ---- agent_park_queue.cc ----
+
+int OptionOf(int fd, int level, int name);
+void ServiceQueues();
+// The one to which the kernel would give a connection to that name, or nullptr.
+ListenerQueue* QueueFor(const Endpoint& name);
+bool MayBeAskedOf(const ListenerQueue& queue, const Tuple& tuple);
+// Now and then, while there is a pair.
+void LookAtQueues();
+
 // ---- agent_park_talk.cc ----
+
+// So long two agents may take to make a pair.
+inline constexpr uint64_t kLongestMakingNs = 2 * kNsPerSecond;
 
 void AskToPark(Destination* destination);
 // One could not be made: for a while none is asked for.

@@ -164,7 +164,10 @@ void OnParkJoin(ParkedPair* pair, const ControlMessage& message, Ticket* ticket)
   note.peer_slot = message.sender_slot;
   note.peer_generation = message.sender_generation;
   pair->hint = static_cast<uint32_t>(message.words[0] % kMostParked);
-  if (note.theirs.fifo || !HasBoard(&to, message.words[1], ticket)) return GiveUpPair(pair);
+  // A long time ago: the other agent expects no connection any more.
+  const uint64_t age = sys::MonotonicNs() - pair->idle_since_ns.load(std::memory_order_relaxed);
+  if (note.theirs.fifo || age > kLongestMakingNs || !HasBoard(&to, message.words[1], ticket))
+    return GiveUpPair(pair);
   {
     const LockScope scope(to.lock, CurrentTid());
     pair->board = to.board;
@@ -200,35 +203,13 @@ void OnParkReady(ParkedPair* pair) {
 
 // ---- the server's end ----
 
-// How much of `name` the listener at `queue` is bound to, as the kernel weighs it; 0: it is
-// another's.
-int MatchOf(const ListenerQueue& queue, const Endpoint& name) {
-  if (queue.name.port != name.port) return 0;
-  if (SameEndpoint(queue.name, name)) return 3;
-  if (name.IsV4() && SameEndpoint(queue.name, AnyAddress(name.port))) return 2;
-  const bool other_family = name.IsV4() && queue.ipv6_only;
-  return SameEndpoint(queue.name, Endpoint{{}, name.port}) && !other_family ? 1 : 0;
-}
-
-ListenerQueue* QueueFor(const Endpoint& name) {
-  ListenerQueue* best = nullptr;
-  int most = 0;
-  for (ListenerQueue& queue : parked.queues) {
-    if (queue.in_use.load(std::memory_order_acquire) == 0 || queue.over.load() != 0 ||
-        queue.published.load(std::memory_order_acquire) != 2 || QueueOf(queue.listener) != &queue)
-      continue;
-    const int match = MatchOf(queue, name);
-    if (match <= most) continue;
-    best = &queue;
-    most = match;
-  }
-  return best;
-}
-
 // Also of one that a listener had before.
 QueueBoard* Ready(ListenerQueue* queue, QueueBoard* at) {
   WriteBell(queue->listener);
-  std::atomic<uint32_t>& ready = at->board.load(std::memory_order_relaxed)->ready;
+  AcceptorEnters(queue);  // who sleeps there already
+  ParkedBoard& board = *at->board.load(std::memory_order_relaxed);
+  board.most_waiting.store(queue->backlog, std::memory_order_relaxed);
+  std::atomic<uint32_t>& ready = board.ready;
   ready.store(1, std::memory_order_seq_cst);
   if (queue->over.load(std::memory_order_seq_cst) != 0) ready.store(0, std::memory_order_seq_cst);
   return at;
@@ -254,6 +235,8 @@ QueueBoard* BoardFor(ListenerQueue* queue, uint32_t talk) {
   }
   free->id = agent.id + ++parked.boards;
   free->talk = talk + 1;
+  // What a client before has left: else the board would look full.
+  free->board.load(std::memory_order_relaxed)->hints.store(0, std::memory_order_seq_cst);
   return Ready(queue, free);
 }
 
@@ -263,7 +246,6 @@ bool Expect(ParkedPair* pair, ListenerQueue* queue, QueueBoard* board, uint32_t 
   uint32_t hint = 0;
   while (hint < kMostParked && board->ends[hint]) ++hint;
   if (hint == kMostParked || !BeginPair(pair, talk)) return false;
-  pair->role = Role::kServer;
   pair->place = static_cast<uint32_t>(queue - parked.queues);
   pair->board_at = static_cast<uint32_t>(board - queue->boards);
   pair->hint = hint;
@@ -271,7 +253,7 @@ bool Expect(ParkedPair* pair, ListenerQueue* queue, QueueBoard* board, uint32_t 
   pair->tuple = ask.tuple;
   queue->pairs.fetch_add(1, std::memory_order_acq_rel);
   board->ends[hint].Set(pair);
-  queue->expected.fetch_add(1, std::memory_order_acq_rel);
+  parked.expected.fetch_add(1, std::memory_order_acq_rel);
   AgentSide& note = agent.sides[SlotOf(pair->side)];
   note.peer_slot = ask.sender_slot;
   note.peer_generation = ask.sender_generation;
@@ -296,10 +278,9 @@ void OnParkAsk(uint32_t talk, const ControlMessage& message, Ticket* ticket) {
       MayMeet(agent.talks[talk]) && PeerMayHold(agent.talks[talk], message.tuple)
           ? QueueFor(message.tuple.local)
           : nullptr;
-  // No more than might wait in the kernel.
-  const bool room = queue != nullptr && queue->pairs.load() < queue->backlog;
+  const bool room = queue != nullptr && MayBeAskedOf(*queue, message.tuple);
   QueueBoard* const board = room ? BoardFor(queue, talk) : nullptr;
-  ParkedPair* const pair = board != nullptr ? TakePair() : nullptr;
+  ParkedPair* const pair = board != nullptr ? TakePair(Role::kServer) : nullptr;
   if (pair != nullptr && Expect(pair, queue, board, talk, message, ticket)) {
     agent.timers.StartWithin(Timer::kParked, AgentNs(), kNsPerSecond);
     return;
@@ -330,9 +311,8 @@ void AskToPark(Destination* destination) {
     parked.wanted.store(1, std::memory_order_relaxed);
     return;
   }
-  ParkedPair* const pair = MayMeet(agent.talks[talk]) ? TakePair() : nullptr;
+  ParkedPair* const pair = MayMeet(agent.talks[talk]) ? TakePair(Role::kClient) : nullptr;
   if (pair == nullptr) return NotNow(destination);
-  pair->role = Role::kClient;
   pair->place = static_cast<uint32_t>(destination - parked.destinations);
   destination->made.fetch_add(1, std::memory_order_acq_rel);
   pair->fd = NamedSocket(*destination, &pair->tuple);

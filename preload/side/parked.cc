@@ -39,15 +39,14 @@ ParkedPair* PairOf(const Side* side) {
   return pair->side == side ? pair : nullptr;
 }
 
-ParkedPair* TakePair() {
+ParkedPair* TakePair(Role role) {
   parks_something.store(true, std::memory_order_relaxed);
   // Of the program's numbers they take a small share only.
   uint64_t left = std::min<uint64_t>(kMostPairs, sys::DescriptorLimit() / 16);
   for (ParkedPair& pair : parked.pairs) {
     if (left-- == 0) break;
-    PairStage free = PairStage::kFree;
-    if (!pair.stage.compare_exchange_strong(free, PairStage::kMade, std::memory_order_acq_rel))
-      continue;
+    if (pair.stage.load(std::memory_order_acquire) != PairStage::kFree) continue;
+    pair.role = role;
     pair.side = nullptr;
     pair.fd = -1;
     pair.board = nullptr;
@@ -57,9 +56,23 @@ ParkedPair* TakePair() {
     pair.tuple = Tuple{};
     pair.idle_since_ns.store(sys::MonotonicNs(), std::memory_order_relaxed);
     pair.accepted_fd.store(-1, std::memory_order_relaxed);
+    pair.stage.store(PairStage::kMade, std::memory_order_release);
     return &pair;
   }
   return nullptr;
+}
+
+void NoLongerExpected() {
+  uint32_t now = parked.expected.load(std::memory_order_relaxed);
+  while (now != 0 &&
+         !parked.expected.compare_exchange_weak(now, now - 1, std::memory_order_acq_rel)) {
+  }
+}
+
+void EndOrphan(ParkedPair* pair) {
+  PairStage made = PairStage::kMade;
+  if (pair->stage.compare_exchange_strong(made, PairStage::kFree, std::memory_order_acq_rel))
+    NoLongerExpected();
 }
 
 bool IsHot(std::atomic<uint64_t>& window_ns, std::atomic<uint32_t>& count) {
@@ -136,7 +149,8 @@ void LetGoOfPair(Side* side) {
   side->pair.store(0, std::memory_order_release);
   if (pair->fd >= 0 && FdTable::IsPrivate(pair->fd)) ClosePrivate(pair->fd);
   pair->side = nullptr;
-  pair->stage.store(PairStage::kFree, std::memory_order_release);
+  // It may still come, and is then to be taken away.
+  if (!IsExpected(*pair)) pair->stage.store(PairStage::kFree, std::memory_order_release);
 }
 
 void EndPair(ParkedPair* pair) {
@@ -167,18 +181,31 @@ void EndAllPairs() {
   for (ParkedPair& pair : parked.pairs) EndPair(&pair);
 }
 
+bool HoldsIdlePairs() {
+  if (!parks_something.load(std::memory_order_relaxed)) return false;
+  for (const ParkedPair& pair : parked.pairs) {
+    if (pair.stage.load(std::memory_order_acquire) == PairStage::kIdle) return true;
+  }
+  return false;
+}
+
 void ForgetParked() {
   if (!parks_something.load(std::memory_order_relaxed)) return;
+  uint32_t expected = 0;
   for (ParkedPair& pair : parked.pairs) {
+    const bool may_come = IsExpected(pair);
+    expected += may_come ? 1 : 0;
     pair.side = nullptr;
     pair.end = ParkedEnd{};
-    pair.stage.store(PairStage::kFree, std::memory_order_relaxed);
+    if (!may_come) pair.stage.store(PairStage::kFree, std::memory_order_relaxed);
   }
+  parked.expected.store(expected, std::memory_order_relaxed);
   for (Destination& destination : parked.destinations) {
     for (std::atomic<ParkedPair*>& place : destination.pairs)
       place.store(nullptr, std::memory_order_relaxed);
     destination.made.store(0, std::memory_order_relaxed);
     destination.wanted.store(0, std::memory_order_relaxed);
+    destination.ordinary.store(kNoneWaits, std::memory_order_relaxed);
     destination.board_id = 0;
   }
   for (ListenerQueue& queue : parked.queues) {
@@ -191,7 +218,7 @@ void ForgetParked() {
     }
   }
   parked.wanted.store(0, std::memory_order_relaxed);
-  parks_something.store(false, std::memory_order_relaxed);
+  parks_something.store(expected != 0, std::memory_order_relaxed);
 }
 
 size_t FormatParked(const char* name, char* text, size_t capacity) {

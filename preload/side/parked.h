@@ -59,6 +59,9 @@ struct ParkedPair {
   std::atomic<int> accepted_fd;  // server, while it is made: what accept() has brought, or -1
 };
 
+// kSeveral: of several threads, so that the last one noted need not be the last one queued.
+enum Ordinary : uint32_t { kNoneWaits, kOneMayWait, kSeveralMayWait };
+
 // The client's: to where it connects often.
 struct Destination {
   RecoverableLock lock;
@@ -78,6 +81,11 @@ struct Destination {
   std::atomic<uint64_t> not_before_ns;  // when one that could not be made is asked for again
   uint64_t pause_ns;                    // the agent's: so long it was this time
   std::atomic<uint32_t> hint;           // where the last one was found
+  // An ordinary connection of ours there may not have been accepted yet, and then no life begins:
+  // the server is to accept them in the order in which they were made.
+  std::atomic<uint32_t> ordinary;                // Ordinary
+  Endpoint ordinary_name ABSL_GUARDED_BY(lock);  // ours, of the last one
+  uint32_t ordinary_tid ABSL_GUARDED_BY(lock);
   std::atomic<ParkedPair*> pairs[kMostParked];
 };
 
@@ -99,7 +107,8 @@ struct QueueBoard {
   std::atomic<ParkedBoard*> board;
   int board_fd;
   uint64_t id;
-  uint32_t talk;  // + 1; 0: nobody's
+  uint32_t talk;   // + 1; 0: nobody's
+  uint64_t fence;  // its last life that is accepted before the kernel's next connection
   QueuedEnd ends[kMostParked];
 };
 
@@ -117,8 +126,16 @@ struct ListenerQueue {
   std::atomic<uint32_t> count;
   std::atomic<uint32_t> published;  // 1: to be; 2: it is
   std::atomic<uint32_t> over;       // QueueOver: no pair is made any more
-  std::atomic<uint32_t> expected;   // connections of ours, that accept() is going to bring
-  std::atomic<uint32_t> turn;
+  bool blocks;                      // the listener: who accepts may sleep in the kernel
+  // Whether somebody looks at all: the agent's, at what has waited for some looks.
+  uint64_t seen_news;
+  uint32_t seen_looks;
+  uint32_t kicks;
+  // How the kernel's queue gets its turn, under the lock: see parked_accept.cc.
+  uint32_t until_look;
+  uint32_t before_fence;
+  bool fenced;
+  std::atomic<uint32_t> turn;   // of the boards
   std::atomic<uint32_t> taken;  // lives accepted
   Endpoint name;
   bool ipv6_only;
@@ -132,7 +149,10 @@ struct ParkedState {
   Destination destinations[kMostDestinations];
   ListenerQueue queues[kMostQueues];
   std::atomic<uint32_t> wanted;  // the agent has something to do
-  uint64_t boards;               // made so far, by the agent
+  // Pairs of which an accept() of this process is going to bring the connection: those that are
+  // being made, and those that nobody wants any more. A forked child expects them as well.
+  std::atomic<uint32_t> expected;
+  uint64_t boards;  // made so far, by the agent
   // For `xenloop stat`.
   std::atomic<uint64_t> connected, accepted, parked, made, ended;
 };
@@ -149,8 +169,20 @@ ListenerQueue* QueueOf(const Side* listener);
 ListenerQueue* CountsFor(const Side* listener);
 // False: no pair is made for it.
 bool MayGoOn(ListenerQueue* queue);
-// A free one, as kMade; or nullptr.
-ParkedPair* TakePair();
+// A free one, as kMade; or nullptr. The agent's.
+ParkedPair* TakePair(Role role);
+
+// The server's, kMade: its connection has not been accepted yet.
+inline bool IsExpected(const ParkedPair& pair) {
+  return pair.stage.load(std::memory_order_acquire) == PairStage::kMade &&
+         pair.role == Role::kServer && pair.accepted_fd.load(std::memory_order_acquire) < 0 &&
+         pair.fd < 0;
+}
+// And nobody wants it: it is to be taken away from the program, which must not see it.
+inline bool IsOrphan(const ParkedPair& pair) { return IsExpected(pair) && pair.side == nullptr; }
+void NoLongerExpected();
+// The orphan has come, or will not. One of those who find out at once.
+void EndOrphan(ParkedPair* pair);
 
 // Eight within a second.
 bool IsHot(std::atomic<uint64_t>& window_ns, std::atomic<uint32_t>& count);
@@ -159,6 +191,11 @@ bool IsHot(std::atomic<uint64_t>& window_ns, std::atomic<uint32_t>& count);
 ListenerQueue* BeginQueue(Side* listener);
 // Something waits in the listener's virtual queue; `news` changes with what it is.
 bool QueueHolds(const Side* listener, uint64_t* news);
+
+// Before a thread sleeps in the kernel's accept, and when it has come back. It has counted itself
+// among the listener's kernel users before, and looks at the queue afterwards.
+void AcceptorEnters(ListenerQueue* queue);
+void AcceptorLeft(ListenerQueue* queue);
 
 // By which bell who waits for the listener is woken.
 void NameQueueBell(const Side* listener, uint32_t bell);
@@ -173,7 +210,10 @@ void ResetWhenClosed(int fd);
 
 // An idle pair goes: its connection is closed by the agent. An open life is the last one.
 void EndPair(ParkedPair* pair);
-void EndAllPairs();   // before fork, exec
+void EndAllPairs();  // before fork, exec
+// The agent has to close them, or a life of theirs waits to be accepted: a poll of ours tells of
+// it.
+bool HoldsIdlePairs();
 void ForgetParked();  // in a forked child
 // The program closes the side really, or it is gone: the pair with it.
 void LetGoOfPair(Side* side);

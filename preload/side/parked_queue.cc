@@ -26,9 +26,10 @@ ListenerQueue* BeginQueue(Side* listener) {
       continue;
     queue.listener = listener;
     queue.generation = listener->generation.load(std::memory_order_relaxed);
-    for (std::atomic<uint32_t>* word :
-         {&queue.count, &queue.published, &queue.over, &queue.expected})
+    for (std::atomic<uint32_t>* word : {&queue.count, &queue.published, &queue.over})
       word->store(0, std::memory_order_relaxed);
+    queue.blocks = queue.fenced = false;
+    queue.seen_looks = queue.kicks = 0;
     return &queue;
   }
   return nullptr;
@@ -115,6 +116,24 @@ bool QueueHolds(const Side* listener, uint64_t* news) {
   if (any) *news += queue->taken.load(std::memory_order_relaxed) * (kSpread >> 1 | 1);
   return any;
 }
+
+namespace {
+// Under the lock, so that the last one who has counted himself is told.
+void TellAcceptors(ListenerQueue* queue) {
+  const uint32_t asleep = queue->blocks && queue->listener->receive.kernel_users.Any() ? 1 : 0;
+  for (QueueBoard& at : queue->boards) {
+    ParkedBoard* const board = at.board.load(std::memory_order_acquire);
+    // seq_cst: before the look at the queue; pairs with who queues a life, and then looks here.
+    if (board != nullptr) board->accept_waiting.store(asleep, std::memory_order_seq_cst);
+  }
+}
+}  // namespace
+
+void AcceptorEnters(ListenerQueue* queue) {
+  const LockScope scope(queue->lock, CurrentTid());
+  if (scope.result() != LockResult::kReentered) TellAcceptors(queue);
+}
+void AcceptorLeft(ListenerQueue* queue) { AcceptorEnters(queue); }
 
 void NameQueueBell(const Side* listener, uint32_t bell) {
   if (listener->queue.load(std::memory_order_relaxed) == 0) return;

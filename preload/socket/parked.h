@@ -17,6 +17,9 @@ struct ListenerQueue;
 // 0 or -EINPROGRESS: connected, by a parked connection. kUseKernel: make the real call.
 ssize_t ConnectParked(int fd, const sockaddr* address, socklen_t length);
 
+// After the kernel's connect() to there succeeded, or is under way.
+void ConnectedByKernel(int fd, const sockaddr* address, socklen_t length);
+
 // ---- parked_accept.cc ----
 
 // Before accept4 on a listener that has a virtual queue. A new descriptor, -errno, or kUseKernel.
@@ -25,8 +28,12 @@ ssize_t AcceptParked(Side* listener, sockaddr* address, socklen_t* length, int f
 bool MayAcceptParked(const Side* listener);
 // The listener has brought this: is it a connection that agents have made, to be parked? Then it is
 // taken, and another is to be accepted.
-bool IsToBeParked(Side* listener, int fd);
-bool ExpectsToPark(const Side* listener);
+bool IsToBeParked(int fd);
+bool ExpectsToPark();
+// Around the kernel's accept, on a listener that may block. After the first, which says whether
+// that is so, the virtual queue is looked at once more.
+bool MaySleepInAccept(const Side* listener);
+void HasSleptInAccept(const Side* listener);
 // A connection was accepted there.
 void AcceptedByKernel(Side* listener);
 

@@ -1,5 +1,7 @@
-// See parked.h: accept. What waits in the virtual queue comes first, and now and then what waits in
-// the kernel's.
+// See parked.h: accept. What waits in the virtual queue comes first: an ordinary connection that is
+// older than a life of the same client is not there (parked_connect.cc). So that others get their
+// turn, the kernel is asked now and then whether it has a connection; then the lives that wait at
+// that moment come before it (the fence), and no others.
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -16,26 +18,65 @@
 #include "preload/side/parked.h"
 #include "preload/side/private_fd.h"
 #include "preload/side/self.h"
+#include "preload/side/shadow.h"
 #include "preload/socket/parked.h"
 
 namespace xenloop {
 namespace {
 
-constexpr uint32_t kKernelsTurn = 8;  // every so often
+constexpr uint32_t kKernelsTurn = 8;  // accepts; while it has something, every one
+
+bool KernelHasOne(Side* listener) {
+  return SocketShadow(listener->fd.load(std::memory_order_acquire), listener).Readable();
+}
+
+void SetFence(ListenerQueue* queue) {
+  queue->fenced = true;
+  queue->before_fence = 0;
+  for (QueueBoard& at : queue->boards) {
+    at.fence = 0;
+    const ParkedBoard* const board = at.board.load(std::memory_order_acquire);
+    uint64_t rest = board != nullptr ? board->hints.load(std::memory_order_seq_cst) : 0;
+    for (; rest != 0; rest &= rest - 1) {
+      const LifeWord word = at.ends[__builtin_ctzll(rest)].Word();
+      if (!word.Waiting()) continue;
+      at.fence = std::max(at.fence, word.Life());
+      ++queue->before_fence;
+    }
+  }
+}
+
+// Under the lock. True: the kernel's next connection comes now.
+bool IsKernelsTurn(ListenerQueue* queue) {
+  if (!queue->fenced) {
+    if (queue->until_look > 1) {
+      --queue->until_look;
+      return false;
+    }
+    const bool has_one = KernelHasOne(queue->listener);
+    queue->until_look = has_one ? 1 : kKernelsTurn;
+    if (has_one) SetFence(queue);
+  }
+  if (!queue->fenced || queue->before_fence != 0) return false;
+  queue->fenced = false;
+  return true;
+}
 
 ParkedPair* TakeFirst(ListenerQueue* queue) {
   const LockScope scope(queue->lock, CurrentTid());
-  if (scope.result() == LockResult::kReentered) return nullptr;
-  const uint32_t first = queue->turn.load(std::memory_order_relaxed);
+  if (scope.result() == LockResult::kReentered || IsKernelsTurn(queue)) return nullptr;
+  const uint32_t first = queue->turn.fetch_add(1, std::memory_order_relaxed);
   for (uint32_t i = 0; i < kMostBoards; ++i) {
     QueueBoard& at = queue->boards[(first + i) % kMostBoards];
     ParkedBoard* const board = at.board.load(std::memory_order_acquire);
     if (board == nullptr) continue;
-    const AcceptedLife life = AcceptFirst(*board, at.ends);
+    const AcceptedLife life = AcceptFirst(*board, at.ends, queue->fenced ? at.fence : ~uint64_t{0});
     if (life.result == LifeAccept::kNothing) continue;
+    if (queue->fenced) --queue->before_fence;
     queue->taken.fetch_add(1, std::memory_order_relaxed);
     return at.ends[life.slot].pair();
   }
+  queue->fenced = false;  // another thread, or an end, has had what was counted
   return nullptr;
 }
 
@@ -72,8 +113,6 @@ ssize_t AcceptParked(Side* listener, sockaddr* address, socklen_t* length, int f
     return kUseKernel;
   if (address != nullptr && (!MayWrite(length, sizeof *length) || *length > INT32_MAX))
     return kUseKernel;
-  if (queue->turn.fetch_add(1, std::memory_order_relaxed) % kKernelsTurn == kKernelsTurn - 1)
-    return kUseKernel;
   // The number first: as with the kernel, who has none left leaves the connection in the queue.
   const int fd = NewNumber(listener);
   if (fd < 0) return fd;
@@ -103,27 +142,27 @@ ssize_t AcceptParked(Side* listener, sockaddr* address, socklen_t* length, int f
   return fd;
 }
 
-bool ExpectsToPark(const Side* listener) {
-  if (process_state.bypassed) return false;  // a sandbox may forbid what we would ask
-  const ListenerQueue* const queue = QueueOf(listener);
-  return queue != nullptr && queue->expected.load(std::memory_order_acquire) != 0;
+bool ExpectsToPark() {
+  // A sandbox may forbid what we would ask.
+  return parked.expected.load(std::memory_order_acquire) != 0 && !process_state.bypassed;
 }
 
-bool IsToBeParked(Side* listener, int fd) {
-  const ListenerQueue* const queue = QueueOf(listener);
-  if (queue == nullptr || queue->expected.load(std::memory_order_acquire) == 0) return false;
+bool IsToBeParked(int fd) {
   sockaddr_storage name = {};
   socklen_t length = sizeof name;
   Endpoint peer;
   if (sys::Call(SYS_getpeername, fd, sys::Word(&name), sys::Word(&length)) != 0 ||
       !ToEndpoint(name, &peer))
     return false;
-  const auto place = static_cast<uint32_t>(queue - parked.queues);
+  // Whichever listener has brought it.
   for (ParkedPair& pair : parked.pairs) {
-    if (pair.stage.load(std::memory_order_acquire) != PairStage::kMade || pair.place != place ||
-        pair.role != Role::kServer || pair.accepted_fd.load(std::memory_order_acquire) != -1 ||
-        !SameEndpoint(pair.tuple.peer, peer))
-      continue;
+    if (!IsExpected(pair) || !SameEndpoint(pair.tuple.peer, peer)) continue;
+    BeforeClose(fd);  // it was followed as the program's own
+    if (IsOrphan(pair)) {
+      sys::Close(fd);
+      EndOrphan(&pair);
+      return true;
+    }
     const int moved = MakePrivate(fd);
     if (moved < 0) return true;  // closed, which its agent sees
     pair.accepted_fd.store(moved, std::memory_order_release);
@@ -131,6 +170,18 @@ bool IsToBeParked(Side* listener, int fd) {
     return true;
   }
   return false;
+}
+
+bool MaySleepInAccept(const Side* listener) {
+  ListenerQueue* const queue = QueueOf(listener);
+  if (queue == nullptr || !queue->blocks) return false;
+  AcceptorEnters(queue);
+  return true;
+}
+
+void HasSleptInAccept(const Side* listener) {
+  ListenerQueue* const queue = QueueOf(listener);
+  if (queue != nullptr && queue->blocks) AcceptorLeft(queue);
 }
 
 void AcceptedByKernel(Side* listener) {

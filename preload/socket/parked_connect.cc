@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "channel/base/time.h"
+#include "discovery/owner.h"
 #include "preload/agent/agent.h"
 #include "preload/libc/program_memory.h"
 #include "preload/ready/epoll.h"
@@ -98,12 +99,13 @@ bool IsPlain(Fresh* fresh) {
   return true;
 }
 
-// Under the destination's lock. Each store leaves a state that can be closed: a handler that jumps
-// out of this leaves a connection whose life nobody has queued, and the agents end it.
+// Under the destination's lock. A handler that jumps out of this leaves locks behind, for which the
+// pair's connection goes back to TCP.
 bool Claim(Destination* to, ParkedPair* pair, const Fresh& fresh) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   Side* const side = pair->side;
   if (side == nullptr || pair->stage.load(std::memory_order_acquire) != PairStage::kIdle ||
-      pair->board->ready.load(std::memory_order_seq_cst) == 0)
+      pair->board->ready.load(std::memory_order_seq_cst) == 0 || IsFull(*pair->board) ||
+      pair->board->accept_waiting.load(std::memory_order_seq_cst) != 0)
     return false;
   const uint32_t tid = CurrentTid();
   const LockScope send(side->send.lock, tid);
@@ -115,18 +117,21 @@ bool Claim(Destination* to, ParkedPair* pair, const Fresh& fresh) ABSL_NO_THREAD
     return false;
   // Behind the claim and before the queue: a server that dies later has died with a connection.
   const bool dead = SocketShadow(pair->fd, side).Readable();
-  if (dead || sys::Call(SYS_dup3, pair->fd, fresh.fd, fresh.closes_on_exec ? O_CLOEXEC : 0) < 0) {
-    pair->end.Queue(/*peer_dead=*/true);
+  if (!pair->end.Queue(dead)) return false;
+  Hint(*pair->board, static_cast<int>(pair->hint));
+  // seq_cst: behind the hint; a thread that goes to sleep in accept says so, and then looks at the
+  // hints. One that sleeps is woken by the kernel only.
+  if (pair->board->accept_waiting.load(std::memory_order_seq_cst) != 0 && pair->end.Withdraw()) {
+    TakeHintBack(*pair->board, static_cast<int>(pair->hint));
+    return false;
+  }
+  if (sys::Call(SYS_dup3, pair->fd, fresh.fd, fresh.closes_on_exec ? O_CLOEXEC : 0) < 0) {
+    pair->end.Close(pair->end.life());
+    pair->end.End();
     return false;
   }
   BeginLife(pair, fresh.fd, fresh.nonblocking);
   side->opening.store(Opening::kConnected, std::memory_order_relaxed);
-  if (!pair->end.Queue(/*peer_dead=*/false)) {
-    // Ended in between: it is an ordinary connection that the server does not know of, and has
-    // closed.
-    return true;
-  }
-  Hint(*pair->board, static_cast<int>(pair->hint));
   // seq_cst: behind the hint; pairs with whoever goes to wait by another bell.
   RingPeerOf(side, /*certain=*/false, pair->board->bell.load(std::memory_order_seq_cst));
   return true;
@@ -177,6 +182,37 @@ void AskForMore(Destination* to, uint32_t made) {
   WantParked();
 }
 
+// The server's program must accept in the order of the connects, and it looks at the lives first.
+// So none begins while an ordinary connection of this process waits in the kernel's queue, which
+// the kernel is asked for (sock_diag).
+bool OrdinaryMayWait(Destination* to) {
+  const uint32_t before = to->ordinary.load(std::memory_order_acquire);
+  if (before == kNoneWaits) return false;
+  if (process_state.bypassed) return true;
+  Tuple tuple{to->to, Endpoint{{}, 0}};
+  if (to->to.IsV4()) memset(tuple.peer.address + 10, 0xff, 2);  // 0.0.0.0
+  uint32_t state = before;
+  {
+    const LockScope scope(to->lock, CurrentTid());
+    if (scope.result() == LockResult::kReentered) return true;
+    state = to->ordinary.load(std::memory_order_relaxed);
+    // Of several the last is not known; then the listener's queue has to be empty.
+    if (state == kOneMayWait) tuple.peer = to->ordinary_name;
+  }
+  Arrival arrival;
+  const int error = ArrivalOf(tuple, &arrival);
+  if (error != 0 && error != -ENOENT) return true;
+  // One that is not there any more may stand in the queue all the same: it has been reset.
+  if (error == 0 && (arrival.WaitsForAccept() || arrival.waiting != 0)) return true;
+  const LockScope scope(to->lock, CurrentTid());
+  if (scope.result() == LockResult::kReentered) return true;
+  if (state != to->ordinary.load(std::memory_order_relaxed) ||
+      (state == kOneMayWait && !SameEndpoint(tuple.peer, to->ordinary_name)))
+    return true;  // another one since
+  to->ordinary.store(kNoneWaits, std::memory_order_release);
+  return false;
+}
+
 // Once: as in the kernel, who asks again for a connect() that did not wait hears that it succeeded.
 ssize_t AskedAgain(Side* side) {
   ParkedPair* const pair = PairOf(side);
@@ -204,7 +240,7 @@ ssize_t ConnectParked(int fd, const sockaddr* address, socklen_t length) {
   fresh.family = name.ss_family;
   if (!hot) return kUseKernel;
   const uint32_t made = destination->made.load(std::memory_order_relaxed);
-  if (made != 0 && !IsPlain(&fresh)) return kUseKernel;
+  if (made != 0 && (!IsPlain(&fresh) || OrdinaryMayWait(destination))) return kUseKernel;
   ParkedPair* const pair = made != 0 ? ClaimOne(destination, fresh) : nullptr;
   if (pair == nullptr) {
     AskForMore(destination, made);
@@ -214,6 +250,31 @@ ssize_t ConnectParked(int fd, const sockaddr* address, socklen_t length) {
   if (!fresh.nonblocking) return 0;
   pair->connecting = true;
   return -EINPROGRESS;
+}
+
+// Before the first pair is asked for there is nothing to note: its own connection stands in the
+// kernel's queue behind all that were there before it.
+void ConnectedByKernel(int fd, const sockaddr* address, socklen_t length) {
+  sockaddr_storage name;
+  Endpoint to;
+  if (!process_state.ready || process_state.bypassed || InBorrowedMemory() ||
+      !parks_something.load(std::memory_order_relaxed) || !NameAt(address, length, &name, &to))
+    return;
+  Destination* const destination = DestinationOf(name, to);
+  if (destination == nullptr || destination->made.load(std::memory_order_relaxed) == 0) return;
+  length = sizeof name;
+  Endpoint own;
+  const uint32_t tid = CurrentTid();
+  if (sys::Call(SYS_getsockname, fd, sys::Word(&name), sys::Word(&length)) != 0 ||
+      !ToEndpoint(name, &own))
+    return;
+  const LockScope scope(destination->lock, tid);
+  const bool alone = destination->ordinary.load(std::memory_order_relaxed) == kNoneWaits ||
+                     destination->ordinary_tid == tid;
+  destination->ordinary_name = own;
+  destination->ordinary_tid = tid;
+  if (alone && destination->ordinary.load(std::memory_order_relaxed) == kSeveralMayWait) return;
+  destination->ordinary.store(alone ? kOneMayWait : kSeveralMayWait, std::memory_order_release);
 }
 
 }  // namespace xenloop

@@ -35,7 +35,7 @@ std::string ReproduceCommand(const std::string& test) {
   std::string command = "reproduce: ";
   for (const char* name :
        {"LD_PRELOAD", "XENLOOP_TEST_POINTS", "XENLOOP_UPGRADE_AFTER", "XENLOOP_OFFERS",
-        "XENLOOP_CONFORMANCE_MODE", "XENLOOP_CONFORMANCE_SEED"}) {
+        "XENLOOP_PARK", "XENLOOP_CONFORMANCE_MODE", "XENLOOP_CONFORMANCE_SEED"}) {
     const char* value = getenv(name);
     if (value != nullptr) command += std::string(name) + "=" + value + " ";
   }

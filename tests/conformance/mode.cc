@@ -31,7 +31,9 @@ Mode ReadMode() {
   if (strcmp(name, "local") == 0) return Mode::kLocal;
   if (strcmp(name, "refused") == 0) return Mode::kRefused;
   if (strcmp(name, "switching") == 0) return Mode::kSwitching;
-  fprintf(stderr, "XENLOOP_CONFORMANCE_MODE=%s: not native, local, refused or switching\n", name);
+  if (strcmp(name, "parked") == 0) return Mode::kParked;
+  fprintf(stderr, "XENLOOP_CONFORMANCE_MODE=%s: not native, local, refused, switching or parked\n",
+          name);
   exit(2);
 }
 
@@ -63,7 +65,7 @@ Mode CurrentMode() {
 }
 
 const char* ModeName() {
-  static constexpr const char* kNames[] = {"native", "local", "refused", "switching"};
+  static constexpr const char* kNames[] = {"native", "local", "refused", "switching", "parked"};
   return kNames[static_cast<int>(CurrentMode())];
 }
 
@@ -79,6 +81,7 @@ bool UpgradeIfWanted(int fd) {
   switch (CurrentMode()) {
     case Mode::kNative:
     case Mode::kRefused:
+    case Mode::kParked:
       return true;
     case Mode::kLocal:
       return RequestUpgrade(fd);

@@ -15,6 +15,7 @@ enum class Mode {
   kLocal,      // every connection is upgraded when it is made
   kRefused,    // the library is there, but every offer is refused
   kSwitching,  // every marked point changes the route
+  kParked,     // short connections are parked; nothing else is upgraded
 };
 
 Mode CurrentMode();  // ends the process if the environment names no mode

@@ -136,6 +136,30 @@ void HalfClose() {
   Await(fd, POLLIN | POLLHUP);
   Said("close", close(fd));
 }
+void ShutDownBoth() {
+  const int fd = Connected();
+  Said("request", Request(fd, "n shut"));
+  Said("shutdown", shutdown(fd, SHUT_RDWR));
+  char byte;
+  Await(fd, POLLIN | POLLHUP);
+  Said("the end", recv(fd, &byte, 1, 0));
+  Say("  error %d", Option(fd, SOL_SOCKET, SO_ERROR));
+  Said("send", send(fd, "x", 1, MSG_NOSIGNAL));
+  Said("close", close(fd));
+}
+// Reset by the server: told once, by an error or by SO_ERROR.
+void ResetIsTold(bool by_option) {
+  const int fd = Connected();
+  Said("request", Request(fd, "l reset"));
+  Await(fd, POLLIN | POLLHUP | POLLERR);
+  if (by_option) Say("  error %d", Option(fd, SOL_SOCKET, SO_ERROR));
+  char byte;
+  Said("receive", recv(fd, &byte, 1, 0));
+  Say("  error %d", Option(fd, SOL_SOCKET, SO_ERROR));
+  Said("receive", recv(fd, &byte, 1, 0));
+  Said("send", send(fd, "x", 1, MSG_NOSIGNAL));
+  Said("close", close(fd));
+}
 void SendToClosed() {
   const int fd = Connected();
   Said("request", Request(fd, "f closed"));
@@ -213,6 +237,9 @@ const Scenario kScenarios[] = {
     {"reset by linger", [] { Asks("l linger", 1); }},
     {"a copy of the server's", [] { Asks("d copy", 6); }},
     {"half-close", HalfClose},
+    {"shut down, both at once", ShutDownBoth},
+    {"reset, told by a call", [] { ResetIsTold(false); }},
+    {"reset, told by SO_ERROR", [] { ResetIsTold(true); }},
     {"send to who has closed", SendToClosed},
     {"close with bytes unread", CloseUnread},
     {"close at once", CloseAtOnce},

@@ -25,6 +25,47 @@ TEST(ParkedEnd, OneLifeAfterTheOther) {
   }
   EXPECT_EQ(pair.Word(), LifeWord::Of(3, LifeState::kParked));
 }
+// A thread of the server sleeps where no life would wake it.
+TEST(ParkedEnd, ALifeThatIsTakenBackLeavesThePairAsItWas) {
+  PlainPair pair;
+  ASSERT_TRUE(pair.Connect(1));
+  ASSERT_TRUE(pair.client.Withdraw());
+  EXPECT_EQ(pair.Word(), LifeWord::Of(1, LifeState::kParked));
+  EXPECT_EQ(pair.Accept(), LifeAccept::kNothing);
+  EXPECT_FALSE(pair.client.Open(1));
+  ASSERT_TRUE(pair.Connect(2));
+  EXPECT_EQ(pair.Accept(), LifeAccept::kLive);
+  EXPECT_FALSE(pair.client.Withdraw());  // accepted: it has begun
+  EXPECT_TRUE(pair.client.Open(2));
+}
+TEST(ParkedEnd, ALifeThatHasEndedIsNotTakenBack) {
+  PlainPair pair;
+  ASSERT_TRUE(pair.Connect(1));
+  pair.server[0].End();
+  EXPECT_FALSE(pair.client.Withdraw());
+  EXPECT_EQ(pair.Accept(), LifeAccept::kDead);
+}
+TEST(ParkedBoard, IsFullWithAsManyAsMayWait) {
+  PlainPair pair;
+  pair.board().most_waiting = 2;
+  EXPECT_FALSE(IsFull(pair.board()));
+  Hint(pair.board(), 5);
+  EXPECT_FALSE(IsFull(pair.board()));
+  Hint(pair.board(), 63);
+  EXPECT_TRUE(IsFull(pair.board()));
+  TakeHintBack(pair.board(), 5);
+  EXPECT_FALSE(IsFull(pair.board()));
+  pair.board().most_waiting = 0;
+  EXPECT_TRUE(IsFull(pair.board()));
+}
+TEST(ParkedBoard, WhatIsBehindTheFenceWaits) {
+  PlainPair pair;
+  ASSERT_TRUE(pair.Connect(7));
+  EXPECT_EQ(AcceptFirst(pair.board(), pair.server, 6).result, LifeAccept::kNothing);
+  const AcceptedLife life = AcceptFirst(pair.board(), pair.server, 7);
+  EXPECT_EQ(life.result, LifeAccept::kLive);
+  EXPECT_EQ(life.slot, 0);
+}
 TEST(ParkedEnd, APairIsSetUpInALifeThatIsOpen) {
   PlainPair pair;
   pair.Write(LifeWord::Of(7, LifeState::kLive));

@@ -138,6 +138,45 @@ TEST(OwnerOf, AnotherUsersSocket) {
   for (const int fd : {report[0], report[1], hold[0]}) close(fd);
 }
 
+// In the listener's queue, accepted, closed; and the listener's own account of its queue.
+TEST(ArrivalOf, TellsWhatWaitsToBeAccepted) {
+  const int listener = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_storage name = {};
+  socklen_t length = sizeof name;
+  ASSERT_EQ(listen(listener, 5), 0);
+  getsockname(listener, reinterpret_cast<sockaddr*>(&name), &length);
+  reinterpret_cast<sockaddr_in&>(name).sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  const int client = socket(AF_INET, SOCK_STREAM, 0);
+  ASSERT_EQ(connect(client, reinterpret_cast<sockaddr*>(&name), length), 0);
+  Tuple tuple;
+  ToEndpoint(name, &tuple.local);
+  getsockname(client, reinterpret_cast<sockaddr*>(&name), &length);
+  ToEndpoint(name, &tuple.peer);
+  Tuple nobodys = tuple;
+  nobodys.peer.port = 0;
+
+  Arrival arrival;
+  ASSERT_EQ(ArrivalOf(tuple, &arrival), 0);
+  EXPECT_TRUE(arrival.WaitsForAccept());
+  ASSERT_EQ(ArrivalOf(nobodys, &arrival), 0);
+  EXPECT_TRUE(arrival.is_listener);
+  EXPECT_FALSE(arrival.WaitsForAccept());
+  EXPECT_EQ(arrival.waiting, 1u);
+
+  const int accepted = accept(listener, nullptr, nullptr);
+  ASSERT_EQ(ArrivalOf(tuple, &arrival), 0);
+  EXPECT_FALSE(arrival.is_listener);
+  EXPECT_FALSE(arrival.WaitsForAccept());
+  close(accepted);
+  ASSERT_EQ(ArrivalOf(tuple, &arrival), 0);
+  EXPECT_FALSE(arrival.WaitsForAccept());
+  ASSERT_EQ(ArrivalOf(nobodys, &arrival), 0);
+  EXPECT_EQ(arrival.waiting, 0u);
+  close(listener);
+  close(client);
+  EXPECT_EQ(ArrivalOf(nobodys, &arrival), -ENOENT);
+}
+
 TEST(OwnerOf, NoSuchSocket) {
   const Connection connection(AF_INET, "127.0.0.1", AF_INET, "127.0.0.1");
   Tuple tuple = connection.client();

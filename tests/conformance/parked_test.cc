@@ -1,0 +1,260 @@
+// Short connections, one after the other to the same listener: which come in which order, what a
+// server may do to its listener meanwhile, who must never come. In the mode `parked` most of them
+// are parked; in all modes the server and its clients must see the same.
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "tests/conformance/check.h"
+#include "tests/conformance/mode.h"
+#include "tests/conformance/parked_server.h"
+
+namespace conformance {
+namespace {
+
+// A connection by a socket that has a name is never parked.
+FileDescriptor OrdinaryTo(int port) {
+  FileDescriptor fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in name{};
+  name.sin_family = AF_INET;
+  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  EXPECT_EQ(bind(fd.get(), reinterpret_cast<sockaddr*>(&name), sizeof name), 0);
+  name.sin_port = htons(static_cast<uint16_t>(port));
+  EXPECT_EQ(connect(fd.get(), reinterpret_cast<sockaddr*>(&name), sizeof name), 0);
+  EXPECT_FALSE(IsParked(fd.get()));
+  return fd;
+}
+
+FileDescriptor Connected(int port, bool parked) {
+  FileDescriptor fd(ConnectTo(port));
+  EXPECT_GE(fd.get(), 0);
+  if (parked && CurrentMode() == Mode::kParked) EXPECT_TRUE(IsParked(fd.get()));
+  return fd;
+}
+
+struct Asked {
+  FileDescriptor fd;
+  char id;
+};
+void AskAll(ParkedServer& server, std::vector<Asked>* all) {
+  std::string expected;
+  for (const Asked& one : *all) expected += one.id;
+  for (size_t i = all->size(); i-- > 0;) EXPECT_TRUE(Ask((*all)[i].fd.get(), (*all)[i].id, 'n'));
+  server.Forget();
+  EXPECT_EQ(server.Tell(Order::kGoOn), 0);
+  EXPECT_EQ(server.AwaitCame(all->size()), expected);
+  for (const Asked& one : *all) EXPECT_TRUE(Answered(one.fd.get(), one.id, 'n')) << one.id;
+  all->clear();
+}
+
+TEST(ParkedTest, AnOrdinaryConnectionThatIsOlderIsAcceptedFirst) {
+  ParkedServer server({});
+  for (int round = 0; round < 10; ++round) {
+    ASSERT_TRUE(WarmUp(server.port()));
+    ASSERT_EQ(server.Tell(Order::kPause), 0);
+    std::vector<Asked> all;
+    all.push_back({OrdinaryTo(server.port()), 'a'});
+    all.push_back({Connected(server.port(), false), 'b'});
+    all.push_back({Connected(server.port(), false), 'c'});
+    AskAll(server, &all);
+  }
+}
+TEST(ParkedTest, AParkedConnectionThatIsOlderIsAcceptedFirst) {
+  ParkedServer server({});
+  for (int round = 0; round < 20; ++round) {
+    ASSERT_TRUE(WarmUp(server.port()));
+    ASSERT_EQ(server.Tell(Order::kPause), 0);
+    std::vector<Asked> all;
+    all.push_back({Connected(server.port(), true), 'a'});
+    all.push_back({OrdinaryTo(server.port()), 'b'});
+    all.push_back({Connected(server.port(), false), 'c'});
+    AskAll(server, &all);
+  }
+}
+TEST(ParkedTest, ManyAreAcceptedInTheOrderOfTheirConnects) {
+  ParkedServer server({});
+  for (int round = 0; round < 10; ++round) {
+    ASSERT_TRUE(WarmUp(server.port()));
+    ASSERT_EQ(server.Tell(Order::kPause), 0);
+    std::vector<Asked> all;
+    for (char id = 'a'; id < 'a' + 20; ++id) {
+      if (id == 'k' && round % 2 == 0) {
+        all.push_back({OrdinaryTo(server.port()), id});
+      } else {
+        all.push_back({Connected(server.port(), id == 'a'), id});
+      }
+    }
+    AskAll(server, &all);
+  }
+}
+// Reset before it was accepted: the kernel has it in its queue all the same.
+TEST(ParkedTest, AResetConnectionThatIsOlderIsAcceptedFirst) {
+  ParkedServer server({});
+  for (int round = 0; round < 5; ++round) {
+    ASSERT_TRUE(WarmUp(server.port()));
+    ASSERT_EQ(server.Tell(Order::kPause), 0);
+    server.Forget();
+    FileDescriptor reset = OrdinaryTo(server.port());
+    const linger now{1, 0};
+    ASSERT_EQ(setsockopt(reset.get(), SOL_SOCKET, SO_LINGER, &now, sizeof now), 0);
+    reset.Close();
+    const FileDescriptor next = Connected(server.port(), false);
+    ASSERT_TRUE(Ask(next.get(), 'b', 'n'));
+    ASSERT_EQ(server.Tell(Order::kGoOn), 0);
+    EXPECT_EQ(server.AwaitCame(2), "-b");
+    EXPECT_TRUE(Answered(next.get(), 'b', 'n'));
+  }
+}
+
+TEST(ParkedTest, AThreadThatSleepsInAcceptIsWoken) {
+  ServerPlan plan;
+  plan.waits = WaitsIn::kAccept;
+  ParkedServer server(plan);
+  for (int i = 0; i < 300; ++i) {
+    const Stopwatch watch;
+    ASSERT_TRUE(OneLife(server.port(), 'x', i % 2 == 0 ? 'e' : 'f')) << i;
+    ASSERT_LT(watch.ElapsedMs(), 400) << i;  // nobody was woken half a second late
+    if (i % 3 == 0) usleep(300);             // it sleeps again
+  }
+}
+// It has its descriptors from us, and waits for its listener in a way that nobody sees.
+TEST(ParkedTest, WhoeverWaitsUnseenIsTold) {
+  ParkedServer server({});
+  ASSERT_TRUE(WarmUp(server.port()));
+  ASSERT_EQ(server.Tell(Order::kInline), 0);
+  for (int i = 0; i < 4; ++i) {
+    const Stopwatch watch;
+    EXPECT_TRUE(OneLife(server.port())) << i;
+    EXPECT_LT(watch.ElapsedMs(), 2000);
+  }
+  EXPECT_EQ(server.Came().find('-'), std::string::npos) << server.Came();
+}
+TEST(ParkedTest, WhoeverAlwaysWaitedUnseenIsLeftAlone) {
+  ServerPlan plan;
+  plan.waits = WaitsIn::kInlinePoll;
+  ParkedServer server(plan);
+  for (int i = 0; i < 200; ++i) {
+    const Stopwatch watch;
+    const FileDescriptor fd(ConnectTo(server.port()));
+    ASSERT_TRUE(Ask(fd.get(), 'x', 'e') && Answered(fd.get(), 'x', 'e'));
+    ASSERT_LT(watch.ElapsedMs(), 400);
+  }
+}
+TEST(ParkedTest, AListenerMadeBlockingGivesWhatWaits) {
+  ParkedServer server({});
+  for (int round = 0; round < 3; ++round) {
+    ASSERT_TRUE(WarmUp(server.port()));
+    ASSERT_EQ(server.Tell(Order::kPause), 0);
+    const FileDescriptor fd = Connected(server.port(), true);
+    ASSERT_TRUE(Ask(fd.get(), 'a', 'f'));
+    ASSERT_EQ(server.Tell(Order::kBlocking, 1), 0);
+    EXPECT_EQ(server.Tell(Order::kAccept), 'a');
+    EXPECT_TRUE(Answered(fd.get(), 'a', 'f'));
+    ASSERT_EQ(server.Tell(Order::kBlocking, 0), 0);
+    ASSERT_EQ(server.Tell(Order::kGoOn), 0);
+  }
+}
+
+// As many lives as there is room for in the kernel's queue; none is lost.
+TEST(ParkedTest, ABacklogLimitsWhatWaits) {
+  ServerPlan plan;
+  plan.backlog = 2;
+  ParkedServer server(plan);
+  ASSERT_TRUE(WarmUp(server.port()));
+  ASSERT_EQ(server.Tell(Order::kPause), 0);
+  server.Forget();
+  std::vector<FileDescriptor> waiting;
+  int parked = 0;
+  for (int i = 0; i < 3; ++i) {
+    waiting.emplace_back(ConnectTo(server.port()));
+    ASSERT_GE(waiting.back().get(), 0);
+    parked += IsParked(waiting.back().get()) ? 1 : 0;
+    ASSERT_TRUE(Ask(waiting.back().get(), static_cast<char>('a' + i), 'n'));
+  }
+  EXPECT_LE(parked, plan.backlog);
+  ASSERT_EQ(server.Tell(Order::kGoOn), 0);
+  EXPECT_EQ(server.AwaitCame(3), "abc");
+}
+
+// ---- who must not come: a connection that agents have made for lives to come ----
+
+// Lives, with the server stopped again and again while more pairs are wanted.
+TEST(ParkedTest, AServerThatDoesNotAcceptForAWhileSeesItsClientsOnly) {
+  ParkedServer server({});
+  ASSERT_TRUE(WarmUp(server.port()));
+  ASSERT_EQ(server.Tell(Order::kPause), 0);
+  server.Forget();
+  std::vector<FileDescriptor> all;
+  for (int i = 0; i < 6; ++i) {
+    all.emplace_back(ConnectTo(server.port()));
+    ASSERT_TRUE(Ask(all.back().get(), static_cast<char>('a' + i), 'n'));
+    usleep(20000);
+  }
+  sleep(5);  // both agents have given up what they were making
+  ASSERT_EQ(server.Tell(Order::kGoOn), 0);
+  EXPECT_EQ(server.AwaitCame(6), "abcdef");
+  for (int i = 0; i < 40; ++i) ASSERT_TRUE(OneLife(server.port(), 'x'));
+  EXPECT_EQ(server.Came().find('-'), std::string::npos) << server.Came();
+}
+TEST(ParkedTest, AChildThatAcceptsInsteadSeesClientsOnly) {
+  ParkedServer server({});
+  for (int round = 0; round < 4; ++round) {
+    ASSERT_TRUE(WarmUp(server.port()));
+    ASSERT_EQ(server.Tell(Order::kPause), 0);
+    server.Forget();
+    std::vector<FileDescriptor> all;
+    for (int i = 0; i < 6; ++i) {
+      all.emplace_back(ConnectTo(server.port()));
+      ASSERT_TRUE(Ask(all.back().get(), static_cast<char>('a' + i), 'n'));
+      usleep(5000);
+    }
+    // What waits as a life is the parent's to accept.
+    EXPECT_LE(server.Tell(Order::kForkAccepts, 150), 6);
+    ASSERT_EQ(server.Tell(Order::kGoOn), 0);
+    const std::string came = server.AwaitCame(6);
+    EXPECT_EQ(came.size(), 6u) << came;
+    EXPECT_EQ(came.find('-'), std::string::npos) << came;
+  }
+}
+// The kernel gives connections to the more exact of two listeners, which cannot have a queue.
+TEST(ParkedTest, AnExactListenerBesideAWildcardSeesItsClientsOnly) {
+  ServerPlan plan;
+  plan.address = "0.0.0.0";
+  plan.also_exact = true;
+  ParkedServer server(plan);
+  ASSERT_TRUE(WarmUp(server.port(), "127.0.0.2"));
+  for (int i = 0; i < 100; ++i) {
+    ASSERT_TRUE(OneLife(server.port(), 'x', 'f'));
+    if (i % 10 == 0) usleep(10000);
+  }
+  EXPECT_EQ(server.Came().find('-'), std::string::npos) << server.Came();
+}
+// Clients are killed while their agents make connections.
+TEST(ParkedTest, KilledClientsLeaveNobodyToBeAccepted) {
+  ParkedServer server({});
+  ASSERT_TRUE(WarmUp(server.port()));
+  for (int i = 0; i < 12; ++i) {
+    ChildProcess client([&] {
+      for (int n = 0; n < 1000000; ++n) CHILD_CHECK(OneLife(server.port(), 'x', 'f'));
+      return true;
+    });
+    usleep(3000 + 3000 * static_cast<useconds_t>(i));
+    client.Kill();
+  }
+  usleep(100000);
+  ASSERT_TRUE(WarmUp(server.port()));
+  // Each of the killed was in one connection at the most.
+  const std::string came = server.Came();
+  EXPECT_LE(std::count(came.begin(), came.end(), '-'), 12) << came;
+}
+
+}  // namespace
+}  // namespace conformance

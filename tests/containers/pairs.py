@@ -85,7 +85,8 @@ def accelerated(number, address, networks, users, realm):
         statistics = file.read()
     why = re.search(r'"never_upgraded":\{"([^"]*)"', statistics)
     found = re.search(r'"upgraded":[1-9]', statistics) is not None
-    if found and realm and seen != 2:
+    # Users of a user namespace go by other numbers than the host's, and are not believed.
+    if found and realm and users == (None, None) and RUNTIME != "rootless" and seen != 2:
         sys.exit(f"`xenloop stat` on the host sees {seen} of 2 ends")
     return found, f"accelerated, the host sees {seen} ends" if found else f"TCP: {why[1]}" if why else "TCP"
 

@@ -22,6 +22,7 @@
 #include "preload/side/bells.h"
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
+#include "preload/side/interruption.h"
 #include "preload/side/private_fd.h"
 #include "preload/side/self.h"
 #include "preload/socket/socket.h"
@@ -256,10 +257,11 @@ void Run::UseSides() {
   int message_flags = 0;
   switch (input_.Below(6)) {
     case 0:
-      Send(fd, side, &iov, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+      Send(fd, side, &iov, 1, MSG_DONTWAIT | MSG_NOSIGNAL, Interruption());
       break;
     case 1:
-      Receive(fd, side, &iov, 1, MSG_DONTWAIT | (input_.OneIn(4) ? MSG_PEEK : 0), &message_flags);
+      Receive(fd, side, &iov, 1, MSG_DONTWAIT | (input_.OneIn(4) ? MSG_PEEK : 0), &message_flags,
+              Interruption());
       break;
     case 2:  // what TCP carries
       if (EnterKernelSend(side)) {

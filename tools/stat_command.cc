@@ -222,7 +222,8 @@ int RunStat(const StatRequest& request) {
                                  : SnapshotTable(snapshot, request.watch ? &rates : nullptr);
     if (clear_screen) std::fputs("\033[H\033[2J", stdout);
     std::fputs(text.c_str(), stdout);
-    if (std::fflush(stdout) != 0) return 1;
+    // A write that failed within fputs is not fflush's any more.
+    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) return 1;
     if (!request.watch) return 0;
     next = std::max(next + std::chrono::duration_cast<Clock::duration>(
                                std::chrono::duration<double>(request.interval_seconds)),

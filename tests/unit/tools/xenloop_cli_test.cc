@@ -207,6 +207,13 @@ TEST_F(XenloopCliTest, WatchPrintsAgainUntilNobodyReads) {
   EXPECT_EQ(full.exit_status, 1);
 }
 
+// Its first write fails, within fputs, since there is no buffer; later ones must not be tried.
+TEST_F(XenloopCliTest, WatchEndsWhereNobodyReadsWithoutASignal) {
+  const ShellResult result =
+      Xenloop("stat --watch --json --interval=0.1 >/dev/full", "timeout 20 stdbuf -o0");
+  EXPECT_EQ(result.exit_status, 1);
+}
+
 TEST_F(XenloopCliTest, DoctorExitStatusTellsProblems) {
   const ShellResult bad = Xenloop(absl::StrCat("doctor ", TEST_STATIC_PROBE));
   EXPECT_EQ(bad.exit_status, 1);

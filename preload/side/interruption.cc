@@ -14,8 +14,11 @@
 // counter alone.
 extern "C" {
 long xenloop_sleeping_call(const long* call, const uint64_t* count, uint64_t expected);
+// NOLINTNEXTLINE(readability-identifier-naming)
 extern const char xenloop_sleeping_begin[];
+// NOLINTNEXTLINE(readability-identifier-naming)
 extern const char xenloop_sleeping_end[];
+// NOLINTNEXTLINE(readability-identifier-naming)
 extern const char xenloop_sleeping_back[];
 }
 static_assert(xenloop::kHandlerBegan == -100002, "the value in the code below");

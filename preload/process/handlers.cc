@@ -56,8 +56,8 @@ void Enter(int signal, siginfo_t* info, void* context) {
 
 template <int... kEntry>
 constexpr Handler EnterOf(int entry, std::integer_sequence<int, kEntry...>) {
-  constexpr Handler all[] = {&Enter<kEntry>...};
-  return all[entry];
+  constexpr Handler kAll[] = {&Enter<kEntry>...};
+  return kAll[entry];
 }
 uintptr_t AddressOf(int entry) {
   return reinterpret_cast<uintptr_t>(EnterOf(entry, std::make_integer_sequence<int, kEntries>()));

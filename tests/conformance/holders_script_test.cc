@@ -84,13 +84,13 @@ class Controller {
         unread_[1 - end] += 1 + much % 3000;
         return Ask(holder, {what, end, much, 0});
       case What::kReceive: {
-        const std::string answer = Ask(holder, {what, end, much, unread_[end]});
+        std::string answer = Ask(holder, {what, end, much, unread_[end]});
         if (answer.empty() || answer[0] != '=') return answer;
         unread_[end] -= static_cast<unsigned>(std::stoul(answer.substr(1)));
         return "";
       }
       case What::kPeek: {
-        const std::string answer = Ask(holder, {what, end, much, unread_[end]});
+        std::string answer = Ask(holder, {what, end, much, unread_[end]});
         return !answer.empty() && answer[0] == '=' ? "" : answer;
       }
       case What::kFork: {
@@ -161,7 +161,7 @@ class Controller {
   }
 
   std::string Fork(int holder, int child) {
-    const std::string answer = Ask(holder, {What::kFork, 0, static_cast<unsigned>(child), 0});
+    std::string answer = Ask(holder, {What::kFork, 0, static_cast<unsigned>(child), 0});
     if (answer.empty() || answer.find_first_not_of("0123456789") != std::string::npos)
       return answer;
     pids_[child] = static_cast<pid_t>(std::stol(answer));
@@ -208,13 +208,13 @@ class Controller {
   std::string Pass(int holder, unsigned end, unsigned much) {
     const int to = static_cast<int>(much / 2 % kHolders);
     if (to == holder || pids_[to] <= 0) return "";
-    const std::string given = Ask(holder, {What::kPass, end, much, 0});
+    std::string given = Ask(holder, {What::kPass, end, much, 0});
     if (!given.empty()) return given;
     if (much % 2 != 0) has_[holder][end] = false;
     // While it is on its way.
     for (int other = 0; other < kHolders && much % 3 == 0; ++other) {
       if (pids_[other] <= 0 || !has_[other][1 - end]) continue;
-      const std::string sent = Do(What::kSend, other, 1 - end, much);
+      std::string sent = Do(What::kSend, other, 1 - end, much);
       if (!sent.empty()) return sent;
       break;
     }

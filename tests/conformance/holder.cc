@@ -24,7 +24,7 @@ Sent* NewSent() {
 
 }  // namespace
 
-Sent* const counted = NewSent();
+Sent* const kSent = NewSent();
 
 Channels::Channels() {
   for (int i = 0; i < kHolders; ++i) {
@@ -128,9 +128,9 @@ std::string Holder::Received(const Order& order) {
 std::string Holder::Sent(int world, const Order& order) {
   const int fd = fds_[world][order.end];
   if (world == 0) {
-    counted->all++;
+    kSent->all++;
     const int routes = Routes(fd);
-    counted->by_fifo += routes > 0 && (routes & kSendsByFifo) != 0;
+    kSent->by_fifo += routes > 0 && (routes & kSendsByFifo) != 0;
   }
   std::string text(1 + order.much % 3000, 0);
   for (size_t i = 0; i < text.size(); ++i)

@@ -51,7 +51,7 @@ struct Order {
 struct Sent {
   std::atomic<unsigned> all, by_fifo;
 };
-extern Sent* const counted;
+extern Sent* const kSent;
 
 // What all processes of a round have from the first.
 struct Channels {

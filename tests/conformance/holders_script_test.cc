@@ -263,9 +263,9 @@ TEST(HoldersScriptTest, WhatComesIsTheKernels) {
       ASSERT_EQ(wrong, "") << "round " << round << ", step " << step << ":" << controller.script();
     }
   }
-  printf("%u of %u sends by FIFO\n", counted->by_fifo.load(), counted->all.load());
+  printf("%u of %u sends by FIFO\n", kSent->by_fifo.load(), kSent->all.load());
   if (CurrentMode() == Mode::kLocal) {
-    EXPECT_GT(counted->by_fifo.load(), counted->all.load() / 10);
+    EXPECT_GT(kSent->by_fifo.load(), kSent->all.load() / 10);
   }
 }
 

@@ -18,8 +18,11 @@
 #include "preload/side/self.h"
 #include "preload/side/wait.h"
 
+// NOLINTNEXTLINE(readability-identifier-naming)
 extern "C" const char xenloop_sleeping_begin[];
+// NOLINTNEXTLINE(readability-identifier-naming)
 extern "C" const char xenloop_sleeping_end[];
+// NOLINTNEXTLINE(readability-identifier-naming)
 extern "C" const char xenloop_sleeping_back[];
 
 namespace xenloop {

@@ -18,7 +18,7 @@
 namespace xenloop {
 namespace {
 
-constexpr uint64_t kLongestUpgradeNs = 20 * kNsPerMs;  // of one under way; a fork waits for it
+constexpr uint64_t kLongestUpgradeNs = 20 * kNsPerMs;  // of those under way; a fork waits for it
 constexpr uint64_t kLongestThreadStartMs = 200;  // on a busy machine; only _Fork and clone(2) wait
 
 }  // namespace
@@ -160,8 +160,10 @@ void EndUnsharable(Side* side, int fd, Reason reason) {
 // one. So a connection that is hot by now, and whose peer is to be found, is awaited, once.
 void AwaitUpgrades() {
   if (agent_shared.started.load(std::memory_order_acquire) != 2) return;
-  EachSide([](int, Side* side) {
-    if (!side->Connected() || !IsOurs(side) ||
+  Naps naps(kLongestUpgradeNs, 50 * kNsPerUs);  // of all of them together
+  bool patient = true;
+  EachSide([&](int, Side* side) {
+    if (!patient || !side->Connected() || !IsOurs(side) ||
         side->attached.load(std::memory_order_acquire) != 0 ||
         side->pinned.load(std::memory_order_relaxed) != 0 ||
         side->holders.load(std::memory_order_relaxed) != 1 ||
@@ -171,9 +173,9 @@ void AwaitUpgrades() {
     side->reason.store(Reason::kNotHotYet, std::memory_order_relaxed);  // until the agent knows
     side->forced.store(1, std::memory_order_relaxed);
     WantUpgrade(side);
-    Naps naps(kLongestUpgradeNs, 50 * kNsPerUs);
     while (side->attached.load(std::memory_order_acquire) == 0 &&
-           side->reason.load(std::memory_order_relaxed) == Reason::kNotHotYet && naps.Take()) {
+           side->reason.load(std::memory_order_relaxed) == Reason::kNotHotYet && patient) {
+      patient = naps.Take();
     }
     side->forced.store(0, std::memory_order_relaxed);
   });

@@ -1,10 +1,7 @@
-#!/ usr / bin / env bash
-#Short connections that are parked(XENLOOP_PARK = on), at random, \
-    while their clients and servers are killed, fork, exec and
-#open their listener anew : no wrong byte, no hang, no descriptor left behind.By hand, \
-    with more of them:
-#LD_PRELOAD = build / release / lib / libxenloop.so XENLOOP_PARK = \
-                  on build / release / bin / lives - storm 100000 SEED
+#!/usr/bin/env bash
+# Short connections that are parked (XENLOOP_PARK=on), at random, while their clients and servers are killed, fork, exec and
+# open their listener anew: no wrong byte, no hang, no descriptor left behind. By hand, with more of them:
+#   LD_PRELOAD=build/release/lib/libxenloop.so XENLOOP_PARK=on build/release/bin/lives-storm 100000 SEED
 . "$(dirname "$0")/lib.sh"
 storm=$build/bin/lives-storm
 [[ -x $storm ]] || fail "$storm is missing (build it first)"

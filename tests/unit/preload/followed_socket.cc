@@ -128,9 +128,11 @@ void FollowedSocket::PeerSendsByName(const std::string& text) {
     EachBellIn(theirs_.fifo.header->consumer_bell.load(), RingOwnBell);
 }
 
-void FollowedSocket::PeerSends(const std::string& text) {
+void FollowedSocket::PeerSends(const std::string& text) { PeerSends(text, agent_shared.doorbell); }
+
+void FollowedSocket::PeerSends(const std::string& text, const Doorbell& doorbell) {
   PeerPublishes(text);
-  if (WakeSleepers(theirs_.fifo.header->consumer_waiting) != 0) RingDoorbell(agent_shared.doorbell);
+  if (WakeSleepers(theirs_.fifo.header->consumer_waiting) != 0) RingDoorbell(doorbell);
 }
 
 void FollowedSocket::PeerSendsByTcp(const std::string& text) {

@@ -31,6 +31,7 @@ class FollowedSocket {
   void Detach();
   // The peer publishes bytes in its FIFO and wakes whoever asked for it.
   void PeerSends(const std::string& text);
+  void PeerSends(const std::string& text, const Doorbell& doorbell);
   // The same, and rings nothing but what the FIFO names.
   void PeerSendsByName(const std::string& text);
   void PeerSendsByTcp(const std::string& text);

@@ -146,16 +146,39 @@ TEST(PollTest, TimeOutEndsAndIsNotBegunAnew) {
   EXPECT_EQ(PollFor(socket.fd(), 20), 0);
 }
 
-// The FIFO rings the parent's doorbell: a child that has one of its own must not wait for it.
-TEST(PollForkTest, ChildWithADoorbellOfItsOwnWaitsByTcp) {
+// The FIFO rings the parent's doorbell, which a child hears beside its own.
+TEST(PollForkTest, ChildWaitsByTheParentsDoorbell) {
   FollowedSocket socket;
   ASSERT_TRUE(socket.Attach());
   EXPECT_EQ(InForkedChild([&] {
               StartDoorbell();
               if (PollFor(socket.fd(), 20) != 0) return 1;
-              if (socket.OnFifos()) return 2;
-              socket.PeerSendsByTcp("x");
-              return PollFor(socket.fd(), 5000) == POLLIN ? 0 : 3;
+              if (!socket.OnFifos()) return 2;
+              std::thread peer([&socket, sleeper = gettid()] {
+                AwaitSleeper(sleeper);
+                socket.PeerSends("x", agent_shared.parents_doorbell);
+              });
+              const int found = PollFor(socket.fd(), 5000);
+              peer.join();
+              return found == POLLIN ? 0 : 3;
+            }),
+            0);
+}
+
+// A child of that child does not, and must not wait for it.
+TEST(PollForkTest, GrandchildWaitsByTcp) {
+  FollowedSocket socket;
+  ASSERT_TRUE(socket.Attach());
+  const auto grandchild = [&] {
+    StartDoorbell();
+    if (PollFor(socket.fd(), 20) != 0) return 1;
+    if (socket.OnFifos()) return 2;
+    socket.PeerSendsByTcp("x");
+    return PollFor(socket.fd(), 5000) == POLLIN ? 0 : 3;
+  };
+  EXPECT_EQ(InForkedChild([&] {
+              StartDoorbell();
+              return InForkedChild(grandchild);
             }),
             0);
 }

@@ -67,6 +67,16 @@ int ParseFound(const uint8_t* answer, size_t length, inet_diag_msg* found) {
   return 0;
 }
 
+// Asks the kernel, and has its answer read.
+template <typename Found>
+int AskFor(const Tuple& tuple, uint8_t protocol,
+           int (*parse)(const uint8_t*, size_t, const Tuple&, Found*), Found* found) {
+  uint8_t answer[1024];
+  const long result = Ask(QueryFor(tuple, protocol), answer, sizeof answer);
+  return result < 0 ? static_cast<int>(result)
+                    : parse(answer, static_cast<size_t>(result), tuple, found);
+}
+
 // In decimal, in front of `end`; where it begins.
 char* Decimal(uint32_t number, char* end) {
   do {
@@ -88,12 +98,7 @@ int ParseOwner(const uint8_t* answer, size_t length, const Tuple& tuple, uid_t* 
   return 0;
 }
 
-int OwnerOf(const Tuple& tuple, uid_t* uid) {
-  uint8_t answer[1024];
-  const long result = Ask(QueryFor(tuple), answer, sizeof answer);
-  return result < 0 ? static_cast<int>(result)
-                    : ParseOwner(answer, static_cast<size_t>(result), tuple, uid);
-}
+int OwnerOf(const Tuple& tuple, uid_t* uid) { return AskFor(tuple, IPPROTO_TCP, ParseOwner, uid); }
 
 bool Arrival::WaitsForAccept() const {
   return !is_listener && inode == 0 &&
@@ -111,10 +116,7 @@ int ParseArrival(const uint8_t* answer, size_t length, const Tuple& tuple, Arriv
 }
 
 int ArrivalOf(const Tuple& tuple, Arrival* arrival) {
-  uint8_t answer[1024];
-  const long result = Ask(QueryFor(tuple), answer, sizeof answer);
-  return result < 0 ? static_cast<int>(result)
-                    : ParseArrival(answer, static_cast<size_t>(result), tuple, arrival);
+  return AskFor(tuple, IPPROTO_TCP, ParseArrival, arrival);
 }
 
 int ParseDatagramSocket(const uint8_t* answer, size_t length, const Tuple& tuple,
@@ -127,10 +129,7 @@ int ParseDatagramSocket(const uint8_t* answer, size_t length, const Tuple& tuple
 }
 
 int ReceiverOfDatagrams(const Tuple& tuple, DatagramSocket* socket) {
-  uint8_t answer[1024];
-  const long result = Ask(QueryFor(tuple, IPPROTO_UDP), answer, sizeof answer);
-  return result < 0 ? static_cast<int>(result)
-                    : ParseDatagramSocket(answer, static_cast<size_t>(result), tuple, socket);
+  return AskFor(tuple, IPPROTO_UDP, ParseDatagramSocket, socket);
 }
 
 bool HasSocketAt(int32_t pid, uint32_t fd, uint32_t inode) {

@@ -25,37 +25,48 @@ static_assert(xenloop::kHandlerBegan == -100002, "the value in the code below");
 
 // clang-format off
 #if defined(__x86_64__)
-__asm__(
-    "        .text\n"
-    "        .hidden xenloop_sleeping_call, xenloop_sleeping_begin\n"
-    "        .hidden xenloop_sleeping_end, xenloop_sleeping_back\n"
-    "        .globl  xenloop_sleeping_call, xenloop_sleeping_begin\n"
-    "        .globl  xenloop_sleeping_end, xenloop_sleeping_back\n"
-    "        .type   xenloop_sleeping_call, %function\n"
-    "xenloop_sleeping_call:\n"
-    "        .cfi_startproc\n"
-    "        movq    %rsi, %r11\n"
-    "        movq    %rdx, %rcx\n"
-    "        movq    %rdi, %rax\n"
-    "        movq    8(%rax), %rdi\n"
-    "        movq    16(%rax), %rsi\n"
-    "        movq    24(%rax), %rdx\n"
-    "        movq    32(%rax), %r10\n"
-    "        movq    40(%rax), %r8\n"
-    "        movq    48(%rax), %r9\n"
-    "        movq    0(%rax), %rax\n"
-    "xenloop_sleeping_begin:\n"
-    "        cmpq    %rcx, (%r11)\n"
-    "        jne     xenloop_sleeping_back\n"
-    "        syscall\n"
-    "xenloop_sleeping_end:\n"
-    "        ret\n"
-    "xenloop_sleeping_back:\n"
-    "        movq    $-100002, %rax\n"
-    "        ret\n"
-    "        .cfi_endproc\n"
-    "        .size   xenloop_sleeping_call, . - xenloop_sleeping_call\n");
+#define XENLOOP_SLEEPING_CODE \
+  "        movq    %rsi, %r11\n" \
+  "        movq    %rdx, %rcx\n" \
+  "        movq    %rdi, %rax\n" \
+  "        movq    8(%rax), %rdi\n" \
+  "        movq    16(%rax), %rsi\n" \
+  "        movq    24(%rax), %rdx\n" \
+  "        movq    32(%rax), %r10\n" \
+  "        movq    40(%rax), %r8\n" \
+  "        movq    48(%rax), %r9\n" \
+  "        movq    0(%rax), %rax\n" \
+  "xenloop_sleeping_begin:\n" \
+  "        cmpq    %rcx, (%r11)\n" \
+  "        jne     xenloop_sleeping_back\n" \
+  "        syscall\n" \
+  "xenloop_sleeping_end:\n" \
+  "        ret\n" \
+  "xenloop_sleeping_back:\n" \
+  "        movq    $-100002, %rax\n" \
+  "        ret\n"
 #elif defined(__aarch64__)
+#define XENLOOP_SLEEPING_CODE \
+  "        mov     x9, x1\n" \
+  "        mov     x10, x2\n" \
+  "        mov     x11, x0\n" \
+  "        ldr     x8, [x11]\n" \
+  "        ldp     x0, x1, [x11, #8]\n" \
+  "        ldp     x2, x3, [x11, #24]\n" \
+  "        ldp     x4, x5, [x11, #40]\n" \
+  "xenloop_sleeping_begin:\n" \
+  "        ldr     x12, [x9]\n" \
+  "        cmp     x12, x10\n" \
+  "        b.ne    xenloop_sleeping_back\n" \
+  "        svc     0\n" \
+  "xenloop_sleeping_end:\n" \
+  "        ret\n" \
+  "xenloop_sleeping_back:\n" \
+  "        ldr     x0, =-100002\n" \
+  "        ret\n" \
+  "        .ltorg\n"
+#endif
+
 __asm__(
     "        .text\n"
     "        .hidden xenloop_sleeping_call, xenloop_sleeping_begin\n"
@@ -65,27 +76,9 @@ __asm__(
     "        .type   xenloop_sleeping_call, %function\n"
     "xenloop_sleeping_call:\n"
     "        .cfi_startproc\n"
-    "        mov     x9, x1\n"
-    "        mov     x10, x2\n"
-    "        mov     x11, x0\n"
-    "        ldr     x8, [x11]\n"
-    "        ldp     x0, x1, [x11, #8]\n"
-    "        ldp     x2, x3, [x11, #24]\n"
-    "        ldp     x4, x5, [x11, #40]\n"
-    "xenloop_sleeping_begin:\n"
-    "        ldr     x12, [x9]\n"
-    "        cmp     x12, x10\n"
-    "        b.ne    xenloop_sleeping_back\n"
-    "        svc     0\n"
-    "xenloop_sleeping_end:\n"
-    "        ret\n"
-    "xenloop_sleeping_back:\n"
-    "        ldr     x0, =-100002\n"
-    "        ret\n"
-    "        .ltorg\n"
+    XENLOOP_SLEEPING_CODE
     "        .cfi_endproc\n"
     "        .size   xenloop_sleeping_call, . - xenloop_sleeping_call\n");
-#endif
 // clang-format on
 
 namespace xenloop {

@@ -49,7 +49,6 @@ class ParkedMendTest : public testing::Test {
   std::unique_ptr<ParkedServer> server_;
 };
 
-// 104e318
 TEST_F(ParkedMendTest, ConnectAgainIsTold) {
   Begin();
   FileDescriptor fd(socket(AF_INET, SOCK_STREAM, 0));
@@ -63,7 +62,6 @@ TEST_F(ParkedMendTest, ConnectAgainIsTold) {
   EXPECT_EQ(Connects(other.get(), name), Done(0));
   EXPECT_EQ(Connects(other.get(), name), Failed(EISCONN));
 }
-// 1f27e44
 TEST_F(ParkedMendTest, AnotherFamilyIsTold) {
   Begin();
   sockaddr_in6 mapped{};
@@ -88,7 +86,6 @@ TEST_F(ParkedMendTest, AnotherFamilyIsTold) {
     EXPECT_EQ(own.sin6_family, AF_INET6);
   }
 }
-// 78e27c7
 TEST_F(ParkedMendTest, ConnectElsewhereAfterADissolve) {
   Begin();
   const ParkedServer other{ServerPlan{}};
@@ -104,7 +101,6 @@ TEST_F(ParkedMendTest, ConnectElsewhereAfterADissolve) {
   EXPECT_TRUE(Ask(fd.get(), 'o', 'e') && Answered(fd.get(), 'o', 'e'));
   EXPECT_EQ(other.AwaitCame(1).back(), 'o');
 }
-// d6639b4
 TEST_F(ParkedMendTest, TheStateSaysThatTheOtherEndHasFinished) {
   Begin();
   const FileDescriptor fd(ConnectTo(port()));
@@ -112,7 +108,6 @@ TEST_F(ParkedMendTest, TheStateSaysThatTheOtherEndHasFinished) {
   ASSERT_TRUE(Ask(fd.get(), 'x', 'f') && Answered(fd.get(), 'x', 'f'));
   EXPECT_EQ(StateOf(fd.get()), TCP_CLOSE_WAIT);
 }
-// 4fc6ad0
 TEST_F(ParkedMendTest, AnAcceptWithABadNameEnds) {
   Begin();
   ASSERT_EQ(server().Tell(Order::kPause), 0);
@@ -123,7 +118,6 @@ TEST_F(ParkedMendTest, AnAcceptWithABadNameEnds) {
   ASSERT_EQ(server().Tell(Order::kGoOn), 0);
   EXPECT_TRUE(OneLife(port()));
 }
-// 09412cb
 TEST_F(ParkedMendTest, AnAcceptWithoutAFreeNumberLeavesTheConnection) {
   Begin();
   ASSERT_EQ(server().Tell(Order::kPause), 0);
@@ -137,7 +131,7 @@ TEST_F(ParkedMendTest, AnAcceptWithoutAFreeNumberLeavesTheConnection) {
   EXPECT_EQ(server().Tell(Order::kAccept), 'a');
   EXPECT_TRUE(Answered(fd.get(), 'a', 'f'));
 }
-// 2326030, and 635b0c1: no TIME_WAIT keeps the port of a server whose clients have closed first.
+// No TIME_WAIT keeps the port of a server whose clients have closed first.
 TEST_F(ParkedMendTest, WhatWasIdleForLongEndsAndBeginsAnew) {
   Begin();
   for (int round = 0; round < 2; ++round) {
@@ -155,7 +149,6 @@ TEST_F(ParkedMendTest, WhatWasIdleForLongEndsAndBeginsAnew) {
   EXPECT_EQ(server_->port(), plan.port);
   ASSERT_TRUE(WarmUp(port()));
 }
-// de36325
 TEST_F(ParkedMendTest, AListenerThatIsClosedAndOpenedAgain) {
   Begin();
   for (int round = 0; round < 3; ++round) {
@@ -177,7 +170,6 @@ TEST_F(ParkedMendTest, WhatWaitsAtAListenerThatIsClosedIsReset) {
   ASSERT_TRUE(WarmUp(port()));
   EXPECT_EQ(server().Came().find_first_of("-a"), std::string::npos) << server().Came();
 }
-// de36325, 041c41d
 TEST_F(ParkedMendTest, AListenerThatWasSharedForAWhile) {
   server_ = std::make_unique<ParkedServer>(ServerPlan{});
   ASSERT_EQ(server().Tell(Order::kFork, 200), 0);  // before it had a queue
@@ -189,7 +181,7 @@ TEST_F(ParkedMendTest, AListenerThatWasSharedForAWhile) {
   usleep(400000);
   ASSERT_TRUE(WarmUp(port()));
 }
-// 9ed5d82: who accepts from it may sleep in the kernel from now on.
+// Who accepts from it may sleep in the kernel from now on.
 TEST_F(ParkedMendTest, AListenerThatIsMadeBlockingTakesNoLifeUnseen) {
   Begin();
   ASSERT_EQ(server().Tell(Order::kPause), 0);
@@ -199,7 +191,6 @@ TEST_F(ParkedMendTest, AListenerThatIsMadeBlockingTakesNoLifeUnseen) {
   ASSERT_TRUE(Ask(fd.get(), 'a', 'f'));
   EXPECT_EQ(server().Tell(Order::kAccept), 'a');
 }
-// fd57573
 TEST_F(ParkedMendTest, NoMoreThanASixteenthOfTheDescriptors) {
   rlimit before{};
   ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
@@ -224,7 +215,7 @@ TEST_F(ParkedMendTest, NoMoreThanASixteenthOfTheDescriptors) {
   EXPECT_LE(most, 16);
   setrlimit(RLIMIT_NOFILE, &before);
 }
-// 9cfce02: each client numbers its own lives, so what waits may look as what waited before.
+// Each client numbers its own lives, so what waits may look as what waited before.
 TEST_F(ParkedMendTest, EdgesOfSeveralClients) {
   ServerPlan plan;
   plan.waits = WaitsIn::kEdges;
@@ -238,7 +229,7 @@ TEST_F(ParkedMendTest, EdgesOfSeveralClients) {
   }
   for (auto& client : clients) EXPECT_TRUE(client->Succeeded());
 }
-// 80d7b8c: what a client had queued when it was killed is accepted, and nobody behind it waits.
+// What a client had queued when it was killed is accepted, and nobody behind it waits.
 TEST_F(ParkedMendTest, WhatAKilledClientHadQueuedIsAccepted) {
   Begin();
   for (int round = 0; round < 5; ++round) {

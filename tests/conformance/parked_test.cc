@@ -36,7 +36,9 @@ FileDescriptor OrdinaryTo(int port) {
 FileDescriptor Connected(int port, bool parked) {
   FileDescriptor fd(ConnectTo(port));
   EXPECT_GE(fd.get(), 0);
-  if (parked && CurrentMode() == Mode::kParked) EXPECT_TRUE(IsParked(fd.get()));
+  if (parked && CurrentMode() == Mode::kParked) {
+    EXPECT_TRUE(IsParked(fd.get()));
+  }
   return fd;
 }
 
@@ -55,45 +57,41 @@ void AskAll(ParkedServer& server, std::vector<Asked>* all) {
   all->clear();
 }
 
-TEST(ParkedTest, AnOrdinaryConnectionThatIsOlderIsAcceptedFirst) {
+// `rounds` times: `connect` makes connections to a server that rests, which accepts them in the
+// order in which they were made.
+template <typename Connect>
+void AcceptedInOrder(int rounds, Connect connect) {
   ParkedServer server({});
-  for (int round = 0; round < 10; ++round) {
+  for (int round = 0; round < rounds; ++round) {
     ASSERT_TRUE(WarmUp(server.port()));
     ASSERT_EQ(server.Tell(Order::kPause), 0);
     std::vector<Asked> all;
-    all.push_back({OrdinaryTo(server.port()), 'a'});
-    all.push_back({Connected(server.port(), false), 'b'});
-    all.push_back({Connected(server.port(), false), 'c'});
+    connect(server.port(), round, &all);
     AskAll(server, &all);
   }
+}
+
+TEST(ParkedTest, AnOrdinaryConnectionThatIsOlderIsAcceptedFirst) {
+  AcceptedInOrder(10, [](int port, int, std::vector<Asked>* all) {
+    all->push_back({OrdinaryTo(port), 'a'});
+    all->push_back({Connected(port, false), 'b'});
+    all->push_back({Connected(port, false), 'c'});
+  });
 }
 TEST(ParkedTest, AParkedConnectionThatIsOlderIsAcceptedFirst) {
-  ParkedServer server({});
-  for (int round = 0; round < 20; ++round) {
-    ASSERT_TRUE(WarmUp(server.port()));
-    ASSERT_EQ(server.Tell(Order::kPause), 0);
-    std::vector<Asked> all;
-    all.push_back({Connected(server.port(), true), 'a'});
-    all.push_back({OrdinaryTo(server.port()), 'b'});
-    all.push_back({Connected(server.port(), false), 'c'});
-    AskAll(server, &all);
-  }
+  AcceptedInOrder(20, [](int port, int, std::vector<Asked>* all) {
+    all->push_back({Connected(port, true), 'a'});
+    all->push_back({OrdinaryTo(port), 'b'});
+    all->push_back({Connected(port, false), 'c'});
+  });
 }
 TEST(ParkedTest, ManyAreAcceptedInTheOrderOfTheirConnects) {
-  ParkedServer server({});
-  for (int round = 0; round < 10; ++round) {
-    ASSERT_TRUE(WarmUp(server.port()));
-    ASSERT_EQ(server.Tell(Order::kPause), 0);
-    std::vector<Asked> all;
+  AcceptedInOrder(10, [](int port, int round, std::vector<Asked>* all) {
     for (char id = 'a'; id < 'a' + 20; ++id) {
-      if (id == 'k' && round % 2 == 0) {
-        all.push_back({OrdinaryTo(server.port()), id});
-      } else {
-        all.push_back({Connected(server.port(), id == 'a'), id});
-      }
+      const bool ordinary = id == 'k' && round % 2 == 0;
+      all->push_back({ordinary ? OrdinaryTo(port) : Connected(port, id == 'a'), id});
     }
-    AskAll(server, &all);
-  }
+  });
 }
 // Reset before it was accepted: the kernel has it in its queue all the same.
 TEST(ParkedTest, AResetConnectionThatIsOlderIsAcceptedFirst) {

@@ -4,28 +4,12 @@
 # checksum.
 . "$(dirname "$0")/lib.sh"
 need nginx wrk ab curl
+. "$(dirname "$0")/nginx.bash"
 
 mkdir "$work/www"
 numbers 1024 >"$work/www/1k"
 numbers 300000 >"$work/www/300k"
 numbers 10000000 >"$work/www/10m"
-
-errors=(-e stderr)
-[[ $(nginx -h 2>&1) == *' -e filename'* ]] || errors=()   # before 1.19.5 it tries to open its own log
-
-configure() {
-  [[ $(id -u) == 0 ]] && echo "user $(id -un) $(id -gn);"
-  cat <<END
-worker_processes 2; daemon off; pid $work/nginx.pid; error_log stderr warn;
-events { worker_connections 512; }
-http {
-  access_log off; sendfile on; keepalive_requests 1000000;
-  client_body_temp_path $work/t1; proxy_temp_path $work/t2; fastcgi_temp_path $work/t3;
-  uwsgi_temp_path $work/t4; scgi_temp_path $work/t5;
-  server { listen 127.0.0.1:$port reuseport; listen [::1]:$port; root $work/www; }
-}
-END
-}
 
 # ab: complete, no failures, no non-2xx, no write errors.
 apache_bench() {
@@ -35,9 +19,7 @@ apache_bench() {
 
 scenario() {
   pick_port port
-  configure >"$work/nginx.conf"
-  start nginx nginx "${errors[@]}" -c "$work/nginx.conf" -p "$work"
-  listening "$port"
+  start_nginx 2 "reuseport; listen [::1]:$port"
   local url=http://127.0.0.1:$port
   # Again and again: wrk calls it an error when a socket reported readable then says EAGAIN.
   for _ in {1..5}; do run wrk -t 2 -c 20 -d 1 "$url/1k"; done >"$work/$mode.wrk.log"

@@ -4,25 +4,10 @@
 # wakes a worker that has missed a signal.
 . "$(dirname "$0")/lib.sh"
 need nginx wrk curl pgrep
+. "$(dirname "$0")/nginx.bash"
 
 mkdir "$work/www"
 numbers 1024 >"$work/www/1k"
-errors=(-e stderr)
-[[ $(nginx -h 2>&1) == *' -e filename'* ]] || errors=()   # before 1.19.5 it tries to open its own log
-
-configure() {
-  [[ $(id -u) == 0 ]] && echo "user $(id -un) $(id -gn);"
-  cat <<END
-worker_processes 1; daemon off; pid $work/nginx.pid; error_log stderr error;
-events { worker_connections 512; }
-http {
-  access_log off; keepalive_requests 1000000;
-  client_body_temp_path $work/t1; proxy_temp_path $work/t2; fastcgi_temp_path $work/t3;
-  uwsgi_temp_path $work/t4; scgi_temp_path $work/t5;
-  server { listen 127.0.0.1:$port; root $work/www; }
-}
-END
-}
 
 worker() { pgrep -nP "${server[nginx]}" -f 'nginx: worker process$'; }
 another_worker() { now=$(worker) && [[ $now != "$1" ]]; }
@@ -37,9 +22,7 @@ gone() {
 
 scenario() {
   pick_port port
-  configure >"$work/nginx.conf"
-  start nginx nginx "${errors[@]}" -c "$work/nginx.conf" -p "$work"
-  listening "$port"
+  start_nginx 1
   eventually served
   local ended_by_term=0 ended_by_reload=0 i old now load
   "${client_prefix[@]}" wrk -t 1 -c 2 -d 80 "http://127.0.0.1:$port/1k" >"$work/$mode.wrk.log" 2>&1 {out}>&- &

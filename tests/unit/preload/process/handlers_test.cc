@@ -141,16 +141,21 @@ TEST_F(HandlersTest, ACallIsNotMadeBehindAHandler) {
   EXPECT_EQ(SleepingCall(begun, SYS_getpid, 0), kHandlerBegan);
 }
 
+timer_t TimerOfTheSignal() {
+  sigevent event = {};
+  event.sigev_notify = SIGEV_SIGNAL;
+  event.sigev_signo = kSignal;
+  timer_t timer = {};
+  EXPECT_EQ(timer_create(CLOCK_MONOTONIC, &event, &timer), 0);
+  return timer;
+}
+
 // A timer whose signal comes at random about the moment at which the kernel gets the call. A lost
 // one is one of very many, and costs all of the sleep.
 TEST_F(HandlersTest, NoMomentBeforeTheSleepIsOneInWhichASignalIsLost) {
   for (const int flags : {0, SA_RESTART}) {
     Install(flags);
-    sigevent event = {};
-    event.sigev_notify = SIGEV_SIGNAL;
-    event.sigev_signo = kSignal;
-    timer_t timer;
-    ASSERT_EQ(timer_create(CLOCK_MONOTONIC, &event, &timer), 0);
+    const timer_t timer = TimerOfTheSignal();
     std::minstd_rand random(7);
     int turned_back = 0;
     for (int i = 0; i < 20000; ++i) {
@@ -194,11 +199,7 @@ TEST_F(HandlersTest, WhoHasNotComeToTheKernelIsTurnedBack) {
 // Untimed, the kernel would begin it again.
 TEST_F(HandlersTest, ARestartedSleepIsGivenBack) {
   Install(SA_RESTART);
-  sigevent event = {};
-  event.sigev_notify = SIGEV_SIGNAL;
-  event.sigev_signo = kSignal;
-  timer_t timer;
-  ASSERT_EQ(timer_create(CLOCK_MONOTONIC, &event, &timer), 0);
+  const timer_t timer = TimerOfTheSignal();
   const itimerspec when{{0, 50000000}, {0, 3000000}};  // the second one changes the word
   const uint64_t begun = HandlersBegun();
   timer_settime(timer, 0, &when, nullptr);

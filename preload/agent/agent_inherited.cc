@@ -70,11 +70,11 @@ void HeldAll(Question& question) {
   for (bool& held : question.held) held = true;
 }
 
-// Another process's descriptor; those that it has of our sets count as held.
-void Compare(Question& question, uint32_t pid, uint32_t fd) {
+// Another process's descriptor, by one of its threads; those that it has of our sets count as held.
+void Compare(Question& question, uint32_t tid, uint32_t fd) {
   char path[48];
   char target[sizeof kEpollFile];
-  snprintf(path, sizeof path, "/proc/%u/fd/%u", pid, fd);
+  snprintf(path, sizeof path, "/proc/%u/fd/%u", tid, fd);
   const long length =
       sys::Call(SYS_readlinkat, AT_FDCWD, sys::Word(path), sys::Word(target), sizeof target);
   if (length != static_cast<long>(sizeof kEpollFile - 1) ||
@@ -82,11 +82,25 @@ void Compare(Question& question, uint32_t pid, uint32_t fd) {
     return;
   for (size_t i = 0; i < question.count; ++i) {
     constexpr long kFile = 0;  // KCMP_FILE
-    const long order = sys::Call(SYS_kcmp, process_state.pid, static_cast<long>(pid), kFile,
+    const long order = sys::Call(SYS_kcmp, CurrentTid(), static_cast<long>(tid), kFile,
                                  question.sets[i].epfd, static_cast<long>(fd));
     // What the kernel does not tell counts as the same, but for what is gone meanwhile.
     if (order == 0 || (order < 0 && order != -ESRCH && order != -EBADF)) question.held[i] = true;
   }
+}
+
+// What a thread has: a process's number means its first thread, which has nothing any more when it
+// has ended before the others. How many there were, or -errno.
+long LookAtThread(Question& question, uint32_t tid) {
+  char folder[32];
+  snprintf(folder, sizeof folder, "/proc/%u/fd", tid);
+  long seen = 0;
+  const long looked = EachNumberIn(folder, [&question, &seen, tid](uint32_t fd) {
+    Compare(question, tid, fd);
+    ++seen;
+    return ++question.looks >= kMostLooks;
+  });
+  return looked < 0 ? looked : seen;
 }
 
 void LookAtProcess(Question& question, uint32_t pid, uint64_t since) {
@@ -95,12 +109,15 @@ void LookAtProcess(Question& question, uint32_t pid, uint64_t since) {
   if (pid == static_cast<uint32_t>(process_state.pid) || !ReadProcess(pid, &process) ||
       process.started < since)
     return;
-  char folder[32];
-  snprintf(folder, sizeof folder, "/proc/%u/fd", pid);
-  const long looked = EachNumberIn(folder, [&question, pid](uint32_t fd) {
-    Compare(question, pid, fd);
-    return ++question.looks >= kMostLooks;
-  });
+  long looked = LookAtThread(question, pid);
+  if (looked == 0) {
+    char threads[32];
+    snprintf(threads, sizeof threads, "/proc/%u/task", pid);
+    EachNumberIn(threads, [&question, &looked](uint32_t tid) {
+      looked = LookAtThread(question, tid);
+      return looked != 0 || ++question.looks >= kMostLooks;
+    });
+  }
   // A program with rights of its own, which does not show what it has: if it is one of ours.
   if (looked < 0 && looked != -ENOENT && looked != -ESRCH && ComesOfUs(pid)) HeldAll(question);
 }

@@ -96,8 +96,8 @@ Side* AmongSelected(uint64_t set, uint64_t count) {
 // By the kernel's account of the set; of a very large one, by its beginning.
 Side* InEpollSet(uint64_t epfd) {
   char text[16 * 1024];
-  char path[40];
-  snprintf(path, sizeof path, "/proc/self/fdinfo/%d", static_cast<int>(epfd));
+  char path[48];
+  snprintf(path, sizeof path, "/proc/thread-self/fdinfo/%d", static_cast<int>(epfd));
   if (ReadProc(path, text, sizeof text) <= 0) return nullptr;
   Side* found = nullptr;
   for (const char* line = strstr(text, "tfd:"); line != nullptr && found == nullptr;

@@ -77,7 +77,7 @@ uintptr_t StackPointerOf(const ucontext_t& context) {
 bool OnOneStack(uintptr_t frame, uintptr_t target) {
   if (frame >= target) return false;
   const long maps =
-      sys::Call(SYS_openat, AT_FDCWD, sys::Word("/proc/self/maps"), O_RDONLY | O_CLOEXEC);
+      sys::Call(SYS_openat, AT_FDCWD, sys::Word("/proc/thread-self/maps"), O_RDONLY | O_CLOEXEC);
   if (maps < 0) return false;
   bool found = false;
   uintptr_t ends[2] = {0, 0};  // of the mapping in this line

@@ -77,8 +77,8 @@ enum class Shot { kArmed, kFired, kUnknown };
 Shot ShotOf(const EpollSet* set, const Registration* registration) {
   constexpr uint32_t kNoEvents = EPOLLWAKEUP | EPOLLONESHOT | EPOLLET | EPOLLEXCLUSIVE;
   static char text[64 * 1024];  // about 900 registrations; under registrations_lock
-  char path[40];
-  snprintf(path, sizeof path, "/proc/self/fdinfo/%d", set->epfd);
+  char path[48];
+  snprintf(path, sizeof path, "/proc/thread-self/fdinfo/%d", set->epfd);
   const long fd = sys::MakeDescriptor(SYS_openat, AT_FDCWD, sys::Word(path), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return Shot::kUnknown;
   size_t length = 0;

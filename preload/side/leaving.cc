@@ -27,8 +27,8 @@ constexpr uint64_t kNamespaceBits = ~0ull << 32;
 // In the place of those bits. 0: it is not known.
 uint64_t NetworkNamespace() {
   struct stat here;
-  return sys::Call(SYS_newfstatat, AT_FDCWD, sys::Word("/proc/self/ns/net"), sys::Word(&here), 0) ==
-                 0
+  return sys::Call(SYS_newfstatat, AT_FDCWD, sys::Word("/proc/thread-self/ns/net"),
+                   sys::Word(&here), 0) == 0
              ? here.st_ino << 32
              : 0;
 }

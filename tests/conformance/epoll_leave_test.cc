@@ -20,6 +20,8 @@ namespace {
 
 constexpr uint64_t kData = 0xABCDEF;
 constexpr size_t kBytes = 30;
+constexpr int kSomeLooksMs =
+    2500;  // whether a started program still has the set is asked about now and then
 
 // This program once more, without the library, with a connection whose peer echoes and a set.
 class Waiter {
@@ -204,6 +206,32 @@ TEST_P(EpollLeaveTest, IsOursAgainWhenTheStartedProgramHasEnded) {
     EXPECT_TRUE(set.Quiet() || edge != 0);  // D-4
     expect_told();
   }
+}
+
+// /proc/PID/fd of such a program is empty; nor does ours show anything when our own first thread
+// has ended.
+TEST_P(EpollLeaveTest, KeptByAProgramWhoseFirstThreadHasEnded) {
+  EpollSet set;
+  ASSERT_TRUE(Survives(set.fd()));
+  ASSERT_EQ(set.Add(fd(), EPOLLIN, kData), Done(0));
+  const std::string number = "--set=" + std::to_string(set.fd());
+  std::string words[] = {"keeper", "--role=keeper", number, "--seconds=20"};
+  char* const arguments[] = {words[0].data(), words[1].data(), words[2].data(), words[3].data(),
+                             nullptr};
+  char* none[] = {nullptr};
+  pid_t program = -1;
+  ASSERT_EQ(posix_spawn(&program, "/proc/self/exe", nullptr, nullptr, arguments, none), 0);
+  for (const Stopwatch stopwatch; stopwatch.ElapsedMs() < kSomeLooksMs;) {
+    UpgradeIfWanted(fd());
+    poll(nullptr, 0, 10);
+  }
+  EXPECT_LE(Routes(fd()), 0) << "it waits there";
+  peer().Send(10);
+  int status = -1;
+  ASSERT_EQ(waitpid(program, &status, 0), program);
+  EXPECT_EQ(status, 0);
+  pair().Receive(10);
+  pair().ExpectBothWaysWork();
 }
 
 // A one-shot that has fired says nothing until it is armed again.

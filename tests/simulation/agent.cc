@@ -13,8 +13,9 @@ bool World::Established() const {
   return !reset_ && !pipes_[0].finished() && !pipes_[1].finished();
 }
 bool World::MayAttach(const End& end) const {
-  return end.Alive() && !end.attached && !end.send_lock_held && !end.receive_lock_held &&
-         end.send.route.load() == SendRoute::kTcp && end.receive.route.load() == ReceiveRoute::kTcp;
+  return end.Alive() && end.passing == Passing::kNo && !end.attached && !end.send_lock_held &&
+         !end.receive_lock_held && end.send.route.load() == SendRoute::kTcp &&
+         end.receive.route.load() == ReceiveRoute::kTcp;
 }
 
 void World::Attach(int e, SharedFifo mine, SharedFifo theirs) {
@@ -33,7 +34,9 @@ void World::Attach(int e, SharedFifo mine, SharedFifo theirs) {
 
 void World::Offer(int e) {
   if (moving_ != Moving::kNo) return;
-  if (offer_.stage != offer_.kNone || At(e).attached || !At(e).Alive() || !Established()) return;
+  if (offer_.stage != offer_.kNone || At(e).attached || !At(e).Alive() || IsPassing() ||
+      !Established())
+    return;
   const uint64_t capacity = random_.OneIn(50) ? 65536 : uint64_t{64} << random_.Below(5);
   offer_.stage = offer_.kOffered;
   offer_.from = e;

@@ -56,6 +56,7 @@ void World::AppSend(int e, size_t thread) {
     return;
   }
   if (!end.Alive() || end.closing_write || end.send_lock_held) return;
+  if (end.passing == Passing::kTaken) return TakerSends(e);
   if (thread == 1 && end.writer.asleep != nullptr) return;
   for (int i = 0; i < kAttempts; ++i) {
     if (end.send.EnterKernel()) {
@@ -216,6 +217,11 @@ void World::AppReceive(int e, size_t thread) {
     return;
   }
   if (!end.Alive() || end.receive_lock_held) return;
+  if (end.passing == Passing::kTaken) return TakerReceives(e, flags);
+  if (end.call_left_behind && random_.OneIn(20)) {
+    end.call_left_behind = false;
+    return TakerReceives(e, flags);
+  }
   if (thread == 1 && end.reader.asleep != nullptr) return;
   for (int i = 0; i < kAttempts; ++i) {
     if (end.receive.EnterKernel(SelfOf(e, thread))) {

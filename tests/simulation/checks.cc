@@ -17,7 +17,7 @@ void World::CheckFifo(const SharedFifo& memory) {
 // What poll would say is what a try would find.
 void World::CheckReadiness(int e) {
   End& end = At(e);
-  if (!end.Alive() || e == frozen_) return;
+  if (!end.Alive() || e == frozen_ || end.passing == Passing::kTaken) return;
   VectorShadow shadow(*this, e);
   bool ready = false;
   {
@@ -82,6 +82,7 @@ void World::Settle() {
       ShadowEvent(e);
       Service(e);
       if (end.Alive() && end.closing_write) Shutdown(e);
+      if (end.passing != Passing::kNo) PassOn(e);
       if (end.Alive() && end.send.route.load() == SendRoute::kFlushing) {
         VectorShadow shadow(*this, e);
         LockScope scope(end.send.lock, 302);

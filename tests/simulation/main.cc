@@ -75,7 +75,8 @@ bool Print(const Coverage& coverage, uint64_t steps) {
       {"unplanned moves settled by a question", coverage.moves_settled},
       {"unplanned moves that reset it", coverage.moves_that_reset},
       {"ends whose peer was proved", coverage.proved},
-      {"ends that met a stranger", coverage.strangers}};
+      {"ends that met a stranger", coverage.strangers},
+      {"ends that another process has taken up", coverage.taken_up}};
   // Too rare to be demanded.
   printf("%12lu ends of killed peers' streams that came too early after an unplanned move\n",
          static_cast<unsigned long>(coverage.unnoticed_losses));

@@ -19,10 +19,13 @@ bool World::HasLetGo(int e) const {
   return !end.attached || end.kept || end.crashed;
 }
 
-// The one loss that nobody notices: a peer is killed with bytes in its FIFO, and their reader has
-// moved away from them, unannounced, or the peer has, and was killed before its agent knew. The FIN
-// looks like any other.
+// The losses that nobody notices: a connection is passed on before all has come that the peer's
+// FIFO owes, and then the peer is killed (D-9 of preload/README.md); or a peer is killed with bytes
+// in its FIFO, and their reader has moved away from them, unannounced, or the peer has, and was
+// killed before its agent knew. The FIN looks like any other.
 bool World::MayMissBytes(int e) const {
+  if (ends_[static_cast<size_t>(1 - e)].crashed && ends_[static_cast<size_t>(e)].passed_early)
+    return true;
   return reset_ ||
          (ends_[static_cast<size_t>(1 - e)].crashed && (ends_[0].cut_off || ends_[1].cut_off));
 }
@@ -78,6 +81,7 @@ void World::PointTo(int e, SharedFifo mine, SharedFifo theirs) {
 void World::MoveOn(int e) {
   switch (moving_) {
     case Moving::kNo:
+      if (IsPassing()) return;
       if (random_.OneIn(2)) return Vanish(e);
       Record("is about to move", e);
       moving_ = Moving::kPreparing;

@@ -48,6 +48,10 @@ const char* NameOf(Mutant mutant) {
       return "trust-names";
     case Mutant::kNoCoins:
       return "no-coins";
+    case Mutant::kPassOwing:
+      return "pass-owing";
+    case Mutant::kTakeUpInCall:
+      return "take-up-in-call";
     case Mutant::kCount:
       break;
   }
@@ -112,6 +116,12 @@ void World::Misbehave(int e) {
     case Mutant::kRecoverNothing:
       DieInFlush(e);
       break;
+    case Mutant::kPassOwing:
+      if (end.passing == Passing::kNo && route == SendRoute::kFifo &&
+          end.mine->fifo.AvailableBytes() > 0)
+        PassOn(e);
+      break;
+    case Mutant::kTakeUpInCall:
     case Mutant::kTrustNames:
     case Mutant::kNoCoins:
     case Mutant::kReadyTooEarly:

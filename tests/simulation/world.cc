@@ -83,6 +83,7 @@ void World::Step() {
 void World::StepOf(int e) {
   if (mutant_ != Mutant::kNone && random_.OneIn(40)) return Misbehave(e);
   if (e == frozen_) return random_.OneIn(3) ? MoveOn(e) : void();
+  if (random_.OneIn(At(e).passing == Passing::kNo ? 600 : 60)) return PassOn(e);
   if (random_.OneIn(moving_ == Moving::kNo ? 700 : 8)) return MoveOn(e);
   const uint32_t choice = random_.Below(100);
   if (choice < 30) {

@@ -43,6 +43,8 @@ enum class Mutant {
   kWakeOnlyWhoAsks,  // a death wakes only those whose request still stands
   kTrustNames,       // who has the name of the other end is the other end
   kNoCoins,          // and who has an equal history as well
+  kPassOwing,        // a connection is passed on while its FIFO owes TCP something
+  kTakeUpInCall,     // and taken up while a thread of who had it is inside a call
   kCount
 };
 const char* NameOf(Mutant mutant);
@@ -79,6 +81,7 @@ struct Coverage {
   uint64_t unnoticed_losses = 0;
   uint64_t proved = 0;     // ends that know their peer by proof
   uint64_t strangers = 0;  // ends that know who has their peer's name for a stranger
+  uint64_t taken_up = 0;   // ends that another process has received and follows
 };
 
 struct ThreadDied {};  // thrown out of the middle of a flush
@@ -103,6 +106,9 @@ struct Sleeper {
   const volatile void* asleep = nullptr;
 };
 
+// To another process; who has the end then (passing.cc).
+enum class Passing { kNo, kUnderWay, kTaken };
+
 struct End {
   SendStream send;
   ReceiveStream receive;
@@ -110,10 +116,14 @@ struct End {
   SharedFifo theirs;
   SharedFifo at_death;  // the FIFO that a crashed end left behind
   bool attached = false;
-  bool leaving = false;        // its agent lets go, since a guest moves
-  bool kept = false;           // mine and theirs are copies of its own
-  bool cut_off = false;        // it moved unannounced, and has met nobody since
-  bool closing_write = false;  // shutdown(SHUT_WR) has been called
+  bool leaving = false;  // its agent lets go, since a guest moves
+  bool kept = false;     // mine and theirs are copies of its own
+  bool cut_off = false;  // it moved unannounced, and has met nobody since
+  Passing passing = Passing::kNo;
+  bool passed_early =
+      false;  // not all had come that the peer's FIFO owed (D-9 of preload/README.md)
+  bool call_left_behind = false;  // a receive of who had it before goes on
+  bool closing_write = false;     // shutdown(SHUT_WR) has been called
   bool closed = false;
   bool lingering = false;  // closed, but the agent still owes bytes to TCP
   bool crashed = false;
@@ -232,6 +242,13 @@ class World {
   void AskPosition(int e);
   bool HasLetGo(int e) const;
   bool MayMissBytes(int e) const;
+
+  // passing.cc
+  void PassOn(int e);
+  void TakeUp(int e);
+  void TakerSends(int e);
+  void TakerReceives(int e, int flags);
+  bool IsPassing() const;
 
   // sleeping.cc
   void HearFutexes();

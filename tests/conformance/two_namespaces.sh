@@ -63,9 +63,10 @@ for address in 10.71.0.1 fd71::1; do
   port=$((port + 1))
 done
 # The suites whose peers are processes and whose addresses are not those of one host. First the oracle.
-suites="BackpressureTest CloseTest DupTest EpollEdgeTest EpollTest ForkTest IntegrityTest JumpTest
+suites="BackpressureTest CloseTest DupTest EpollEdgeTest EpollTest ForkTest IntegrityTest JumpTest JumpStormTest
   LastWordsTest MmsgTest PollTest QueryTest ReceiveFlagsTest ReceiveTest ResetTest SelectTest SendTest
-  SendfileTest SignalIoTest InheritTest PassingTest KilledPeerTest SpliceTest StdioTest TimeoutTest VectorTest"
+  SendfileTest SignalIoTest InheritTest PassingTest PassedToAnotherUserTest PassedToAProgramTest
+  KilledPeerTest SpliceTest StdioTest TimeoutTest VectorTest"
 here=$(dirname "$0")
 for mode in native local; do
   preload=

@@ -39,6 +39,8 @@ struct RendezvousPlaces {
   std::function<void(int descriptor)> keep = [](int) {};
 };
 
+inline constexpr size_t kMostBridges = 4096;
+
 class Rendezvous {
  public:
   explicit Rendezvous(RendezvousPlaces places);

@@ -53,7 +53,7 @@ SwitchOutcome TellAgents(const std::vector<AgentAddress>& agents, const std::str
                     WhyNot(answer, report), "\n");
   }
   if (obeyed == 0 && outcome.all_obeyed) {
-    outcome.text = "No running process has an agent that you may command: nothing to switch.\n";
+    outcome.text = "No running process has an agent that you may command.\n";
     return outcome;
   }
   absl::StrAppend(&outcome.text, Counted(obeyed, "process"), " ", done, "\n");
@@ -93,6 +93,11 @@ int RunSwitch(bool on, const AgentPlaces& places, const AskLimits& limits) {
   const SwitchOutcome outcome =
       SwitchAgents(AgentsThatObey(FindAgents(places, uid), uid), on, limits);
   std::fputs(outcome.text.c_str(), outcome.all_obeyed ? stdout : stderr);
+  if (uid == 0) {
+    std::fputs(on ? "Programs that are started from now on may use shared memory, too.\n"
+                  : "Programs that are started from now on stay on TCP, too, until `xenloop on`.\n",
+               stdout);
+  }
   return outcome.all_obeyed ? 0 : 1;
 }
 

@@ -39,6 +39,10 @@ struct Crowd {
 static_assert((kCrowdedWaits << kMostDoublings) <= UINT16_MAX &&
               std::atomic<Crowd>::is_always_lock_free);
 std::atomic<Crowd> crowded_waits{Crowd{}};
+
+// A yield that has taken no time at all is one under a clock that stands still (libfaketime), or
+// that counts milliseconds: what it has cost is not known, and may have been a slice.
+bool IsBrief(uint64_t ns) { return ns != 0 && ns < kLongYieldNs; }
 }  // namespace
 
 bool IsCrowded() {
@@ -51,7 +55,7 @@ bool IsCrowded() {
 
 void YieldHasTaken(uint64_t ns) {
   Crowd crowd = crowded_waits.load(std::memory_order_relaxed);
-  if (ns >= kLongYieldNs) {
+  if (!IsBrief(ns)) {
     crowd.waits_left = static_cast<uint16_t>(kCrowdedWaits << crowd.doublings);
     if (crowd.doublings < kMostDoublings) ++crowd.doublings;
     crowd.brief_yields = 0;
@@ -72,7 +76,7 @@ bool YieldBriefly() {
   sys::Yield();
   const uint64_t taken = sys::MonotonicNs() - before;
   YieldHasTaken(taken);
-  return taken < kLongYieldNs;
+  return IsBrief(taken);
 }
 
 namespace {
@@ -211,10 +215,12 @@ bool SpinTurn(uint64_t* start_ns, uint32_t budget_us, uint32_t* turns, bool yiel
   sys::Pause();
   if ((++*turns & 15) != 0) return true;
   const uint64_t now_ns = sys::MonotonicNs();
+  // The clock stands still: when others want the processor would not be noticed either.
+  if (*turns > 16 && now_ns == *start_ns) return false;
   if (*start_ns == 0)
     *start_ns = now_ns;  // not before: a wait that ends at once need not read the clock
   const uint64_t spent_ns = now_ns - *start_ns;
-  // The clock may be the program's plaything, and stand still; no turn is shorter than this.
+  // The clock may be the program's plaything, and go slowly; no turn is shorter than this.
   constexpr uint32_t kTurnsPerUs = 100;
   if (spent_ns > budget_us * 1000u || *turns / kTurnsPerUs > budget_us) return false;
   return !yields || spent_ns <= kPureSpinUs * 1000u || YieldBriefly();

@@ -93,6 +93,13 @@ END
   finish apart
 fi
 
+# With nobody there to be told, root's word is for who comes later; it is said.
+if [[ $(id -u) == 0 ]]; then
+  "$tool" off | tee "$work/off.log"
+  grep -q 'stay on TCP, too, until' "$work/off.log" || fail "off does not say that it is for later programs, too"
+  "$tool" on
+fi
+
 "$tool" --version
 "$tool" --help | grep -q run || fail "--help does not mention run"
 status=0

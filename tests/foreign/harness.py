@@ -188,7 +188,8 @@ def install(packages):
 
 def fetch_source(cache, package):
     """Debian's source package into cache/source, with a sources file of our own: the machine's need not have deb-src
-    lines. The release is the machine's."""
+    lines. The release is the machine's, and the version that of the binaries that are installed, where it is to be had:
+    older tests fail with newer programs."""
     if os.environ.get("XENLOOP_NO_APT") == "1":
         raise CannotRun(f"no source of {package} (tests/foreign/run --prepare)")
     print("fetching the source of", package, flush=True)
@@ -198,14 +199,38 @@ def fetch_source(cache, package):
     release = re.search(r"^VERSION_CODENAME=(\S+)", read("/etc/os-release"), re.M)
     sources = os.path.join(cache, "source.sources")
     with open(sources, "w", encoding="ascii") as file:
-        file.write(f"Types: deb-src\nURIs: http://deb.debian.org/debian\nSuites: {release[1] if release else 'sid'}\n"
-                   "Components: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n")
+        for folder, suite in [("debian", release[1]), ("debian-security", f"{release[1]}-security")] if release else [
+                ("debian", "sid")]:
+            file.write(f"Types: deb-src\nURIs: http://deb.debian.org/{folder}\nSuites: {suite}\nComponents: main\n"
+                       "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n\n")
     apt = ["apt-get", "-q", "-o", f"Dir::Etc::SourceList={sources}", "-o", "Dir::Etc::SourceParts=/dev/null",
            "-o", f"Dir::State::Lists={lists}", "-o", "APT::Sandbox::User=root"]
     log = os.path.join(cache, "log")
     logged(cache, log, *apt, "update")
-    logged(cache, log, *apt, "source", "--download-only", package)
-    logged(cache, log, "dpkg-source", "-x", os.path.basename(glob.glob(os.path.join(cache, "*.dsc"))[0]), "source")
+    version = installed_version(package)
+    wanted = ([f"{package}={version}"] if version else []) + [package] + ([f"{package}/{release[1]}"] if release else [])
+    for which in wanted:  # a mirror may lack what it lists
+        try:
+            logged(cache, log, *apt, "source", "--download-only", which)
+            break
+        except CannotRun:
+            if which == wanted[-1]:
+                raise
+            for name in glob.glob(os.path.join(cache, "*.dsc")):
+                os.unlink(name)
+    got = glob.glob(os.path.join(cache, "*.dsc"))
+    if version and f"_{version.split(':')[-1]}.dsc" not in got[0]:
+        print(f"{package} is installed in version {version}, whose source is not to be had:", os.path.basename(got[0]),
+              flush=True)
+    logged(cache, log, "dpkg-source", "-x", os.path.basename(got[0]), "source")
+
+
+def installed_version(source):
+    """The version of a source package of which something is installed, or ''."""
+    answer = subprocess.run(["dpkg-query", "-W", "-f", "${db:Status-Status} ${source:Package} ${source:Version}\\n"],
+                            capture_output=True, text=True)
+    found = re.search(rf"^installed {re.escape(source)} (\S+)$", answer.stdout, re.M)
+    return found[1] if found else ""
 
 
 def build_with_cmake(cache, package, target, *options):

@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 
-from harness import CRASHED, FAILED, HUNG, PASSED, CannotRun, Unit, as_user, fetch_source, free_port, read
+from harness import CRASHED, FAILED, HUNG, PASSED, CannotRun, Unit, as_user, fetch_source, free_port, installed_version, read
 
 def version():
     """The release's own: what the package postgresql depends on."""
@@ -49,7 +49,7 @@ def prepare(bench):
         raise CannotRun("PostgreSQL is not installed")
     found["binaries"] = os.path.dirname(releases[-1])
     release = releases[-1].split("/")[4]
-    cache = os.path.join(bench.build, "foreign", f"postgresql-{release}")
+    cache = os.path.join(bench.build, "foreign", f"postgresql-{installed_version(f'postgresql-{release}') or release}")
     source = os.path.join(cache, "source", "src", "test")
     library = os.path.join(source, "regress", "regress.so")
     if not os.path.exists(library):

@@ -2,9 +2,27 @@
 #include "preload/side/wait.h"
 
 #include <gtest/gtest.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <atomic>
 
 #include "preload/settings/config.h"
 #include "preload/side/self.h"
+
+namespace {
+std::atomic<bool> clock_stands{false};
+}  // namespace
+
+// As libfaketime does: the whole test program has its time from here.
+extern "C" int clock_gettime(clockid_t clock, timespec* now) noexcept {
+  if (clock_stands.load()) {
+    *now = {1, 0};
+    return 0;
+  }
+  return static_cast<int>(syscall(SYS_clock_gettime, clock, now));
+}
 
 namespace xenloop {
 namespace {
@@ -84,6 +102,19 @@ TEST_F(SpinTest, YieldsThatCostLittleBringTheShortPausesBack) {
   for (int yields = 0; yields < 64 * 8; ++yields) YieldHasTaken(kBrief);
   YieldHasTaken(kSlice);
   EXPECT_EQ(WaitsUntilSpinning(), 200);
+}
+
+// What a yield costs cannot be seen then: on a busy machine each of them could cost a slice.
+TEST_F(SpinTest, UnderAClockThatStandsStillNobodyGoesOnYielding) {
+  clock_stands.store(true);
+  const bool brief = YieldBriefly();
+  uint64_t start_ns = 0;
+  uint32_t turns = 0;
+  while (turns < 1000 && SpinTurn(&start_ns, most_, &turns, /*yields=*/true)) continue;
+  clock_stands.store(false);
+  EXPECT_FALSE(brief);
+  EXPECT_LE(turns, 32u);
+  EXPECT_GE(WaitsUntilSpinning(), 200);
 }
 
 TEST_F(SpinTest, OnOneProcessorNobodySpins) {

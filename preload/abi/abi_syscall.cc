@@ -10,6 +10,7 @@
 
 #include <type_traits>
 
+#include "channel/base/sys.h"
 #include "preload/abi/abi.h"
 #include "preload/abi/abi_life.h"
 #include "preload/abi/abi_message.h"
@@ -86,19 +87,25 @@ struct KernelAction {
   uint64_t mask;
 };
 
+// No signal has that number: the kernel looks at the action, and refuses. (Before the first socket
+// MayRead() would believe every pointer.)
+bool IsThere(const KernelAction* action) {
+  constexpr int kNoSignal = 0;
+  return sys::Call(SYS_rt_sigaction, kNoSignal, sys::Word(action), 0, kKernelMaskSize) != -EFAULT;
+}
+
 template <typename Kernel>
 long ChangeAction(int signal, const KernelAction* action, KernelAction* before, long mask_size,
                   const Kernel& kernel) {
-  if (mask_size != static_cast<long>(kKernelMaskSize) ||
-      (action != nullptr && !MayRead(action, sizeof *action)))
+  if (mask_size != static_cast<long>(kKernelMaskSize) || (action != nullptr && !IsThere(action)))
     return kernel(action);
   KernelAction given{};
   if (action != nullptr) given = *action;
-  const HandlerChange change(signal, &given.fields);
+  const HandlerChange change(signal, action != nullptr ? &given.fields : nullptr);
   const long result = kernel(action != nullptr ? &given : nullptr);
   if (result < 0) return result;
-  change.Succeeded();
   if (before != nullptr) AsProgramsOwn(signal, &before->fields);
+  change.Succeeded();
   return result;
 }
 

@@ -235,6 +235,12 @@ int LookNow(Waited& waited, const sigset_t* mask, PollCall call, Self self) {
   return answer < 0 && ready == 0 ? answer : ready;
 }
 
+// A call that does not wait lets in what its mask lets in, where nothing is ready.
+int LookUnderMask(Waited& waited, const sigset_t* mask, PollCall call, Self self) {
+  const int answer = KernelPoll(waited.kernel, waited.count, &kNow, mask, call);
+  return answer < 0 ? answer : waited.Evaluate(self);
+}
+
 // The program's own call, where nothing of it is on a FIFO. A handler that has run since the call
 // began ends it before, unless something is ready.
 int PollByKernel(Waited& waited, bool can_wait, const timespec* timeout, const sigset_t* mask,
@@ -369,6 +375,7 @@ int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mas
       }
       continue;
     }
+    if (ready == 0 && !can_wait && mask != nullptr) ready = LookUnderMask(waited, mask, call, self);
     if (ready == 0 && can_wait && interruption.EndsWait(mask)) ready = -EINTR;
     if (ready == 0 && can_wait)
       ready = SleepWithBell(waited, wait, mask, call, &slept_out, interruption, self);

@@ -123,7 +123,8 @@ class Reception {
       return kTryAgain;
     }
     BlockedCall blocked(*fd_, side_);
-    const int error = Sleep(request_, Patience{deadline_, total_ > 0, interruption_});
+    const int error =
+        Sleep(request_, Patience{deadline_, total_ > 0 || target_ == 0, interruption_});
     const bool found = blocked.Woken(fd_);
     request_.word = nullptr;
     look_ = false;
@@ -140,7 +141,7 @@ class Reception {
   const int flags_;
   const bool peek_;
   const bool blocking_;
-  const size_t target_;  // what a call that may wait waits for
+  const size_t target_;  // what a call that may wait waits for; 0: no handler restarts it
   const Interruption* const interruption_;
   SocketShadow shadow_;
   IovCursor cursor_;
@@ -220,15 +221,16 @@ ssize_t ReceiveOn(int& fd, Side* side, const iovec* iov, size_t iov_count, int f
   }
   if ((flags & MSG_TRUNC) == 0 && HasBadBuffer(iov, iov_count)) return -EFAULT;
   const size_t length = IovCursor(iov, iov_count, kMostBytesACall).remaining();
+  const bool blocking =
+      (flags & MSG_DONTWAIT) == 0 && side->nonblocking.load(std::memory_order_relaxed) == 0;
   if (length == 0) {  // waits for data or the end all the same, as TCP does
     uint8_t byte;
     const iovec probe{&byte, 1};
-    const ssize_t there =
-        ReceiveOn(fd, side, &probe, 1, (flags & MSG_DONTWAIT) | MSG_PEEK, nullptr, interruption);
-    return there > 0 ? 0 : there;
+    const int probe_flags = (flags & MSG_DONTWAIT) | MSG_PEEK;
+    const ssize_t there = Reception(&fd, side, &probe, 1, probe_flags, 0, &interruption).Run();
+    // TCP does not ask what has ended its wait.
+    return there > 0 || (blocking && (there == -EINTR || there == -EAGAIN)) ? 0 : there;
   }
-  const bool blocking =
-      (flags & MSG_DONTWAIT) == 0 && side->nonblocking.load(std::memory_order_relaxed) == 0;
   size_t target = (flags & MSG_WAITALL) != 0 ? length : 1;
   if (const size_t low = LowWaterMark(side); low > 1 && (flags & MSG_WAITALL) == 0) {
     target = low < length ? low : length;

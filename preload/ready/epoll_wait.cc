@@ -175,9 +175,9 @@ void TellTheNextUnaware(EpollSet* set) {
     RingOwnBellAnyway(set->bell.load(std::memory_order_relaxed));
 }
 
-bool Remaining(const timespec* timeout, uint64_t deadline_ns, timespec* left) {
-  if (timeout == nullptr) return true;
-  const uint64_t rest = NsUntil(deadline_ns);
+bool Remaining(TimeLimit* limit, timespec* left) {
+  if (limit->IsForEver()) return true;
+  const uint64_t rest = limit->LeftNs();
   *left = ToTimespec(rest);
   return rest > 0;
 }
@@ -344,11 +344,11 @@ int WaitInSet(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
   }
   BeforeWaitIn(set);
   const Self self = CurrentSelf();
-  const uint64_t deadline = timeout == nullptr ? 0 : sys::MonotonicNs() + ToNs(*timeout);
+  TimeLimit limit = timeout == nullptr ? TimeLimit() : TimeLimit::After(ToNs(*timeout));
   bool may_spin = GetConfig().spin_us != 0;
   for (;;) {
     timespec left{0, 0};
-    const bool can_wait = Remaining(timeout, deadline, &left);
+    const bool can_wait = Remaining(&limit, &left);
     const timespec* const wait = timeout == nullptr ? nullptr : &left;
     const uint32_t conversions = set->conversions.load(std::memory_order_relaxed);
     const bool beside = SleepsBeside(set);

@@ -207,6 +207,16 @@ XENLOOP_EXPORT long syscall(long number, ...) {
     case kOpenAt2:
     case SYS_eventfd2:
     case SYS_memfd_create:
+    case SYS_timerfd_create:
+    case SYS_signalfd4:
+    case SYS_inotify_init1:
+    case SYS_fanotify_init:
+    case SYS_pidfd_open:
+    case SYS_pidfd_getfd:
+    case SYS_open_by_handle_at:
+    case SYS_mq_open:
+    case SYS_perf_event_open:
+    case SYS_userfaultfd:
       return MadeBy(kernel);
     case SYS_pipe2:
       return BothMadeBy(a, kernel);
@@ -323,6 +333,9 @@ XENLOOP_EXPORT long syscall(long number, ...) {
 #ifdef SYS_open
     case SYS_open:
     case SYS_creat:
+    case SYS_eventfd:
+    case SYS_signalfd:
+    case SYS_inotify_init:
       return MadeBy(kernel);
     case SYS_pipe:
       return BothMadeBy(a, kernel);

@@ -147,6 +147,7 @@ int main(int argc, char** argv) {
   TestReadiness();
   TestEpoll();
   TestDescriptors();
+  TestOtherKinds();
   TestOptions();
   TestProcesses();
   TestExec();

@@ -133,6 +133,14 @@ inline uint64_t MonotonicNs() {
   return static_cast<uint64_t>(now.tv_sec) * 1000000000u + static_cast<uint64_t>(now.tv_nsec);
 }
 
+// Where libc's clock may be the program's plaything, and stand still. A system call.
+inline uint64_t KernelsMonotonicNs() {
+  timespec now;
+  constexpr long kMonotonic = 1;  // CLOCK_MONOTONIC
+  if (Call(SYS_clock_gettime, kMonotonic, reinterpret_cast<long>(&now)) < 0) return MonotonicNs();
+  return static_cast<uint64_t>(now.tv_sec) * 1000000000u + static_cast<uint64_t>(now.tv_nsec);
+}
+
 // Blocks every signal for a slow critical section; the kernel's sigset is 8 bytes. All but the one
 // by which glibc has every thread change its user and group: setuid() waits for an answer, and a
 // thread started under this mask (the agent) would never give it. Its handler makes one system

@@ -38,6 +38,42 @@ inline uint64_t NsUntil(uint64_t then_ns) {
 }
 inline uint64_t InMs(uint64_t milliseconds) { return sys::MonotonicNs() + milliseconds * kNsPerMs; }
 
+// When the time of a wait is up that others may wake before, as often as they like. The first looks
+// are by libc's clock, which costs no system call; a wait that has been woken for nothing asks the
+// kernel's, so that it ends also where libc's stands still or is slow (libfaketime).
+class TimeLimit {
+ public:
+  TimeLimit() = default;  // none: for ever
+  explicit TimeLimit(uint64_t end_ns) : end_ns_(end_ns) {}
+  static TimeLimit After(uint64_t ns) {
+    uint64_t end;
+    if (__builtin_add_overflow(sys::MonotonicNs(), ns, &end)) end = UINT64_MAX;
+    return TimeLimit(end != 0 ? end : 1);
+  }
+
+  bool IsForEver() const { return end_ns_ == 0; }
+  // 0: it is up. Asked before each sleep.
+  uint64_t LeftNs() {
+    if (by_kernel_) {
+      const uint64_t now = sys::KernelsMonotonicNs();
+      return now < end_ns_ ? end_ns_ - now : 0;
+    }
+    const uint64_t left = NsUntil(end_ns_);
+    if (left > 0 && ++looks_ > kLooksByLibc) {
+      by_kernel_ = true;
+      end_ns_ = sys::KernelsMonotonicNs() + left;
+    }
+    return left;
+  }
+
+ private:
+  // So many a wait makes that sleeps once.
+  static constexpr uint32_t kLooksByLibc = 2;
+  uint64_t end_ns_ = 0;
+  uint32_t looks_ = 0;
+  bool by_kernel_ = false;
+};
+
 // Sleeps, for so long or until a signal comes.
 inline void Nap(uint64_t ns) {
   const timespec span = ToTimespec(ns);

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 
 #include "preload/abi/abi.h"
+#include "preload/abi/abi_life.h"
 #include "preload/libc/errno.h"
 #include "preload/side/datagram_side.h"
 #include "preload/side/fallback.h"
@@ -92,7 +93,7 @@ XENLOOP_ALIAS(_IO_fdopen, fdopen);
 
 XENLOOP_EXPORT FILE* freopen(const char* path, const char* mode, FILE* stream) {
   BeforeStreamClose(stream);
-  return real::freopen(path, mode, stream);
+  return StreamMadeBy([=] { return real::freopen(path, mode, stream); });
 }
 XENLOOP_ALIAS(freopen64, freopen);
 

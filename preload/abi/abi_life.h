@@ -27,6 +27,13 @@ inline int MadeBy(KernelCall kernel) {
 }
 
 template <class KernelCall>
+inline FILE* StreamMadeBy(KernelCall kernel) {
+  FILE* const stream = kernel();
+  if (stream != nullptr) MadeBy([=] { return fileno(stream); });
+  return stream;
+}
+
+template <class KernelCall>
 inline int BothMadeBy(const int* fds, KernelCall kernel) {
   const int result = static_cast<int>(kernel());
   for (int i = 0; result == 0 && i < 2; ++i) {

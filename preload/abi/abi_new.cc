@@ -71,6 +71,66 @@ XENLOOP_EXPORT int eventfd(unsigned count, int flags) noexcept {
   return MadeBy([=] { return real::eventfd(count, flags); });
 }
 
+XENLOOP_EXPORT int timerfd_create(clockid_t clock, int flags) noexcept {
+  return MadeBy([=] { return real::timerfd_create(clock, flags); });
+}
+
+XENLOOP_EXPORT int signalfd(int fd, const sigset_t* signals, int flags) noexcept {
+  return MadeBy([=] { return real::signalfd(fd, signals, flags); });
+}
+
+XENLOOP_EXPORT int inotify_init() noexcept {
+  return MadeBy([] { return real::inotify_init(); });
+}
+XENLOOP_EXPORT int inotify_init1(int flags) noexcept {
+  return MadeBy([=] { return real::inotify_init1(flags); });
+}
+XENLOOP_EXPORT int fanotify_init(unsigned flags, unsigned event_flags) noexcept {
+  return MadeBy([=] { return real::fanotify_init(flags, event_flags); });
+}
+
+XENLOOP_EXPORT int pidfd_open(pid_t process, unsigned flags) noexcept {
+  return MadeBy([=] { return real::pidfd_open(process, flags); });
+}
+XENLOOP_EXPORT int pidfd_getfd(int pidfd, int fd, unsigned flags) noexcept {
+  return MadeBy([=] { return real::pidfd_getfd(pidfd, fd, flags); });
+}
+
+XENLOOP_EXPORT int posix_openpt(int flags) {
+  return MadeBy([=] { return real::posix_openpt(flags); });
+}
+XENLOOP_EXPORT int getpt() {
+  return MadeBy([] { return real::getpt(); });
+}
+
+XENLOOP_EXPORT int mkstemp(char* path) {
+  return MadeBy([=] { return real::mkstemp(path); });
+}
+XENLOOP_ALIAS(mkstemp64, mkstemp);
+XENLOOP_EXPORT int mkostemp(char* path, int flags) {
+  return MadeBy([=] { return real::mkostemp(path, flags); });
+}
+XENLOOP_ALIAS(mkostemp64, mkostemp);
+XENLOOP_EXPORT int mkstemps(char* path, int ending) {
+  return MadeBy([=] { return real::mkstemps(path, ending); });
+}
+XENLOOP_ALIAS(mkstemps64, mkstemps);
+XENLOOP_EXPORT int mkostemps(char* path, int ending, int flags) {
+  return MadeBy([=] { return real::mkostemps(path, ending, flags); });
+}
+XENLOOP_ALIAS(mkostemps64, mkostemps);
+
+// What libc reads and writes there goes past us; what the program does with the number does not.
+XENLOOP_EXPORT FILE* fopen(const char* path, const char* mode) {
+  return StreamMadeBy([=] { return real::fopen(path, mode); });
+}
+XENLOOP_ALIAS(_IO_fopen, fopen);
+XENLOOP_ALIAS(fopen64, fopen);
+XENLOOP_EXPORT FILE* tmpfile() {
+  return StreamMadeBy([] { return real::tmpfile(); });
+}
+XENLOOP_ALIAS(tmpfile64, tmpfile);
+
 XENLOOP_EXPORT int memfd_create(const char* name, unsigned flags) noexcept {
   return MadeBy([=] { return real::memfd_create(name, flags); });
 }

@@ -54,16 +54,16 @@ XENLOOP_EXPORT int sigaction(int signal, const struct sigaction* action,
     given = *action;
     fields = Get(given);
   }
-  const HandlerChange change(signal, &fields);
+  const HandlerChange change(signal, action != nullptr ? &fields : nullptr);
   if (action != nullptr) Put(fields, &given);
   const int result = real::sigaction(signal, action != nullptr ? &given : nullptr, before);
   if (result < 0) return result;
-  change.Succeeded();
   if (before != nullptr) {
     HandlerAction found = Get(*before);
     AsProgramsOwn(signal, &found);
     Put(found, before);
   }
+  change.Succeeded();
   return result;
 }
 XENLOOP_ALIAS(__sigaction, sigaction);

@@ -10,6 +10,7 @@
 
 #include <type_traits>
 
+#include "channel/base/sys.h"
 #include "preload/abi/abi.h"
 #include "preload/abi/abi_life.h"
 #include "preload/abi/abi_message.h"
@@ -86,19 +87,25 @@ struct KernelAction {
   uint64_t mask;
 };
 
+// No signal has that number: the kernel looks at the action, and refuses. (Before the first socket
+// MayRead() would believe every pointer.)
+bool IsThere(const KernelAction* action) {
+  constexpr int kNoSignal = 0;
+  return sys::Call(SYS_rt_sigaction, kNoSignal, sys::Word(action), 0, kKernelMaskSize) != -EFAULT;
+}
+
 template <typename Kernel>
 long ChangeAction(int signal, const KernelAction* action, KernelAction* before, long mask_size,
                   const Kernel& kernel) {
-  if (mask_size != static_cast<long>(kKernelMaskSize) ||
-      (action != nullptr && !MayRead(action, sizeof *action)))
+  if (mask_size != static_cast<long>(kKernelMaskSize) || (action != nullptr && !IsThere(action)))
     return kernel(action);
   KernelAction given{};
   if (action != nullptr) given = *action;
-  const HandlerChange change(signal, &given.fields);
+  const HandlerChange change(signal, action != nullptr ? &given.fields : nullptr);
   const long result = kernel(action != nullptr ? &given : nullptr);
   if (result < 0) return result;
-  change.Succeeded();
   if (before != nullptr) AsProgramsOwn(signal, &before->fields);
+  change.Succeeded();
   return result;
 }
 
@@ -200,6 +207,16 @@ XENLOOP_EXPORT long syscall(long number, ...) {
     case kOpenAt2:
     case SYS_eventfd2:
     case SYS_memfd_create:
+    case SYS_timerfd_create:
+    case SYS_signalfd4:
+    case SYS_inotify_init1:
+    case SYS_fanotify_init:
+    case SYS_pidfd_open:
+    case SYS_pidfd_getfd:
+    case SYS_open_by_handle_at:
+    case SYS_mq_open:
+    case SYS_perf_event_open:
+    case SYS_userfaultfd:
       return MadeBy(kernel);
     case SYS_pipe2:
       return BothMadeBy(a, kernel);
@@ -316,6 +333,9 @@ XENLOOP_EXPORT long syscall(long number, ...) {
 #ifdef SYS_open
     case SYS_open:
     case SYS_creat:
+    case SYS_eventfd:
+    case SYS_signalfd:
+    case SYS_inotify_init:
       return MadeBy(kernel);
     case SYS_pipe:
       return BothMadeBy(a, kernel);

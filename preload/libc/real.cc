@@ -79,6 +79,8 @@ void* WithoutLibc(Index index) {
     BARE(pipe2);
     BARE(socketpair);
     BARE(memfd_create);
+    BARE(pidfd_open);
+    BARE(pidfd_getfd);
     BARE(execve);
 #ifdef SYS_poll
     BARE(open);

@@ -15,12 +15,16 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/fanotify.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/select.h>
 #include <sys/sendfile.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <sys/uio.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -47,6 +51,8 @@ int pidfd_spawn(int* pidfd, const char* path, const posix_spawn_file_actions_t* 
 int pidfd_spawnp(int* pidfd, const char* file, const posix_spawn_file_actions_t* actions,
                  const posix_spawnattr_t* attributes, char* const argv[],
                  char* const environment[]);
+int pidfd_open(pid_t process, unsigned flags) noexcept;
+int pidfd_getfd(int pidfd, int fd, unsigned flags) noexcept;
 }
 
 namespace xenloop::real {

@@ -1,7 +1,9 @@
-// See handlers.h. The kernel is told a function of ours, one of a few for each signal in turn; what
-// stands behind it is written before the kernel knows of it, and stays until that one's turn comes
-// again. So a handler is never seen with another one's flags, and nobody needs a lock, which a
-// handler that calls sigaction might find taken.
+// See handlers.h. The kernel is told a function of ours, one of a few for each signal; what stands
+// behind it is one word, written before the kernel knows of it. It stays: who installs the same
+// again gets the same function, and only where a signal has more handlers than there are functions
+// is one taken away. So a handler is never seen with another one's flags, who brings an action back
+// that he has read unseen brings back the right one, and nobody needs a lock, which a handler that
+// calls sigaction might find taken.
 #include "preload/process/handlers.h"
 
 #include <atomic>
@@ -14,19 +16,19 @@
 namespace xenloop {
 namespace {
 
-// With fewer, two threads that change one signal's action at once could meet in one.
 constexpr int kEntries = 8;
 
 using Handler = void (*)(int, siginfo_t*, void*);
 
-struct Programs {
-  std::atomic<Handler> handler;
-  std::atomic<uint64_t> flags;
-};
+// A handler, and which of two flags it has.
+constexpr uint64_t kRestarts = uint64_t{1} << 63;
+constexpr uint64_t kIsTold = uint64_t{1} << 62;
+constexpr uint64_t kAddress = kIsTold - 1;
+
 struct OfSignal {
-  Programs entries[kEntries];
+  std::atomic<uint64_t> entries[kEntries];
   std::atomic<uint32_t> turn;
-  std::atomic<int> installed;  // the last one that the kernel has taken
+  std::atomic<int> installed;  // the last one that the kernel has taken, plus 1; 0: none of ours
 };
 OfSignal of_signal[kMostSignals + 1] = {};
 std::atomic<uint64_t> interrupts{0};  // bit: signal - 1
@@ -47,11 +49,10 @@ bool IsLibcsThread() {
 template <int kEntry>
 void Enter(int signal, siginfo_t* info, void* context) {
   if (signal < 1 || signal > kMostSignals) return;
-  const Programs& programs = of_signal[signal].entries[kEntry];
-  const Handler handler = programs.handler.load(std::memory_order_acquire);
-  const bool restarts = (programs.flags.load(std::memory_order_relaxed) & SA_RESTART) != 0;
-  if (IsLibcsThread()) HandlerBegins(signal, restarts, context);
-  return handler(signal, info, context);
+  const uint64_t programs = of_signal[signal].entries[kEntry].load(std::memory_order_relaxed);
+  if (IsLibcsThread()) HandlerBegins(signal, (programs & kRestarts) != 0, context);
+  // NOLINTNEXTLINE(performance-no-int-to-ptr)
+  return reinterpret_cast<Handler>(programs & kAddress)(signal, info, context);
 }
 
 template <int... kEntry>
@@ -70,52 +71,65 @@ int EntryAt(uintptr_t handler) {
 }
 
 // While a filter may stand, no system call is made to find that out.
-bool IsBorrowed() { return process_state.ready && InBorrowedMemory(); }
+bool IsBorrowed() { return process_state.ready ? InBorrowedMemory() : process_state.lends; }
 
 bool IsSignal(int signal) { return signal >= 1 && signal <= kMostSignals; }
-// SIG_DFL, SIG_IGN, SIG_HOLD, SIG_ERR.
-bool IsHandler(uintptr_t handler) { return handler > 2 && handler != UINTPTR_MAX; }
+// SIG_DFL, SIG_IGN, SIG_HOLD, and what no function's address is (SIG_ERR).
+bool IsHandler(uintptr_t handler) { return handler > 2 && handler <= kAddress; }
+
+uint64_t WordOf(const HandlerAction& wanted) {
+  return wanted.handler | ((wanted.flags & SA_RESTART) != 0 ? kRestarts : 0) |
+         ((wanted.flags & SA_SIGINFO) != 0 ? kIsTold : 0);
+}
+
+int EntryWith(OfSignal& of, uint64_t word) {
+  for (int i = 0; i < kEntries; ++i) {
+    if (of.entries[i].load(std::memory_order_relaxed) == word) return i;
+  }
+  int entry;
+  do {
+    entry = static_cast<int>(of.turn.fetch_add(1, std::memory_order_relaxed) % kEntries);
+  } while (entry + 1 == of.installed.load(std::memory_order_relaxed));
+  of.entries[entry].store(word, std::memory_order_relaxed);
+  return entry;
+}
 
 }  // namespace
 
-HandlerChange::HandlerChange(int signal, HandlerAction* wanted) : signal_(signal), entry_(-1) {
-  // A child in borrowed memory has actions of its own, but our words are its parent's. What is ours
-  // already was read by a call that we have not seen.
-  if (!IsSignal(signal) || !IsHandler(wanted->handler) || EntryAt(wanted->handler) >= 0 ||
-      !MayKnow() || IsBorrowed())
-    return;
-  OfSignal& of = of_signal[signal];
-  do {
-    entry_ = static_cast<int>(of.turn.fetch_add(1, std::memory_order_relaxed) % kEntries);
-  } while (entry_ == of.installed.load(std::memory_order_relaxed));
-  Programs& programs = of.entries[entry_];
-  programs.flags.store(wanted->flags, std::memory_order_relaxed);
-  // release: the kernel knows of it only behind this.
-  // NOLINTNEXTLINE(performance-no-int-to-ptr): the two forms of sa_handler
-  programs.handler.store(reinterpret_cast<Handler>(wanted->handler), std::memory_order_release);
+HandlerChange::HandlerChange(int signal, HandlerAction* wanted) : signal_(signal), entry_(kKeep) {
+  // A child in borrowed memory has actions of its own, but our words are its parent's.
+  if (wanted == nullptr || !IsSignal(signal) || !MayKnow() || IsBorrowed()) return;
+  entry_ = EntryAt(wanted->handler);  // ours already: it was read by a call that we have not seen
+  if (entry_ >= 0 || !IsHandler(wanted->handler)) return;
+  entry_ = EntryWith(of_signal[signal], WordOf(*wanted));
   wanted->handler = AddressOf(entry_);
   wanted->flags |= SA_SIGINFO;  // else arm64 tells no context
 }
 
 void HandlerChange::Succeeded() const {
-  if (entry_ >= 0) of_signal[signal_].installed.store(entry_, std::memory_order_relaxed);
+  if (entry_ != kKeep) of_signal[signal_].installed.store(entry_ + 1, std::memory_order_relaxed);
 }
 
 void AsProgramsOwn(int signal, HandlerAction* found) {
-  const int entry = IsSignal(signal) ? EntryAt(found->handler) : -1;
+  if (!IsSignal(signal)) return;
+  OfSignal& of = of_signal[signal];
+  int entry = EntryAt(found->handler);
+  const bool is_ours = entry >= 0;
+  // One that has run once: the kernel has taken the handler away, and left the flags.
+  if (found->handler == 0 && (found->flags & SA_RESETHAND) != 0)
+    entry = of.installed.load(std::memory_order_relaxed) - 1;
   if (entry < 0) return;
-  const Programs& programs = of_signal[signal].entries[entry];
-  found->handler = reinterpret_cast<uintptr_t>(programs.handler.load(std::memory_order_acquire));
-  if ((programs.flags.load(std::memory_order_relaxed) & SA_SIGINFO) == 0)
-    found->flags &= ~uint64_t{SA_SIGINFO};
+  const uint64_t programs = of.entries[entry].load(std::memory_order_relaxed);
+  if (is_ours) found->handler = programs & kAddress;
+  if ((programs & kIsTold) == 0) found->flags &= ~uint64_t{SA_SIGINFO};
 }
 
 void RestartsChanged(int signal, const HandlerAction& installed) {
   const int entry = IsSignal(signal) ? EntryAt(installed.handler) : -1;
   if (entry < 0 || IsBorrowed()) return;
-  std::atomic<uint64_t>& flags = of_signal[signal].entries[entry].flags;
-  const uint64_t others = flags.load(std::memory_order_relaxed) & ~uint64_t{SA_RESTART};
-  flags.store(others | (installed.flags & SA_RESTART), std::memory_order_relaxed);
+  std::atomic<uint64_t>& word = of_signal[signal].entries[entry];
+  (installed.flags & SA_RESTART) != 0 ? word.fetch_or(kRestarts, std::memory_order_relaxed)
+                                      : word.fetch_and(~kRestarts, std::memory_order_relaxed);
 }
 
 void SetInterrupts(int signal, bool interrupt) {

@@ -17,13 +17,15 @@ struct HandlerAction {
 // One call that changes the action of a signal. Lives in its frame.
 class HandlerChange {
  public:
-  // `wanted`: as the program gave it, becomes what the kernel is to have.
+  // `wanted`: as the program gave it, becomes what the kernel is to have; null: it only asks.
   HandlerChange(int signal, HandlerAction* wanted);
+  // Behind AsProgramsOwn() of what was there before.
   void Succeeded() const;
 
  private:
+  static constexpr int kKeep = -2;
   const int signal_;
-  int entry_;  // -1: it is left as it is
+  int entry_;  // kKeep: we note nothing; -1: none of ours
 };
 
 // `found`: as the kernel has it, becomes what the program has given.

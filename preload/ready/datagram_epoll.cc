@@ -134,9 +134,9 @@ int ControlDatagrams(EpollSet* set, int operation, int fd, DatagramSide* side, e
   }
   uint64_t published;
   // Another thread sleeps in the set: it has not counted itself for this socket.
-  const bool alone = set->plain_sleepers.load(std::memory_order_seq_cst) == 0;
+  const bool alone = !set->sleepers.Any();
   if (!MayWatch(set, *event) || !KeepWatch(set, fd, side, *event) || set->inherited ||
-      set->plain_sleepers.load(std::memory_order_seq_cst) != 0) {
+      set->sleepers.Any()) {
     DatagramToKernel(fd, Reason::kEpollUnfollowed, KernelFor::kGood);
   } else if (!alone && DatagramReadable(side, &published)) {
     DatagramToKernel(fd, Reason::kEpollUnfollowed, KernelFor::kNow);

@@ -81,10 +81,10 @@ void DatagramWait::CountAwake() {
 
 bool DatagramPatience::GoesOn() {
   if (left_ == nullptr) return true;
-  const uint64_t now = sys::MonotonicNs();
-  if (end_ns_ == 0 && __builtin_add_overflow(now, ToNs(*left_), &end_ns_)) end_ns_ = UINT64_MAX;
-  if (now >= end_ns_) return false;
-  rest_ = ToTimespec(end_ns_ - now);
+  if (limit_.IsForEver()) limit_ = TimeLimit::After(ToNs(*left_));
+  const uint64_t left = limit_.LeftNs();
+  if (left == 0) return false;
+  rest_ = ToTimespec(left);
   left_ = &rest_;
   return true;
 }

@@ -7,6 +7,7 @@
 #include <sys/select.h>
 
 #include "channel/base/abandon.h"
+#include "channel/base/time.h"
 #include "preload/libc/errno.h"
 #include "preload/ready/epoll.h"
 #include "preload/side/datagram_side.h"
@@ -57,7 +58,7 @@ class DatagramPatience {
  private:
   const timespec* left_;
   timespec rest_{};
-  uint64_t end_ns_ = 0;
+  TimeLimit limit_;
 };
 
 // Makes a wait: `look` (no waiting) or `wait` (for as long as the patience says), results of

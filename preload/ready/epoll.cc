@@ -48,6 +48,7 @@ EpollSet* FreePlace() ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock) {
 
 void GiveBackPlace(EpollSet* set) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock) {
   set->in_use = false;
+  ++set->serial;
   // The kernel has dropped what was in the set.
   if (set->owner_pid == process_state.pid) GiveBackOwnBell(set->bell.exchange(kAnyBell));
   ForgetDatagramsOf(set, /*to_kernel=*/false);
@@ -75,10 +76,8 @@ void EpollCreated(int epfd) {
   set->first_watch = 0;
   set->plain_polls.store(0, std::memory_order_relaxed);
   // A call that nobody saw end (D-11) has left its count to the place.
-  set->plain_sleepers.store(0, std::memory_order_relaxed);
-  set->unaware.store(0, std::memory_order_relaxed);
+  set->sleepers.Begin(++set->serial);
   set->owner_pid = process_state.pid;
-  ++set->serial;
   set->waited_elsewhere = nullptr;
   set->inherited.store(false, std::memory_order_relaxed);
   set->inheritance = Inheritance{};
@@ -243,8 +242,7 @@ void EpollForkedChild() ABSL_NO_THREAD_SAFETY_ANALYSIS {
     set->lock.Release();
     set->bell.store(kAnyBell, std::memory_order_relaxed);  // the parent's
     set->plain_polls.store(0, std::memory_order_relaxed);
-    set->plain_sleepers.store(0, std::memory_order_relaxed);
-    set->unaware.store(0, std::memory_order_relaxed);
+    set->sleepers.Begin(set->serial);
   }
   SharedForkedChild();
   InheritanceForkedChild();

@@ -20,6 +20,7 @@
 #include "absl/base/thread_annotations.h"
 #include "channel/base/abandon.h"
 #include "channel/base/lock.h"
+#include "preload/ready/set_sleepers.h"
 #include "preload/side/interruption.h"
 #include "preload/side/side.h"
 
@@ -79,14 +80,12 @@ struct alignas(64) EpollSet {  // aligned: the descriptor table keeps a tag in a
   int epfd;
   std::atomic<uint32_t> bell;  // of this set alone, beside the doorbell; or kAnyBell
   uint32_t turn ABSL_GUARDED_BY(lock);
-  std::atomic<uint32_t> converted;       // how many
-  std::atomic<uint32_t> plain_sleepers;  // threads asleep in it, whether they look at FIFOs or not;
-                                         // not those beside it (epoll_wait.cc)
-  std::atomic<uint32_t> unaware;      // of these: do not look at FIFOs, and are rung for by nobody
+  std::atomic<uint32_t> converted;  // how many
+  SetSleepers sleepers;
   std::atomic<uint32_t> plain_polls;  // those asleep in poll that do not look at its FIFOs
   std::atomic<uint32_t> conversions;  // so far
   uint32_t first_converted;           // index + 1
-  std::atomic<uint32_t> serial;       // of the sets that have had this place
+  std::atomic<uint32_t> serial;       // changes when a set begins at this place, and when it ends
   // Shared with the children that have the set: the serial of the last set of this place in which
   // another process than its owner has waited. nullptr: no child has it (epoll_shared.cc).
   std::atomic<uint32_t>* waited_elsewhere;

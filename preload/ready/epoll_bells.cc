@@ -54,7 +54,7 @@ void TakeDoorbellAway(EpollSet* set) {
   if (!set->watched.exchange(true, std::memory_order_seq_cst)) NameBells(set);
   if (!set->has_doorbell) return;
   // Whoever sleeps there comes out by the doorbell, and the last one takes it away.
-  if (set->plain_sleepers.load(std::memory_order_seq_cst) != 0) return RingOwnDoorbellAnyway();
+  if (set->sleepers.Any()) return RingOwnDoorbellAnyway();
   RemoveDoorbell(set);
 }
 
@@ -93,8 +93,7 @@ void NameBells(EpollSet* set) {
 
 void WakeSleepersOf(EpollSet* set) {
   // seq_cst: pairs with the sleeper, who counts itself and then looks at `converted` (Dekker).
-  if (set->plain_sleepers.load(std::memory_order_seq_cst) != 0)
-    RingOwnBellAnyway(set->bell.load(std::memory_order_relaxed));
+  if (set->sleepers.Any()) RingOwnBellAnyway(set->bell.load(std::memory_order_relaxed));
   if (set->watched) RingOwnDoorbell();
 }
 
@@ -104,8 +103,7 @@ void RingSleepersOf(const EpollSet* set) {
 
 bool SomebodySleepsWithoutBell(const EpollSet* set) {
   return set->plain_polls.load(std::memory_order_seq_cst) != 0 ||
-         (set->watched && !set->has_doorbell &&
-          set->plain_sleepers.load(std::memory_order_seq_cst) != 0);
+         (set->watched && !set->has_doorbell && set->sleepers.Any());
 }
 
 }  // namespace xenloop

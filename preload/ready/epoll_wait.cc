@@ -10,6 +10,7 @@
 #include "preload/ready/epoll_registrations.h"
 #include "preload/ready/kernel_wait.h"
 #include "preload/ready/lent_bell.h"
+#include "preload/ready/set_sleepers.h"
 #include "preload/settings/config.h"
 #include "preload/side/bells.h"
 #include "preload/side/own_doorbell.h"
@@ -131,53 +132,17 @@ int Translate(EpollSet* set, epoll_event* events, int first, int count, uint64_t
   return kept;
 }
 
-// Counts this thread as one that sleeps in a set.
-enum class Looks : uint32_t { kNot, kAtFifos };
-class SetSleeper : public Abandonable {
- public:
-  SetSleeper(EpollSet* set, Looks looks)
-      : set_(set),
-        serial_(set->serial.load(std::memory_order_relaxed)),
-        unaware_(looks == Looks::kNot ? 1 : 0),
-        pid_(process_state.pid) {
-    // seq_cst: counted before our last look at `converted`; pairs with WakeSleepersOf and
-    // TellTheNextUnaware.
-    set->unaware.fetch_add(unaware_, std::memory_order_seq_cst);
-    set->plain_sleepers.fetch_add(1, std::memory_order_seq_cst);
-    Enter(&GiveBack);
-  }
-  ~SetSleeper() {
-    Leave();
-    GiveBack(this);
-  }
-
- private:
-  static void GiveBack(Abandonable* scope) {
-    const auto* const self = static_cast<SetSleeper*>(scope);
-    if (self->pid_ != process_state.pid) return;  // a handler has forked: the child begins at 0
-    // The set was closed meanwhile, and its place is another's, who has begun at 0 as well.
-    if (self->set_->serial.load(std::memory_order_relaxed) != self->serial_) return;
-    self->set_->plain_sleepers.fetch_sub(1, std::memory_order_relaxed);
-    self->set_->unaware.fetch_sub(self->unaware_, std::memory_order_relaxed);
-  }
-  EpollSet* const set_;
-  const uint32_t serial_;
-  const uint32_t unaware_;
-  const int32_t pid_;
-};
-
 // Who went to sleep before the set had its first converted registration is in nobody's count of
 // those to ring for, and the kernel wakes one sleeper an edge. So whoever comes out, or takes such
 // an edge, rings for the next of them, until all have come out.
 void TellTheNextUnaware(EpollSet* set) {
-  if (set->converted.load(std::memory_order_seq_cst) != 0 &&
-      set->unaware.load(std::memory_order_seq_cst) != 0)
+  if (set->converted.load(std::memory_order_seq_cst) != 0 && set->sleepers.AnyUnaware())
     RingOwnBellAnyway(set->bell.load(std::memory_order_relaxed));
 }
 
-bool Remaining(const timespec* timeout, uint64_t deadline_ns, timespec* left) {
-  if (timeout == nullptr) return true;
-  const uint64_t rest = NsUntil(deadline_ns);
+bool Remaining(TimeLimit* limit, timespec* left) {
+  if (limit->IsForEver()) return true;
+  const uint64_t rest = limit->LeftNs();
   *left = ToTimespec(rest);
   return rest > 0;
 }
@@ -285,9 +250,27 @@ bool Waits(const timespec* timeout) {
   return timeout == nullptr || timeout->tv_sec != 0 || timeout->tv_nsec != 0;
 }
 
+bool IsGone(const EpollSet* set, uint32_t serial) {
+  return set->serial.load(std::memory_order_relaxed) != serial;
+}
+
+// The set was closed while we slept in it, or were about to. The kernel lets who sleeps there sleep
+// on, and tells him of what is open elsewhere; we go on without that.
+int SleepInNothing(epoll_event* events, int woken, const timespec* left, const sigset_t* mask,
+                   const Interruption& interruption) {
+  int kept = 0;
+  for (int i = 0; i < woken; ++i) {
+    uint32_t index;
+    if (!IsTag(events[i].data.u64, &index)) events[kept++] = events[i];
+  }
+  if (kept > 0) return kept;
+  const int answer = SleepInPoll(nullptr, 0, left, mask, PollCall::kPpoll, interruption);
+  return answer == kHandlerBegan ? -EINTR : answer;
+}
+
 // In a set without anything on a FIFO: the program's own call. A conversion meanwhile puts bells
 // into the set and rings: we come round and look at FIFOs (kLookAgain).
-int WaitPlainly(EpollSet* set, int epfd, epoll_event* events, int max_events,
+int WaitPlainly(EpollSet* set, uint32_t serial, int epfd, epoll_event* events, int max_events,
                 const timespec* timeout, const sigset_t* mask, EpollCall call,
                 const Interruption& interruption, Self self) {
   constexpr timespec kNow{0, 0};
@@ -295,11 +278,14 @@ int WaitPlainly(EpollSet* set, int epfd, epoll_event* events, int max_events,
   const bool ended = Waits(timeout) && interruption.EndsWait(mask);
   int woken = 0;
   {
-    const SetSleeper sleeper(set, Looks::kNot);
-    if (set->converted.load(std::memory_order_seq_cst) != 0 || SleepsBeside(set)) return kLookAgain;
+    const SetSleeper sleeper(&set->sleepers, serial, Looks::kNot);
+    if (!sleeper.IsThere() || set->converted.load(std::memory_order_seq_cst) != 0 ||
+        SleepsBeside(set))
+      return kLookAgain;
     woken = KernelWait(epfd, events, max_events, ended ? &kNow : timeout, mask, call);
   }
   if (woken <= 0) return woken == 0 && ended ? -EINTR : woken;
+  if (IsGone(set, serial)) return SleepInNothing(events, woken, timeout, mask, interruption);
   const int count = Digest(set, events, woken, max_events, conversions, Looks::kNot, self);
   // However often a peer rings.
   return count > 0 || !Waits(timeout) ? count : kLookAgain;
@@ -313,7 +299,8 @@ int WaitInDoubt(EpollSet* set, int epfd, epoll_event* events, int max_events,
   const uint32_t conversions = set->conversions.load(std::memory_order_relaxed);
   int woken = 0;
   {
-    const SetSleeper sleeper(set, Looks::kNot);
+    const uint32_t serial = set->serial.load(std::memory_order_relaxed);
+    const SetSleeper sleeper(&set->sleepers, serial, Looks::kNot);
     if (set->converted.load(std::memory_order_seq_cst) != 0) return kDoubtOver;
     woken = KernelWait(epfd, events, max_events, timeout, mask, call);
   }
@@ -344,17 +331,20 @@ int WaitInSet(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
   }
   BeforeWaitIn(set);
   const Self self = CurrentSelf();
-  const uint64_t deadline = timeout == nullptr ? 0 : sys::MonotonicNs() + ToNs(*timeout);
+  TimeLimit limit = timeout == nullptr ? TimeLimit() : TimeLimit::After(ToNs(*timeout));
   bool may_spin = GetConfig().spin_us != 0;
+  const uint32_t serial = set->serial.load(std::memory_order_relaxed);
   for (;;) {
     timespec left{0, 0};
-    const bool can_wait = Remaining(timeout, deadline, &left);
+    const bool can_wait = Remaining(&limit, &left);
     const timespec* const wait = timeout == nullptr ? nullptr : &left;
+    if (IsGone(set, serial)) return SleepInNothing(events, 0, wait, mask, interruption);
     const uint32_t conversions = set->conversions.load(std::memory_order_relaxed);
     const bool beside = SleepsBeside(set);
     int count = 0;
     if (set->converted.load(std::memory_order_acquire) == 0 && !beside) {
-      count = WaitPlainly(set, epfd, events, max_events, wait, mask, call, interruption, self);
+      count =
+          WaitPlainly(set, serial, epfd, events, max_events, wait, mask, call, interruption, self);
       if (count == kLookAgain) continue;
       return count;
     }
@@ -375,8 +365,8 @@ int WaitInSet(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
       return count;
     }
     {
-      const SetSleeper here(set, Looks::kAtFifos);
-      if (SleepsBeside(set)) continue;
+      const SetSleeper here(&set->sleepers, serial, Looks::kAtFifos);
+      if (!here.IsThere() || SleepsBeside(set)) continue;
       const SleeperCount sleeper(set->bell.load(std::memory_order_relaxed));
       count = Look(set, epfd, events, max_events, /*ask_kernel=*/false, call, self);
       if (count != 0) return count;
@@ -385,6 +375,7 @@ int WaitInSet(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
     }
     if (woken == kHandlerBegan) continue;
     if (woken < 0) return woken;
+    if (IsGone(set, serial)) return SleepInNothing(events, woken, wait, mask, interruption);
     count = Digest(set, events, woken, max_events, conversions, Looks::kAtFifos, self);
     if (count > 0) return count;
     if (timeout != nullptr && (woken == 0 || !can_wait)) return 0;

@@ -183,17 +183,6 @@ struct Waited : Abandonable {
   }
 };
 
-// When a call's time is up.
-struct TimeLimit {
-  explicit TimeLimit(const timespec* timeout)
-      : for_ever(timeout == nullptr), end_ns(for_ever ? 0 : sys::MonotonicNs() + ToNs(*timeout)) {}
-
-  timespec Left() const { return for_ever ? kNow : ToTimespec(NsUntil(end_ns)); }
-
-  const bool for_ever;
-  const uint64_t end_ns;
-};
-
 int Spin(Waited& waited, Self self) {
   const uint32_t budget = SharedSpinBudgetUs();
   uint64_t start = 0;
@@ -235,6 +224,12 @@ int LookNow(Waited& waited, const sigset_t* mask, PollCall call, Self self) {
   return answer < 0 && ready == 0 ? answer : ready;
 }
 
+// A call that does not wait lets in what its mask lets in, where nothing is ready.
+int LookUnderMask(Waited& waited, const sigset_t* mask, PollCall call, Self self) {
+  const int answer = KernelPoll(waited.kernel, waited.count, &kNow, mask, call);
+  return answer < 0 ? answer : waited.Evaluate(self);
+}
+
 // The program's own call, where nothing of it is on a FIFO. A handler that has run since the call
 // began ends it before, unless something is ready.
 int PollByKernel(Waited& waited, bool can_wait, const timespec* timeout, const sigset_t* mask,
@@ -251,16 +246,15 @@ int PollByKernel(Waited& waited, bool can_wait, const timespec* timeout, const s
 // Waits for that side: spins, asks to be woken, looks everywhere once more, sleeps. How many are
 // ready; 0: begin anew. As with poll(2), and not as with recv(2), a signal whose handler has
 // SA_RESTART ends it.
-int WaitForSide(Waited& waited, Side* side, const TimeLimit& limit, PollCall call, bool* may_spin,
+int WaitForSide(Waited& waited, Side* side, TimeLimit* limit, PollCall call, bool* may_spin,
                 bool* slept_out, const Interruption& interruption, Self self) {
   const bool spins = std::exchange(*may_spin, false);
   if (spins && SpinFor(side, Wanted::kData, self)) return LookNow(waited, nullptr, call, self);
   const WakeRequest request = RequestWake(waited.fds[0].fd, side, Wanted::kData, self);
   const int ready = LookNow(waited, nullptr, call, self);
   if (ready != 0 || request.word == nullptr) return ready;
-  const int error = Sleep(request, Patience{limit.for_ever ? kNoDeadline : limit.end_ns,
-                                            /*partial=*/true, &interruption});
-  if (error != -EAGAIN || limit.for_ever) return error == -EINTR ? error : 0;
+  const int error = Sleep(request, Patience{limit, /*partial=*/true, &interruption});
+  if (error != -EAGAIN || limit->IsForEver()) return error == -EINTR ? error : 0;
   *slept_out = true;
   return LookNow(waited, nullptr, call, self);
 }
@@ -334,13 +328,13 @@ int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mas
   if (kernel.get() == nullptr || counted.get() == nullptr) return -ENOMEM;
   Waited waited(fds, kernel.get(), counted.get(), count);
   const Self self = CurrentSelf();
-  const TimeLimit limit(timeout);
+  TimeLimit limit = timeout == nullptr ? TimeLimit() : TimeLimit::After(ToNs(*timeout));
   bool may_spin = true;
   for (bool woken = false;; woken = true) {
-    const timespec left = limit.Left();
-    const bool can_wait = limit.for_ever || left.tv_sec != 0 || left.tv_nsec != 0;
+    const timespec left = limit.IsForEver() ? kNow : ToTimespec(limit.LeftNs());
+    const bool can_wait = limit.IsForEver() || left.tv_sec != 0 || left.tv_nsec != 0;
     waited.EnterKernel(self);
-    const timespec* const wait = limit.for_ever ? nullptr : &left;
+    const timespec* const wait = limit.IsForEver() ? nullptr : &left;
     if (!waited.accelerated) {
       const int ready =
           PollByKernel(waited, can_wait, wait, mask, call, select, interruption, self);
@@ -351,7 +345,7 @@ int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mas
     bool slept_out = false;
     if (Side* const side = can_wait ? OnlySide(waited, mask, self) : nullptr) {
       const int ready =
-          WaitForSide(waited, side, limit, call, &may_spin, &slept_out, interruption, self);
+          WaitForSide(waited, side, &limit, call, &may_spin, &slept_out, interruption, self);
       waited.LeaveKernel(self);
       if (ready != 0 || slept_out) return ready;
       continue;
@@ -369,6 +363,7 @@ int Poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mas
       }
       continue;
     }
+    if (ready == 0 && !can_wait && mask != nullptr) ready = LookUnderMask(waited, mask, call, self);
     if (ready == 0 && can_wait && interruption.EndsWait(mask)) ready = -EINTR;
     if (ready == 0 && can_wait)
       ready = SleepWithBell(waited, wait, mask, call, &slept_out, interruption, self);

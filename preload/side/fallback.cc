@@ -206,15 +206,15 @@ bool IsOwing(const Side* side) {
 // Until TCP has what the FIFO owed, or takes no byte of it for so long.
 void AwaitRoom(int fd, Side* side, Reason reason, uint64_t longest_ms) {
   uint64_t begin = StillOwedFrom(side);
-  uint64_t end = InMs(longest_ms);
+  TimeLimit limit(InMs(longest_ms));
   for (int turns = 0; IsOwing(side) && turns < kMostTurns &&
-                      SleepUntilSettled(fd, side, OwnPatience(end)) != -EAGAIN;
+                      SleepUntilSettled(fd, side, OwnPatience(&limit)) != -EAGAIN;
        ++turns) {
     FallBack(fd, side, reason);
     const uint64_t now = StillOwedFrom(side);
     if (now == begin) continue;
     begin = now;
-    end = InMs(longest_ms);
+    limit = TimeLimit(InMs(longest_ms));
     turns = 0;
   }
 }
@@ -257,10 +257,10 @@ EndedByClose EndForClose(int fd, Side* side) {
 }
 
 void FlushForClose(int fd, Side* side) {
-  const uint64_t end = InMs(kLongestFlushMs);
+  TimeLimit limit(InMs(kLongestFlushMs));
   bool pending = true;
   for (int turns = 0;
-       pending && turns < kMostTurns && SleepUntilSettled(fd, side, OwnPatience(end)) == 0;
+       pending && turns < kMostTurns && SleepUntilSettled(fd, side, OwnPatience(&limit)) == 0;
        ++turns) {
     pending = EndSendingQuietly(fd, side, Number::kTaken).pending;
   }

@@ -172,9 +172,9 @@ class AsynchronousCancellation : public Abandonable {
   int before_ = PTHREAD_CANCEL_DEFERRED;
 };
 
-// Time left until the deadline. False: none.
-bool Left(uint64_t deadline_ns, timespec* left) {
-  const uint64_t rest = NsUntil(deadline_ns);
+// Time left. False: none.
+bool Left(TimeLimit* limit, timespec* left) {
+  const uint64_t rest = limit->LeftNs();
   *left = ToTimespec(rest);
   return rest > 0;
 }
@@ -193,9 +193,9 @@ void SleeperCount::GiveBack(Abandonable* scope) {
   RemoveSleeper(static_cast<SleeperCount*>(scope)->counted_);
 }
 
-uint64_t DeadlineAfter(int64_t timeout_us) {
-  return timeout_us == 0 ? kNoDeadline
-                         : sys::MonotonicNs() + static_cast<uint64_t>(timeout_us) * 1000u;
+TimeLimit LimitAfter(int64_t timeout_us) {
+  return timeout_us == 0 ? TimeLimit()
+                         : TimeLimit::After(static_cast<uint64_t>(timeout_us) * kNsPerUs);
 }
 
 uint32_t SharedSpinBudgetUs() {
@@ -280,7 +280,7 @@ int Sleep(const WakeRequest& request, const Patience& patience) {
     const uint64_t begun = HandlersBegun();
     if (patience.Interrupted()) return -EINTR;
     timespec left{1000000, 0};
-    if (patience.deadline_ns != kNoDeadline && !Left(patience.deadline_ns, &left)) return -EAGAIN;
+    if (!patience.limit->IsForEver() && !Left(patience.limit, &left)) return -EAGAIN;
     result = CancellableSleep(begun, SYS_futex, sys::Word(request.word),
                               request.of_this_process ? FUTEX_WAIT_PRIVATE : FUTEX_WAIT,
                               static_cast<long>(request.armed),
@@ -292,15 +292,15 @@ int Sleep(const WakeRequest& request, const Patience& patience) {
 }
 
 namespace {
-int SleepUntil(int fd, short events, uint64_t deadline_ns, const Patience& patience) {
+int SleepUntil(int fd, short events, TimeLimit* limit, const Patience& patience) {
   BeforeLastLook();
   const uint64_t begun = HandlersBegun();
   if (patience.Interrupted()) return -EINTR;
   timespec left;
-  if (deadline_ns != kNoDeadline && !Left(deadline_ns, &left)) return -EAGAIN;
+  if (!limit->IsForEver() && !Left(limit, &left)) return -EAGAIN;
   pollfd entry{fd, events, 0};
   const long result = CancellableSleep(begun, SYS_ppoll, sys::Word(&entry), 1,
-                                       deadline_ns == kNoDeadline ? 0 : sys::Word(&left), 0, 8);
+                                       limit->IsForEver() ? 0 : sys::Word(&left), 0, 8);
   if (result != -EINTR) return result == 0 ? -EAGAIN : 0;
   // The kernel never restarts a ppoll: the call that we make of it may be one that goes on.
   const bool counted = patience.interruption != nullptr && HandlersBegun() != begun;
@@ -311,14 +311,16 @@ int SleepUntil(int fd, short events, uint64_t deadline_ns, const Patience& patie
 int SleepUntilSettled(int fd, const Side* side, const Patience& patience) {
   constexpr uint64_t kMomentNs = 5000000;
   if (side->send.route.load(std::memory_order_acquire) != SendRoute::kAsking)
-    return SleepUntil(fd, POLLOUT, patience.deadline_ns, patience);
-  const uint64_t moment_ns = sys::MonotonicNs() + kMomentNs;
-  const bool last = patience.deadline_ns != kNoDeadline && patience.deadline_ns <= moment_ns;
-  const int result = SleepUntil(fd, 0, last ? patience.deadline_ns : moment_ns, patience);
+    return SleepUntil(fd, POLLOUT, patience.limit, patience);
+  const uint64_t left = patience.limit->IsForEver() ? UINT64_MAX : patience.limit->LeftNs();
+  if (left == 0) return -EAGAIN;
+  const bool last = left <= kMomentNs;
+  TimeLimit moment = TimeLimit::After(last ? left : kMomentNs);
+  const int result = SleepUntil(fd, 0, &moment, patience);
   return result == -EAGAIN && !last ? 0 : result;
 }
 int SleepUntilReadable(int fd, const Patience& patience) {
-  return SleepUntil(fd, POLLIN, patience.deadline_ns, patience);
+  return SleepUntil(fd, POLLIN, patience.limit, patience);
 }
 
 bool InterruptedBefore(const Interruption& interruption, bool restarts, int fd, short events) {

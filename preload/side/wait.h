@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "channel/base/abandon.h"
+#include "channel/base/time.h"
 #include "preload/libc/threads.h"
 #include "preload/side/interruption.h"
 #include "preload/side/own_doorbell.h"
@@ -13,13 +14,10 @@
 
 namespace xenloop {
 
-inline constexpr uint64_t kNoDeadline = 0;
-
 enum class Wanted : uint8_t { kData, kRoom };
 
-// The point in time (CLOCK_MONOTONIC, ns) at which a time-out of so many microseconds ends; 0 means
-// never.
-uint64_t DeadlineAfter(int64_t timeout_us);
+// When a time-out of so many microseconds ends; 0 means never.
+TimeLimit LimitAfter(int64_t timeout_us);
 
 // Spins until there is data (or room), the route has changed, or spinning has not paid. True: try
 // again now.
@@ -80,14 +78,14 @@ auto Cancellable(Call call) -> decltype(call()) {
 // SA_RESTART does not end an untimed sleep, as with recv(2); it does end a timed one, as with
 // SO_RCVTIMEO, and one of a call that has moved some bytes already (`partial`).
 struct Patience {
-  uint64_t deadline_ns;
+  TimeLimit* limit;
   bool partial;
   const Interruption* interruption;  // null: no call of the program, handlers are no matter
 
-  bool Restarts() const { return deadline_ns == kNoDeadline && !partial; }
+  bool Restarts() const { return limit->IsForEver() && !partial; }
   bool Interrupted() const { return interruption != nullptr && interruption->Ends(Restarts()); }
 };
-inline Patience OwnPatience(uint64_t deadline_ns) { return {deadline_ns, false, nullptr}; }
+inline Patience OwnPatience(TimeLimit* limit) { return {limit, false, nullptr}; }
 
 // Sleeps. 0: try again; -EINTR; -EAGAIN: the deadline has passed. A cancellation point.
 int Sleep(const WakeRequest& request, const Patience& patience);

@@ -111,9 +111,9 @@ class Reception {
   // One turn of waiting for bytes: spin; ask to be woken and look once more, everywhere; sleep.
   ssize_t Wait() {
     if (!blocking_) return SoFar(-EAGAIN);
-    if (!deadline_known_) {
-      deadline_ = DeadlineAfter(side_->receive_timeout_us.load(std::memory_order_relaxed));
-      deadline_known_ = true;
+    if (!limit_known_) {
+      limit_ = LimitAfter(side_->receive_timeout_us.load(std::memory_order_relaxed));
+      limit_known_ = true;
     }
     if (request_.word == nullptr) {
       look_ = false;
@@ -123,7 +123,7 @@ class Reception {
       return kTryAgain;
     }
     BlockedCall blocked(*fd_, side_);
-    const int error = Sleep(request_, Patience{deadline_, total_ > 0, interruption_});
+    const int error = Sleep(request_, Patience{&limit_, total_ > 0 || target_ == 0, interruption_});
     const bool found = blocked.Woken(fd_);
     request_.word = nullptr;
     look_ = false;
@@ -140,7 +140,7 @@ class Reception {
   const int flags_;
   const bool peek_;
   const bool blocking_;
-  const size_t target_;  // what a call that may wait waits for
+  const size_t target_;  // what a call that may wait waits for; 0: no handler restarts it
   const Interruption* const interruption_;
   SocketShadow shadow_;
   IovCursor cursor_;
@@ -148,8 +148,8 @@ class Reception {
   const Self self_ = CurrentSelf();
   const bool inherited_ =
       side_->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kResidue;
-  uint64_t deadline_ = kNoDeadline;
-  bool deadline_known_ = false;
+  TimeLimit limit_;
+  bool limit_known_ = false;
   WakeRequest request_{nullptr, 0, false};
   size_t total_ = 0;
   size_t seen_ = 0;  // with MSG_PEEK: what the last look saw
@@ -180,7 +180,7 @@ ssize_t ReceiveOn(int& fd, Side* side, const iovec* iov, size_t iov_count, int f
 // time left): if the route changes meanwhile, all of it is on the new one then.
 ssize_t ReceiveAtLeast(int& fd, Side* side, const iovec* iov, size_t iov_count, int flags,
                        int* message_flags, const Interruption& interruption) {
-  const uint64_t deadline = DeadlineAfter(side->receive_timeout_us.load(std::memory_order_relaxed));
+  TimeLimit limit = LimitAfter(side->receive_timeout_us.load(std::memory_order_relaxed));
   for (;;) {
     const ssize_t there = ReceiveOn(fd, side, iov, iov_count, flags | MSG_PEEK | MSG_TRUNC,
                                     message_flags, interruption);
@@ -190,7 +190,7 @@ ssize_t ReceiveAtLeast(int& fd, Side* side, const iovec* iov, size_t iov_count, 
       if (!side->receive.EnterKernel(CurrentSelf())) continue;
       int error = 0;
       const ssize_t taken = InKernel(&side->receive, [&] {
-        error = SleepUntilReadable(fd, Patience{deadline, false, &interruption});
+        error = SleepUntilReadable(fd, Patience{&limit, false, &interruption});
         const IovCursor cursor(iov, iov_count, kMostBytesACall);
         return ReceiveRestFromKernel(fd, cursor, 0, cursor.remaining(), flags);
       });
@@ -220,15 +220,16 @@ ssize_t ReceiveOn(int& fd, Side* side, const iovec* iov, size_t iov_count, int f
   }
   if ((flags & MSG_TRUNC) == 0 && HasBadBuffer(iov, iov_count)) return -EFAULT;
   const size_t length = IovCursor(iov, iov_count, kMostBytesACall).remaining();
+  const bool blocking =
+      (flags & MSG_DONTWAIT) == 0 && side->nonblocking.load(std::memory_order_relaxed) == 0;
   if (length == 0) {  // waits for data or the end all the same, as TCP does
     uint8_t byte;
     const iovec probe{&byte, 1};
-    const ssize_t there =
-        ReceiveOn(fd, side, &probe, 1, (flags & MSG_DONTWAIT) | MSG_PEEK, nullptr, interruption);
-    return there > 0 ? 0 : there;
+    const int probe_flags = (flags & MSG_DONTWAIT) | MSG_PEEK;
+    const ssize_t there = Reception(&fd, side, &probe, 1, probe_flags, 0, &interruption).Run();
+    // TCP does not ask what has ended its wait.
+    return there > 0 || (blocking && (there == -EINTR || there == -EAGAIN)) ? 0 : there;
   }
-  const bool blocking =
-      (flags & MSG_DONTWAIT) == 0 && side->nonblocking.load(std::memory_order_relaxed) == 0;
   size_t target = (flags & MSG_WAITALL) != 0 ? length : 1;
   if (const size_t low = LowWaterMark(side); low > 1 && (flags & MSG_WAITALL) == 0) {
     target = low < length ? low : length;

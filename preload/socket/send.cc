@@ -48,20 +48,20 @@ ssize_t SendRestByKernel(int fd, const IovCursor& cursor, int flags,
 }
 
 struct SendWait {
-  uint64_t deadline = kNoDeadline;
-  bool deadline_known = false;
+  TimeLimit limit;
+  bool limit_known = false;
   WakeRequest request{nullptr, 0, false};
 };
 
 // One turn of waiting for room. 0: try again; else -EINTR, -EAGAIN.
 int WaitForRoom(int fd, Side* side, SendWait* wait, bool partial, const Interruption& interruption,
                 Self self) {
-  if (!wait->deadline_known) {
-    wait->deadline = DeadlineAfter(side->send_timeout_us.load(std::memory_order_relaxed));
-    wait->deadline_known = true;
+  if (!wait->limit_known) {
+    wait->limit = LimitAfter(side->send_timeout_us.load(std::memory_order_relaxed));
+    wait->limit_known = true;
   }
   if (SendStream::IsOwing(side->send.route.load(std::memory_order_acquire)))
-    return SleepUntilSettled(fd, side, Patience{wait->deadline, partial, &interruption});
+    return SleepUntilSettled(fd, side, Patience{&wait->limit, partial, &interruption});
   if (wait->request.word == nullptr) {
     if (SpinFor(side, Wanted::kRoom, self)) return 0;
     wait->request = RequestWake(fd, side, Wanted::kRoom, self);
@@ -71,7 +71,7 @@ int WaitForRoom(int fd, Side* side, SendWait* wait, bool partial, const Interrup
   // A child that is killed in its sleep would stay counted.
   const bool counted = IsOurs(side);
   if (counted) side->blocked_sends.fetch_add(1, std::memory_order_acq_rel);
-  const int error = Sleep(wait->request, Patience{wait->deadline, partial, &interruption});
+  const int error = Sleep(wait->request, Patience{&wait->limit, partial, &interruption});
   if (counted) side->blocked_sends.fetch_sub(1, std::memory_order_acq_rel);
   wait->request.word = nullptr;
   return error;

@@ -75,6 +75,7 @@ void TestStreams(void);
 void TestReadiness(void);
 void TestEpoll(void);
 void TestDescriptors(void);
+void TestOtherKinds(void);
 void TestOptions(void);
 void TestProcesses(void);
 void TestExec(void);

@@ -65,6 +65,17 @@ static void TestSigaction(Sigaction call) {
   EXPECT(Raised(), 1);
   EXPECT(call(SIGUSR1, NULL, &found), 0);
   EXPECT_TRUE(found.sa_handler == SIG_DFL);
+  EXPECT_TRUE((found.sa_flags & (int)SA_RESETHAND) != 0 && (found.sa_flags & SA_SIGINFO) == 0);
+  EXPECT(call(SIGUSR1, &once, NULL), 0);
+  EXPECT(Raised(), 1);
+  EXPECT(call(SIGUSR1, &told, &found), 0);
+  EXPECT_TRUE(found.sa_handler == SIG_DFL && (found.sa_flags & SA_SIGINFO) == 0);
+  struct sigaction told_once = {.sa_sigaction = RunsInformed,
+                                .sa_flags = (int)SA_RESETHAND | SA_SIGINFO};
+  EXPECT(call(SIGUSR1, &told_once, NULL), 0);
+  EXPECT(Raised(), 1);
+  EXPECT(call(SIGUSR1, NULL, &found), 0);
+  EXPECT_TRUE(found.sa_handler == SIG_DFL && (found.sa_flags & SA_SIGINFO) != 0);
   // None.
   struct sigaction ignore = {.sa_handler = SIG_IGN};
   EXPECT(call(SIGUSR1, &ignore, NULL), 0);

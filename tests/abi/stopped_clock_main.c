@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,6 +67,89 @@ static void Serve(int listener) {
   exit(0);
 }
 
+// A connection within the process, on which a byte comes every millisecond or two. It is registered
+// in two sets: under the library that wakes every thread that waits in another set or in a poll.
+struct Busy {
+  int fds[2];
+  int sets[2];
+  atomic_int stop;
+  pthread_t sender;
+  pthread_t receiver;
+};
+
+static void* KeepSending(void* argument) {
+  struct Busy* const busy = argument;
+  char byte = 0;
+  while (!atomic_load(&busy->stop)) {
+    nanosleep(&(struct timespec){0, 1000000}, NULL);
+    Require(send(busy->fds[0], &byte, 1, MSG_NOSIGNAL) == 1, "send beside");
+  }
+  shutdown(busy->fds[0], SHUT_WR);
+  return NULL;
+}
+static void* KeepReceiving(void* argument) {
+  struct Busy* const busy = argument;
+  char byte;
+  while (recv(busy->fds[1], &byte, 1, 0) == 1) {
+  }
+  return NULL;
+}
+
+static void ConnectBusy(struct Busy* busy) {
+  struct sockaddr_in address;
+  const int listener = ListenOnLoopback(&address);
+  busy->fds[0] = socket(AF_INET, SOCK_STREAM, 0);
+  Require(connect(busy->fds[0], (struct sockaddr*)&address, sizeof address) == 0, "connect");
+  busy->fds[1] = accept(listener, NULL, NULL);
+  close(listener);
+  atomic_store(&busy->stop, 0);
+  for (int i = 0; i < 2; ++i) {
+    busy->sets[i] = epoll_create1(EPOLL_CLOEXEC);
+    struct epoll_event event = {.events = EPOLLIN};
+    Require(epoll_ctl(busy->sets[i], EPOLL_CTL_ADD, busy->fds[1], &event) == 0, "epoll_ctl");
+  }
+  Require(pthread_create(&busy->sender, NULL, KeepSending, busy) == 0, "a thread");
+}
+static void CloseBusy(struct Busy* busy) {
+  for (int i = 0; i < 2; ++i) {
+    close(busy->fds[i]);
+    close(busy->sets[i]);
+  }
+}
+
+// They end by the time although they are woken all the while.
+static void WaitsBesideBusy(int fd) {
+  struct Busy busy;
+  ConnectBusy(&busy);
+  Require(pthread_create(&busy.receiver, NULL, KeepReceiving, &busy) == 0, "a thread");
+  nanosleep(&(struct timespec){0, 200000000}, NULL);  // hot meanwhile
+  const int set = epoll_create1(EPOLL_CLOEXEC);
+  struct epoll_event event = {.events = EPOLLIN};
+  struct pollfd two[2] = {{fd, POLLIN, 0}, {set, POLLIN, 0}};
+  Require(epoll_ctl(set, EPOLL_CTL_ADD, fd, &event) == 0, "epoll_ctl");
+  Require(epoll_wait(set, &event, 1, 300) == 0, "epoll_wait beside a busy connection");
+  puts("epoll_wait ends beside a busy connection");
+  Require(poll(two, 2, 300) == 0, "poll beside a busy connection");
+  puts("poll ends beside a busy connection");
+  close(set);
+  atomic_store(&busy.stop, 1);
+  pthread_join(busy.sender, NULL);
+  pthread_join(busy.receiver, NULL);
+  CloseBusy(&busy);
+
+  ConnectBusy(&busy);
+  const struct timeval limit = {0, 300000};
+  for (int i = 0; i < 2; ++i) {
+    Require(setsockopt(busy.fds[1], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) == 0,
+            "time-out");
+    Require(recv(busy.fds[1], buffer, sizeof buffer, MSG_WAITALL) > 0, "recv of all");
+  }
+  puts("recv of more than comes ends");
+  atomic_store(&busy.stop, 1);
+  pthread_join(busy.sender, NULL);
+  CloseBusy(&busy);
+}
+
 int main(int argc, char** argv) {
   struct timespec first, second;
   clock_gettime(CLOCK_MONOTONIC, &first);
@@ -111,6 +196,7 @@ int main(int argc, char** argv) {
   Require(recv(fd, buffer, 1, 0) == -1 && errno == EAGAIN, "recv with a time-out");
   const struct timeval none = {0, 0};
   Require(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &none, sizeof none) == 0, "SO_RCVTIMEO");
+  WaitsBesideBusy(fd);
   puts("waits end");
   fflush(stdout);
 

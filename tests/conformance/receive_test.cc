@@ -2,13 +2,19 @@
 // of the stream, names, control data, errors.
 
 #include <gtest/gtest.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <vector>
 
 #include "tests/conformance/pair.h"
+#include "tests/conformance/signals.h"
 
 namespace conformance {
 namespace {
@@ -93,6 +99,30 @@ TEST_P(ReceiveTest, RecvOfZeroBytesWaitsForData) {
   EXPECT_EQ(call.get(), Done(0));
   EXPECT_EQ(Call(recv(fd(), buffer_, 0, MSG_DONTWAIT)), Done(0));
   pair().Receive(5);
+}
+
+// It does not ask what has ended the wait.
+TEST_P(ReceiveTest, RecvOfZeroBytesReturnsZeroAfterATimeOutOrASignal) {
+  const timeval limit{0, kBlockedMs * 1000};
+  const timeval none{};
+  ASSERT_EQ(setsockopt(fd(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit), 0);
+  EXPECT_EQ(Call(recv(fd(), buffer_, 0, 0)), Done(0));
+  ASSERT_EQ(setsockopt(fd(), SOL_SOCKET, SO_RCVTIMEO, &none, sizeof none), 0);
+  for (const int flags : {0, SA_RESTART}) {
+    const CountingHandler handler(SIGUSR2, flags);
+    Mark();
+    // The first one may come before it waits.
+    std::atomic<bool> waits{false};
+    const pthread_t self = pthread_self();
+    auto later = InThread([&] {
+      while (!waits) poll(nullptr, 0, 1);
+      poll(nullptr, 0, kBlockedMs);
+      pthread_kill(self, SIGUSR2);
+    });
+    waits = true;
+    EXPECT_EQ(Call(recv(fd(), buffer_, 0, 0)), Done(0)) << flags;
+    later.get();
+  }
 }
 
 TEST_P(ReceiveTest, EndOfStreamIsReturnedAgainAndAgain) {

@@ -245,6 +245,48 @@ TEST_P(SignalBesideSleepTest, OutsideTheMaskItEndsNothing) {
   EXPECT_EQ(Call(epoll_pwait(set.fd(), &event, 1, 20, &shut)), Done(0));
 }
 
+// A call without any time to wait lets in what it has unmasked: programs that never sleep take
+// their signals so. (epoll_pwait does not.)
+TEST_P(SignalBesideSleepTest, ALookUnderAMaskLetsItIn) {
+  EpollSet set;
+  ASSERT_EQ(set.Add(fd(), EPOLLIN), Done(0));
+  const CountingHandler handler(kSignal);
+  sigset_t shut;
+  sigset_t open;
+  sigemptyset(&open);
+  sigemptyset(&shut);
+  sigaddset(&shut, kSignal);
+  ASSERT_EQ(pthread_sigmask(SIG_BLOCK, &shut, nullptr), 0);
+  const timespec at_once{0, 0};
+  pollfd entry{fd(), POLLIN, 0};
+  fd_set readable;
+  epoll_event event;
+  const auto look = [&] { return Call(ppoll(&entry, 1, &at_once, &open)); };
+  const auto select_now = [&] {
+    FD_ZERO(&readable);
+    FD_SET(fd(), &readable);
+    return Call(pselect(fd() + 1, &readable, nullptr, nullptr, &at_once, &open));
+  };
+  EXPECT_EQ(look(), Done(0));
+  pthread_kill(pthread_self(), kSignal);
+  EXPECT_EQ(look(), Failed(EINTR));
+  EXPECT_EQ(handler.count(), 1);
+  Mark();
+  pthread_kill(pthread_self(), kSignal);
+  EXPECT_EQ(select_now(), Failed(EINTR));
+  EXPECT_TRUE(FD_ISSET(fd(), &readable));
+  EXPECT_EQ(handler.count(), 2);
+  pthread_kill(pthread_self(), kSignal);
+  EXPECT_EQ(Call(epoll_pwait(set.fd(), &event, 1, 0, &open)), Done(0));
+  peer().Send(10);
+  ASSERT_TRUE(WaitForBytes(fd(), 10));
+  EXPECT_EQ(look(), Done(1));
+  EXPECT_EQ(select_now(), Done(1));
+  EXPECT_EQ(handler.count(), 2);
+  ASSERT_EQ(pthread_sigmask(SIG_UNBLOCK, &shut, nullptr), 0);
+  EXPECT_EQ(handler.count(), 3);
+}
+
 // Ready data come first, and a look that does not wait is not interrupted.
 TEST_P(SignalBesideSleepTest, EndsNoCallThatNeedNotWait) {
   EpollSet set;

@@ -5,10 +5,17 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/inotify.h>
+#include <sys/mman.h>
 #include <sys/select.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include <string>
@@ -192,6 +199,16 @@ TEST_P(UnseenTest, FunctionsOfAnotherNamespace) {
   ExpectToBeToldThrough(dlmopen(LM_ID_NEWLM, "libc.so.6", RTLD_NOW));
 }
 
+// Makes descriptors until one has that number; the lowest may be in use for moments (D-5).
+template <typename Make>
+int MadeAs(int number, Make make) {
+  std::vector<FileDescriptor> others;
+  int made = make();
+  for (; made >= 0 && made != number && others.size() < 100; made = make())
+    others.emplace_back(made);
+  return made;
+}
+
 // A ring or an inline call has closed it; what is written by its number goes to whose it is now.
 TEST_P(UnseenTest, NumberClosedInLineIsAFilesNow) {
   char temporary[] = "/tmp/unseen_test.XXXXXX";
@@ -211,16 +228,54 @@ TEST_P(UnseenTest, NumberClosedInLineIsAFilesNow) {
     Mark();
     const int number = closed->fd();
     ASSERT_EQ(InlineCall(SYS_close, number, 0, 0), 0);
-    std::vector<FileDescriptor> others;  // the lowest number may be in use for moments (D-5)
-    int opened = way(name.c_str());
-    for (; opened >= 0 && opened != number && others.size() < 100; opened = way(name.c_str()))
-      others.emplace_back(opened);
-    ASSERT_EQ(opened, number);
+    ASSERT_EQ(MadeAs(number, [&] { return way(name.c_str()); }), number);
     EXPECT_EQ(Call(write(number, "line", 4)), Done(4));
     struct stat written {};
     ASSERT_EQ(fstat(file.get(), &written), 0);
     EXPECT_EQ(written.st_size, 4);
     ASSERT_EQ(ftruncate(file.get(), 0), 0);
+    closed->peer().ReceiveEndOfStream();
+  }
+  pair().ExpectBothWaysWork();
+}
+
+TEST_P(UnseenTest, NumberClosedInLineIsOfAnotherKindNow) {
+  using Make = int (*)();
+  const Make ways[] = {
+      [] { return timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK); },
+      [] { return static_cast<int>(syscall(SYS_timerfd_create, CLOCK_MONOTONIC, TFD_NONBLOCK)); },
+      [] {
+        sigset_t none;
+        sigemptyset(&none);
+        return signalfd(-1, &none, SFD_NONBLOCK);
+      },
+      [] { return inotify_init1(IN_NONBLOCK); },
+      [] { return memfd_create("empty", 0); },
+      [] {
+        char path[] = "/tmp/unseen_test.XXXXXX";
+        const int fd = mkstemp(path);
+        unlink(path);
+        return fd;
+      },
+      [] { return fileno(fopen("/dev/null", "re")); },
+      [] { return fileno(tmpfile()); },
+  };
+  for (const Make way : ways) {
+    const auto closed = AnotherPair();
+    ASSERT_NE(closed, nullptr);
+    Mark();
+    const int number = closed->fd();
+    ASSERT_EQ(InlineCall(SYS_close, number, 0, 0), 0);
+    ASSERT_EQ(MadeAs(number, way), number);
+    char bytes[200];
+    const ssize_t got = read(number, bytes, sizeof bytes);
+    EXPECT_TRUE(got == 0 || (got == -1 && errno == EAGAIN)) << got << ' ' << errno;
+    int type = 0;
+    socklen_t length = sizeof type;
+    EXPECT_EQ(Call(getsockopt(number, SOL_SOCKET, SO_TYPE, &type, &length)), Failed(ENOTSOCK));
+    const FileDescriptor copy(dup(number));
+    const ssize_t of_copy = read(copy.get(), bytes, sizeof bytes);
+    EXPECT_EQ(of_copy, got);
     closed->peer().ReceiveEndOfStream();
   }
   pair().ExpectBothWaysWork();

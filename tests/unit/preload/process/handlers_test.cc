@@ -50,9 +50,9 @@ class HandlersTest : public testing::Test {
     process_state.pid = pid_;
   }
   // As the ABI does it.
-  static void Install(int flags) {
+  static void Install(int flags, void (*handler)(int) = &Runs) {
     struct sigaction action = {};
-    HandlerAction fields{reinterpret_cast<uintptr_t>(&Runs), static_cast<uint64_t>(flags)};
+    HandlerAction fields{reinterpret_cast<uintptr_t>(handler), static_cast<uint64_t>(flags)};
     const HandlerChange change(kSignal, &fields);
     action.sa_handler = reinterpret_cast<void (*)(int)>(fields.handler);
     action.sa_flags = static_cast<int>(fields.flags);
@@ -89,6 +89,41 @@ TEST_F(HandlersTest, WhatIsOursAlreadyIsInstalledAsItIs) {
   const HandlerAction before = fields;
   const HandlerChange change(kSignal, &fields);
   EXPECT_EQ(fields.handler, before.handler);
+}
+
+void RunsInstead(int) { ran = 100; }
+
+// As libc's system() does, or a runtime that makes its system calls itself.
+TEST_F(HandlersTest, WhatIsBroughtBackUnseenIsWhatItWas) {
+  Install(SA_RESTART);
+  struct sigaction kept;
+  ASSERT_EQ(sigaction(kSignal, nullptr, &kept), 0);
+  for (int i = 0; i < 20; ++i) {
+    Install(0, &RunsInstead);
+    Install(i % 2 == 0 ? SA_NODEFER : SA_SIGINFO);
+  }
+  ASSERT_EQ(sigaction(kSignal, &kept, nullptr), 0);
+  const Interruption interruption;
+  raise(kSignal);
+  EXPECT_EQ(ran, 1);
+  EXPECT_TRUE(interruption.Ends(false));
+  EXPECT_FALSE(interruption.Ends(/*restarts=*/true));
+  HandlerAction found = Installed();
+  AsProgramsOwn(kSignal, &found);
+  EXPECT_EQ(found.flags & (SA_SIGINFO | SA_RESTART), uint64_t{SA_RESTART});
+}
+
+TEST_F(HandlersTest, AVforkChildOfADoubtfulProgramTouchesNothing) {
+  Install(0);
+  const bool lends = process_state.lends;
+  process_state.ready = false;
+  process_state.in_doubt = true;
+  process_state.lends = true;
+  HandlerAction fields{reinterpret_cast<uintptr_t>(&RunsInstead), 0};
+  const HandlerChange change(kSignal, &fields);
+  EXPECT_EQ(fields.handler, reinterpret_cast<uintptr_t>(&RunsInstead));
+  process_state.in_doubt = false;
+  process_state.lends = lends;
 }
 
 TEST_F(HandlersTest, ChangesThatTheKernelRefusesTouchNothing) {

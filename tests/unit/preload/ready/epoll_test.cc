@@ -59,13 +59,12 @@ TEST(EpollTest, CountsOfAClosedSetAreNotThoseOfTheNextInItsPlace) {
   {
     Set left;
     place = left.set();
-    left.set()->unaware.store(1);
-    left.set()->plain_sleepers.store(1);
+    EXPECT_TRUE(left.set()->sleepers.Add(left.set()->serial, /*unaware=*/true));
   }
   Set next;
   ASSERT_EQ(next.set(), place);
-  EXPECT_EQ(next.set()->unaware.load(), 0u);
-  EXPECT_EQ(next.set()->plain_sleepers.load(), 0u);
+  EXPECT_FALSE(next.set()->sleepers.AnyUnaware());
+  EXPECT_FALSE(next.set()->sleepers.Any());
 }
 
 TEST(EpollTest, WhoSleepsInASetThatIsClosedIsNotTakenFromTheCountOfTheNext) {
@@ -77,13 +76,63 @@ TEST(EpollTest, WhoSleepsInASetThatIsClosedIsNotTakenFromTheCountOfTheNext) {
     const timespec timeout{0, 200000000};
     EpollWait(epfd, place, &event, 1, &timeout, nullptr, EpollCall::kPwait2);
   });
-  while (place->plain_sleepers.load() == 0) std::this_thread::yield();
+  while (!place->sleepers.Any()) std::this_thread::yield();
   closed.reset();
   const Set next;
   ASSERT_EQ(next.set(), place);
   sleeper.join();
-  EXPECT_EQ(next.set()->unaware.load(), 0u);
-  EXPECT_EQ(next.set()->plain_sleepers.load(), 0u);
+  EXPECT_FALSE(next.set()->sleepers.AnyUnaware());
+  EXPECT_FALSE(next.set()->sleepers.Any());
+}
+
+// Closed just before it is counted, or just before it comes out.
+TEST(EpollTest, ASleeperIsCountedInItsOwnSetOnly) {
+  SetSleepers sleepers;
+  sleepers.Begin(1);
+  EXPECT_TRUE(sleepers.Add(1, /*unaware=*/true));
+  EXPECT_TRUE(sleepers.Add(1, /*unaware=*/false));
+  EXPECT_TRUE(sleepers.AnyUnaware());
+  sleepers.Remove(1, true);
+  EXPECT_FALSE(sleepers.AnyUnaware());
+  EXPECT_TRUE(sleepers.Any());
+  sleepers.Begin(2);
+  EXPECT_FALSE(sleepers.Any());
+  EXPECT_FALSE(sleepers.Add(1, true));
+  EXPECT_FALSE(sleepers.Any());
+  EXPECT_TRUE(sleepers.Add(2, true));
+  sleepers.Remove(1, false);
+  EXPECT_TRUE(sleepers.Any());
+  EXPECT_TRUE(sleepers.AnyUnaware());
+  sleepers.Remove(2, true);
+  EXPECT_FALSE(sleepers.Any());
+  EXPECT_FALSE(sleepers.AnyUnaware());
+}
+
+TEST(EpollTest, WhoSleepsInAClosedSetIsNotToldOfTheNextOfItsPlace) {
+  FollowedSocket old_socket;
+  FollowedSocket socket;
+  auto closed = std::make_unique<Set>();
+  EpollSet* const place = closed->set();
+  const int epfd = closed->fd();
+  ASSERT_EQ(closed->Control(EPOLL_CTL_ADD, old_socket.fd(), EPOLLIN), 0);
+  ASSERT_TRUE(old_socket.Attach());
+  int result = -1;
+  std::thread sleeper([&] {
+    epoll_event event{};
+    const timespec timeout{0, 300000000};
+    result = EpollWait(epfd, place, &event, 1, &timeout, nullptr, EpollCall::kPwait2);
+  });
+  while (!place->sleepers.Any()) std::this_thread::yield();
+  closed.reset();
+  Set next;
+  ASSERT_EQ(next.set(), place);
+  ASSERT_EQ(next.Control(EPOLL_CTL_ADD, socket.fd(), EPOLLIN, 9), 0);
+  ASSERT_TRUE(socket.Attach());
+  socket.PeerSends("x");
+  RingOwnDoorbellAnyway();
+  sleeper.join();
+  EXPECT_EQ(result, 0);
+  EXPECT_EQ(next.Wait(0).data.u64, 9u);
 }
 
 TEST(EpollTest, SleeperIsWokenByTheDoorbell) {

@@ -213,13 +213,30 @@ bool OrdinaryMayWait(Destination* to) {
   return false;
 }
 
+// The connection that a connect() was told is under way has been reset since: as in the kernel, the
+// next connect() says so, and the socket is as new.
+ssize_t Aborted(int fd, Side* side) {
+  FallBackToTcp(fd, Reason::kDisconnected, TcpFor::kGood, NextWriter::kOurs);
+  int error = 0;
+  socklen_t length = sizeof error;
+  sys::Call(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, sys::Word(&error), sys::Word(&length));
+  const int32_t met = side->send.pending_error.exchange(0, std::memory_order_relaxed);
+  const sockaddr nobody{AF_UNSPEC, {}};
+  sys::Call(SYS_connect, fd, sys::Word(&nobody), sizeof nobody);
+  if (error != 0) return -error;
+  return met != 0 ? met : -ECONNABORTED;
+}
+
 // Once: as in the kernel, who asks again for a connect() that did not wait hears that it succeeded.
-ssize_t AskedAgain(Side* side) {
+ssize_t AskedAgain(int fd, Side* side) {
   ParkedPair* const pair = PairOf(side);
   if (pair == nullptr || !pair->connecting) return kUseKernel;
   pair->connecting = false;
-  // Dissolved or ended since: then the kernel knows.
-  return side->send.route.load(std::memory_order_acquire) == SendRoute::kFifo ? 0 : kUseKernel;
+  if (side->send.route.load(std::memory_order_acquire) == SendRoute::kFifo) return 0;
+  // It goes by TCP by now; of the kernel the agent has asked that already.
+  tcp_info info;
+  if (TcpInfoOf(fd, &info) != 0) return kUseKernel;
+  return info.tcpi_state != SocketShadow::kTcpClose ? 0 : Aborted(fd, side);
 }
 
 }  // namespace
@@ -229,8 +246,12 @@ ssize_t ConnectParked(int fd, const sockaddr* address, socklen_t length) {
   if (side == nullptr || !process_state.ready || InBorrowedMemory()) return kUseKernel;
   sockaddr_storage name;
   Endpoint to;
-  if (!NameAt(address, length, &name, &to)) return kUseKernel;
-  if (side->Connected()) return AskedAgain(side);
+  if (!NameAt(address, length, &name, &to)) {
+    ParkedPair* const pair = PairOf(side);
+    if (pair != nullptr) pair->connecting = false;  // perhaps it is dissolved
+    return kUseKernel;
+  }
+  if (side->Connected()) return AskedAgain(fd, side);
   Destination* const destination = DestinationOf(name, to);
   if (destination == nullptr) return kUseKernel;
   const bool hot = IsHot(destination->window_ns, destination->count);

@@ -6,7 +6,9 @@
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -61,6 +63,29 @@ TEST_F(ParkedMendTest, ConnectAgainIsTold) {
   EXPECT_EQ(Connects(other.get(), name), Failed(EINPROGRESS));
   EXPECT_EQ(Connects(other.get(), name), Done(0));
   EXPECT_EQ(Connects(other.get(), name), Failed(EISCONN));
+}
+TEST_F(ParkedMendTest, ConnectAgainIsToldWhenItHasGoneBackToTcp) {
+  Begin();
+  FileDescriptor fd(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
+  const sockaddr_in name = NameAt(port());
+  EXPECT_EQ(Connects(fd.get(), name), Failed(EINPROGRESS));
+  int on = 1;
+  ASSERT_EQ(ioctl(fd.get(), FIOASYNC, &on), 0);
+  EXPECT_EQ(Connects(fd.get(), name), Done(0));
+  EXPECT_EQ(Connects(fd.get(), name), Failed(EISCONN));
+  fd.Close();
+  // And when it has been reset since.
+  ASSERT_TRUE(WarmUp(port()));
+  ASSERT_EQ(server().Tell(Order::kPause), 0);
+  const FileDescriptor reset(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
+  EXPECT_EQ(Connects(reset.get(), name), Failed(EINPROGRESS));
+  ASSERT_EQ(server().Tell(Order::kReopen), 0);
+  EXPECT_EQ(Revents(reset.get(), 0, kSoonMs) & POLLERR, POLLERR);
+  EXPECT_EQ(Connects(reset.get(), name), Failed(ECONNRESET));
+  ASSERT_EQ(server().Tell(Order::kGoOn), 0);
+  EXPECT_EQ(Connects(reset.get(), name), Failed(EINPROGRESS));
+  ASSERT_EQ(fcntl(reset.get(), F_SETFL, 0), 0);
+  EXPECT_TRUE(Ask(reset.get(), 'r', 'e') && Answered(reset.get(), 'r', 'e'));
 }
 TEST_F(ParkedMendTest, AnotherFamilyIsTold) {
   Begin();

@@ -84,7 +84,10 @@ struct Waited : Abandonable {
       // seq_cst: behind our count; pairs with who publishes the listener.
       const bool has_queue = side->queue.load(std::memory_order_seq_cst) != 0 &&
                              QueueOf(side) != nullptr && OwnDoorbellFd() >= 0;
-      if (counted[i].side() == nullptr || room_is_ours || has_queue) accelerated = true;
+      // A flush has met the error, and so taken it from the kernel (KernelEvents).
+      const bool error_is_ours = side->send.pending_error.load(std::memory_order_relaxed) != 0;
+      if (counted[i].side() == nullptr || room_is_ours || has_queue || error_is_ours)
+        accelerated = true;
       if (room_is_ours) {
         kernel[i].events = static_cast<short>(fds[i].events & ~kWrite);
       }

@@ -101,6 +101,9 @@ Ended EndReceivingQuietly(int fd, Side* side, Number number) {
   found.first = IsFirstToSeal(side->receive.fifo);
   const uint64_t held = side->receive.fifo.AvailableBytes();
   found.unread = held > 0;
+  // What a shutdown of both ways has kept (EndFifoAndKeep).
+  if (route == ReceiveRoute::kResidue)
+    found.unread = side->receive.residue_begin != side->receive.residue_end;
   if (route == ReceiveRoute::kFifo && held > 0 && number == Number::kOfTheSide) {
     tcp_info info;
     found.received_before =

@@ -6,7 +6,9 @@
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -62,6 +64,29 @@ TEST_F(ParkedMendTest, ConnectAgainIsTold) {
   EXPECT_EQ(Connects(other.get(), name), Done(0));
   EXPECT_EQ(Connects(other.get(), name), Failed(EISCONN));
 }
+TEST_F(ParkedMendTest, ConnectAgainIsToldWhenItHasGoneBackToTcp) {
+  Begin();
+  FileDescriptor fd(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
+  const sockaddr_in name = NameAt(port());
+  EXPECT_EQ(Connects(fd.get(), name), Failed(EINPROGRESS));
+  int on = 1;
+  ASSERT_EQ(ioctl(fd.get(), FIOASYNC, &on), 0);
+  EXPECT_EQ(Connects(fd.get(), name), Done(0));
+  EXPECT_EQ(Connects(fd.get(), name), Failed(EISCONN));
+  fd.Close();
+  // And when it has been reset since.
+  ASSERT_TRUE(WarmUp(port()));
+  ASSERT_EQ(server().Tell(Order::kPause), 0);
+  const FileDescriptor reset(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
+  EXPECT_EQ(Connects(reset.get(), name), Failed(EINPROGRESS));
+  ASSERT_EQ(server().Tell(Order::kReopen), 0);
+  EXPECT_EQ(Revents(reset.get(), 0, kSoonMs) & POLLERR, POLLERR);
+  EXPECT_EQ(Connects(reset.get(), name), Failed(ECONNRESET));
+  ASSERT_EQ(server().Tell(Order::kGoOn), 0);
+  EXPECT_EQ(Connects(reset.get(), name), Failed(EINPROGRESS));
+  ASSERT_EQ(fcntl(reset.get(), F_SETFL, 0), 0);
+  EXPECT_TRUE(Ask(reset.get(), 'r', 'e') && Answered(reset.get(), 'r', 'e'));
+}
 TEST_F(ParkedMendTest, AnotherFamilyIsTold) {
   Begin();
   sockaddr_in6 mapped{};
@@ -107,6 +132,26 @@ TEST_F(ParkedMendTest, TheStateSaysThatTheOtherEndHasFinished) {
   EXPECT_EQ(StateOf(fd.get()), TCP_ESTABLISHED);
   ASSERT_TRUE(Ask(fd.get(), 'x', 'f') && Answered(fd.get(), 'x', 'f'));
   EXPECT_EQ(StateOf(fd.get()), TCP_CLOSE_WAIT);
+}
+// Of a life both directions end together, and the other end sends by TCP what was not read.
+TEST_F(ParkedMendTest, WhatHasComeOutlivesAShutdownOfBothWays) {
+  Begin();
+  for (int round = 0; round < 40; ++round) {
+    FileDescriptor fd(ConnectTo(port()));
+    ASSERT_TRUE(Ask(fd.get(), 'x', 'e'));
+    ASSERT_TRUE(BecomesReadable(fd.get()));
+    if (round % 2 == 0) shutdown(fd.get(), SHUT_WR);
+    shutdown(fd.get(), SHUT_RDWR);
+    usleep(3000);
+    EXPECT_EQ(Revents(fd.get(), 0, 0) & POLLERR, 0) << round;
+    char answer[64];
+    EXPECT_GT(recv(fd.get(), answer, sizeof answer, 0), 0) << round;
+    EXPECT_EQ(Call(recv(fd.get(), answer, sizeof answer, 0)), Done(0)) << round;
+    fd.Close();
+    if (round % 4 == 0) {
+      ASSERT_TRUE(WarmUp(port()));
+    }
+  }
 }
 TEST_F(ParkedMendTest, AnAcceptWithABadNameEnds) {
   Begin();
@@ -214,6 +259,15 @@ TEST_F(ParkedMendTest, NoMoreThanASixteenthOfTheDescriptors) {
   }
   EXPECT_LE(most, 16);
   setrlimit(RLIMIT_NOFILE, &before);
+}
+TEST_F(ParkedMendTest, WhoHasConnectedToManyPlacesOnce) {
+  for (int i = 0; i < 400; ++i) {
+    sockaddr_in name = NameAt(1);
+    name.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 256 + static_cast<uint32_t>(i));
+    const FileDescriptor fd(socket(AF_INET, SOCK_STREAM, 0));
+    EXPECT_EQ(Connects(fd.get(), name), Failed(ECONNREFUSED));
+  }
+  Begin();
 }
 // Each client numbers its own lives, so what waits may look as what waited before.
 TEST_F(ParkedMendTest, EdgesOfSeveralClients) {

@@ -121,6 +121,20 @@ TEST_P(ResetTest, UnreadBytesOutliveWhatComesAfterAShutdownOfBothWays) {
   EXPECT_EQ(Call(recv(fd(), buffer_, sizeof(buffer_), 0)), Failed(ECONNRESET));
 }
 
+TEST_P(ResetTest, UnreadBytesBehindAShutdownAreAResetWhenClosed) {
+  for (const int how : {SHUT_RDWR, SHUT_WR}) {
+    const auto pair = AnotherPair();
+    ASSERT_NE(pair, nullptr);
+    pair->peer().Send(100);
+    ASSERT_TRUE(WaitForBytes(pair->fd(), 100));
+    ASSERT_EQ(shutdown(pair->fd(), how), 0);
+    pair->peer().ReceiveEndOfStream();
+    EXPECT_EQ(pair->peer().Do(Op::kPoll, 0, 0).result & POLLERR, 0);
+    pair->Close();
+    EXPECT_EQ(pair->peer().Do(Op::kPoll, 0, kSoonMs).result & POLLERR, POLLERR);
+  }
+}
+
 TEST_P(ResetTest, BlockedReceiveIsWoken) {
   auto call = InThread([this] { return Call(recv(fd(), buffer_, sizeof(buffer_), 0)); });
   EXPECT_TRUE(StillBlocked(call));

@@ -147,9 +147,9 @@ void BeforeExec(const FileId& program) {
   EachDescriptor([&waits](int fd, Side* side) {
     const bool survives = SurvivesExec(fd);
     if (survives) side->kept.store(1, std::memory_order_relaxed);
-    if (side->attached.load(std::memory_order_acquire) == 0) return;
+    if (side->attached.load(std::memory_order_acquire) == 0 || (!survives && !IsOurs(side))) return;
     // What the next program does not have it does not write to; and a child's is mostly its
-    // parent's, which goes on with it.
+    // parent's, which goes on with it, by its FIFOs if that program has none of it.
     const NextWriter writer = !survives || !waits ? NextWriter::kOurs
                               : IsOurs(side)      ? NextWriter::kUnseen
                                                   : NextWriter::kPerhapsUnseen;

@@ -1,6 +1,7 @@
 // A connection inherited over fork: used by the child, by the parent, by both in turn; closed by
 // one of them; children that are killed; vfork children that close in their parent's memory.
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -121,6 +122,21 @@ TEST_P(ForkTest, ChildThatClosesItsCopyChangesNothing) {
   EXPECT_TRUE(peer().StillBlocked());
   pair().Send(1);
   peer().ExpectMoved(1);
+}
+
+// A server that starts a program for a request: that one does not get the connection.
+TEST_P(ForkTest, ChildThatExecsWithoutItChangesNothing) {
+  ASSERT_EQ(fcntl(fd(), F_SETFD, FD_CLOEXEC), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    execl("/bin/true", "true", nullptr);
+    _exit(1);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  pair().ExpectOnFifos();
+  pair().ExpectBothWaysWork();
 }
 
 TEST_P(ForkTest, ChildEndingWhileTheParentIsBlocked) {

@@ -25,6 +25,7 @@
 #include "preload/side/self.h"
 #include "preload/side/shadow.h"
 #include "preload/side/stats.h"
+#include "preload/side/unseen_holders.h"
 #include "preload/side/wait.h"
 #include "preload/socket/parked.h"
 #include "preload/socket/socket.h"
@@ -167,6 +168,7 @@ Closed CloseOneOfSeveral(int fd, Side* side) {
 
 void CloseSide(int fd, Side* side) {
   if (Parks() && CloseParked(fd, side)) return;
+  UpdateUnseen(fd, side);
   bool taken = false;
   if (side->references.load(std::memory_order_acquire) > 1) {
     if (CloseOneOfSeveral(fd, side) == Closed::kOneOfSeveral) return;

@@ -40,6 +40,9 @@ void MayStartAgent();
 // nothing is attached, so that the program is seen with the one thread that it has made. It starts
 // again at the next connection that is hot.
 void LetAgentRest();
+// Before a fork as well. The program was another user for a moment, for which the agent has given
+// up, and is itself again, as sshd after it has read a user's keys: there may be an agent.
+void StartOverAsTheSameUser();
 // fork: the child drops the parent's agent; it starts its own when it first needs one.
 void AgentForkedChild(int32_t parent);
 // Before the process ends or execs: finishes flushes that are under way, for at most

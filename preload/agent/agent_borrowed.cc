@@ -19,11 +19,9 @@ constexpr int kPidfdOpen = 434;  // Linux 5.3
 int32_t ParentPid() { return agent_shared.ancestors[0].pid.load(std::memory_order_relaxed); }
 
 template <typename Visit>
-void EachBorrowed(Visit visit) {
+void EachOfParents(Visit visit) {
   EachSide([&visit](int fd, Side* side) {
-    if (agent_shared.borrowed.Contains(SlotOf(side)) && IsParents(side) &&
-        side->attached.load(std::memory_order_acquire) != 0)
-      visit(fd, side);
+    if (IsParents(side) && side->attached.load(std::memory_order_acquire) != 0) visit(fd, side);
   });
 }
 
@@ -53,6 +51,7 @@ void TakeOver(int fd, Side* side) {
                                                  std::memory_order_acq_rel))
       return;
     side->fd.store(fd, std::memory_order_release);
+    side->lingering_fd.store(-1, std::memory_order_relaxed);  // a number of the parent's
     note.mine = MappingOf(side->send.fifo);
     note.theirs = MappingOf(side->receive.fifo);
     agent.sides[slot] = note;
@@ -72,12 +71,14 @@ void ParentHasEnded() {
   if (agent.parent_fd >= 0) ClosePrivate(agent.parent_fd);
   agent.parent_fd = -1;
   agent_shared.parent_lost.store(1, std::memory_order_release);
-  EachBorrowed(TakeOver);
+  EachOfParents(TakeOver);  // also what we have not used: what it owes nobody else would send
 }
 
 void ReturnBorrowed(Reason reason) {
   if (agent_shared.borrows.load(std::memory_order_relaxed) == 0) return;
-  EachBorrowed([reason](int fd, Side* side) { FallBack(fd, side, reason); });
+  EachOfParents([reason](int fd, Side* side) {
+    if (agent_shared.borrowed.Contains(SlotOf(side))) FallBack(fd, side, reason);
+  });
 }
 
 void WatchParent() {

@@ -104,6 +104,24 @@ void EndAgent(Reason reason) {
   if (state != 0) ClearAfterAgent(state);
 }
 
+void StartOverAsTheSameUser() {
+  if (agent_shared.started.load(std::memory_order_acquire) != kAgentFailed ||
+      agent_shared.start_failure.load(std::memory_order_relaxed) != Reason::kUserChanged ||
+      static_cast<uint32_t>(sys::Call(SYS_geteuid)) != agent.uid ||
+      // The end of the thread waits for no reader.
+      AnySlot([](uint32_t slot) {
+        const Side* side = SideAt(slot);
+        return side->attached.load(std::memory_order_acquire) != 0 && IsOurs(side);
+      }))
+    return;
+  const uint32_t tid = agent_shared.tid.load(std::memory_order_acquire);
+  EndAgent(Reason::kUserChanged);
+  if (IsRunning(tid)) return;
+  agent_shared.start_failure.store(Reason::kNone, std::memory_order_relaxed);
+  agent_shared.ending.store(Reason::kNone, std::memory_order_release);
+  agent_shared.started.store(0, std::memory_order_release);
+}
+
 bool MayRest() {
   if (agent_shared.rest.load(std::memory_order_acquire) != Rest::kWanted) return false;
   bool any = HoldsIdlePairs();

@@ -11,9 +11,11 @@
 #include "preload/side/confinement.h"
 #include "preload/side/each_side.h"
 #include "preload/side/fallback.h"
+#include "preload/side/holders.h"
 #include "preload/side/mailbox.h"
 #include "preload/side/private_fd.h"
 #include "preload/side/self.h"
+#include "preload/side/unseen_holders.h"
 
 namespace xenloop {
 namespace {
@@ -65,9 +67,11 @@ void CloseWhatIsTheParents() {
 
 // What the parent looks after goes on while we have it.
 void KeepParentsDoorbell() {
+  // Not of a parent in another namespace of processes, whose number means somebody else here.
+  const bool known = sys::Call(SYS_getppid) != 0;
   bool any = false;
-  EachDescriptor([&any](int, const Side* side) {
-    any = any || side->attached.load(std::memory_order_acquire) != 0;
+  EachDescriptor([&any, known](int, const Side* side) {
+    any = any || (known && side->attached.load(std::memory_order_acquire) != 0);
   });
   agent_shared.parents_doorbell = any ? agent_shared.doorbell : Doorbell{};
   agent_shared.borrow.store(BorrowFromParent, std::memory_order_relaxed);
@@ -159,15 +163,20 @@ void EndUnsharable(Side* side, int fd, Reason reason) {
 // What is on FIFOs before a fork both processes may use (side/borrowed.h), what comes later only
 // one. So a connection that is hot by now, and whose peer is to be found, is awaited, once.
 void AwaitUpgrades() {
-  if (agent_shared.started.load(std::memory_order_acquire) != 2) return;
+  StartOverAsTheSameUser();
+  if (agent_shared.started.load(std::memory_order_acquire) == kAgentFailed) return;
   Naps naps(kLongestUpgradeNs, 50 * kNsPerUs);  // of all of them together
   bool patient = true;
-  EachSide([&](int, Side* side) {
-    if (!patient || !side->Connected() || !IsOurs(side) ||
+  EachSide([&](int fd, Side* side) {
+    UpdateUnseen(fd, side);
+    const int32_t owner = side->owner_pid.load(std::memory_order_relaxed);
+    if (!patient || !side->Connected() || (owner != 0 && owner != process_state.pid) ||
         side->attached.load(std::memory_order_acquire) != 0 ||
         side->pinned.load(std::memory_order_relaxed) != 0 ||
-        side->holders.load(std::memory_order_relaxed) != 1 ||
-        side->operations.load(std::memory_order_relaxed) < GetConfig().upgrade_after ||
+        side->operations.load(std::memory_order_relaxed) < GetConfig().upgrade_after)
+      return;
+    UpdateInherited(side);
+    if (side->holders.load(std::memory_order_relaxed) != 1 ||
         side->awaited.exchange(1, std::memory_order_relaxed) != 0)
       return;
     side->reason.store(Reason::kNotHotYet, std::memory_order_relaxed);  // until the agent knows

@@ -21,6 +21,7 @@
 #include "preload/side/shadow.h"
 #include "preload/side/socket_options.h"
 #include "preload/side/stats.h"
+#include "preload/side/unseen_holders.h"
 
 namespace xenloop {
 namespace {
@@ -226,6 +227,7 @@ void ConsiderSide(uint32_t slot, bool seek) {
   if (side->pinned.load(std::memory_order_relaxed) != 0 || fd < 0) return;
   Tuple tuple;
   UpdateInherited(side);
+  UpdateUnseen(fd, side);
   Reason obstacle = side->holders.load(std::memory_order_relaxed) == 1 ? Probe(fd, side, &tuple)
                                                                        : Reason::kShared;
   // The number may have been closed and used again meanwhile; then what we read is not about this

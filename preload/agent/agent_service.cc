@@ -196,10 +196,10 @@ void ServiceSide(uint32_t slot) {
   if (!send_done || !receive_done) return;
   Detach(slot);
   if (CloseIdlePair(slot)) return;
-  if (lingering_fd >= 0) {
-    sys::Call(SYS_shutdown, lingering_fd, SHUT_WR);
-    ClosePrivate(lingering_fd);
-    side->lingering_fd.store(-1, std::memory_order_relaxed);
+  // Once more: a close in another thread may have left it while the last of it was sent.
+  if (const int left = side->lingering_fd.exchange(-1, std::memory_order_acq_rel); left >= 0) {
+    if (closed) sys::Call(SYS_shutdown, left, SHUT_WR);
+    ClosePrivate(left);
   }
   if (closed) {
     Unlist(slot);

@@ -1,5 +1,7 @@
 // When to ask for an upgrade of a side (agent.h): any thread.
+#include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 
 #include "preload/agent/agent.h"
 #include "preload/agent/agent_state.h"
@@ -113,16 +115,37 @@ bool MayBeBorrowed(Side* side) {
          side->pair.load(std::memory_order_relaxed) == 0 &&
          side->pinned.load(std::memory_order_relaxed) == 0;
 }
+
+int32_t OwnerPid() { return agent_shared.ancestors[0].pid.load(std::memory_order_relaxed); }
+
+// Who has attached what we would borrow. It may be our grandparent, and live on without our parent.
+bool OwnerHasEnded() {
+  constexpr int kPidfdOpen = 434;  // Linux 5.3
+  if (sys::Call(SYS_getppid) == OwnerPid()) return false;
+  const long fd = sys::Call(kPidfdOpen, OwnerPid(), 0);
+  if (fd < 0) return fd == -ESRCH;
+  pollfd entry{static_cast<int>(fd), POLLIN, 0};
+  const timespec now{0, 0};
+  const bool ended = sys::Call(SYS_ppoll, sys::Word(&entry), 1, sys::Word(&now), 0, 8) == 1;
+  sys::Close(entry.fd);
+  return ended;
+}
 }  // namespace
 
 bool BorrowFromParent(Side* side) {
   const sys::SignalsBlocked blocked;
   std::atomic<Reason> reason;
-  if (!process_state.ready || !MayBeBorrowed(side) ||
-      sys::Call(SYS_getppid) != agent_shared.ancestors[0].pid.load(std::memory_order_relaxed) ||
-      IsForbidden(reason) || SwitchedOff(reason) || !EnsureAgent() ||
+  if (!process_state.ready || IsForbidden(reason)) return false;
+  const bool orphaned = OwnerHasEnded();
+  const bool may = !orphaned && MayBeBorrowed(side) && sys::Call(SYS_getppid) == OwnerPid();
+  if ((!orphaned && !may) || SwitchedOff(reason) || !EnsureAgent() ||
       agent_shared.started.load(std::memory_order_acquire) != 2)
     return false;
+  if (orphaned) {
+    agent_shared.borrows.store(1, std::memory_order_seq_cst);
+    Poke(process_state.pid);  // it takes over what the parent has left, and sends what is owed
+    return false;
+  }
   // seq_cst, all of it: who sleeps from now on is counted where the peer looks, and the FIFOs name
   // the bell that he hears, before he looks at them.
   agent_shared.borrows.store(1, std::memory_order_seq_cst);

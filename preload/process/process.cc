@@ -15,6 +15,7 @@
 #include "preload/side/parked.h"
 #include "preload/side/self.h"
 #include "preload/side/stats.h"
+#include "preload/side/unseen_holders.h"
 #include "preload/socket/socket.h"
 
 extern "C" {
@@ -54,6 +55,7 @@ void DropOrphans() {
 }
 
 void BeforeFork() {
+  UnseenMayHandOn();
   process_state.forks = true;
   DatagramsToKernel(Reason::kShared, KernelFor::kGood);
   EndAllPairs();
@@ -67,6 +69,10 @@ void BecomeChild(uint32_t tid) {
   cached_tid = tid;  // 0: libc knows it
   process_state.pid = static_cast<int32_t>(CurrentTid());
   process_state.lends = false;
+  process_state.forked_from = parent;
+  // A parent in another namespace of processes has no number here. (No question behind a filter.)
+  process_state.same_numbers =
+      process_state.same_numbers && process_state.ready && sys::Call(SYS_getppid) != 0;
   AgentForkedChild(parent);
   ForgetDatagramSides();
   ForgetParked();
@@ -95,6 +101,7 @@ void InstallForkHandlers() {
 }
 
 void BeforeRawFork() {
+  UnseenMayHandOn();
   if (!process_state.ready || InBorrowedMemory()) return;
   AgentSettle();
   process_state.forks = true;
@@ -114,6 +121,7 @@ void AfterRawFork(pid_t child) {
 }
 
 void BeforeSpawn() {
+  UnseenMayHandOn();
   if (!process_state.ready || InBorrowedMemory()) return;
   SurvivingSetsAreInherited();
   EachDatagramSide([](DatagramSide* side) {
@@ -140,6 +148,7 @@ void BeforeLending() {
 }
 
 void BeforeExec(const FileId& program) {
+  UnseenMayHandOn();
   if (!process_state.ready || InBorrowedMemory()) return;
   SurvivingSetsAreInherited();
   EndAllPairs();
@@ -147,9 +156,9 @@ void BeforeExec(const FileId& program) {
   EachDescriptor([&waits](int fd, Side* side) {
     const bool survives = SurvivesExec(fd);
     if (survives) side->kept.store(1, std::memory_order_relaxed);
-    if (side->attached.load(std::memory_order_acquire) == 0) return;
+    if (side->attached.load(std::memory_order_acquire) == 0 || (!survives && !IsOurs(side))) return;
     // What the next program does not have it does not write to; and a child's is mostly its
-    // parent's, which goes on with it.
+    // parent's, which goes on with it, by its FIFOs if that program has none of it.
     const NextWriter writer = !survives || !waits ? NextWriter::kOurs
                               : IsOurs(side)      ? NextWriter::kUnseen
                                                   : NextWriter::kPerhapsUnseen;

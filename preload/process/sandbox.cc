@@ -16,6 +16,7 @@
 #include "preload/side/mailbox.h"
 #include "preload/side/self.h"
 #include "preload/side/stats.h"
+#include "preload/side/unseen_holders.h"
 
 namespace xenloop {
 namespace {
@@ -30,7 +31,8 @@ bool IsAnothers(const Side* side) {
 void ForgetSides(TcpFor how_long) {
   EachDescriptor([how_long](int fd, Side* side) {
     if (how_long == TcpFor::kNow && IsAnothers(side)) return;
-    if (!FdTable::Take(fd, side) || side->holders.load(std::memory_order_acquire) > 1) return;
+    if (!FdTable::Take(fd, side)) return;
+    if (side->holders.load(std::memory_order_acquire) > 1) return LeaveUnseen(side);
     if (side->references.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
     side->holders.store(0, std::memory_order_release);
     if (side->attached.load(std::memory_order_acquire) == 0) FreeSide(side);
@@ -40,7 +42,10 @@ void ForgetSides(TcpFor how_long) {
 void Withdraw(Reason reason, TcpFor how_long) {
   bulletin.program.store(reason, std::memory_order_relaxed);
   EachSide([=](int fd, Side* side) {
-    if (how_long == TcpFor::kGood || !IsAnothers(side)) FallBackToTcp(fd, reason, how_long);
+    if (how_long == TcpFor::kNow && IsAnothers(side)) return;
+    // Others may go on without us when we are no more.
+    const bool alone = side->holders.load(std::memory_order_acquire) == 1;
+    FallBackToTcp(fd, reason, alone ? how_long : TcpFor::kNow);
   });
   DatagramsToKernel(reason, KernelFor::kGood);
   EndAgent(reason);

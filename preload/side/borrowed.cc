@@ -2,6 +2,7 @@
 #include "preload/side/borrowed.h"
 
 #include "preload/side/agent_shared.h"
+#include "preload/side/holders.h"
 
 namespace xenloop {
 
@@ -20,6 +21,10 @@ bool MayUseParents(Side* side) {
     return true;
   const auto borrow = agent_shared.borrow.load(std::memory_order_relaxed);
   return borrow != nullptr && borrow(side);
+}
+
+void SucceedParent(Side* side) {
+  if (IsParents(side) && !InBorrowedMemory()) MayUseParents(side);
 }
 
 }  // namespace xenloop

@@ -19,6 +19,10 @@ bool MayUseParents(Side* side);
 // May this process move bytes by the side's FIFOs?
 inline bool MayUseFifos(Side* side) { return IsOurs(side) || MayUseParents(side); }
 
+// A side of the parent's owes what TCP does not take: from now on we hear of the parent's end, and
+// send the rest then.
+void SucceedParent(Side* side);
+
 // Attached by the process that we were forked from, before that.
 bool IsParents(const Side* side);
 

@@ -6,6 +6,7 @@
 
 #include "channel/base/time.h"
 #include "preload/side/agent_shared.h"
+#include "preload/side/borrowed.h"
 #include "preload/side/bulletin.h"
 #include "preload/side/datagram_side.h"
 #include "preload/side/each_side.h"
@@ -14,6 +15,7 @@
 #include "preload/side/log.h"
 #include "preload/side/mailbox.h"
 #include "preload/side/parked.h"
+#include "preload/side/private_fd.h"
 #include "preload/side/self.h"
 #include "preload/side/shadow.h"
 #include "preload/side/stats.h"
@@ -139,6 +141,7 @@ void FallBack(int fd, Side* side, Reason reason) {
   const bool ended = sending.now || receiving.now;
   if (ended) CountEnd(fd, side, reason);
   if (ended || sending.pending) RequestService(side);
+  if (sending.pending && !IsOurs(side)) SucceedParent(side);
   if (receiving.owed > 0 && CurrentTid() != agent_shared.tid.load(std::memory_order_relaxed))
     AwaitResidue(fd, receiving.owed, receiving.received_before);
 }
@@ -271,6 +274,21 @@ void FlushForClose(int fd, Side* side) {
   SocketShadow shadow(fd, side);
   const LockScope scope(side->send.lock, CurrentTid());
   side->send.GiveUp(shadow);
+}
+
+void SendRestLater(int fd, Side* side) {
+  if (!SendStream::IsOwing(side->send.route.load(std::memory_order_acquire))) return;
+  const int lingering = DuplicateForUs(fd);
+  if (lingering < 0) return FlushForClose(fd, side);
+  FdTable::SetPrivate(lingering);
+  bool owes;
+  {
+    // Under the lock under which the agent finds that nothing is owed any more.
+    const LockScope scope(side->send.lock, CurrentTid());
+    owes = SendStream::IsOwing(side->send.route.load(std::memory_order_relaxed));
+    if (owes) side->lingering_fd.store(lingering, std::memory_order_release);
+  }
+  owes ? RequestService(side) : ClosePrivate(lingering);
 }
 
 }  // namespace xenloop

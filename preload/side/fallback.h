@@ -38,6 +38,9 @@ EndedByClose EndForClose(int fd, Side* side);
 // Waits until TCP has what such a side owes, for some seconds. What it has not by then the peer
 // finds in the FIFO, behind the end of TCP; if nobody knows where that begins, a reset.
 void FlushForClose(int fd, Side* side);
+// Our last number is about to be closed, others have the connection, and may never touch it: what
+// TCP has not taken of the residue our agent sends by a number of its own.
+void SendRestLater(int fd, Side* side);
 // Nobody has said (yet) where the residue of this side begins, and it cannot wait: a reset.
 void StopAsking(Side* side);
 

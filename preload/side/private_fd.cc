@@ -2,6 +2,7 @@
 #include "preload/side/private_fd.h"
 
 #include <errno.h>
+#include <fcntl.h>
 
 #include "channel/base/sys.h"
 #include "preload/side/fd_table.h"
@@ -18,6 +19,10 @@ int MakePrivate(int fd, int above) {
   }
   if (moved >= 0) FdTable::SetPrivate(static_cast<int>(moved));
   return static_cast<int>(moved);
+}
+
+int DuplicateForUs(int fd) {
+  return static_cast<int>(sys::Call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, sys::DescriptorBase()));
 }
 
 void ClosePrivate(int fd) {

@@ -11,16 +11,19 @@
 namespace xenloop {
 
 struct ProcessState {
-  bool ready = false;       // the constructor has run and acceleration is on
-  bool sandboxed = false;   // seccomp: no system call but those the program itself makes
-  bool in_doubt = false;    // a filter may have come unseen: likewise (see confinement.h)
-  bool lends = false;       // a child may run in our memory: vfork, or clone with CLONE_VM
-  bool forks = false;       // this process has forked, or is a fork
-  bool switches = false;    // tests let the routes flip every so many operations
-  bool bypassed = false;    // the program has ways to its sockets that we cannot see: TCP for all
-  int32_t pid = 0;          // whose memory this is: not getpid() in a vfork child, else the same
-  long rseq_offset = 0;     // from the thread pointer to glibc's rseq area; 0: none
-  uint32_t processors = 1;  // of this machine; known once there is an agent
+  bool ready = false;      // the constructor has run and acceleration is on
+  bool sandboxed = false;  // seccomp: no system call but those the program itself makes
+  bool in_doubt = false;   // a filter may have come unseen: likewise (see confinement.h)
+  bool lends = false;      // a child may run in our memory: vfork, or clone with CLONE_VM
+  bool forks = false;      // this process has forked, or is a fork
+  bool switches = false;   // tests let the routes flip every so many operations
+  bool bypassed = false;   // the program has ways to its sockets that we cannot see: TCP for all
+  bool leaves_unseen = false;  // a note of ours stands in a side (unseen_holders.h)
+  bool same_numbers = true;    // for processes, here and where we were forked from
+  int32_t forked_from = 0;     // 0: not forked since the program began
+  int32_t pid = 0;             // whose memory this is: not getpid() in a vfork child, else the same
+  long rseq_offset = 0;        // from the thread pointer to glibc's rseq area; 0: none
+  uint32_t processors = 1;     // of this machine; known once there is an agent
 };
 extern ProcessState process_state;
 

@@ -106,6 +106,10 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
   std::atomic<uint64_t> handed_ns;  // when: which attempt it is (Handover::left_ns)
   std::atomic<uint32_t> inherited;
   std::atomic<uint64_t> cookie;
+  // A child that has left our sight with so many of the descriptors (unseen_holders.h).
+  std::atomic<int32_t> unseen_pid;
+  std::atomic<int32_t> unseen_parent;
+  std::atomic<int32_t> unseen_references;
   // 0, or a holder has let go of it for an exec that may still fail (leaving.h).
   std::atomic<uint64_t> leaving;
 

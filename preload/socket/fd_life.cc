@@ -21,9 +21,11 @@
 #include "preload/side/log.h"
 #include "preload/side/mailbox.h"
 #include "preload/side/parked.h"
+#include "preload/side/private_fd.h"
 #include "preload/side/self.h"
 #include "preload/side/shadow.h"
 #include "preload/side/stats.h"
+#include "preload/side/unseen_holders.h"
 #include "preload/side/wait.h"
 #include "preload/socket/parked.h"
 #include "preload/socket/socket.h"
@@ -31,11 +33,6 @@
 
 namespace xenloop {
 namespace {
-
-// Another number of the socket, out of the program's way, or -errno.
-int DuplicateForUs(int fd) {
-  return static_cast<int>(sys::Call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, sys::DescriptorBase()));
-}
 
 void Follow(int fd) {
   const bool in_range = FdTable::InRange(fd);
@@ -109,7 +106,11 @@ void CloseAttached(int fd, Side* side) {
   Log("close fd %d: residue %s, unread %s", fd, ended.pending ? "pending" : "none",
       ended.unread ? "yes" : "no");
   int lingering = -1;
-  if (ended.pending) {
+  if (ended.pending && !IsOurs(side)) {
+    // A number of ours means nothing to another process's agent, which has its own for this
+    // (SendRestLater), if it is still there.
+    if (side->lingering_fd.load(std::memory_order_acquire) < 0) FlushForClose(fd, side);
+  } else if (ended.pending) {
     lingering = DuplicateForUs(fd);
     if (lingering >= 0) {
       FdTable::SetPrivate(lingering);
@@ -140,7 +141,10 @@ Closed CloseOneOfSeveral(int fd, Side* side) {
   const int other = OtherDescriptor(side, fd);
   if (other < 0) {
     // Other processes go on with it. Ours will not look after it any longer.
-    if (IsOurs(side)) FallBack(fd, side, Reason::kHandedOver);
+    if (IsOurs(side)) {
+      FallBack(fd, side, Reason::kHandedOver);
+      SendRestLater(fd, side);
+    }
     EpollLosesNumber(side, kAnyNumber);
   } else if (EpollKnowsBy(side, fd)) {
     // The kernel's sets go on telling of it by this number, by which nobody can change that.
@@ -164,6 +168,7 @@ Closed CloseOneOfSeveral(int fd, Side* side) {
 
 void CloseSide(int fd, Side* side) {
   if (Parks() && CloseParked(fd, side)) return;
+  UpdateUnseen(fd, side);
   bool taken = false;
   if (side->references.load(std::memory_order_acquire) > 1) {
     if (CloseOneOfSeveral(fd, side) == Closed::kOneOfSeveral) return;

@@ -18,6 +18,7 @@
 #include "preload/side/fd_table.h"
 #include "preload/side/holders.h"
 #include "preload/side/self.h"
+#include "preload/side/unseen_holders.h"
 #include "preload/socket/socket.h"
 
 namespace xenloop {
@@ -148,6 +149,7 @@ void Passing::Pass(int channel, int fd, Side* side) {
 
 void Passing::Begin(int channel, const msghdr* message) {
   if (!MayCarry(message)) return;
+  UnseenMayHandOn();
   const bool named = message->msg_name != nullptr && message->msg_namelen != 0;
   EachPassed(message, [=](int fd) {
     if (EpollSet* const set = FindEpollSet(fd)) return EpollSetLeaves(set);
@@ -182,6 +184,7 @@ bool Passing::IsLostWithoutBytes(int channel) const {
 
 void BeforePassing(const msghdr* message) {
   if (!MayCarry(message)) return;
+  UnseenMayHandOn();
   EachPassed(message, [](int fd) {
     if (EpollSet* const set = FindEpollSet(fd)) return EpollSetLeaves(set);
     if (Side* const side = FindSide(fd)) side->kept.store(1, std::memory_order_relaxed);

@@ -1,19 +1,15 @@
 // A connection inherited over fork: used by the child, by the parent, by both in turn; closed by
 // one of them; children that are killed; vfork children that close in their parent's memory.
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <signal.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cstddef>
 #include <functional>
-#include <vector>
 
 #include "tests/conformance/epoll_set.h"
 #include "tests/conformance/pair.h"
@@ -121,6 +117,21 @@ TEST_P(ForkTest, ChildThatClosesItsCopyChangesNothing) {
   EXPECT_TRUE(peer().StillBlocked());
   pair().Send(1);
   peer().ExpectMoved(1);
+}
+
+// A server that starts a program for a request: that one does not get the connection.
+TEST_P(ForkTest, ChildThatExecsWithoutItChangesNothing) {
+  ASSERT_EQ(fcntl(fd(), F_SETFD, FD_CLOEXEC), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    execl("/bin/true", "true", nullptr);
+    _exit(1);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  pair().ExpectOnFifos();
+  pair().ExpectBothWaysWork();
 }
 
 TEST_P(ForkTest, ChildEndingWhileTheParentIsBlocked) {
@@ -289,43 +300,6 @@ TEST_P(ForkTest, ForkWhileAnotherThreadTransfers) {
   sending.get();
   receiving.get();
   peer().ExpectMoved(kBytes);
-}
-
-// sshd's child before the login: a system call that the program itself does not make is its end.
-TEST_P(ForkTest, ChildInASandbox) {
-  constexpr int kTurns = 50;
-  peer().Start(Op::kEcho, kTurns * 10, 0, 2);
-  ChildProcess child([this] {
-    constexpr int kAllowed[] = {SYS_read,  SYS_write,  SYS_exit_group,     SYS_exit,
-                                SYS_futex, SYS_getpid, SYS_rt_sigprocmask, SYS_clock_gettime,
-                                SYS_close, SYS_mmap,   SYS_munmap,         SYS_brk};
-    std::vector<sock_filter> filter = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr))};
-    for (const int number : kAllowed) {
-      filter.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<unsigned>(number), 0, 1));
-      filter.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
-    }
-    filter.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS));
-    const sock_fprog program = {static_cast<unsigned short>(filter.size()), filter.data()};
-    CHILD_CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-    CHILD_CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
-    for (int i = 0; i < kTurns; ++i) {
-      char piece[10], back[10];
-      pair().sent.Fill(piece, sizeof piece);
-      pair().sent.Advance(sizeof piece);
-      if (write(fd(), piece, sizeof piece) != sizeof piece) return false;
-      for (size_t got = 0; got < sizeof back;) {
-        const ssize_t n = read(fd(), back + got, sizeof back - got);
-        if (n <= 0) return false;
-        got += static_cast<size_t>(n);
-      }
-      if (!pair().received.Take(back, sizeof back)) return false;
-    }
-    return true;
-  });
-  EXPECT_TRUE(child.Succeeded());
-  Advance(kTurns * 10);
-  peer().ExpectMoved(kTurns * 10);
 }
 
 // CPython, among others: the child shares its parent's memory until it execs or exits.

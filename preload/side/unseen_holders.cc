@@ -1,0 +1,70 @@
+// See unseen_holders.h.
+#include "preload/side/unseen_holders.h"
+
+#include <errno.h>
+
+#include "preload/side/each_side.h"
+#include "preload/side/holders.h"
+#include "preload/side/self.h"
+#include "preload/side/shadow.h"
+
+namespace xenloop {
+namespace {
+
+// Values of Side::unseen_pid that are no process.
+constexpr int32_t kNobody = 0;
+constexpr int32_t kBeingNoted = -1;
+constexpr int32_t kHandedOn = -2;  // for good: by whom it is held nobody knows
+
+bool IsGone(int32_t pid) { return sys::Call(SYS_kill, pid, 0) == -ESRCH; }
+
+}  // namespace
+
+void LeaveUnseen(Side* side) {
+  int32_t nobody = kNobody;
+  // Our number means us to the parent only if it is in our namespace of processes.
+  if (!process_state.same_numbers || process_state.forked_from == 0 ||
+      sys::Call(SYS_getppid) != process_state.forked_from)
+    return;
+  if (side->unseen_pid.load(std::memory_order_relaxed) == process_state.pid) {
+    side->unseen_references.fetch_add(1, std::memory_order_relaxed);
+    return;
+  }
+  // One at a time; another stays in the count.
+  if (!side->unseen_pid.compare_exchange_strong(nobody, kBeingNoted, std::memory_order_relaxed))
+    return;
+  process_state.leaves_unseen = true;
+  side->unseen_parent.store(process_state.forked_from, std::memory_order_relaxed);
+  side->unseen_references.store(1, std::memory_order_relaxed);
+  // release: pairs with the parent's look.
+  side->unseen_pid.store(process_state.pid, std::memory_order_release);
+}
+
+void UnseenMayHandOn() {
+  if (!process_state.leaves_unseen || InBorrowedMemory()) return;
+  process_state.leaves_unseen = false;
+  EachSlot([](uint32_t slot) {
+    int32_t us = process_state.pid;
+    SideAt(slot)->unseen_pid.compare_exchange_strong(us, kHandedOn, std::memory_order_relaxed);
+  });
+}
+
+void UpdateUnseen(int fd, Side* side) {
+  int32_t pid = side->unseen_pid.load(std::memory_order_acquire);
+  if (pid <= 0 || side->unseen_parent.load(std::memory_order_relaxed) != process_state.pid ||
+      !IsGone(pid))
+    return;
+  const int32_t references = side->unseen_references.load(std::memory_order_relaxed);
+  // It may have noted that it hands the connection on, after our first look.
+  if (!side->unseen_pid.compare_exchange_strong(pid, kNobody, std::memory_order_acq_rel)) return;
+  side->options_asked.store(0, std::memory_order_relaxed);  // it could change them
+  side->awaited.store(0, std::memory_order_relaxed);
+  tcp_info info;
+  if (TcpInfoOf(fd, &info) == 0)
+    side->operations.fetch_add(info.tcpi_data_segs_in + info.tcpi_data_segs_out,
+                               std::memory_order_relaxed);
+  side->references.fetch_sub(references, std::memory_order_acq_rel);
+  LetGo(side);
+}
+
+}  // namespace xenloop

@@ -12,6 +12,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "tools/config_check.h"
+#include "tools/elf_file.h"
 #include "tools/environment.h"
 #include "tools/snapshot.h"
 #include "tools/text_output.h"
@@ -30,6 +31,7 @@ void CheckMachine(const DoctorPlaces& places, const ProgramSurroundings& program
   CheckConfiguration(places, program, findings);
   CheckDatagrams(places, program, findings);
   CheckRuntimeDirectory(places, program, findings);
+  CheckArchitecture(OwnMachine(), static_cast<uint64_t>(sysconf(_SC_PAGESIZE)), findings);
   CheckKernelObjects(findings);
   CheckSuspension(places, findings);
 }

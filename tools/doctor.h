@@ -78,6 +78,8 @@ void CheckConfiguration(const DoctorPlaces& places, const ProgramSurroundings& p
                         Findings* findings);
 void CheckRuntimeDirectory(const DoctorPlaces& places, const ProgramSurroundings& program,
                            Findings* findings);
+// `machine` as in an ELF header. What has not been tried on it.
+void CheckArchitecture(uint16_t machine, uint64_t page_bytes, Findings* findings);
 void CheckKernelObjects(Findings* findings);
 void CheckDescriptorLimit(uint64_t soft_limit, Findings* findings);
 void CheckAddressSpace(uint64_t soft_limit, Findings* findings);  // bytes

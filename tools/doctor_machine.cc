@@ -2,6 +2,7 @@
 // give us; see doctor.h.
 
 #include <dirent.h>
+#include <elf.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -35,6 +36,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr uint64_t kPageBytes = 4096;
 constexpr uint64_t kLeastFreeBytes = 1u << 20;
 constexpr uint64_t kFewDescriptors = 1024;
 constexpr uint64_t kTooFewDescriptors = 64;
@@ -278,6 +280,20 @@ void CheckRuntimeDirectory(const DoctorPlaces& places, const ProgramSurroundings
   }
   CheckRoom(runtime, findings);
   CheckUserDirectory(runtime, status, program.uid, findings);
+}
+
+void CheckArchitecture(uint16_t machine, uint64_t page_bytes, Findings* findings) {
+  if (page_bytes != kPageBytes) {
+    findings->Problem(absl::StrCat("the kernel's pages have ", page_bytes,
+                                   " bytes: the library is made for 4096 and has not been tried "
+                                   "with others"),
+                      "boot a kernel with pages of 4 KiB, or do without the library");
+  }
+  if (machine == EM_X86_64) return;
+  findings->Note(
+      "the library has been tried on this architecture under an emulator only: not between guests "
+      "of Xen, and not with programs that keep something in the top byte of an address (HWASan)",
+      "leave it out for such programs; if a program misbehaves, XENLOOP=off and a report");
 }
 
 void CheckKernelObjects(Findings* findings) {

@@ -8,13 +8,14 @@
 #   E2E_NATIVE=1       run only the native half
 #   E2E_KEEP=1         keep the scratch folder
 #   E2E_STATS=FILE     append what XENLOOP_STATS has collected
+#   E2E_PATIENCE=N     N times as long as the limits say (a busy machine, no ctest that has a limit of its own)
 set -Eeuo pipefail
 
 case_name=$(basename "$0" .sh)
 source_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 build=$(cd "${XENLOOP_BUILD:-$source_dir/build/release}" 2>/dev/null && pwd) ||
   { echo "FAIL $case_name: no build tree at ${XENLOOP_BUILD:-$source_dir/build/release}"; exit 1; }
-ci=${XENLOOP_CI:-}
+ci=${XENLOOP_CI:-} patience=${E2E_PATIENCE:-1}
 for inherited in /proc/$$/fd/*; do      # ctest's, say: the cases count descriptors
   inherited=${inherited##*/}
   ((inherited < 3 || inherited > 200)) || exec {inherited}>&-
@@ -78,7 +79,7 @@ watch() {
   trap - ERR EXIT
   local clock
   exec {clock}<> <(:)
-  read -r -t "${E2E_SECONDS:-110}" -u "$clock" || true
+  read -r -t "${E2E_SECONDS:-$((110 * patience))}" -u "$clock" || true
   kill -TERM "$1"
   sleep 0.2
   pkill -KILL -P "$1"
@@ -111,13 +112,13 @@ start() {
 }
 
 # run COMMAND...: a client, with a time limit; started as the mode at hand says.
-run() { timeout --foreground -k 2 40 "${client_prefix[@]}" "$@" {out}>&-; }
+run() { timeout --foreground -k 2 $((40 * patience)) "${client_prefix[@]}" "$@" {out}>&-; }
 
 # eventually COMMAND...: polls until the command succeeds, at most 15 s.
 eventually() {
   local i
-  for ((i = 0; i < 300; i++)); do "$@" >/dev/null 2>&1 && return 0; sleep 0.05; done
-  fail "did not happen within 15 s: $*"
+  for ((i = 0; i < 300 * patience; i++)); do "$@" >/dev/null 2>&1 && return 0; sleep 0.05; done
+  fail "did not happen within $((15 * patience)) s: $*"
 }
 
 # listening PORT [WRAPPER...]: waits until somebody listens (in the namespace that WRAPPER enters).

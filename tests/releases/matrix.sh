@@ -38,5 +38,5 @@ if ! "$folder/bin/xenloop" --version >/dev/null 2>&1; then
 fi
 case=tests/e2e/$column.sh
 [[ -e $case ]] || case=tests/foreign/programs/$column.sh
-XENLOOP_BUILD=$folder bash "$case" >"$log" 2>&1 || { tail -n 40 "$log"; exit 1; }
+XENLOOP_BUILD=$folder E2E_PATIENCE=5 bash "$case" >"$log" 2>&1 || { tail -n 40 "$log"; exit 1; }
 tail -n 1 "$log"

@@ -2,6 +2,7 @@
 
 #include "tools/doctor.h"
 
+#include <elf.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -52,6 +53,16 @@ TEST_F(DoctorTest, LibraryCannotBeLoaded) {
   std::filesystem::resize_file(directory_ / "lib/libxenloop.so", 1000);
   CheckLibrary(places_, &findings_);
   EXPECT_PROBLEM("cannot be preloaded");
+}
+
+TEST_F(DoctorTest, SaysWhatHasNotBeenTriedOnThisArchitecture) {
+  CheckArchitecture(EM_X86_64, 4096, &findings_);
+  EXPECT_TRUE(findings_.list().empty());
+  CheckArchitecture(EM_AARCH64, 4096, &findings_);
+  EXPECT_NO_PROBLEM();
+  EXPECT_THAT(findings_.ToString(), HasSubstr("under an emulator only"));
+  CheckArchitecture(EM_AARCH64, 65536, &findings_);
+  EXPECT_PROBLEM("pages have 65536 bytes");
 }
 
 TEST_F(DoctorTest, PreloadFileNamesAMissingFile) {

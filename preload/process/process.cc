@@ -70,9 +70,10 @@ void BecomeChild(uint32_t tid) {
   process_state.pid = static_cast<int32_t>(CurrentTid());
   process_state.lends = false;
   process_state.forked_from = parent;
-  // A parent in another namespace of processes has no number here. (No question behind a filter.)
-  process_state.same_numbers =
-      process_state.same_numbers && process_state.ready && sys::Call(SYS_getppid) != 0;
+  // A parent in another namespace of processes has no number here. Not asked before there was an
+  // agent, when no call is ours to make.
+  process_state.same_numbers = process_state.same_numbers && process_state.ready &&
+                               agent.sides != nullptr && sys::Call(SYS_getppid) != 0;
   AgentForkedChild(parent);
   ForgetDatagramSides();
   ForgetParked();

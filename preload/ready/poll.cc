@@ -75,6 +75,7 @@ struct Waited : Abandonable {
       if (EpollSet* const set = FindEpollSet(fds[i].fd)) EnterSet(i, set);
       Side* side = FindSide(fds[i].fd);
       if (side == nullptr) continue;
+      MindWhatIsOwed(side);
       if (side->receive.EnterKernel(self)) counted[i].In(side);
       const bool room_is_ours =
           SendStream::HoldsRoom(side->send.route.load(std::memory_order_relaxed));

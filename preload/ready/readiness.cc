@@ -3,6 +3,7 @@
 
 #include <poll.h>
 
+#include "preload/side/borrowed.h"
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/mailbox.h"
@@ -106,6 +107,7 @@ bool IsOnFifo(const Side* side) {
 }
 
 bool FallBackUnlessOurs(int fd, Side* side) {
+  MindWhatIsOwed(side);
   if (IsOurs(side) || !IsOnFifo(side)) return false;
   FallBackToTcp(fd, Reason::kUsedByChild, TcpFor::kNow, NextWriter::kOurs);
   return true;

@@ -22,6 +22,12 @@ inline bool MayUseFifos(Side* side) { return IsOurs(side) || MayUseParents(side)
 // A side of the parent's owes what TCP does not take: from now on we hear of the parent's end, and
 // send the rest then.
 void SucceedParent(Side* side);
+// Before a wait in the kernel for what the peer answers, which it may not do before it has that.
+inline void MindWhatIsOwed(Side* side) {
+  if (__builtin_expect(SendStream::IsOwing(side->send.route.load(std::memory_order_relaxed)), 0) &&
+      !IsOurs(side))
+    SucceedParent(side);
+}
 
 // Attached by the process that we were forked from, before that.
 bool IsParents(const Side* side);

@@ -141,7 +141,7 @@ void FallBack(int fd, Side* side, Reason reason) {
   const bool ended = sending.now || receiving.now;
   if (ended) CountEnd(fd, side, reason);
   if (ended || sending.pending) RequestService(side);
-  if (sending.pending && !IsOurs(side)) SucceedParent(side);
+  MindWhatIsOwed(side);
   if (receiving.owed > 0 && CurrentTid() != agent_shared.tid.load(std::memory_order_relaxed))
     AwaitResidue(fd, receiving.owed, receiving.received_before);
 }

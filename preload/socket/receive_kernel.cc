@@ -5,6 +5,7 @@
 
 #include "preload/libc/errno.h"
 #include "preload/libc/real.h"
+#include "preload/side/borrowed.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/mailbox.h"
 #include "preload/side/self.h"
@@ -122,6 +123,7 @@ bool InheritsResidue(int fd, Side* side, bool ended, int error) {
 
 bool EnterKernelReceive(Side* side) {
   CountOperation(side);
+  MindWhatIsOwed(side);
   return side->receive.EnterKernel(CurrentSelf());
 }
 

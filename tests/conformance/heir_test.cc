@@ -79,12 +79,16 @@ bool IsReadable(int fd, Touch touch) {
          epoll_wait(set.get(), &event, 1, 10000) == 1;
 }
 
-class OwnerTest : public testing::TestWithParam<Touch> {};
+class OwnerTest : public testing::TestWithParam<Touch> {
+ protected:
+  enum class Before { kNothing, kMark };  // the fork; kMark: in mode switching, a fallback
+  static void Run(Before before);
+};
 INSTANTIATE_TEST_SUITE_P(, OwnerTest, testing::Values(Touch::kRecv, Touch::kPoll, Touch::kEpoll),
                          [](const auto& touch) { return kNames[static_cast<int>(touch.param)]; });
 
 // The child that has made the connection is killed; the grandchild touches it afterwards.
-TEST_P(OwnerTest, KilledWithMuchUnread) {
+void OwnerTest::Run(Before before) {
   constexpr size_t kLastWords = 3000;
   const FileDescriptor listener = ListenOn(Loopback(AF_INET));
   const Gate sent, killed, done;
@@ -95,6 +99,7 @@ TEST_P(OwnerTest, KilledWithMuchUnread) {
     CHILD_CHECK(UpgradeIfWanted(fd));
     ByteStream all(kSeedToPeer);
     const size_t bytes = FillAll(fd, &all);
+    if (before == Before::kMark) MarkedPoint(fd);
     if (fork() == 0) {
       char byte;
       const bool good = killed.Await() && IsReadable(fd, GetParam()) &&
@@ -126,6 +131,9 @@ TEST_P(OwnerTest, KilledWithMuchUnread) {
   EXPECT_TRUE(done.Await(&good));
   EXPECT_EQ(good, 1u);
 }
+
+TEST_P(OwnerTest, KilledWithMuchUnread) { Run(Before::kNothing); }
+TEST_P(OwnerTest, KilledWhileItOwesMuch) { Run(Before::kMark); }
 
 }  // namespace
 }  // namespace conformance

@@ -5,7 +5,7 @@
 need rsync
 mkdir "$work/origin" "$work/module"
 for i in {1..20}; do numbers $((i * 1500)) >"$work/origin/small$i"; done
-numbers 6000000 >"$work/origin/large"       # 46 MB
+numbers 6000000 >"$work/origin/large"       # 6 MB
 if [[ $EUID == 0 ]]; then me=$'uid = root\ngid = root'; else me=; fi
 
 scenario() {
@@ -26,7 +26,7 @@ scenario() {
   # Killed in the middle, and begun again: a sender, and one half of a receiver, whose other half notices.
   local halves
   for halves in "$work/origin/ $url" "$url $work/copy/"; do
-    "${client_prefix[@]}" rsync -r --whole-file --ignore-times --bwlimit=20m --inplace $halves {out}>&- >/dev/null 2>&1 &
+    "${client_prefix[@]}" rsync -r --whole-file --ignore-times --bwlimit=4m --inplace $halves {out}>&- >/dev/null 2>&1 &
     sleep 0.3
     kill -9 $!
     wait $! 2>/dev/null || true

@@ -58,6 +58,8 @@ int64_t TimeoutOf(int fd, int name) {
 
 bool BeforeShutdown(int fd, Side* side, int how) {
   if (side->queue.load(std::memory_order_relaxed) != 0) EndQueue(side, QueueEnd::kGoesOn);
+  // As in the kernel, a connect() that has not been asked for its result is done.
+  if (ParkedPair* const pair = PairOf(side)) pair->connecting = false;
   if (how != SHUT_WR && how != SHUT_RDWR) return false;
   if (side->send.route.load(std::memory_order_acquire) == SendRoute::kTcp) return false;
   // The FIN must not overtake what the FIFO holds: this direction goes back to TCP first. If TCP

@@ -232,8 +232,7 @@ ssize_t AskedAgain(int fd, Side* side) {
   ParkedPair* const pair = PairOf(side);
   if (pair == nullptr || !pair->connecting) return kUseKernel;
   pair->connecting = false;
-  if (side->send.route.load(std::memory_order_acquire) == SendRoute::kFifo) return 0;
-  // It goes by TCP by now; of the kernel the agent has asked that already.
+  // Of the kernel the agent has asked that already.
   tcp_info info;
   if (TcpInfoOf(fd, &info) != 0) return kUseKernel;
   return info.tcpi_state != SocketShadow::kTcpClose ? 0 : Aborted(fd, side);

@@ -51,6 +51,9 @@ bool ResetByDeadPeer(int fd, Side* side) {
     return side->send.pending_error.compare_exchange_strong(error, 0, std::memory_order_relaxed);
   };
   if (seen_by_agent()) return true;
+  // No FIN: the program has shut this direction down itself, which tells nothing of the peer.
+  tcp_info info;
+  if (TcpInfoOf(fd, &info) == 0 && SocketShadow::FinBytes(info) == 0) return false;
   if (side->pair.load(std::memory_order_relaxed) != 0) {
     const LockScope scope(side->receive.lock, CurrentTid());
     if (side->receive.lives.OtherHasFinished()) return false;  // and did not die

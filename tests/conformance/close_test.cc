@@ -109,6 +109,18 @@ TEST_P(CloseTest, ShutdownWakesABlockedReceive) {
   }
 }
 
+TEST_P(CloseTest, ShutdownForReadingIsTheEndThoughThePeerHasNotRead) {
+  pair().Send(10);
+  ASSERT_EQ(shutdown(fd(), SHUT_RD), 0);
+  char byte;
+  for (int i = 0; i < 2; ++i)
+    EXPECT_EQ(Call(recv(fd(), &byte, 1, i == 0 ? MSG_DONTWAIT : 0)), Done(0));
+  pair().Send(10);
+  peer().Receive(20);
+  EXPECT_EQ(Call(recv(fd(), &byte, 1, 0)), Done(0));
+  EXPECT_EQ(Revents(fd(), 0, 0), 0);
+}
+
 TEST_P(CloseTest, ShutdownOfBothWaysWakesEveryWaiter) {
   EpollSet set;
   ASSERT_EQ(set.Add(fd(), EPOLLIN | EPOLLRDHUP), Done(0));

@@ -62,6 +62,13 @@ bool IsKernelsTurn(ListenerQueue* queue) {
   return true;
 }
 
+// The kernel's next connection comes now, without being asked for: else the fence would let the one
+// after that come before the lives that are older.
+void TakeFenceAway(ListenerQueue* queue) {
+  const LockScope scope(queue->lock, CurrentTid());
+  if (scope.result() != LockResult::kReentered) queue->fenced = false;
+}
+
 ParkedPair* TakeFirst(ListenerQueue* queue) {
   const LockScope scope(queue->lock, CurrentTid());
   if (scope.result() == LockResult::kReentered || IsKernelsTurn(queue)) return nullptr;
@@ -108,9 +115,12 @@ bool MayAcceptParked(const Side* listener) {
 
 ssize_t AcceptParked(Side* listener, sockaddr* address, socklen_t* length, int flags) {
   ListenerQueue* const queue = QueueOf(listener);
-  if (queue == nullptr || (flags & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) != 0 || InBorrowedMemory() ||
-      !MayAcceptParked(listener))
+  if (queue == nullptr || (flags & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) != 0 || InBorrowedMemory())
     return kUseKernel;
+  if (!MayAcceptParked(listener)) {
+    TakeFenceAway(queue);
+    return kUseKernel;
+  }
   if (address != nullptr && (!MayWrite(length, sizeof *length) || *length > INT32_MAX))
     return kUseKernel;
   // The number first: as with the kernel, who has none left leaves the connection in the queue.

@@ -85,6 +85,20 @@ TEST(ParkedTest, AParkedConnectionThatIsOlderIsAcceptedFirst) {
     all->push_back({Connected(port, false), 'c'});
   });
 }
+// Whatever turn it is, of the lives or of the kernel's connections.
+TEST(ParkedTest, TheOrderHoldsFromOneAcceptToTheNext) {
+  ParkedServer server({});
+  ASSERT_TRUE(WarmUp(server.port()));
+  ASSERT_EQ(server.Tell(Order::kPause), 0);
+  for (int round = 0; round < 30; ++round) {
+    const FileDescriptor first = Connected(server.port(), true);
+    const FileDescriptor second = OrdinaryTo(server.port());
+    ASSERT_TRUE(Ask(second.get(), 'b', 'f') && Ask(first.get(), 'a', 'f'));
+    EXPECT_EQ(server.Tell(Order::kAccept), 'a') << round;
+    EXPECT_EQ(server.Tell(Order::kAccept), 'b') << round;
+    EXPECT_TRUE(Answered(first.get(), 'a', 'f') && Answered(second.get(), 'b', 'f'));
+  }
+}
 TEST(ParkedTest, ManyAreAcceptedInTheOrderOfTheirConnects) {
   AcceptedInOrder(10, [](int port, int round, std::vector<Asked>* all) {
     for (char id = 'a'; id < 'a' + 20; ++id) {

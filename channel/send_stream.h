@@ -57,6 +57,8 @@ struct SendStream {
   static bool HoldsRoom(SendRoute r) { return r == SendRoute::kFifo || r == SendRoute::kAsking; }
 
   bool EnterKernel() {
+    // Met by a flush, and so taken from the kernel, which would say something else.
+    if (pending_error.load(std::memory_order_relaxed) != 0) return false;
     if (route.load(std::memory_order_relaxed) == SendRoute::kOffered &&
         defer_switch.exchange(0, std::memory_order_relaxed) != 0) {
       return kernel_users.Enter(

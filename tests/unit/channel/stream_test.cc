@@ -28,6 +28,21 @@ TEST_F(StreamTest, SenderWaitsForThreadsInTheKernel) {
   EXPECT_EQ(shadow_.pushes, 1);  // what TCP keeps back to fill a segment: nothing will fill it
 }
 
+// The kernel has told it, and would say EPIPE.
+TEST_F(StreamTest, AnErrorThatAFlushHasMetIsToldByTheNextSend) {
+  UpgradeSender();
+  ASSERT_EQ(SendText(send_, shadow_, "one"), 3);
+  shadow_.send_error = -ECONNRESET;
+  ASSERT_EQ(send_.lock.Acquire(kAgent.tid), LockResult::kAcquired);
+  send_.BeginFlush(shadow_);
+  EXPECT_EQ(send_.PumpResidue(shadow_), 0);
+  send_.lock.Release();
+  ASSERT_EQ(send_.route.load(), SendRoute::kTcp);
+  EXPECT_FALSE(send_.EnterKernel());
+  EXPECT_EQ(SendText(send_, shadow_, "two"), -ECONNRESET);
+  EXPECT_TRUE(send_.EnterKernel());
+}
+
 TEST_F(StreamTest, ReaderInTheKernelKeepsTheSenderOnTcp) {
   ASSERT_TRUE(receive_.EnterKernel(kSelf));
   receive_.BecomeAware(memory_.fifo);

@@ -54,12 +54,25 @@ int64_t TimeoutOf(int fd, int name) {
   return ToUs(value);
 }
 
+constexpr uint32_t kShutReading = 1;
+constexpr uint32_t kShutWriting = 2;
+uint32_t Shut(int how) {
+  return (how != SHUT_WR ? kShutReading : 0) | (how != SHUT_RD ? kShutWriting : 0);
+}
+
 }  // namespace
 
 bool BeforeShutdown(int fd, Side* side, int how) {
   if (side->queue.load(std::memory_order_relaxed) != 0) EndQueue(side, QueueEnd::kGoesOn);
-  // As in the kernel, a connect() that has not been asked for its result is done.
-  if (ParkedPair* const pair = PairOf(side)) pair->connecting = false;
+  if (ParkedPair* const pair = PairOf(side)) {
+    // As in the kernel, a connect() that has not been asked for its result is done.
+    pair->connecting = false;
+    // Both directions of a life end together: what lies in the other one has to be here before TCP
+    // refuses it.
+    if (how >= SHUT_RD && how <= SHUT_RDWR &&
+        (side->shut.load(std::memory_order_relaxed) | Shut(how)) == (kShutReading | kShutWriting))
+      FallBack(fd, side, Reason::kParkEnded);
+  }
   if (how != SHUT_WR && how != SHUT_RDWR) return false;
   if (side->send.route.load(std::memory_order_acquire) == SendRoute::kTcp) return false;
   // The FIN must not overtake what the FIFO holds: this direction goes back to TCP first. If TCP
@@ -79,8 +92,6 @@ bool BeforeShutdown(int fd, Side* side, int how) {
 }
 
 namespace {
-constexpr uint32_t kShutReading = 1;
-constexpr uint32_t kShutWriting = 2;
 
 // Both directions are shut down: TCP answers whatever comes now with a reset. So it must come by
 // TCP; but what has come before stays to be read.
@@ -103,7 +114,7 @@ void RefuseWhatComes(int fd, Side* side) {
 }  // namespace
 
 void AfterShutdown(int fd, Side* side, int how, bool done) {
-  const uint32_t shut = (how != SHUT_WR ? kShutReading : 0) | (how != SHUT_RD ? kShutWriting : 0);
+  const uint32_t shut = Shut(how);
   if (done && (side->shut.fetch_or(shut, std::memory_order_relaxed) | shut) ==
                   (kShutReading | kShutWriting))
     RefuseWhatComes(fd, side);

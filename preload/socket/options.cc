@@ -60,6 +60,21 @@ uint32_t Shut(int how) {
   return (how != SHUT_WR ? kShutReading : 0) | (how != SHUT_RD ? kShutWriting : 0);
 }
 
+// What a FIFO held comes by TCP, and has to be here before TCP refuses it. Not for ever: the other
+// end may be stopped.
+void AwaitWhatIsDue(int fd, Side* side) {
+  Naps naps(100 * kNsPerMs, 50 * kNsPerUs);
+  while (side->receive.residue_due.load(std::memory_order_relaxed) != 0) {
+    {
+      const sys::SignalsBlocked blocked;
+      const LockScope scope(side->receive.lock, CurrentTid());
+      SocketShadow shadow(fd, side);
+      if (!shadow.StillOurs() || side->receive.ResidueHasCome(shadow)) return;
+    }
+    if (!naps.Take()) return;
+  }
+}
+
 }  // namespace
 
 bool BeforeShutdown(int fd, Side* side, int how) {
@@ -67,11 +82,12 @@ bool BeforeShutdown(int fd, Side* side, int how) {
   if (ParkedPair* const pair = PairOf(side)) {
     // As in the kernel, a connect() that has not been asked for its result is done.
     pair->connecting = false;
-    // Both directions of a life end together: what lies in the other one has to be here before TCP
-    // refuses it.
-    if (how >= SHUT_RD && how <= SHUT_RDWR &&
-        (side->shut.load(std::memory_order_relaxed) | Shut(how)) == (kShutReading | kShutWriting))
-      FallBack(fd, side, Reason::kParkEnded);
+  }
+  if (how >= SHUT_RD && how <= SHUT_RDWR &&
+      (side->shut.load(std::memory_order_relaxed) | Shut(how)) == (kShutReading | kShutWriting)) {
+    // Both directions of a life end together: the other end sends by TCP at once what is not read.
+    if (PairOf(side) != nullptr) FallBack(fd, side, Reason::kParkEnded);
+    AwaitWhatIsDue(fd, side);
   }
   if (how != SHUT_WR && how != SHUT_RDWR) return false;
   if (side->send.route.load(std::memory_order_acquire) == SendRoute::kTcp) return false;

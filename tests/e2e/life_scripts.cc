@@ -145,8 +145,11 @@ class Script {
     const int end = random_.Below(2);
     if (!open_[0][slot] && !open_[1][slot] && !Waits(slot)) return Connect(slot);
     if (!open_[end][slot]) return;
-    // A reset may be on its way.
-    if (quiet_[1 - end][slot]) Add(Op::kPoll, end, slot, 0, 0, true);
+    // A reset or an acknowledgement may be on its way.
+    if (quiet_[1 - end][slot]) {
+      Add(Op::kPoll, end, slot, 0, 0, true);
+      Add(Op::kState, end, slot, 0, 0, true);
+    }
     switch (random_.Below(29)) {
       case 0:
       case 1:

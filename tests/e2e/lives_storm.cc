@@ -7,6 +7,8 @@
 // itself, its length and who closes first; the answer is the request with every bit turned.
 #include "tests/e2e/lives_storm.h"
 
+#include <dirent.h>
+
 namespace {
 
 // ---- a client ----
@@ -119,6 +121,34 @@ void Settle() {
   sleep(4);
 }
 
+// What the process has open: the names of the kinds, by number.
+std::map<int, std::string> Held(pid_t pid) {
+  std::map<int, std::string> held;
+  const std::string folder = "/proc/" + std::to_string(pid) + "/fd/";
+  DIR* const entries = opendir(folder.c_str());
+  if (entries == nullptr) return held;
+  while (const dirent* const entry = readdir(entries)) {
+    char name[256] = {};
+    if (readlink((folder + entry->d_name).c_str(), name, sizeof name - 1) > 0)
+      held[atoi(entry->d_name)] = name;
+  }
+  closedir(entries);
+  return held;
+}
+void TellNew(const char* whose, const std::map<int, std::string>& before,
+             const std::map<int, std::string>& now) {
+  for (const auto& [fd, name] : now) {
+    const auto found = before.find(fd);
+    if (found == before.end())
+      printf("%s: new %d %s\n", whose, fd, name.c_str());
+    else if (found->second != name)
+      printf("%s: %d %s, was %s\n", whose, fd, name.c_str(), found->second.c_str());
+  }
+  for (const auto& [fd, name] : before) {
+    if (now.count(fd) == 0) printf("%s: gone %d %s\n", whose, fd, name.c_str());
+  }
+}
+
 int Storm(uint64_t lives, uint64_t seed) {
   Random random(seed);
   pid_t server = Start("--server", "0", random.Next());
@@ -150,6 +180,8 @@ int Storm(uint64_t lives, uint64_t seed) {
   int leaked = 0;
   int before_server = 0;
   int before_client = 0;
+  std::map<int, std::string> server_before;
+  std::map<int, std::string> client_before;
   shared->few = 1;
   for (int round = 0; round < 3; ++round) {
     shared->quiet = 0;
@@ -165,7 +197,12 @@ int Storm(uint64_t lives, uint64_t seed) {
     if (round == 0) {
       before_server = server_now;
       before_client = client_now;
+      server_before = Held(server);
+      client_before = Held(clients[0]);
     }
+    if (round == 2 && server_now > before_server) TellNew("server", server_before, Held(server));
+    if (round == 2 && client_now > before_client)
+      TellNew("client", client_before, Held(clients[0]));
     // Six clients are killed in between: one descriptor for each would be six. A pool may have
     // grown.
     constexpr int kOfPools = 2;

@@ -133,6 +133,26 @@ TEST_F(ParkedMendTest, TheStateSaysThatTheOtherEndHasFinished) {
   ASSERT_TRUE(Ask(fd.get(), 'x', 'f') && Answered(fd.get(), 'x', 'f'));
   EXPECT_EQ(StateOf(fd.get()), TCP_CLOSE_WAIT);
 }
+// Of a life both directions end together, and the other end sends by TCP what was not read.
+TEST_F(ParkedMendTest, WhatHasComeOutlivesAShutdownOfBothWays) {
+  Begin();
+  for (int round = 0; round < 40; ++round) {
+    FileDescriptor fd(ConnectTo(port()));
+    ASSERT_TRUE(Ask(fd.get(), 'x', 'e'));
+    ASSERT_TRUE(BecomesReadable(fd.get()));
+    if (round % 2 == 0) shutdown(fd.get(), SHUT_WR);
+    shutdown(fd.get(), SHUT_RDWR);
+    usleep(3000);
+    EXPECT_EQ(Revents(fd.get(), 0, 0) & POLLERR, 0) << round;
+    char answer[64];
+    EXPECT_GT(recv(fd.get(), answer, sizeof answer, 0), 0) << round;
+    EXPECT_EQ(Call(recv(fd.get(), answer, sizeof answer, 0)), Done(0)) << round;
+    fd.Close();
+    if (round % 4 == 0) {
+      ASSERT_TRUE(WarmUp(port()));
+    }
+  }
+}
 TEST_F(ParkedMendTest, AnAcceptWithABadNameEnds) {
   Begin();
   ASSERT_EQ(server().Tell(Order::kPause), 0);

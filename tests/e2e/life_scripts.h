@@ -61,4 +61,5 @@ class End {
   int fds_[kSlots];
   int copies_[kSlots];
   uint32_t sent_[kSlots] = {};
+  uint32_t seen_[kSlots + 1] = {};  // events of this step; the last: the listener's
 };

@@ -19,7 +19,6 @@
 namespace {
 
 constexpr int kMostSent = 1 << 16;
-constexpr uint64_t kOfListener = 99;  // in the epoll set
 
 int64_t NowMs() {
   timespec now;
@@ -97,13 +96,14 @@ void End::Listen() {
   getsockname(listener_, reinterpret_cast<sockaddr*>(&at), &length);
   port_ = ntohs(at.sin_port);
   epoll_event event{EPOLLIN, {}};
-  event.data.u64 = kOfListener;
+  event.data.u64 = kSlots;
   epoll_ctl(set_, EPOLL_CTL_ADD, listener_, &event);
 }
 
 void End::Do(const Step& step, char* said) {
   if (step.settles != 0 && step.expected[0] == 0) usleep(1500);
   const int64_t end = NowMs() + 1500;
+  memset(seen_, 0, sizeof seen_);
   do {
     Try(step, said);
     if (step.settles == 0 || step.expected[0] == 0 || strcmp(said, step.expected) == 0) return;
@@ -217,12 +217,11 @@ void End::Try(const Step& step, char* said) {
       epoll_event events[8];
       const int n = epoll_wait(set_, events, 8, 0);
       snprintf(said, kMostSaid, "events");
+      // Edges may come one by one.
+      for (int i = 0; i < n; ++i) seen_[events[i].data.u64] |= events[i].events;
       // That the listener is readable may be told for nothing: a connection of the agents'.
-      for (uint64_t of = 0; of < (step.how != 0 ? kOfListener + 1 : kSlots); ++of) {
-        for (int i = 0; i < n; ++i) {
-          if (events[i].data.u64 == of)
-            snprintf(said + strlen(said), 24, " %d:%x", static_cast<int>(of), events[i].events);
-        }
+      for (int of = 0; of < (step.how != 0 ? kSlots + 1 : kSlots); ++of) {
+        if (seen_[of] != 0) snprintf(said + strlen(said), 24, " %d:%x", of, seen_[of]);
       }
       return;
     }

@@ -170,7 +170,8 @@ bool LosesListener(ParkedPair* pair) {
 void EndQueue(Side* listener, QueueEnd how) {
   ListenerQueue* const queue = CountsFor(listener);
   if (queue == nullptr) return;
-  queue->over.store(kQueueOverForNow, std::memory_order_seq_cst);
+  uint32_t goes_on = kQueueGoesOn;  // what is over for good stays so
+  queue->over.compare_exchange_strong(goes_on, kQueueOverForNow, std::memory_order_seq_cst);
   for (QueueBoard& at : queue->boards) {
     ParkedBoard* const board = at.board.load(std::memory_order_acquire);
     if (board == nullptr) continue;

@@ -305,22 +305,34 @@ void NotNow(Destination* to) {
 
 void AskToPark(Destination* destination) {
   if (sys::MonotonicNs() < destination->not_before_ns.load(std::memory_order_relaxed)) return;
+  {
+    // From here on it keeps its name.
+    const LockScope scope(destination->lock, CurrentTid());
+    if (destination->in_use.load(std::memory_order_relaxed) != 2) return;
+    destination->made.fetch_add(1, std::memory_order_acq_rel);
+  }
+  const auto not_made = [destination] {
+    destination->made.fetch_sub(1, std::memory_order_acq_rel);
+  };
   const uint32_t talk = TalkToListener(destination->to);
-  if (talk == kNoTalk) return NotNow(destination);
-  if (!agent.talks[talk].ready) {  // once it has said HELLO
+  if (talk != kNoTalk && !agent.talks[talk].ready) {  // once it has said HELLO
+    not_made();
     parked.wanted.store(1, std::memory_order_relaxed);
     return;
   }
-  ParkedPair* const pair = MayMeet(agent.talks[talk]) ? TakePair(Role::kClient) : nullptr;
-  if (pair == nullptr) return NotNow(destination);
+  ParkedPair* const pair =
+      talk != kNoTalk && MayMeet(agent.talks[talk]) ? TakePair(Role::kClient) : nullptr;
+  if (pair == nullptr) {
+    NotNow(destination);
+    return not_made();
+  }
   pair->place = static_cast<uint32_t>(destination - parked.destinations);
-  destination->made.fetch_add(1, std::memory_order_acq_rel);
   pair->fd = NamedSocket(*destination, &pair->tuple);
   if (pair->fd < 0 || !BeginPair(pair, talk)) {
     if (pair->fd >= 0) ClosePrivate(pair->fd);
-    destination->made.fetch_sub(1, std::memory_order_acq_rel);
     pair->stage.store(PairStage::kFree, std::memory_order_release);
-    return NotNow(destination);
+    NotNow(destination);
+    return not_made();
   }
   Ticket ticket;
   if (CreateFifoOf(pair, &ticket) != 0) {

@@ -38,22 +38,56 @@ bool NameAt(const sockaddr* address, socklen_t length, sockaddr_storage* name, E
   return ToEndpoint(*name, to) && to->port != 0;
 }
 
+bool IsFor(const Destination& at, sa_family_t family, const Endpoint& to) {
+  return at.name.ss_family == family && SameEndpoint(at.to, to);
+}
+
+void Name(Destination& at, const sockaddr_storage& name, const Endpoint& to) {
+  at.name = name;
+  at.name_length = name.ss_family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6);
+  at.to = to;
+}
+
+// Nothing is left of it that would be missed: it has no pair, and its count has run out.
+bool IsForgotten(const Destination& at, uint64_t now) {
+  return at.made.load(std::memory_order_acquire) == 0 &&
+         at.wanted.load(std::memory_order_relaxed) == 0 &&
+         now - at.window_ns.load(std::memory_order_relaxed) > 2 * kNsPerSecond;
+}
+
+// Whoever has found it by its former name finds out under the lock.
+Destination* TakeForgotten(Destination* at, const sockaddr_storage& name, const Endpoint& to) {
+  const uint64_t now = sys::MonotonicNs();
+  const LockScope scope(at->lock, CurrentTid());
+  if (scope.result() == LockResult::kReentered || at->in_use.load(std::memory_order_relaxed) != 2 ||
+      !IsForgotten(*at, now))
+    return nullptr;
+  at->in_use.store(1, std::memory_order_relaxed);
+  Name(*at, name, to);
+  at->window_ns.store(now, std::memory_order_relaxed);
+  at->count.store(0, std::memory_order_relaxed);
+  at->not_before_ns.store(0, std::memory_order_relaxed);
+  at->ordinary.store(kNoneWaits, std::memory_order_relaxed);
+  at->in_use.store(2, std::memory_order_release);
+  return at;
+}
+
 Destination* DestinationOf(const sockaddr_storage& name, const Endpoint& to) {
   const uint32_t start = (to.port * 31u + to.address[15] * 7u + name.ss_family) % kMostDestinations;
   constexpr uint32_t kProbes = 8;
+  Destination* forgotten = nullptr;
   for (uint32_t i = 0; i < kProbes; ++i) {
     Destination& at = parked.destinations[(start + i) % kMostDestinations];
     uint32_t state = at.in_use.load(std::memory_order_acquire);
     if (state == 0 && at.in_use.compare_exchange_strong(state, 1, std::memory_order_acq_rel)) {
-      at.name = name;
-      at.name_length = name.ss_family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6);
-      at.to = to;
+      Name(at, name, to);
       at.in_use.store(2, std::memory_order_release);
       return &at;
     }
-    if (state == 2 && at.name.ss_family == name.ss_family && SameEndpoint(at.to, to)) return &at;
+    if (state == 2 && IsFor(at, name.ss_family, to)) return &at;
+    if (forgotten == nullptr && state == 2 && IsForgotten(at, sys::MonotonicNs())) forgotten = &at;
   }
-  return nullptr;
+  return forgotten != nullptr ? TakeForgotten(forgotten, name, to) : nullptr;
 }
 
 // The program's socket, which a parked connection takes the place of.
@@ -61,6 +95,7 @@ struct Fresh {
   int fd;
   Side* side;
   sa_family_t family;  // of the address
+  Endpoint to;
   bool nonblocking;
   bool closes_on_exec;
   uint32_t options;  // which have been set
@@ -139,7 +174,8 @@ bool Claim(Destination* to, ParkedPair* pair, const Fresh& fresh) ABSL_NO_THREAD
 
 ParkedPair* ClaimOne(Destination* to, const Fresh& fresh) {
   const LockScope scope(to->lock, CurrentTid());
-  if (scope.result() == LockResult::kReentered) return nullptr;
+  if (scope.result() == LockResult::kReentered || !IsFor(*to, fresh.family, fresh.to))
+    return nullptr;
   ++to->life;
   const uint32_t first = to->hint.load(std::memory_order_relaxed);
   for (uint32_t i = 0; i < kMostParked; ++i) {
@@ -185,12 +221,12 @@ void AskForMore(Destination* to, uint32_t made) {
 // The server's program must accept in the order of the connects, and it looks at the lives first.
 // So none begins while an ordinary connection of this process waits in the kernel's queue, which
 // the kernel is asked for (sock_diag).
-bool OrdinaryMayWait(Destination* to) {
+bool OrdinaryMayWait(Destination* to, const Endpoint& name) {
   const uint32_t before = to->ordinary.load(std::memory_order_acquire);
   if (before == kNoneWaits) return false;
   if (process_state.bypassed) return true;
-  Tuple tuple{to->to, Endpoint{{}, 0}};
-  if (to->to.IsV4()) memset(tuple.peer.address + 10, 0xff, 2);  // 0.0.0.0
+  Tuple tuple{name, Endpoint{{}, 0}};
+  if (name.IsV4()) memset(tuple.peer.address + 10, 0xff, 2);  // 0.0.0.0
   uint32_t state = before;
   {
     const LockScope scope(to->lock, CurrentTid());
@@ -258,9 +294,10 @@ ssize_t ConnectParked(int fd, const sockaddr* address, socklen_t length) {
   fresh.fd = fd;
   fresh.side = side;
   fresh.family = name.ss_family;
+  fresh.to = to;
   if (!hot) return kUseKernel;
   const uint32_t made = destination->made.load(std::memory_order_relaxed);
-  if (made != 0 && (!IsPlain(&fresh) || OrdinaryMayWait(destination))) return kUseKernel;
+  if (made != 0 && (!IsPlain(&fresh) || OrdinaryMayWait(destination, to))) return kUseKernel;
   ParkedPair* const pair = made != 0 ? ClaimOne(destination, fresh) : nullptr;
   if (pair == nullptr) {
     AskForMore(destination, made);
@@ -282,13 +319,15 @@ void ConnectedByKernel(int fd, const sockaddr* address, socklen_t length) {
     return;
   Destination* const destination = DestinationOf(name, to);
   if (destination == nullptr || destination->made.load(std::memory_order_relaxed) == 0) return;
-  length = sizeof name;
+  sockaddr_storage own_name;
+  length = sizeof own_name;
   Endpoint own;
   const uint32_t tid = CurrentTid();
-  if (sys::Call(SYS_getsockname, fd, sys::Word(&name), sys::Word(&length)) != 0 ||
-      !ToEndpoint(name, &own))
+  if (sys::Call(SYS_getsockname, fd, sys::Word(&own_name), sys::Word(&length)) != 0 ||
+      !ToEndpoint(own_name, &own))
     return;
   const LockScope scope(destination->lock, tid);
+  if (!IsFor(*destination, name.ss_family, to)) return;
   const bool alone = destination->ordinary.load(std::memory_order_relaxed) == kNoneWaits ||
                      destination->ordinary_tid == tid;
   destination->ordinary_name = own;

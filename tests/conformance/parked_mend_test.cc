@@ -260,6 +260,15 @@ TEST_F(ParkedMendTest, NoMoreThanASixteenthOfTheDescriptors) {
   EXPECT_LE(most, 16);
   setrlimit(RLIMIT_NOFILE, &before);
 }
+TEST_F(ParkedMendTest, WhoHasConnectedToManyPlacesOnce) {
+  for (int i = 0; i < 400; ++i) {
+    sockaddr_in name = NameAt(1);
+    name.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 256 + static_cast<uint32_t>(i));
+    const FileDescriptor fd(socket(AF_INET, SOCK_STREAM, 0));
+    EXPECT_EQ(Connects(fd.get(), name), Failed(ECONNREFUSED));
+  }
+  Begin();
+}
 // Each client numbers its own lives, so what waits may look as what waited before.
 TEST_F(ParkedMendTest, EdgesOfSeveralClients) {
   ServerPlan plan;

@@ -86,6 +86,10 @@ case ${1:-small} in
     right "park: two threads connect, in order" -DCLIENTS=2 -DCONNECTS=1 -DPAIRS=2 -DORDER
     right "park: a claimer is killed" -DKILL=0
     right "park: the listener's process is killed" -DKILL=1
+    model=$models/park_order.pml
+    right "park: order, a server that sleeps in accept" -DSERVER=0
+    right "park: order, a server that polls" -DSERVER=1
+    right "park: order, a server that polls unseen" -DSERVER=2
     ;;
   wrong)
     wrong "flush does not seal the consumer's word" -DREADERS=1 -DWRONG_NO_CONSUMER_SEAL
@@ -166,6 +170,15 @@ case ${1:-small} in
     wrong "park: no second look when entering the kernel" -DWRONG_NO_SECOND_LOOK_AT_ENTRY
     wrong "park: the kernel's listener is closed first" -DCLOSE -DWRONG_KERNEL_FIRST
     wrong "park: words are looked at one by one" -DCLIENTS=2 -DCONNECTS=1 -DPAIRS=2 -DORDER -DWRONG_LOOK_ONE_BY_ONE
+    model=$models/park_order.pml
+    wrong "park: a life behind an ordinary connect" -DSERVER=1 -DWRONG_NOT_ASKED
+    wrong "park: no life is taken back" -DSERVER=0 -DWRONG_NO_TAKE_BACK
+    wrong "park: taken back when it is accepted" -DSERVER=0 -DWRONG_TAKE_BACK_UNSEEN
+    wrong "park: no second look before accept sleeps" -DSERVER=0 -DWRONG_NO_SECOND_LOOK
+    wrong "park: the kernel's turn without a fence" -DSERVER=1 -DWRONG_NO_FENCE
+    wrong "park: a fence that is left standing" -DSERVER=1 -DWRONG_FENCE_LEFT
+    wrong "park: the end of the queue wakes nobody" -DSERVER=2 -DWRONG_NO_KICK
+    wrong "park: accept and its look apart (known)" -DSERVER=1 -DLOOK_APART
     ;;
   large)
     model=$models/bell.pml

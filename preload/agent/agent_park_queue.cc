@@ -83,6 +83,12 @@ void PublishListener(ListenerQueue* queue) {
                    (QueueOf(listener) == queue || BecomesAware(queue));
   if (!may) {
     Log("listener %d cannot have parked connections", fd);
+    const long flags = sys::Call(SYS_fcntl, fd, F_GETFL);
+    if (flags >= 0 && (flags & O_NONBLOCK) == 0 && IsPolled(listener, fd)) {
+      listener->nonblocking.store(0, std::memory_order_relaxed);
+      queue->over.store(kQueueOverWhileItBlocks, std::memory_order_relaxed);
+      return;
+    }
     const bool alone = listener->holders.load(std::memory_order_relaxed) == 1;
     queue->over.store(alone ? kQueueOverForGood : kQueueOverForNow, std::memory_order_relaxed);
     return;

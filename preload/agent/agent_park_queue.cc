@@ -33,14 +33,18 @@ int OptionOf(int fd, int level, int name) {
 
 namespace {
 
+bool IsPolled(const Side* listener, int fd) {
+  return EpollKnowsBy(listener, fd) ||
+         (listener->options_set.load(std::memory_order_relaxed) & kSeenInPoll) != 0;
+}
+
 // Nothing about the listener changes what accept() would bring, or whose it is.
 bool MayHaveQueue(const Side* listener, int fd) {
   const long flags = sys::Call(SYS_fcntl, fd, F_GETFL);
   // Who waits for it by inline system calls would not be woken (D-22): it waits in our accept, or
-  // was seen in our poll or epoll.
-  const bool seen = (flags & O_NONBLOCK) == 0 || EpollKnowsBy(listener, fd) ||
-                    (listener->options_set.load(std::memory_order_relaxed) & kSeenInPoll) != 0;
-  return seen && FindSide(fd) == listener &&
+  // was seen in our poll or epoll. And not both: a poll may tell of a connection that agents make,
+  // and the accept behind it would sleep.
+  return IsPolled(listener, fd) == ((flags & O_NONBLOCK) != 0) && FindSide(fd) == listener &&
          listener->references.load(std::memory_order_acquire) == 1 &&
          listener->holders.load(std::memory_order_relaxed) == 1 &&
          listener->pinned.load(std::memory_order_relaxed) == 0 && flags >= 0 &&
@@ -79,6 +83,12 @@ void PublishListener(ListenerQueue* queue) {
                    (QueueOf(listener) == queue || BecomesAware(queue));
   if (!may) {
     Log("listener %d cannot have parked connections", fd);
+    const long flags = sys::Call(SYS_fcntl, fd, F_GETFL);
+    if (flags >= 0 && (flags & O_NONBLOCK) == 0 && IsPolled(listener, fd)) {
+      listener->nonblocking.store(0, std::memory_order_relaxed);
+      queue->over.store(kQueueOverWhileItBlocks, std::memory_order_relaxed);
+      return;
+    }
     const bool alone = listener->holders.load(std::memory_order_relaxed) == 1;
     queue->over.store(alone ? kQueueOverForGood : kQueueOverForNow, std::memory_order_relaxed);
     return;
@@ -202,11 +212,11 @@ ListenerQueue* QueueFor(const Endpoint& name) {
 bool MayBeAskedOf(const ListenerQueue& queue, const Tuple& tuple) {
   Arrival arrival;
   struct stat own = {};
+  const int fd = queue.listener->fd.load(std::memory_order_acquire);
   return queue.pairs.load() < queue.backlog && !TooManyOrphans() &&
-         sys::Call(SYS_fstat, queue.listener->fd.load(std::memory_order_acquire),
-                   sys::Word(&own)) == 0 &&
-         ArrivalOf(tuple, &arrival) == 0 && arrival.is_listener &&
-         arrival.inode == static_cast<uint32_t>(own.st_ino);
+         !(queue.blocks && IsPolled(queue.listener, fd)) &&
+         sys::Call(SYS_fstat, fd, sys::Word(&own)) == 0 && ArrivalOf(tuple, &arrival) == 0 &&
+         arrival.is_listener && arrival.inode == static_cast<uint32_t>(own.st_ino);
 }
 
 void ServiceQueues() {

@@ -113,8 +113,13 @@ struct QueueBoard {
 };
 
 // kForNow: as after a fork; once nothing is left of the queue, and the listener is ours alone, it
-// begins anew.
-enum QueueOver : uint32_t { kQueueGoesOn, kQueueOverForNow, kQueueOverForGood };
+// begins anew. kQueueOverWhileItBlocks: and the listener does not block any more.
+enum QueueOver : uint32_t {
+  kQueueGoesOn,
+  kQueueOverForNow,
+  kQueueOverWhileItBlocks,
+  kQueueOverForGood
+};
 
 // The server's: a listener that accepts often.
 struct ListenerQueue {

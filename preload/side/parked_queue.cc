@@ -46,7 +46,10 @@ ListenerQueue* CountsFor(const Side* listener) {
 
 bool MayGoOn(ListenerQueue* queue) {
   const uint32_t over = queue->over.load(std::memory_order_acquire);
-  if (over != kQueueOverForNow) return over == kQueueGoesOn;
+  if (over == kQueueGoesOn || over == kQueueOverForGood) return over == kQueueGoesOn;
+  if (over == kQueueOverWhileItBlocks &&
+      queue->listener->nonblocking.load(std::memory_order_relaxed) == 0)
+    return false;
   if (queue->pairs.load(std::memory_order_acquire) != 0 ||
       queue->listener->queue.load(std::memory_order_acquire) != 0 ||
       queue->listener->holders.load(std::memory_order_relaxed) != 1)

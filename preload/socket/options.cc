@@ -60,6 +60,24 @@ uint32_t Shut(int how) {
   return (how != SHUT_WR ? kShutReading : 0) | (how != SHUT_RD ? kShutWriting : 0);
 }
 
+// Both directions are shut down: TCP answers whatever comes now with a reset. So it must come by
+// TCP; but what has come before stays to be read.
+void RefuseWhatComes(int fd, Side* side) {
+  {
+    const sys::SignalsBlocked blocked;
+    const LockScope scope(side->receive.lock, CurrentTid());
+    SocketShadow shadow(fd, side);
+    if (side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kTcp ||
+        !shadow.StillOurs())
+      return;
+    if (!side->receive.EndFifoAndKeep(shadow)) {
+      // Before the FIFO come bytes of TCP, or it has ended.
+      if (side->receive.fifo.AvailableBytes() > 0) return;
+      side->receive.EndFifo(shadow);
+    }
+  }
+  RequestService(side);
+}
 // What a FIFO held comes by TCP, and has to be here before TCP refuses it. Not for ever: the other
 // end may be stopped.
 void AwaitWhatIsDue(int fd, Side* side) {
@@ -88,6 +106,8 @@ bool BeforeShutdown(int fd, Side* side, int how) {
     // Both directions of a life end together: the other end sends by TCP at once what is not read.
     if (PairOf(side) != nullptr) FallBack(fd, side, Reason::kParkEnded);
     AwaitWhatIsDue(fd, side);
+    // Before the other end hears of it, and closes: it would send what is kept here.
+    if (side->Connected()) RefuseWhatComes(fd, side);
   }
   if (how != SHUT_WR && how != SHUT_RDWR) return false;
   if (side->send.route.load(std::memory_order_acquire) == SendRoute::kTcp) return false;
@@ -106,28 +126,6 @@ bool BeforeShutdown(int fd, Side* side, int how) {
   RequestService(side);
   return pending;
 }
-
-namespace {
-
-// Both directions are shut down: TCP answers whatever comes now with a reset. So it must come by
-// TCP; but what has come before stays to be read.
-void RefuseWhatComes(int fd, Side* side) {
-  {
-    const sys::SignalsBlocked blocked;
-    const LockScope scope(side->receive.lock, CurrentTid());
-    SocketShadow shadow(fd, side);
-    if (side->receive.route.load(std::memory_order_relaxed) == ReceiveRoute::kTcp ||
-        !shadow.StillOurs())
-      return;
-    if (!side->receive.EndFifoAndKeep(shadow)) {
-      // Before the FIFO come bytes of TCP, or it has ended.
-      if (side->receive.fifo.AvailableBytes() > 0) return;
-      side->receive.EndFifo(shadow);
-    }
-  }
-  RequestService(side);
-}
-}  // namespace
 
 void AfterShutdown(int fd, Side* side, int how, bool done) {
   const uint32_t shut = Shut(how);

@@ -196,7 +196,10 @@ void HasSleptInAccept(const Side* listener) {
 
 void AcceptedByKernel(Side* listener) {
   ListenerQueue* queue = CountsFor(listener);
-  if (queue != nullptr && queue->over.load(std::memory_order_relaxed) == kQueueOverForGood) return;
+  const uint32_t over = queue != nullptr ? queue->over.load(std::memory_order_relaxed) : 0;
+  if (over == kQueueOverForGood || (over == kQueueOverWhileItBlocks &&
+                                    listener->nonblocking.load(std::memory_order_relaxed) == 0))
+    return;
   const bool goes_on = queue == nullptr || MayGoOn(queue);
   if (goes_on && queue != nullptr && queue->published.load(std::memory_order_relaxed) == 2) return;
   if (queue == nullptr) queue = BeginQueue(listener);

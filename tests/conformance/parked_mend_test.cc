@@ -236,6 +236,17 @@ TEST_F(ParkedMendTest, AListenerThatIsMadeBlockingTakesNoLifeUnseen) {
   ASSERT_TRUE(Ask(fd.get(), 'a', 'f'));
   EXPECT_EQ(server().Tell(Order::kAccept), 'a');
 }
+TEST_F(ParkedMendTest, AListenerThatIsPolledAndDoesNotBlockAnyMore) {
+  ServerPlan plan;
+  plan.waits = WaitsIn::kPollBlocking;
+  server_ = std::make_unique<ParkedServer>(plan);
+  for (int i = 0; i < 40; ++i) {
+    ASSERT_TRUE(OneLife(port()));
+    usleep(1000);
+  }
+  ASSERT_EQ(server().Tell(Order::kBlocking, 0), 0);
+  ASSERT_TRUE(WarmUp(port()));
+}
 TEST_F(ParkedMendTest, NoMoreThanASixteenthOfTheDescriptors) {
   rlimit before{};
   ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);

@@ -74,7 +74,7 @@ class ParkedServer::Program {
 
  private:
   bool Open() {
-    const bool blocks = plan_.waits == WaitsIn::kAccept;
+    const bool blocks = plan_.waits == WaitsIn::kAccept || plan_.waits == WaitsIn::kPollBlocking;
     const int on = 1;
     listener_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | (blocks ? 0 : SOCK_NONBLOCK), 0);
     sockaddr_in name = NameOf(plan_.address, plan_.port);
@@ -122,6 +122,10 @@ class ParkedServer::Program {
     }
     if (entries[0].revents != 0) return Obey();
     if (plan_.waits == WaitsIn::kAccept) return;
+    if (plan_.waits == WaitsIn::kPollBlocking) {
+      Serve(accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC));
+      return;
+    }
     while (Serve(accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC))) {
     }
     while (exact_ >= 0 && Serve(accept4(exact_, nullptr, nullptr, SOCK_CLOEXEC))) {

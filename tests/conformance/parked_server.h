@@ -13,7 +13,8 @@
 namespace conformance {
 
 // How the server waits for its listener.
-enum class WaitsIn : int { kPoll, kEdges, kAccept, kInlinePoll };
+// kPollBlocking: then accepts once, by a listener that blocks.
+enum class WaitsIn : int { kPoll, kPollBlocking, kEdges, kAccept, kInlinePoll };
 
 struct ServerPlan {
   WaitsIn waits = WaitsIn::kPoll;

@@ -137,6 +137,23 @@ TEST(ParkedTest, AThreadThatSleepsInAcceptIsWoken) {
     if (i % 3 == 0) usleep(300);             // it sleeps again
   }
 }
+// Nobody but a client may end the poll of a server whose accept would sleep then.
+TEST(ParkedTest, AServerThatPollsAListenerThatBlocksIsNotHeldUp) {
+  ServerPlan plan;
+  plan.waits = WaitsIn::kPollBlocking;
+  ParkedServer server(plan);
+  for (int i = 0; i < 40; ++i) ASSERT_TRUE(OneLife(server.port())) << i;
+  for (int i = 0; i < 30; ++i) {
+    // More and more at once, so that agents make connections each time.
+    std::vector<FileDescriptor> all;
+    for (int n = 0; n < 2 + i; ++n) {
+      all.emplace_back(ConnectTo(server.port()));
+      ASSERT_TRUE(Ask(all.back().get(), 'x', 'n'));
+    }
+    usleep(3000);
+    ASSERT_EQ(server.Tell(Order::kLimit, 0), 0) << i;
+  }
+}
 // It has its descriptors from us, and waits for its listener in a way that nobody sees.
 TEST(ParkedTest, WhoeverWaitsUnseenIsTold) {
   ParkedServer server({});

@@ -16,6 +16,7 @@
 #include "preload/side/each_side.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/holders.h"
+#include "preload/side/leaving.h"
 #include "preload/side/mailbox.h"
 #include "preload/side/self.h"
 #include "preload/side/shadow.h"
@@ -228,8 +229,8 @@ void ConsiderSide(uint32_t slot, bool seek) {
   Tuple tuple;
   UpdateInherited(side);
   UpdateUnseen(fd, side);
-  Reason obstacle = side->holders.load(std::memory_order_relaxed) == 1 ? Probe(fd, side, &tuple)
-                                                                       : Reason::kShared;
+  const bool alone = side->holders.load(std::memory_order_acquire) == 1 && !MayComeBack(side);
+  Reason obstacle = alone ? Probe(fd, side, &tuple) : Reason::kShared;
   // The number may have been closed and used again meanwhile; then what we read is not about this
   // side.
   const Tracking tracking = obstacle == Reason::kNone ? TrackingOf(fd, tuple) : Tracking::kNone;

@@ -16,6 +16,7 @@
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/holders.h"
+#include "preload/side/leaving.h"
 #include "preload/side/log.h"
 #include "preload/side/self.h"
 #include "preload/side/shadow.h"
@@ -145,7 +146,8 @@ bool Attach(uint32_t slot) {
     if (FindSide(fd) == side &&
         side->generation.load(std::memory_order_relaxed) == note.generation &&
         side->pinned.load(std::memory_order_relaxed) == 0 && !IsStandardStream(side) &&
-        side->holders.load(std::memory_order_relaxed) == 1 &&
+        // acquire: an exec of another holder is noted before that one lets go (leaving.h).
+        side->holders.load(std::memory_order_acquire) == 1 && !MayComeBack(side) &&
         side->attached.load(std::memory_order_relaxed) == 0 &&
         ((!note.mine.fifo.foreign && agent.talks[note.talk].agent_id != agent.id) ||
          agent_shared.forking.load(std::memory_order_seq_cst) == 0) &&

@@ -156,6 +156,8 @@ void TakeBackFromNextProgram() {
     if (!IsAsAtExec(side)) return;
     const AtExec& then = at_exec[SlotOf(side)];
     if (then.ended) {
+      // Under the lock: who attaches it finds us on our way, or back.
+      const LockScope scope(side->send.lock, CurrentTid());
       side->references.fetch_add(DescriptorsOf(side), std::memory_order_acq_rel);
       side->holders.fetch_add(1, std::memory_order_seq_cst);  // before nobody is leaving any more
       EndLeaving(side);

@@ -4,8 +4,10 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -16,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/conformance/mode.h"
 #include "tests/conformance/pair.h"
 
 extern char** environ;
@@ -219,6 +222,36 @@ TEST_P(InheritTest, FailingExecThatTakesItsTime) {
   ExpectEnds(slow);
   peer().ExpectMoved(kBytes + 10);
   peer().ReceiveEndOfStream();
+}
+
+// The other looks as if it had the connection alone meanwhile: memory that it maps for it would not
+// be there in the one whose exec fails.
+TEST_P(InheritTest, FailingExecWhileTheOtherGoesOn) {
+  char byte;
+  EXPECT_EQ(Call(recv(fd(), &byte, 1, MSG_OOB | MSG_DONTWAIT)), Failed(EINVAL));  // is on TCP then
+  pair().ExpectBothWaysWork();
+  poll(nullptr, 0, 5 * kBlockedMs);  // and nothing of it is in FIFOs
+  GuardedFile file;
+  const pid_t slow = fork();
+  if (slow == 0) {
+    fcntl(fd(), F_SETFD, FD_CLOEXEC);
+    file.Free();
+    execl(file.name(), "none", nullptr);
+    char text[6];
+    _exit(send(fd(), "child", 5, 0) == 5 && recv(fd(), text, 6, MSG_WAITALL) == 6 &&
+                  memcmp(text, "parent", 6) == 0
+              ? 0
+              : 1);
+  }
+  EXPECT_TRUE(file.SomebodyWaits());
+  pair().ExpectBothWaysWork();
+  UpgradeIfWanted(fd());  // must not succeed
+  pair().ExpectBothWaysWork();
+  file.Free();
+  peer().ReceiveText("child");
+  peer().SendText("parent");
+  ExpectEnds(slow);
+  pair().ExpectBothWaysWork();
 }
 
 // And one that has succeeded is no longer waited for.

@@ -48,14 +48,16 @@ DatagramSide* AllocateDatagramSide() ABSL_NO_THREAD_SAFETY_ANALYSIS {
         !side.in_use.compare_exchange_strong(free, 1, std::memory_order_acq_rel))
       continue;
     side.generation.fetch_add(1, std::memory_order_acq_rel);
-    for (auto* word :
-         {&side.pinned, &side.nonblocking, &side.shares, &side.connected, &side.sends,
-          &side.receives, &side.wants, &side.published, &side.sending, &side.receiving,
-          &side.error_likely, &side.crowded, &side.asked, &side.half_done, &side.quiet_sends})
+    for (auto* word : {&side.pinned, &side.nonblocking, &side.shares, &side.connected, &side.run,
+                       &side.send_looks, &side.receive_looks, &side.wants, &side.published,
+                       &side.sending, &side.receiving, &side.error_likely, &side.crowded,
+                       &side.asked, &side.half_done, &side.quiet_sends})
       word->store(0, std::memory_order_relaxed);
+    side.watches.store(1, std::memory_order_relaxed);
     side.destination.Store(UdpName{});
     for (auto* word :
-         {&side.sends_since_ns, &side.receives_since_ns, &side.kernel_sent, &side.kernel_received,
+         {&side.run_since_ns, &side.receives_since_ns, &side.next_send_look_ns,
+          &side.next_receive_look_ns, &side.quiet_until, &side.kernel_sent, &side.kernel_received,
           &side.fifo_sent, &side.fifo_received, &side.fallbacks, &side.upgrades})
       word->store(0, std::memory_order_relaxed);
     side.sleepers.store(0, std::memory_order_relaxed);

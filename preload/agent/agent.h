@@ -19,8 +19,8 @@ void ConsiderUpgrade(Side* side);
 bool BorrowFromParent(Side* side);
 // Asks for an upgrade of this side, soon. Starts the agent if need be. Cheap when repeated.
 void WantUpgrade(Side* side);
-// A UDP socket asks for a FIFO (kWantsToSend), or lets itself be found (kWantsToReceive). Starts the
-// agent if need be.
+// A UDP socket asks for a FIFO (kWantsToSend), or lets itself be found (kWantsToReceive). Starts
+// the agent if need be.
 void WantDatagrams(DatagramSide* side, uint32_t wants);
 // One of them is hot: the same if there is somebody to meet. No agent is started before: a second
 // thread costs each system call of the program.

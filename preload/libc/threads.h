@@ -29,7 +29,7 @@ extern std::atomic<const char*> single_threaded;
 // Libc says that this thread is the only one. Nobody else can come but by its own doing: in a
 // handler, too.
 inline bool Alone() {
-  const char* const single = single_threaded.load(std::memory_order_relaxed);
+  const char* const single = single_threaded.load();
   return single != nullptr && *static_cast<const volatile char*>(single) != 0;
 }
 

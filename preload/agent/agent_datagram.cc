@@ -239,6 +239,7 @@ bool JoinSource(DatagramSide* side, uint32_t talk, const ControlMessage& offer,
   // seq_cst: before the look at the sleepers; pairs with DatagramSleep.
   side->receiving.fetch_add(1, std::memory_order_seq_cst);
   TellSleepers(side);
+  StartUnreadDatagramLooks();
   *joined_fd = fd;
   return true;
 }

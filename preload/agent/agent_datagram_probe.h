@@ -49,4 +49,8 @@ bool IsSomebodyToMeet(DatagramSide* side, uint32_t wants);
 bool IsReceiverKnown(Registry& registry, uint32_t uid, const Endpoint& destination);
 void SayReceiverIsWanted(Registry& registry, const Endpoint& destination);
 
+// ---- what nobody reads (agent_datagram_unread.cc) ----
+uint64_t LookForUnreadDatagrams();  // the pause until the next look
+void StartUnreadDatagramLooks();
+
 }  // namespace xenloop

@@ -70,6 +70,7 @@ DatagramSide* AllocateDatagramSide() ABSL_NO_THREAD_SAFETY_ANALYSIS {
     side.receiver = DatagramReceiver{};
     side.mine = FifoMapping{};
     side.receiver_at = DatagramPeer{};
+    side.unread_at = 0;
     side.stage = DatagramStage::kNone;
     for (auto& source : side.sources) source.used.store(0, std::memory_order_relaxed);
     return &side;
@@ -228,8 +229,7 @@ void ReapSources(DatagramSide* side) {
   if (any) AskAgent(side, kWantsService);
 }
 
-namespace {
-void CountEnd(DatagramSide* side, Reason reason) {
+void CountDatagramEnd(DatagramSide* side, Reason reason) {
   Log("datagrams of fd %d to the kernel: %s", side->fd.load(std::memory_order_relaxed),
       ReasonText(reason));
   side->fallbacks.fetch_add(1, std::memory_order_relaxed);
@@ -237,6 +237,7 @@ void CountEnd(DatagramSide* side, Reason reason) {
   CountFallback(reason);
 }
 
+namespace {
 // Every sender that is alive is asked to send again what it has sent. False: nothing was joined.
 bool AskBack(DatagramSide* side) {
   const LockScope scope(side->receive_lock, CurrentTid());
@@ -263,7 +264,7 @@ void StopSending(DatagramSide* side, Reason reason) {
   DatagramShadow shadow{side->fd.load(std::memory_order_relaxed), side};
   shadow.to = side->fifo_destination;
   if (side->sender.route.load(std::memory_order_relaxed) == DatagramRoute::kFifo)
-    CountEnd(side, reason);
+    CountDatagramEnd(side, reason);
   side->sender.Leave(shadow);
   side->sender.Settle(shadow);
   AskAgent(side, kWantsService);
@@ -280,7 +281,7 @@ void EndSources(DatagramSide* side, Reason reason) {
   for (int i = 0; i < DatagramQueue::kMostSlots; ++i) {
     if (side->sources[i].used.load(std::memory_order_relaxed) == 1) side->receiver.queue.End(i);
   }
-  CountEnd(side, reason);
+  CountDatagramEnd(side, reason);
   ReapSources(side);
 }
 
@@ -293,7 +294,7 @@ void DatagramToKernel(int fd, Reason reason, KernelFor how_long) {
   }
   if (AskBack(side)) {
     constexpr uint64_t kLongestNs = 500 * kNsPerMs;
-    CountEnd(side, reason);
+    CountDatagramEnd(side, reason);
     AskAgent(side, kWantsService);
     const bool is_agent = CurrentTid() == agent_shared.tid.load(std::memory_order_relaxed);
     Naps naps(kLongestNs, 50 * kNsPerUs);

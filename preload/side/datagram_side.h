@@ -95,6 +95,8 @@ struct alignas(64) DatagramSide {
     DatagramPeer at;
     std::atomic<uint32_t> used;  // 1: joined; 2: let go, the agent tells its peer
   } sources[DatagramQueue::kMostSlots];
+  uint64_t
+      unread_at;  // the agent's own: what had been taken when something lay there, + 1; 0: nothing
   // Several threads use it: the datagram that wakes one may be taken by another. From then on
   // nothing goes by FIFO while anybody sleeps.
   std::atomic<uint32_t> crowded;
@@ -217,6 +219,8 @@ class DatagramSleeper : public Abandonable {
 void DatagramLockAbandoned(const RecoverableLock* lock);
 // Under the receive lock: all senders are told who sleeps.
 void TellSleepers(DatagramSide* side) ABSL_EXCLUSIVE_LOCKS_REQUIRED(side->receive_lock);
+// Its datagrams go by the kernel again: for people.
+void CountDatagramEnd(DatagramSide* side, Reason reason);
 // Under the receive lock: a thread has taken a datagram of the kernel. True: it may have been the
 // one that was to wake another, for which something stands in a FIFO.
 bool HasTakenAnothersRing(DatagramSide* side) ABSL_EXCLUSIVE_LOCKS_REQUIRED(side->receive_lock);

@@ -13,6 +13,7 @@
 #include <sys/select.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 
 #include <atomic>
@@ -20,6 +21,7 @@
 #include <thread>
 
 #include "tests/conformance/datagram.h"
+#include "tests/conformance/inline_call.h"
 
 namespace conformance {
 namespace {
@@ -232,6 +234,29 @@ TEST_P(DatagramLeftTest, AskingForALengthTakesNoError) {
     EXPECT_EQ(bytes, 0);
     EXPECT_EQ(near.Receive(), "ECONNREFUSED");
   }
+}
+
+// By calls that no library in front of libc sees.
+TEST_P(DatagramLeftTest, WhoReadsUnseenGetsThemAllInOrder) {
+  constexpr int kMany = 20;
+  UdpSocket near;
+  UdpSocket far;
+  Heat(near, far);
+  Meet(near, far);
+  const timeval limit{kSoonMs / 1000, 0};
+  setsockopt(far.fd(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+  for (int i = 0; i < kMany; ++i)
+    EXPECT_EQ(near.Send(std::string(1, static_cast<char>('a' + i))), Done(1));
+  for (int i = 0; i < kMany; ++i) {
+    char what = 0;
+    EXPECT_EQ(InlineCall(SYS_recvfrom, far.fd(), &what, 1, 0), 1);
+    EXPECT_EQ(what, 'a' + i);
+  }
+  EXPECT_EQ(near.Send("by the kernel"), Done(13));
+  char text[20] = {};
+  EXPECT_EQ(InlineCall(SYS_recvfrom, far.fd(), text, sizeof text, 0), 13);
+  EXPECT_EQ(near.Send("last"), Done(4));
+  EXPECT_EQ(far.Receive(), "last");
 }
 
 // Each end in a process of its own, of which the receiver's changes its user with datagrams unread.

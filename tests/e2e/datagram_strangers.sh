@@ -52,9 +52,10 @@ both strangers
 both lone
 both late
 [[ ${E2E_NATIVE:-} != 1 ]] || exit 0
-by_fifo=$("$python" - "$stats" <<'PY'
+met=$("$python" - "$stats" <<'PY'
 import json, sys
-print(sum(json.loads(line).get("datagrams", {}).get("fifo_sent", 0) for line in open(sys.argv[1])))
+print(sum(json.loads(line).get("datagrams", {}).get("upgrades", 0) for line in open(sys.argv[1])))
 PY
 )
-((by_fifo > 1000)) || fail "only $by_fifo datagrams went by FIFOs: the late client was not met"
+# How much goes by FIFOs then is a matter of who sleeps, on a busy machine.
+((met > 0)) || fail "the late client was not met"

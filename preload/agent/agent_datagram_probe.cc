@@ -237,15 +237,16 @@ Reason ProbeDatagramReceiver(int fd, DatagramSide* side, DatagramEnds* ends, boo
   ends->connected = NameOf(fd, SYS_getpeername, &peer);
   int ipv6_only = 0;
   ends->ipv6_only = Ask(fd, IPPROTO_IPV6, IPV6_V6ONLY, &ipv6_only) == 0 && ipv6_only != 0;
+  // Nobody may come who is as specific and later, or more so: also a connected socket is taken over
+  // by one that shares its port and is connected to the same.
+  if (side->shares.load(std::memory_order_relaxed) != 0 || !Is(fd, SO_REUSEADDR, 0) ||
+      !Is(fd, SO_REUSEPORT, 0))
+    return Reason::kPortShared;
   if (ends->connected) {
     ends->destination = ToEnd(peer);
     return RuleAgainstConnection(GetConfig().rules, Tuple{ends->source, ends->destination},
                                  RuleProtocol::kUdp);
   }
-  // Nobody may come who is more specific, or as specific and later.
-  if (side->shares.load(std::memory_order_relaxed) != 0 || !Is(fd, SO_REUSEADDR, 0) ||
-      !Is(fd, SO_REUSEPORT, 0))
-    return Reason::kPortShared;
   return RuleAgainstConnection(GetConfig().rules, Tuple{ends->source, ends->source},
                                RuleProtocol::kUdp);
 }

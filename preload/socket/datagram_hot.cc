@@ -86,9 +86,13 @@ void ManyDatagramsReceived(DatagramSide* side) {
   if (!hot || side->pinned.load(std::memory_order_relaxed) != 0 ||
       now < side->next_receive_look_ns.load(std::memory_order_relaxed))
     return;
-  if (side->shares.load(std::memory_order_relaxed) != 0 &&
-      side->connected.load(std::memory_order_relaxed) == 0)
-    return side->reason.store(Reason::kPortShared, std::memory_order_relaxed);
+  if (side->shares.load(std::memory_order_relaxed) != 0) {
+    // What it has been told as a sender says more.
+    const Reason told = side->reason.load(std::memory_order_relaxed);
+    if (told == Reason::kNotHotYet || told == Reason::kNoPeer)
+      side->reason.store(Reason::kPortShared, std::memory_order_relaxed);
+    return;
+  }
   side->next_receive_look_ns.store(NextLook(side, side->receive_looks, now),
                                    std::memory_order_relaxed);
   ConsiderDatagrams(side, kWantsToReceive);

@@ -236,6 +236,25 @@ TEST_P(DatagramLeftTest, AskingForALengthTakesNoError) {
   }
 }
 
+// A port that can be shared has the newest of its sockets that fit best.
+TEST_P(DatagramLeftTest, ALaterSocketConnectedToTheSameTakesOver) {
+  const int on = 1;
+  UdpSocket sender;
+  UdpSocket first(/*bound=*/false);
+  UdpSocket later(/*bound=*/false);
+  for (const int fd : {first.fd(), later.fd()})
+    EXPECT_EQ(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on), 0);
+  EXPECT_EQ(first.Bind(0), 0);
+  first.Connect(sender.Port());
+  Heat(sender, first);
+  for (const int fd : {first.fd(), sender.fd()}) static_cast<void>(UpgradeIfWanted(fd));
+  EXPECT_EQ(later.Bind(first.Port()), 0);
+  later.Connect(sender.Port());
+  EXPECT_EQ(sender.Send("whose?"), Done(6));
+  EXPECT_EQ(later.Receive(), "whose?");
+  EXPECT_EQ(first.Receive(), "EAGAIN");
+}
+
 // By calls that no library in front of libc sees.
 TEST_P(DatagramLeftTest, WhoReadsUnseenGetsThemAllInOrder) {
   constexpr int kMany = 20;

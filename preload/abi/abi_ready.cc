@@ -14,6 +14,7 @@
 #include "preload/ready/epoll.h"
 #include "preload/ready/poll.h"
 #include "preload/ready/select.h"
+#include "preload/side/bare_wait.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/mailbox.h"
 
@@ -64,8 +65,9 @@ int Created(int epfd) {
 }  // namespace
 
 XENLOOP_EXPORT int poll(pollfd* fds, nfds_t count, int timeout_ms) {
+  const BareWait bare(DatagramSides() != nullptr && BareWait::IsEnough());
   DatagramWait datagrams;
-  DatagramsOf(fds, count, &datagrams);
+  if (!bare.IsHere()) DatagramsOf(fds, count, &datagrams);
   const auto ask = [=](int milliseconds) {
     if (!IsOurs(fds, count)) return real::poll(fds, count, milliseconds);
     return ReturnToLibc(Poll(fds, count, Timeout(milliseconds).get(), nullptr, PollCall::kPoll));
@@ -85,8 +87,9 @@ XENLOOP_EXPORT int __poll_chk(pollfd* fds, nfds_t count, int timeout_ms, size_t 
 }
 
 XENLOOP_EXPORT int ppoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask) {
+  const BareWait bare(DatagramSides() != nullptr && BareWait::IsEnough());
   DatagramWait datagrams;
-  if (IsUsable(timeout)) DatagramsOf(fds, count, &datagrams);
+  if (!bare.IsHere() && IsUsable(timeout)) DatagramsOf(fds, count, &datagrams);
   const auto ask = [=](const timespec* time) {
     if (!IsUsable(time) || !IsOurs(fds, count)) return real::ppoll(fds, count, time, mask);
     return ReturnToLibc(Poll(fds, count, time, mask, PollCall::kPpoll));
@@ -134,8 +137,10 @@ int SelectStreams(int count, fd_set* read, fd_set* write, fd_set* except, timeva
 
 XENLOOP_EXPORT int select(int count, fd_set* read, fd_set* write, fd_set* except,
                           timeval* timeout) {
+  const BareWait bare(DatagramSides() != nullptr && BareWait::IsEnough());
   DatagramWait datagrams;
-  if (DatagramSides() != nullptr && (timeout == nullptr || MayWrite(timeout, sizeof *timeout)))
+  if (!bare.IsHere() && DatagramSides() != nullptr &&
+      (timeout == nullptr || MayWrite(timeout, sizeof *timeout)))
     DatagramsOf(count, read, &datagrams);
   const auto ask = [=](timeval* time) { return SelectStreams(count, read, write, except, time); };
   if (!datagrams.Any()) return ask(timeout);
@@ -164,8 +169,10 @@ XENLOOP_ALIAS(__select, select);
 
 XENLOOP_EXPORT int pselect(int count, fd_set* read, fd_set* write, fd_set* except,
                            const timespec* timeout, const sigset_t* mask) {
+  const BareWait bare(DatagramSides() != nullptr && BareWait::IsEnough());
   DatagramWait datagrams;
-  if (DatagramSides() != nullptr && IsUsable(timeout)) DatagramsOf(count, read, &datagrams);
+  if (!bare.IsHere() && DatagramSides() != nullptr && IsUsable(timeout))
+    DatagramsOf(count, read, &datagrams);
   const auto ask = [=](const timespec* time) {
     if (!IsUsable(time) || !SelectConcernsUs(count, read, write, except))
       return real::pselect(count, read, write, except, time, mask);

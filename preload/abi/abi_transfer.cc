@@ -28,10 +28,12 @@ bool IsTransfer(const iovec* iov, int iov_count) {
 
 XENLOOP_EXPORT ssize_t read(int fd, void* buffer, size_t length) {
   const auto kernel = [=] { return real::read(fd, buffer, length); };
-  Side* const side = FindSide(fd);
+  const FdTable::Meaning meaning = FdTable::Find(fd);
+  Side* const side = meaning.OfSide();
   if (IsRefused(buffer, length)) return kernel();
   const iovec destination{buffer, length};
-  if (side == nullptr) return DatagramReceiveOr(fd, &destination, 1, 0, kernel);
+  if (side == nullptr)
+    return DatagramReceiveOr(fd, meaning.OfDatagram(), &destination, 1, 0, kernel);
   return ReceiveOr(fd, side, &destination, 1, 0, nullptr, kernel);
 }
 XENLOOP_ALIAS(__read, read);
@@ -43,10 +45,13 @@ XENLOOP_EXPORT ssize_t __read_chk(int fd, void* buffer, size_t length, size_t bu
 
 XENLOOP_EXPORT ssize_t readv(int fd, const iovec* iov, int iov_count) {
   const auto kernel = [=] { return real::readv(fd, iov, iov_count); };
-  Side* const side = FindSide(fd);
-  if ((side == nullptr && FindDatagram(fd) == nullptr) || !IsTransfer(iov, iov_count))
+  const FdTable::Meaning meaning = FdTable::Find(fd);
+  Side* const side = meaning.OfSide();
+  if ((side == nullptr && meaning.OfDatagram() == nullptr) || !IsTransfer(iov, iov_count))
     return kernel();
-  if (side == nullptr) return DatagramReceiveOr(fd, iov, static_cast<size_t>(iov_count), 0, kernel);
+  if (side == nullptr)
+    return DatagramReceiveOr(fd, meaning.OfDatagram(), iov, static_cast<size_t>(iov_count), 0,
+                             kernel);
   return ReceiveOr(fd, side, iov, static_cast<size_t>(iov_count), 0, nullptr, kernel);
 }
 
@@ -62,9 +67,11 @@ XENLOOP_ALIAS(preadv64v2, preadv2);
 
 XENLOOP_EXPORT ssize_t recv(int fd, void* buffer, size_t length, int flags) {
   const auto kernel = [=] { return real::recv(fd, buffer, length, flags); };
-  Side* const side = FindSide(fd);
+  const FdTable::Meaning meaning = FdTable::Find(fd);
+  Side* const side = meaning.OfSide();
   const iovec destination{buffer, Most(length)};
-  if (side == nullptr) return DatagramReceiveOr(fd, &destination, 1, flags, kernel);
+  if (side == nullptr)
+    return DatagramReceiveOr(fd, meaning.OfDatagram(), &destination, 1, flags, kernel);
   return ReceiveOr(fd, side, &destination, 1, flags, nullptr, kernel);
 }
 
@@ -81,10 +88,11 @@ XENLOOP_EXPORT ssize_t recvfrom(int fd, void* buffer, size_t length, int flags, 
     by_kernel = true;
     return real::recvfrom(fd, buffer, length, flags, address, address_length);
   };
-  Side* const side = FindSide(fd);
+  const FdTable::Meaning meaning = FdTable::Find(fd);
+  Side* const side = meaning.OfSide();
   const iovec destination{buffer, Most(length)};
   if (side == nullptr) {
-    return DatagramReceiveOr(fd, &destination, 1, flags, kernel,
+    return DatagramReceiveOr(fd, meaning.OfDatagram(), &destination, 1, flags, kernel,
                              DatagramName{address, address_length});
   }
   const ssize_t received = ReceiveOr(fd, side, &destination, 1, flags, nullptr, kernel);
@@ -106,11 +114,12 @@ XENLOOP_EXPORT ssize_t __recvfrom_chk(int fd, void* buffer, size_t length, size_
 
 XENLOOP_EXPORT ssize_t write(int fd, const void* buffer, size_t length) {
   const auto kernel = [=] { return real::write(fd, buffer, length); };
-  Side* const side = FindSide(fd);
+  const FdTable::Meaning meaning = FdTable::Find(fd);
+  Side* const side = meaning.OfSide();
   const iovec source{const_cast<void*>(buffer), length};
   // To write nothing is to send an empty datagram.
   if (side == nullptr && (length == 0 || !IsRefused(buffer, length)))
-    return DatagramSendOr(fd, &source, 1, 0, kernel);
+    return DatagramSendOr(fd, meaning.OfDatagram(), &source, 1, 0, kernel);
   if (side == nullptr || IsRefused(buffer, length)) return kernel();
   return SendOr(fd, side, &source, 1, 0, kernel);
 }
@@ -118,10 +127,12 @@ XENLOOP_ALIAS(__write, write);
 
 XENLOOP_EXPORT ssize_t writev(int fd, const iovec* iov, int iov_count) {
   const auto kernel = [=] { return real::writev(fd, iov, iov_count); };
-  Side* const side = FindSide(fd);
-  if ((side == nullptr && FindDatagram(fd) == nullptr) || !IsTransfer(iov, iov_count))
+  const FdTable::Meaning meaning = FdTable::Find(fd);
+  Side* const side = meaning.OfSide();
+  if ((side == nullptr && meaning.OfDatagram() == nullptr) || !IsTransfer(iov, iov_count))
     return kernel();
-  if (side == nullptr) return DatagramSendOr(fd, iov, static_cast<size_t>(iov_count), 0, kernel);
+  if (side == nullptr)
+    return DatagramSendOr(fd, meaning.OfDatagram(), iov, static_cast<size_t>(iov_count), 0, kernel);
   return SendOr(fd, side, iov, static_cast<size_t>(iov_count), 0, kernel);
 }
 
@@ -136,9 +147,10 @@ XENLOOP_ALIAS(pwritev64v2, pwritev2);
 
 XENLOOP_EXPORT ssize_t send(int fd, const void* buffer, size_t length, int flags) {
   const auto kernel = [=] { return real::send(fd, buffer, length, flags); };
-  Side* const side = FindSide(fd);
+  const FdTable::Meaning meaning = FdTable::Find(fd);
+  Side* const side = meaning.OfSide();
   const iovec source{const_cast<void*>(buffer), Most(length)};
-  if (side == nullptr) return DatagramSendOr(fd, &source, 1, flags, kernel);
+  if (side == nullptr) return DatagramSendOr(fd, meaning.OfDatagram(), &source, 1, flags, kernel);
   if (length == 0) return kernel();
   return SendOr(fd, side, &source, 1, flags, kernel);
 }
@@ -150,10 +162,12 @@ XENLOOP_EXPORT ssize_t sendto(int fd, const void* buffer, size_t length, int fla
   const auto kernel = [=] {
     return real::sendto(fd, buffer, length, flags, address, address_length);
   };
-  Side* const side = FindSide(fd);
+  const FdTable::Meaning meaning = FdTable::Find(fd);
+  Side* const side = meaning.OfSide();
   const iovec source{const_cast<void*>(buffer), Most(length)};
   if (side == nullptr)
-    return DatagramSendOr(fd, &source, 1, flags, kernel, address, address_length);
+    return DatagramSendOr(fd, meaning.OfDatagram(), &source, 1, flags, kernel, address,
+                          address_length);
   if (length == 0) return kernel();
   return SendOr(fd, side, &source, 1, flags, kernel);
 }

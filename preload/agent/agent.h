@@ -19,8 +19,12 @@ void ConsiderUpgrade(Side* side);
 bool BorrowFromParent(Side* side);
 // Asks for an upgrade of this side, soon. Starts the agent if need be. Cheap when repeated.
 void WantUpgrade(Side* side);
-// A UDP socket is hot: asks for a FIFO (kWantsToSend), or lets itself be found (kWantsToReceive).
+// A UDP socket asks for a FIFO (kWantsToSend), or lets itself be found (kWantsToReceive). Starts
+// the agent if need be.
 void WantDatagrams(DatagramSide* side, uint32_t wants);
+// One of them is hot: the same if there is somebody to meet. No agent is started before: a second
+// thread costs each system call of the program.
+void ConsiderDatagrams(DatagramSide* side, uint32_t wants);
 // Connections are wanted that can be parked, or a listener is to be found for that (side/parked.h).
 void WantParked();
 // Before a fork that libc does not see: the child has libc's record of our thread, and setuid() and

@@ -82,21 +82,14 @@ void SendDatagramOffer(DatagramSide* side) {
   side->stage = DatagramStage::kOffered;
 }
 
-// Somebody has published that name. Asked before anything else: it costs no system call.
-bool IsFound(DatagramSide* side) {
-  const Endpoint name = ToEnd(side->destination.Load());
-  for (const Endpoint& end : {name, AnyAddress(name.port)}) {
-    uint64_t id;
-    if (agent.registry.Lookup(agent.uid, HashOf(HintOf(end)), &id, 1) != 0) return true;
-  }
-  return false;
-}
-
 void SeekReceiver(DatagramSide* side) {
-  if (!IsFound(side)) return side->reason.store(Reason::kNoPeer, std::memory_order_relaxed);
   DatagramEnds ends;
   const Reason reason = ProbeDatagramSender(side->fd.load(std::memory_order_acquire), side, &ends);
   if (reason != Reason::kNone) return side->reason.store(reason, std::memory_order_relaxed);
+  if (!IsReceiverKnown(agent.registry, agent.uid, ends.destination)) {
+    SayReceiverIsWanted(agent.registry, ends.destination);
+    return side->reason.store(Reason::kNoPeer, std::memory_order_relaxed);
+  }
   for (const Endpoint& name : {ends.destination, AnyAddress(ends.destination.port)}) {
     uint64_t ids[4];
     const size_t found = agent.registry.Lookup(agent.uid, HashOf(HintOf(name)), ids, 4);
@@ -189,8 +182,7 @@ void Publish(DatagramSide* side) {
   const Reason reason =
       ProbeDatagramReceiver(side->fd.load(std::memory_order_acquire), side, &ends);
   if (reason != Reason::kNone) return side->reason.store(reason, std::memory_order_relaxed);
-  const Endpoint name = IsAnyAddress(ends.source) ? AnyAddress(ends.source.port) : ends.source;
-  if (agent.registry.Publish(HashOf(HintOf(name)), agent.id) != 0)
+  if (agent.registry.Publish(HashOf(HintOf(PublishedName(ends))), agent.id) != 0)
     return side->reason.store(Reason::kRegistryFull, std::memory_order_relaxed);
   side->published.store(1, std::memory_order_release);
 }
@@ -247,6 +239,7 @@ bool JoinSource(DatagramSide* side, uint32_t talk, const ControlMessage& offer,
   // seq_cst: before the look at the sleepers; pairs with DatagramSleep.
   side->receiving.fetch_add(1, std::memory_order_seq_cst);
   TellSleepers(side);
+  StartUnreadDatagramLooks();
   *joined_fd = fd;
   return true;
 }

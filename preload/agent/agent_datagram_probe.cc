@@ -86,12 +86,12 @@ bool HasFilter(int fd) {
   return result == -EACCES || (result == 0 && instructions != 0);
 }
 
-Reason ProbeEither(int fd, int family) {
+Reason ProbeEither(int fd, int family, bool by_agent) {
   if (fd < 3) return Reason::kStandardStream;
   if (!Is(fd, SO_DOMAIN, family) || !Is(fd, SO_TYPE, SOCK_DGRAM) ||
       !Is(fd, SO_PROTOCOL, IPPROTO_UDP))
     return Reason::kUnknownFamily;
-  if (NetnsCookieOf(fd) != agent.netns_cookie) return Reason::kOtherNamespace;
+  if (by_agent && NetnsCookieOf(fd) != agent.netns_cookie) return Reason::kOtherNamespace;
   for (const auto& option : kOptions) {
     int value = option.unset;
     if (Ask(fd, option.level, option.name, &value) == 0 && value != option.unset)
@@ -203,8 +203,8 @@ bool IsHeldBy(const Talk& talk, uint64_t fd, const Endpoint& from, const Endpoin
          HasSocketAt(talk.kernel_pid, static_cast<uint32_t>(fd), socket.inode);
 }
 
-Reason ProbeDatagramSender(int fd, DatagramSide* side, DatagramEnds* ends) {
-  const Reason obstacle = ProbeEither(fd, side->family);
+Reason ProbeDatagramSender(int fd, DatagramSide* side, DatagramEnds* ends, bool by_agent) {
+  const Reason obstacle = ProbeEither(fd, side->family, by_agent);
   if (obstacle != Reason::kNone) return obstacle;
   const UdpName destination = side->destination.Load();
   UdpName source;
@@ -227,8 +227,8 @@ Reason ProbeDatagramSender(int fd, DatagramSide* side, DatagramEnds* ends) {
                                RuleProtocol::kUdp);
 }
 
-Reason ProbeDatagramReceiver(int fd, DatagramSide* side, DatagramEnds* ends) {
-  const Reason obstacle = ProbeEither(fd, side->family);
+Reason ProbeDatagramReceiver(int fd, DatagramSide* side, DatagramEnds* ends, bool by_agent) {
+  const Reason obstacle = ProbeEither(fd, side->family, by_agent);
   if (obstacle != Reason::kNone) return obstacle;
   UdpName name;
   UdpName peer;
@@ -237,15 +237,16 @@ Reason ProbeDatagramReceiver(int fd, DatagramSide* side, DatagramEnds* ends) {
   ends->connected = NameOf(fd, SYS_getpeername, &peer);
   int ipv6_only = 0;
   ends->ipv6_only = Ask(fd, IPPROTO_IPV6, IPV6_V6ONLY, &ipv6_only) == 0 && ipv6_only != 0;
+  // Nobody may come who is as specific and later, or more so: also a connected socket is taken over
+  // by one that shares its port and is connected to the same.
+  if (side->shares.load(std::memory_order_relaxed) != 0 || !Is(fd, SO_REUSEADDR, 0) ||
+      !Is(fd, SO_REUSEPORT, 0))
+    return Reason::kPortShared;
   if (ends->connected) {
     ends->destination = ToEnd(peer);
     return RuleAgainstConnection(GetConfig().rules, Tuple{ends->source, ends->destination},
                                  RuleProtocol::kUdp);
   }
-  // Nobody may come who is more specific, or as specific and later.
-  if (side->shares.load(std::memory_order_relaxed) != 0 || !Is(fd, SO_REUSEADDR, 0) ||
-      !Is(fd, SO_REUSEPORT, 0))
-    return Reason::kPortShared;
   return RuleAgainstConnection(GetConfig().rules, Tuple{ends->source, ends->source},
                                RuleProtocol::kUdp);
 }

@@ -6,6 +6,7 @@
 // all of them: a flag a process and a bit a side, which cost a system call only where nobody has
 // asked since the last look; while nothing is unread no timer runs.
 #include "channel/base/time.h"
+#include "preload/agent/agent_datagram_probe.h"
 #include "preload/agent/agent_state.h"
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
@@ -119,7 +120,8 @@ uint64_t LookForUnread(uint64_t now) {
     any = true;
   });
   if (any) agent_shared.unread.store(1, std::memory_order_seq_cst);
-  return any ? kBetweenLooksNs : kNotAgain;
+  const uint64_t datagrams = LookForUnreadDatagrams();
+  return any && kBetweenLooksNs < datagrams ? kBetweenLooksNs : datagrams;
 }
 
 bool MayBeOfferedAgain(const AgentSide& note, const Side* side) {

@@ -4,9 +4,11 @@
 #include <poll.h>
 
 #include "preload/agent/agent.h"
+#include "preload/agent/agent_datagram_probe.h"
 #include "preload/agent/agent_state.h"
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
+#include "preload/side/bare_wait.h"
 #include "preload/side/bells.h"
 #include "preload/side/borrowed.h"
 #include "preload/side/confinement.h"
@@ -164,12 +166,22 @@ bool BorrowFromParent(Side* side) {
   return true;
 }
 
+namespace {
+bool MayWantDatagrams(DatagramSide* side) {
+  return process_state.ready && HasArena() && !BareWait::Any() &&
+         agent_shared.started.load(std::memory_order_relaxed) != kAgentFailed &&
+         !IsForbidden(side->reason) && !SwitchedOff(side->reason);
+}
+}  // namespace
+
 void WantDatagrams(DatagramSide* side, uint32_t wants) {
-  if (!process_state.ready || !HasArena() ||
-      agent_shared.started.load(std::memory_order_relaxed) == kAgentFailed ||
-      IsForbidden(side->reason) || SwitchedOff(side->reason) || !EnsureAgent())
-    return;
-  AskAgent(side, wants);
+  if (MayWantDatagrams(side) && EnsureAgent()) AskAgent(side, wants);
+}
+
+void ConsiderDatagrams(DatagramSide* side, uint32_t wants) {
+  if (!MayWantDatagrams(side)) return;
+  const bool runs = agent_shared.started.load(std::memory_order_acquire) != 0;
+  if ((runs || IsSomebodyToMeet(side, wants)) && EnsureAgent()) AskAgent(side, wants);
 }
 
 void WantParked() {

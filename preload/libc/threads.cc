@@ -23,10 +23,9 @@ std::atomic<SetStackSize> set_stack_size{nullptr};
 std::atomic<OnBuffer> register_cancel{nullptr};
 std::atomic<OnBuffer> unregister_cancel{nullptr};
 std::atomic<OnBuffer> unwind_next{nullptr};
-std::atomic<const char*> single_threaded{nullptr};
-
 }  // namespace
 
+std::atomic<const char*> single_threaded{nullptr};
 std::atomic<TestCancelCall> test_cancel{nullptr};
 
 bool Find() {

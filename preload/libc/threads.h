@@ -25,6 +25,13 @@ void TestCancel();
 
 // Libc says that there are several threads, or have been. Before glibc 2.32 it does not say so.
 bool Several();
+extern std::atomic<const char*> single_threaded;
+// Libc says that this thread is the only one. Nobody else can come but by its own doing: in a
+// handler, too.
+inline bool Alone() {
+  const char* const single = single_threaded.load();
+  return single != nullptr && *static_cast<const volatile char*>(single) != 0;
+}
 
 // The three halves of pthread_cleanup_push and _pop, which in a file without exceptions are calls
 // into libpthread.

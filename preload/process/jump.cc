@@ -6,6 +6,7 @@
 
 #include "channel/base/abandon.h"
 #include "preload/ready/epoll.h"
+#include "preload/side/bare_wait.h"
 #include "preload/side/datagram_side.h"
 #include "preload/side/fallback.h"
 
@@ -136,9 +137,11 @@ void LeaveCallsBelow(uintptr_t limit) {
 }  // namespace
 
 void BeforeJump(const __jmp_buf_tag* target) {
-  if (__builtin_expect(!Abandonable::Any(), 1)) return;
+  if (__builtin_expect(!Abandonable::Any() && !BareWait::Any(), 1)) return;
   const uintptr_t limit = StackPointerIn(target);
-  if (limit != 0 && Understood() && !StaysOnSignalStack(limit)) LeaveCallsBelow(limit);
+  if (limit == 0 || !Understood() || StaysOnSignalStack(limit)) return;
+  BareWait::AbandonBelow(limit);
+  if (Abandonable::Any()) LeaveCallsBelow(limit);
 }
 
 void BeforeSetContext(const ucontext_t* target) {

@@ -4,6 +4,7 @@
 
 #include "channel/base/lock.h"
 #include "preload/ready/datagram_ready.h"
+#include "preload/side/bare_wait.h"
 #include "preload/side/self.h"
 
 namespace xenloop {
@@ -22,10 +23,17 @@ struct Watch {
 };
 constexpr int kMostWatches = 256;
 constexpr uint64_t kNever = ~uint64_t{0};
-Watch watches[kMostWatches] ABSL_GUARDED_BY(watch_lock);
+Watch all_watches[kMostWatches] ABSL_GUARDED_BY(watch_lock);
+// Behind the last one that was ever used.
+int watches_end ABSL_GUARDED_BY(watch_lock) = 0;
+
+struct Watches {
+  Watch* begin() ABSL_EXCLUSIVE_LOCKS_REQUIRED(watch_lock) { return all_watches; }
+  Watch* end() ABSL_EXCLUSIVE_LOCKS_REQUIRED(watch_lock) { return all_watches + watches_end; }
+};
 
 Watch* FindWatch(const EpollSet* set, int fd) ABSL_EXCLUSIVE_LOCKS_REQUIRED(watch_lock) {
-  for (Watch& watch : watches) {
+  for (Watch& watch : Watches()) {
     if (watch.set == set && watch.fd == fd) return &watch;
   }
   return nullptr;
@@ -41,11 +49,11 @@ bool KeepWatch(EpollSet* set, int fd, DatagramSide* side, const epoll_event& eve
   const LockScope scope(watch_lock, CurrentTid());
   Watch* watch = FindWatch(set, fd);
   if (watch == nullptr) {
-    watch = FindWatch(nullptr, 0);
-    for (Watch& place : watches) {
+    for (Watch& place : Watches()) {
       if (watch == nullptr && place.set == nullptr) watch = &place;
     }
-    if (watch == nullptr) return false;
+    if (watch == nullptr && watches_end == kMostWatches) return false;
+    if (watch == nullptr) watch = &all_watches[watches_end++];
     set->datagrams.fetch_add(1, std::memory_order_seq_cst);
   }
   *watch = Watch{set,   fd,           side->generation.load(std::memory_order_relaxed),
@@ -61,7 +69,7 @@ struct Watched {
 
   void Collect(EpollSet* set) {
     const LockScope scope(watch_lock, CurrentTid());
-    for (Watch& watch : watches) {
+    for (Watch& watch : Watches()) {
       if (watch.set != set) continue;
       if (FindDatagram(watch.fd) != watch.side ||
           watch.side->generation.load(std::memory_order_relaxed) != watch.generation) {
@@ -147,6 +155,10 @@ int ControlDatagrams(EpollSet* set, int operation, int fd, DatagramSide* side, e
 int WaitInSetWithDatagrams(int epfd, EpollSet* set, epoll_event* events, int max_events,
                            const timespec* timeout, const sigset_t* mask, EpollCall call,
                            const Interruption& interruption) {
+  // A handler ends such a wait, and is not followed by another one as here.
+  const BareWait bare;
+  if (bare.IsHere())
+    return WaitInSet(epfd, set, events, max_events, timeout, mask, call, interruption);
   constexpr timespec kNow{0, 0};
   const bool waits = timeout == nullptr || timeout->tv_sec != 0 || timeout->tv_nsec != 0;
   const auto look = [&] {
@@ -184,7 +196,7 @@ int WaitInSetWithDatagrams(int epfd, EpollSet* set, epoll_event* events, int max
 void DatagramsForkedChild() ABSL_NO_THREAD_SAFETY_ANALYSIS {
   if (DatagramSides() == nullptr) return;
   watch_lock.Release();
-  for (Watch& watch : watches) DropWatch(&watch);
+  for (Watch& watch : Watches()) DropWatch(&watch);
 }
 
 void ForgetDatagramsOf(EpollSet* set, bool to_kernel) {
@@ -193,7 +205,7 @@ void ForgetDatagramsOf(EpollSet* set, bool to_kernel) {
   int count = 0;
   {
     const LockScope scope(watch_lock, CurrentTid());
-    for (Watch& watch : watches) {
+    for (Watch& watch : Watches()) {
       if (watch.set != set) continue;
       fds[count++] = watch.fd;
       DropWatch(&watch);

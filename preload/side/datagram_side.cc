@@ -48,14 +48,16 @@ DatagramSide* AllocateDatagramSide() ABSL_NO_THREAD_SAFETY_ANALYSIS {
         !side.in_use.compare_exchange_strong(free, 1, std::memory_order_acq_rel))
       continue;
     side.generation.fetch_add(1, std::memory_order_acq_rel);
-    for (auto* word :
-         {&side.pinned, &side.nonblocking, &side.shares, &side.connected, &side.sends,
-          &side.receives, &side.wants, &side.published, &side.sending, &side.receiving,
-          &side.error_likely, &side.crowded, &side.asked, &side.half_done, &side.quiet_sends})
+    for (auto* word : {&side.pinned, &side.nonblocking, &side.shares, &side.connected, &side.run,
+                       &side.send_looks, &side.receive_looks, &side.wants, &side.published,
+                       &side.sending, &side.receiving, &side.error_likely, &side.crowded,
+                       &side.asked, &side.half_done, &side.quiet_sends})
       word->store(0, std::memory_order_relaxed);
+    side.watches.store(1, std::memory_order_relaxed);
     side.destination.Store(UdpName{});
     for (auto* word :
-         {&side.sends_since_ns, &side.receives_since_ns, &side.kernel_sent, &side.kernel_received,
+         {&side.run_since_ns, &side.receives_since_ns, &side.next_send_look_ns,
+          &side.next_receive_look_ns, &side.quiet_until, &side.kernel_sent, &side.kernel_received,
           &side.fifo_sent, &side.fifo_received, &side.fallbacks, &side.upgrades})
       word->store(0, std::memory_order_relaxed);
     side.sleepers.store(0, std::memory_order_relaxed);
@@ -68,6 +70,7 @@ DatagramSide* AllocateDatagramSide() ABSL_NO_THREAD_SAFETY_ANALYSIS {
     side.receiver = DatagramReceiver{};
     side.mine = FifoMapping{};
     side.receiver_at = DatagramPeer{};
+    side.unread_at = 0;
     side.stage = DatagramStage::kNone;
     for (auto& source : side.sources) source.used.store(0, std::memory_order_relaxed);
     return &side;
@@ -226,8 +229,7 @@ void ReapSources(DatagramSide* side) {
   if (any) AskAgent(side, kWantsService);
 }
 
-namespace {
-void CountEnd(DatagramSide* side, Reason reason) {
+void CountDatagramEnd(DatagramSide* side, Reason reason) {
   Log("datagrams of fd %d to the kernel: %s", side->fd.load(std::memory_order_relaxed),
       ReasonText(reason));
   side->fallbacks.fetch_add(1, std::memory_order_relaxed);
@@ -235,6 +237,7 @@ void CountEnd(DatagramSide* side, Reason reason) {
   CountFallback(reason);
 }
 
+namespace {
 // Every sender that is alive is asked to send again what it has sent. False: nothing was joined.
 bool AskBack(DatagramSide* side) {
   const LockScope scope(side->receive_lock, CurrentTid());
@@ -261,7 +264,7 @@ void StopSending(DatagramSide* side, Reason reason) {
   DatagramShadow shadow{side->fd.load(std::memory_order_relaxed), side};
   shadow.to = side->fifo_destination;
   if (side->sender.route.load(std::memory_order_relaxed) == DatagramRoute::kFifo)
-    CountEnd(side, reason);
+    CountDatagramEnd(side, reason);
   side->sender.Leave(shadow);
   side->sender.Settle(shadow);
   AskAgent(side, kWantsService);
@@ -278,7 +281,7 @@ void EndSources(DatagramSide* side, Reason reason) {
   for (int i = 0; i < DatagramQueue::kMostSlots; ++i) {
     if (side->sources[i].used.load(std::memory_order_relaxed) == 1) side->receiver.queue.End(i);
   }
-  CountEnd(side, reason);
+  CountDatagramEnd(side, reason);
   ReapSources(side);
 }
 
@@ -291,7 +294,7 @@ void DatagramToKernel(int fd, Reason reason, KernelFor how_long) {
   }
   if (AskBack(side)) {
     constexpr uint64_t kLongestNs = 500 * kNsPerMs;
-    CountEnd(side, reason);
+    CountDatagramEnd(side, reason);
     AskAgent(side, kWantsService);
     const bool is_agent = CurrentTid() == agent_shared.tid.load(std::memory_order_relaxed);
     Naps naps(kLongestNs, 50 * kNsPerUs);

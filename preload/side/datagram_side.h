@@ -37,33 +37,43 @@ struct DatagramPeer {
 enum class DatagramStage : uint8_t { kNone, kWaiting, kOffered, kAttached };
 
 struct alignas(64) DatagramSide {
+  // What each call looks at, in one line of the cache.
   std::atomic<uint32_t> in_use;  // 1: has a descriptor; 2: closed, the agent lets go of the rest
   std::atomic<uint32_t> generation;
   std::atomic<int32_t> fd;
   int32_t family;                // AF_INET, AF_INET6
   std::atomic<uint32_t> pinned;  // never by FIFO
-  std::atomic<Reason> reason;
   std::atomic<uint32_t> nonblocking;
+  std::atomic<uint32_t> sending;       // there is a FIFO to look at
+  std::atomic<uint32_t> receiving;     // so many FIFOs are there
+  std::atomic<uint32_t> watches;       // it is looked at where each datagram goes
+  std::atomic<uint32_t> error_likely;  // it has sent by the kernel: an error comes before data
+  std::atomic<int32_t> sleepers;       // threads in calls that wait for a datagram
+  std::atomic<int32_t> edge_sleepers;  // those among them that wait for an edge
+  std::atomic<uint64_t> kernel_sent, kernel_received;
+
+  std::atomic<Reason> reason;
   std::atomic<uint32_t> shares;  // its port: SO_REUSEADDR or SO_REUSEPORT was set
 
   // Which the program has sent to last, or is connected to.
   AtomicUdpName destination;
   std::atomic<uint32_t> connected;
 
-  // Is it hot? Counts since a moment that is looked at from time to time.
-  std::atomic<uint32_t> sends, receives;
-  std::atomic<uint64_t> sends_since_ns, receives_since_ns;
+  // Is it hot, and is anybody there to meet? (socket/datagram_hot.cc)
+  std::atomic<uint32_t> run;  // so many in a row have gone to `destination`
+  std::atomic<uint64_t> run_since_ns, receives_since_ns;
+  std::atomic<uint32_t> send_looks, receive_looks;
+  std::atomic<uint64_t> next_send_look_ns, next_receive_look_ns;
   // For the agent: kWants... bits.
   std::atomic<uint32_t> wants;
   std::atomic<uint32_t> asked;  // the agent knows of this socket, and lets go of it
   std::atomic<uint32_t> published;
 
-  // By the kernel, and by FIFOs.
-  std::atomic<uint64_t> kernel_sent, kernel_received, fifo_sent, fifo_received, fallbacks, upgrades;
+  // By FIFOs.
+  std::atomic<uint64_t> fifo_sent, fifo_received, fallbacks, upgrades;
 
   // ---- sending ----
   RecoverableLock send_lock;
-  std::atomic<uint32_t> sending;  // there is a FIFO to look at
   DatagramSender sender ABSL_GUARDED_BY(send_lock);
   UdpName fifo_destination ABSL_GUARDED_BY(send_lock);
   FifoMapping mine;  // of an offer: the agent's own; attached: under the send lock
@@ -71,13 +81,13 @@ struct alignas(64) DatagramSide {
   UdpName offered_to;                               // the agent's own
   uint64_t sent_before_offer;
   uint32_t rings ABSL_GUARDED_BY(send_lock);  // since the last record: datagrams to a sleeper
-  std::atomic<uint32_t> quiet_sends;          // so many go by the kernel before the next try
+  std::atomic<uint32_t> quiet_sends;          // so many went by the kernel before the last try
+  std::atomic<uint64_t> quiet_until;          // no try before the kernel has sent so many
   DatagramPeer receiver_at;                   // the agent's own
   DatagramStage stage;                        // likewise
 
   // ---- receiving ----
   RecoverableLock receive_lock;
-  std::atomic<uint32_t> receiving;  // so many FIFOs are there
   DatagramReceiver receiver ABSL_GUARDED_BY(receive_lock);
   struct Source {
     FifoMapping theirs;
@@ -85,13 +95,12 @@ struct alignas(64) DatagramSide {
     DatagramPeer at;
     std::atomic<uint32_t> used;  // 1: joined; 2: let go, the agent tells its peer
   } sources[DatagramQueue::kMostSlots];
-  std::atomic<int32_t> sleepers;       // threads in calls that wait for a datagram
-  std::atomic<int32_t> edge_sleepers;  // those among them that wait for an edge
+  uint64_t
+      unread_at;  // the agent's own: what had been taken when something lay there, + 1; 0: nothing
   // Several threads use it: the datagram that wakes one may be taken by another. From then on
   // nothing goes by FIFO while anybody sleeps.
   std::atomic<uint32_t> crowded;
   std::atomic<uint32_t> half_done;  // a signal handler has jumped out from under the receive lock
-  std::atomic<uint32_t> error_likely;  // it has sent by the kernel: an error comes before data
 };
 
 inline constexpr uint32_t kMostDatagramSides = 1024;
@@ -210,6 +219,8 @@ class DatagramSleeper : public Abandonable {
 void DatagramLockAbandoned(const RecoverableLock* lock);
 // Under the receive lock: all senders are told who sleeps.
 void TellSleepers(DatagramSide* side) ABSL_EXCLUSIVE_LOCKS_REQUIRED(side->receive_lock);
+// Its datagrams go by the kernel again: for people.
+void CountDatagramEnd(DatagramSide* side, Reason reason);
 // Under the receive lock: a thread has taken a datagram of the kernel. True: it may have been the
 // one that was to wake another, for which something stands in a FIFO.
 bool HasTakenAnothersRing(DatagramSide* side) ABSL_EXCLUSIVE_LOCKS_REQUIRED(side->receive_lock);

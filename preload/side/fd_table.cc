@@ -19,7 +19,7 @@ FdTable::Word* FdTable::FindFar(int fd) {
 }
 
 bool FdTable::InRange(int fd) {
-  if (fd < 0 || Find(fd) != nullptr) return fd >= 0;
+  if (fd < 0 || FindWord(fd) != nullptr) return fd >= 0;
   constexpr size_t kBytes = sizeof(Word) * kStretch;
   const long memory = sys::Call(SYS_mmap, 0, kBytes, PROT_READ | PROT_WRITE,
                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -35,12 +35,12 @@ bool FdTable::InRange(int fd) {
 int FdTable::Next(int fd) {
   int next = fd + 1;
   const int end = End();
-  while (next < end && next % kStretch == 0 && Find(next) == nullptr) next += kStretch;
+  while (next < end && next % kStretch == 0 && FindWord(next) == nullptr) next += kStretch;
   return next < end ? next : end;
 }
 
 void FdTable::Store(int fd, uintptr_t word) {
-  Word* const place = Find(fd);
+  Word* const place = FindWord(fd);
   if (place == nullptr) return;
   if (word != 0) {
     int end = end_.load(std::memory_order_relaxed);
@@ -51,7 +51,7 @@ void FdTable::Store(int fd, uintptr_t word) {
 }
 
 bool FdTable::Take(int fd, Side* side) {
-  Word* const place = Find(fd);
+  Word* const place = FindWord(fd);
   if (place == nullptr) return false;
   uintptr_t word = reinterpret_cast<uintptr_t>(side) | kSideTag;
   return place->compare_exchange_strong(word, 0, std::memory_order_acq_rel);

@@ -16,10 +16,22 @@ struct SubmissionQueue;  // of an io_uring; socket/submissions.h
 
 class FdTable {
  public:
-  static Side* FindSide(int fd) {
-    const uintptr_t word = Load(fd);
-    return (word & kTagMask) == kSideTag ? reinterpret_cast<Side*>(word & ~kTagMask) : nullptr;
-  }
+  // What one number means, read once.
+  class Meaning {
+   public:
+    explicit Meaning(uintptr_t word) : word_(word) {}
+    Side* OfSide() const { return Of<Side>(kSideTag); }
+    DatagramSide* OfDatagram() const { return Of<DatagramSide>(kDatagramTag); }
+
+   private:
+    template <class Object>
+    Object* Of(uintptr_t tag) const {
+      return (word_ & kTagMask) == tag ? reinterpret_cast<Object*>(word_ & ~kTagMask) : nullptr;
+    }
+    const uintptr_t word_;
+  };
+  static Meaning Find(int fd) { return Meaning(Load(fd)); }
+  static Side* FindSide(int fd) { return Find(fd).OfSide(); }
   static EpollSet* FindEpollSet(int fd) {
     const uintptr_t word = Load(fd);
     return (word & kTagMask) == kEpollTag ? reinterpret_cast<EpollSet*>(word & ~kTagMask) : nullptr;
@@ -30,11 +42,7 @@ class FdTable {
                ? reinterpret_cast<SubmissionQueue*>(word & ~kTagMask)
                : nullptr;
   }
-  static DatagramSide* FindDatagram(int fd) {
-    const uintptr_t word = Load(fd);
-    return (word & kTagMask) == kDatagramTag ? reinterpret_cast<DatagramSide*>(word & ~kTagMask)
-                                             : nullptr;
-  }
+  static DatagramSide* FindDatagram(int fd) { return Find(fd).OfDatagram(); }
   static bool IsPrivate(int fd) { return Load(fd) == kPrivate; }
   static bool IsEmpty(int fd) { return Load(fd) == 0; }
 
@@ -77,14 +85,14 @@ class FdTable {
   using Word = std::atomic<uintptr_t>;
   static constexpr int kStretches = 1 << 15;  // of them there are as many as there are numbers
 
-  static Word* Find(int fd) {
+  static Word* FindWord(int fd) {
     if (__builtin_expect(static_cast<unsigned>(fd) < static_cast<unsigned>(kStretch), 1))
       return &low_[fd];
     return FindFar(fd);
   }
   static Word* FindFar(int fd);
   static uintptr_t Load(int fd) {
-    const Word* const word = Find(fd);
+    const Word* const word = FindWord(fd);
     return word != nullptr ? word->load(std::memory_order_acquire) : 0;
   }
   static void Store(int fd, uintptr_t word);

@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "channel/base/sys.h"
+#include "preload/side/bare_wait.h"
 #include "preload/side/self.h"
 
 // long xenloop_sleeping_call(const long call[7], const uint64_t* count, uint64_t expected): the
@@ -132,7 +133,10 @@ long SleepingCall(uint64_t begun, long number, long a, long b, long c, long d, l
   return xenloop_sleeping_call(call, &handler_counts.begun, begun);
 }
 
-void PlantSignal(int signal) { __atomic_store_n(&planted_signal, signal, __ATOMIC_RELAXED); }
+void PlantSignal(int signal) {
+  BareWait::Forbid();
+  __atomic_store_n(&planted_signal, signal, __ATOMIC_RELAXED);
+}
 
 void RaisePlanted() {
   const int signal = __atomic_exchange_n(&planted_signal, 0, __ATOMIC_RELAXED);

@@ -42,35 +42,51 @@ int SendDatagramMessages(int fd, mmsghdr* messages, unsigned count, int flags);
 void DatagramsReceived(DatagramSide* side, uint32_t count);
 void DatagramSent(DatagramSide* side, const msghdr& message);
 
+// What is rare stands in functions of its own: what is not is short then, and needs few registers.
 template <class Call>
-ssize_t DatagramReceiveOr(int fd, const iovec* iov, size_t iov_count, int flags, Call kernel,
-                          const DatagramName& name = {}) {
-  DatagramSide* const side = FindDatagram(fd);
-  if (side == nullptr) return kernel();
+[[gnu::noinline]] ssize_t ReceiveBesideFifos(int fd, DatagramSide* side, const iovec* iov,
+                                             size_t iov_count, int flags, Call kernel,
+                                             const DatagramName& name) {
   const Interruption interruption;
+  const bool waits = (flags & (MSG_DONTWAIT | MSG_ERRQUEUE)) == 0 &&
+                     side->nonblocking.load(std::memory_order_relaxed) == 0;
   ssize_t result;
   if (side->receiving.load(std::memory_order_acquire) == 0 &&
-      ReceiveByKernel(side, fd,
-                      (flags & (MSG_DONTWAIT | MSG_ERRQUEUE)) == 0 &&
-                          side->nonblocking.load(std::memory_order_relaxed) == 0,
-                      kernel, &result, interruption))
+      ReceiveByKernel(side, fd, waits, kernel, &result, interruption))
     return result;
   DatagramNews news;
   return ReceiveDatagram(fd, side, iov, iov_count, flags, name, &news, KernelCall(kernel),
                          interruption);
 }
 template <class Call>
-ssize_t DatagramSendOr(int fd, const iovec* iov, size_t iov_count, int flags, Call kernel,
-                       const void* to = nullptr, socklen_t to_length = 0) {
-  DatagramSide* const side = FindDatagram(fd);
-  if (side == nullptr) return kernel();
-  if (side->sending.load(std::memory_order_acquire) == 0 && (flags & MSG_MORE) == 0) {
-    const ssize_t result = kernel();
-    if (result >= 0) CountKernelSend(side, DestinationOfSent(side, to, to_length));
-    return result;
-  }
+[[gnu::noinline]] ssize_t SendBesideFifos(int fd, DatagramSide* side, const iovec* iov,
+                                          size_t iov_count, int flags, Call kernel, const void* to,
+                                          socklen_t to_length) {
   return SendDatagram(fd, side, iov, iov_count, flags, to, to_length, /*plain=*/true,
                       KernelCall(kernel));
+}
+
+template <class Call>
+ssize_t DatagramReceiveOr(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, int flags,
+                          const Call& kernel, const DatagramName& name = {}) {
+  if (side == nullptr) return kernel();
+  ssize_t result;
+  const bool waits = (flags & (MSG_DONTWAIT | MSG_ERRQUEUE)) == 0 &&
+                     side->nonblocking.load(std::memory_order_relaxed) == 0;
+  if (__builtin_expect(ReceiveBarely(side, waits, kernel, &result), 1)) return result;
+  return ReceiveBesideFifos(fd, side, iov, iov_count, flags, kernel, name);
+}
+template <class Call>
+ssize_t DatagramSendOr(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, int flags,
+                       const Call& kernel, const void* to = nullptr, socklen_t to_length = 0) {
+  if (side == nullptr) return kernel();
+  if (__builtin_expect(
+          side->sending.load(std::memory_order_acquire) == 0 && (flags & MSG_MORE) == 0, 1)) {
+    const ssize_t result = kernel();
+    if (result >= 0) CountKernelSend(side, to, to_length);
+    return result;
+  }
+  return SendBesideFifos(fd, side, iov, iov_count, flags, kernel, to, to_length);
 }
 
 // ---- life and options (datagram_life.cc) ----

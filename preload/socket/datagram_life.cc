@@ -77,12 +77,13 @@ void AfterDatagramConnect(int fd, const void* address, socklen_t length, bool do
                            : UdpName{};
   side->destination.Store(name);
   side->connected.store(name.Known(), std::memory_order_relaxed);
-  side->sends.store(0, std::memory_order_relaxed);
+  WatchSends(side);
   // Joined between our look and the kernel's connect.
   EndSources(side, Reason::kDisconnected);
   // Its name may be another one now.
   side->published.store(0, std::memory_order_relaxed);
-  side->receives.store(0, std::memory_order_relaxed);
+  side->receive_looks.store(0, std::memory_order_relaxed);
+  side->next_receive_look_ns.store(0, std::memory_order_relaxed);
 }
 
 void BeforeDatagramShutdown(int fd) {

@@ -15,6 +15,10 @@ namespace xenloop {
 ssize_t ReceiveDatagramMessage(int fd, DatagramSide* side, msghdr* message, int flags,
                                const Interruption& interruption) {
   const auto kernel = [=] { return real::recvmsg(fd, message, flags); };
+  const bool waits = (flags & (MSG_DONTWAIT | MSG_ERRQUEUE)) == 0 &&
+                     side->nonblocking.load(std::memory_order_relaxed) == 0;
+  ssize_t by_kernel;
+  if (ReceiveBarely(side, waits, kernel, &by_kernel)) return by_kernel;
   if (!MayWrite(message, sizeof *message)) return kernel();
   DatagramNews news;
   const DatagramName name{message->msg_name, &message->msg_namelen};
@@ -52,6 +56,9 @@ int ReceiveDatagramMessages(int fd, mmsghdr* messages, unsigned count, int flags
     int done = 0;
     bool made = true;
     if (!waits) {
+      done = kernel();
+    } else if (BareWait::IsEnough()) {
+      const BareWait wait(true);
       done = kernel();
     } else {
       const DatagramSleeper sleeper(side, (flags & MSG_WAITFORONE) != 0 ? 1 : count);

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "channel/base/time.h"
-#include "preload/agent/agent.h"
 #include "preload/libc/errno.h"
 #include "preload/libc/program_memory.h"
 #include "preload/libc/threads.h"
@@ -18,23 +17,6 @@ namespace {
 
 // Longer ones the kernel refuses, or sends in two fragments, of which it may have to tell.
 size_t LongestDatagram(const DatagramSide* side) { return side->family == AF_INET ? 65507 : 65488; }
-
-// Sixty-four more: a look at the clock.
-void CountFor(DatagramSide* side, uint32_t n, std::atomic<uint64_t>& since_ns, uint32_t wants) {
-  const uint64_t now = sys::MonotonicNs();
-  const bool hot = now - since_ns.load(std::memory_order_relaxed) < kNsPerSecond;
-  since_ns.store(now, std::memory_order_relaxed);
-  if (!hot || side->pinned.load(std::memory_order_relaxed) != 0) return;
-  // No agent is started for what cannot be.
-  if (wants == kWantsToReceive && side->shares.load(std::memory_order_relaxed) != 0 &&
-      side->connected.load(std::memory_order_relaxed) == 0)
-    return side->reason.store(Reason::kPortShared, std::memory_order_relaxed);
-  if (wants == kWantsToSend && n < side->quiet_sends.load(std::memory_order_relaxed)) return;
-  // Who is not met is looked for less and less often.
-  const uint32_t tries = n / kHotDatagrams;
-  if (tries > 4 && (tries & (tries - 1)) != 0) return;
-  WantDatagrams(side, wants);
-}
 
 // A common clock of all that send on this machine; only the order counts.
 uint64_t Stamp() {
@@ -113,17 +95,7 @@ bool Spin(DatagramSide* side) {
 
 }  // namespace
 
-void ManyDatagramsReceived(DatagramSide* side, uint32_t count) {
-  const KeepErrno keep_errno;
-  CountFor(side, count, side->receives_since_ns, kWantsToReceive);
-}
-void ManyDatagramsSent(DatagramSide* side, uint32_t count) {
-  const KeepErrno keep_errno;
-  CountFor(side, count, side->sends_since_ns, kWantsToSend);
-}
-
-bool EndsBeforeDatagram(const Interruption& interruption, int fd) {
-  if (__builtin_expect(!interruption.Ends(/*restarts=*/false), 1)) return false;
+bool HandlerEndsBeforeDatagram(const Interruption& interruption, int fd) {
   timeval limit{0, 0};
   socklen_t length = sizeof limit;
   sys::Call(SYS_getsockopt, fd, SOL_SOCKET, SO_RCVTIMEO, sys::Word(&limit), sys::Word(&length));
@@ -234,7 +206,10 @@ void LeaveSleeper(DatagramSide* side, DatagramShadow& shadow)
                           : quiet > kMostQuiet ? kMostQuiet
                                                : quiet,
                           std::memory_order_relaxed);
-  side->sends.store(0, std::memory_order_relaxed);
+  side->quiet_until.store(side->kernel_sent.load(std::memory_order_relaxed) +
+                              side->quiet_sends.load(std::memory_order_relaxed),
+                          std::memory_order_relaxed);
+  side->watches.store(0, std::memory_order_relaxed);
   side->sender.Leave(shadow);
   side->reason.store(Reason::kAlwaysAsleep, std::memory_order_relaxed);
   NoteEnd(side);
@@ -293,18 +268,9 @@ Sent SendByFifo(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, 
 
 }  // namespace
 
-void CountOtherDestination(DatagramSide* side, const UdpName& to) {
-  side->kernel_sent.store(side->kernel_sent.load(std::memory_order_relaxed) + 1,
-                          std::memory_order_relaxed);
-  if (side->connected.load(std::memory_order_relaxed) != 0 || !to.Known()) return;
-  side->destination.Store(to);
-  side->sends.store(0, std::memory_order_relaxed);
-}
-
 void DatagramSent(DatagramSide* side, const msghdr& message) {
   const bool named = message.msg_name != nullptr && message.msg_namelen != 0;
-  CountKernelSend(side,
-                  DestinationOf(side, named ? message.msg_name : nullptr, message.msg_namelen));
+  CountKernelSend(side, named ? message.msg_name : nullptr, message.msg_namelen);
 }
 
 ssize_t SendDatagram(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, int flags,
@@ -322,7 +288,7 @@ ssize_t SendDatagram(int fd, DatagramSide* side, const iovec* iov, size_t iov_co
     side->reason.store(Reason::kSendFlags, std::memory_order_relaxed);
   }
   const ssize_t result = kernel();
-  if (result >= 0) CountKernelSend(side, destination);
+  if (result >= 0) CountKernelSend(side, to, to_length);
   return result;
 }
 

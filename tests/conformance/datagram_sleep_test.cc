@@ -26,12 +26,18 @@ class DatagramSleepTest : public UdpFamilyTest {
   UdpSocket sender_;
 };
 
-// Each works on a datagram until another one has come, which somebody else must take: as the kernel
-// does, every datagram wakes a thread that waits.
+// Each works on a datagram until another one has come, which somebody else must take: as with the
+// kernel, every datagram wakes a thread that waits. But for one that is about to: Linux 6.18 looks
+// for datagrams in two queues, and before the sleep into the second one only, from which another
+// thread may have moved both of them to the first just then (seen natively, under load, in 4 of 600
+// runs). Who has waited for long goes back to receive.
 TEST_P(DatagramSleepTest, WhoWorksDoesNotKeepTheNextFromAnother) {
   constexpr int kPairs = 400;
+  constexpr int kLongMs = 500;
+  constexpr int kMostSleptOn = 1;
   Meet(sender_, receiver_);
   std::atomic<int> received{0};
+  std::atomic<int> slept_on{0};
   std::atomic<bool> failed{false};
   const auto work = [&] {
     for (;;) {
@@ -45,7 +51,10 @@ TEST_P(DatagramSleepTest, WhoWorksDoesNotKeepTheNextFromAnother) {
       // The first of two: its work is done when the second has been received.
       const Stopwatch stopwatch;
       while (mine % 2 == 1 && received.load() == mine && !failed) {
-        if (stopwatch.ElapsedMs() > kSoonMs) failed = true;
+        if (stopwatch.ElapsedMs() > kLongMs) {
+          ++slept_on;
+          break;
+        }
         std::this_thread::yield();
       }
     }
@@ -66,6 +75,7 @@ TEST_P(DatagramSleepTest, WhoWorksDoesNotKeepTheNextFromAnother) {
   first.join();
   second.join();
   EXPECT_FALSE(failed.load());
+  EXPECT_LE(slept_on.load(), kMostSleptOn);
   EXPECT_EQ(received.load(), 2 * kPairs);
 }
 

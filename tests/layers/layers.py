@@ -155,7 +155,7 @@ GLOBALS = {
     "preload/process/inheritance.cc": "at_exec",
     "preload/side/leaving.cc": "attempt",
     "preload/process/init.cc": "process_state cached_tid",
-    "preload/ready/datagram_epoll.cc": "watch_lock watches",  # a child begins without any
+    "preload/ready/datagram_epoll.cc": "watch_lock all_watches watches_end",  # a child begins without any
     "preload/ready/epoll.cc": "blocks lowest_free",
     "preload/ready/epoll_convert.cc": "text",  # scratch space, under registrations_lock
     "preload/ready/epoll_registrations.cc": "registrations_lock in_doubt of_side registrations"
@@ -172,6 +172,7 @@ GLOBALS = {
     "preload/side/datagram_side.cc": "datagrams_due sides",  # likewise
     "preload/side/fd_table.cc": "low_ far_ end_",
     "preload/side/fd_table.h": "low_ far_ end_",
+    "preload/side/bare_wait.h": "outermost_ forbidden_",  # its thread goes on in the child
     "preload/side/interruption.cc": "handler_counts planted_signal",  # its thread goes on in the child
     "preload/side/lent_memory.cc": "pieces lent",
     "preload/side/log.cc": "program",

@@ -1,0 +1,56 @@
+// Datagrams that stay in FIFOs although the program reads: by calls that pass through no symbol of
+// ours. What a socket's FIFOs hold and nobody has taken for some time goes back to the kernel,
+// where every call finds it. A reader that is only slow finds the same there; it is met again once
+// its receives are seen to be many.
+#include "preload/agent/agent_datagram_probe.h"
+#include "preload/agent/agent_state.h"
+#include "preload/side/datagram_side.h"
+#include "preload/side/self.h"
+
+namespace xenloop {
+namespace {
+
+constexpr uint64_t kBetweenLooksNs = 400 * kNsPerMs;
+
+// Something is there that was there at the last look, and nothing has been taken meanwhile.
+bool LiesUnread(DatagramSide* side) {
+  uint64_t published;
+  const uint64_t taken = side->fifo_received.load(std::memory_order_relaxed) +
+                         side->kernel_received.load(std::memory_order_relaxed);
+  const bool readable = DatagramReadable(side, &published);
+  const bool again = readable && side->unread_at == taken + 1;
+  side->unread_at = readable ? taken + 1 : 0;
+  return again;
+}
+
+// What a sender has left in its FIFO for us stays there: it would come behind what is newer.
+void HandBack(DatagramSide* side) {
+  {
+    const LockScope scope(side->receive_lock, CurrentTid());
+    if (side->receiving.load(std::memory_order_relaxed) == 0) return;
+    side->receiver.queue.Return(/*whatever_order=*/false);
+    ReapSources(side);
+  }
+  side->published.store(0, std::memory_order_release);
+  side->unread_at = 0;
+  CountDatagramEnd(side, Reason::kWaitsUnseen);
+  AskAgent(side, kWantsService);
+}
+
+}  // namespace
+
+uint64_t LookForUnreadDatagrams() {
+  bool any = false;
+  EachDatagramSide([&any](DatagramSide* side) {
+    if (side->receiving.load(std::memory_order_acquire) == 0) return;
+    if (LiesUnread(side)) HandBack(side);
+    any = true;
+  });
+  return any ? kBetweenLooksNs : kNotAgain;
+}
+
+void StartUnreadDatagramLooks() {
+  agent.timers.StartWithin(Timer::kUnread, AgentNs(), kBetweenLooksNs);
+}
+
+}  // namespace xenloop

@@ -1,0 +1,47 @@
+// The wait for a datagram of a program that has one thread: it is not counted, since nobody is
+// there who could join a FIFO meanwhile. A handler may run in it, and make threads: then no UDP
+// socket comes to a FIFO before it has ended.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "preload/libc/threads.h"
+
+namespace xenloop {
+
+class BareWait {
+ public:
+  static bool IsEnough() { return !forbidden_.load(std::memory_order_relaxed) && threads::Alone(); }
+  // Tests look at what a handler does between two looks; here is only one.
+  static void Forbid() { forbidden_.store(true, std::memory_order_relaxed); }
+  static bool Any() { return outermost_.load(std::memory_order_relaxed) != 0; }
+  // Its frame lies below, and will not be returned to. (Where that is not noticed, the program's
+  // UDP sockets stay with the kernel.)
+  static void AbandonBelow(uintptr_t limit) {
+    if (outermost_.load(std::memory_order_relaxed) < limit)
+      outermost_.store(0, std::memory_order_relaxed);
+  }
+
+  // `here`: it is one.
+  explicit BareWait(bool here = IsEnough())
+      : here_(here), outer_(outermost_.load(std::memory_order_relaxed)) {
+    if (here && outer_ == 0)
+      outermost_.store(reinterpret_cast<uintptr_t>(this), std::memory_order_relaxed);
+  }
+  ~BareWait() {
+    if (here_) outermost_.store(outer_, std::memory_order_relaxed);
+  }
+  bool IsHere() const { return here_; }
+  BareWait(const BareWait&) = delete;
+  BareWait& operator=(const BareWait&) = delete;
+
+ private:
+  static inline std::atomic<uintptr_t> outermost_{0};
+  static inline std::atomic<bool> forbidden_{false};
+
+  const bool here_;
+  const uintptr_t outer_;
+};
+
+}  // namespace xenloop

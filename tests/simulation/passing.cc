@@ -29,7 +29,8 @@ void World::PassOn(int e) {
     case Passing::kUnderWay:
       Record("has arrived there, and is closed here", e);
       end.passing = Passing::kTaken;
-      end.passed_early = end.passed_early || end.receive.residue_due.load() != 0;
+      end.passed_early = end.passed_early || end.receive.residue_due.load() != 0 ||
+                         end.receive.route.load() != ReceiveRoute::kTcp;
       return;
     case Passing::kTaken:
       return TakeUp(e);

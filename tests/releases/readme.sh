@@ -30,7 +30,7 @@ unshare -n bash -ec 'ip link set lo up
     [[ $(redis-cli -p 7000 ping 2>/dev/null) != PONG ]] || break
     sleep 0.1
   done
-  xenloop run --stats --json -- redis-benchmark -p 7000 -t get -c 20 -q >/tmp/told
+  xenloop run --stats --json -- redis-benchmark -p 7000 -t get -c 20 -q 2>/tmp/told >/dev/null
   kill "$server"
   wait "$server" || true
   tail -n 1 /tmp/told

@@ -105,7 +105,8 @@ void EndAgent(Reason reason) {
 }
 
 void StartOverAsTheSameUser() {
-  if (agent_shared.started.load(std::memory_order_acquire) != kAgentFailed ||
+  if (!process_state.ready ||
+      agent_shared.started.load(std::memory_order_acquire) != kAgentFailed ||
       agent_shared.start_failure.load(std::memory_order_relaxed) != Reason::kUserChanged ||
       static_cast<uint32_t>(sys::Call(SYS_geteuid)) != agent.uid ||
       // The end of the thread waits for no reader.

@@ -51,8 +51,10 @@ void UnseenMayHandOn() {
 
 void UpdateUnseen(int fd, Side* side) {
   int32_t pid = side->unseen_pid.load(std::memory_order_acquire);
-  if (pid <= 0 || side->unseen_parent.load(std::memory_order_relaxed) != process_state.pid ||
-      !IsGone(pid))
+  // The parent's number may also be that of another, in a namespace of processes below its own,
+  // where the child's number means nobody.
+  if (pid <= 0 || !process_state.ready || !process_state.same_numbers ||
+      side->unseen_parent.load(std::memory_order_relaxed) != process_state.pid || !IsGone(pid))
     return;
   const int32_t references = side->unseen_references.load(std::memory_order_relaxed);
   // It may have noted that it hands the connection on, after our first look.

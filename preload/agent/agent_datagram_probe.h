@@ -52,5 +52,9 @@ void SayReceiverIsWanted(Registry& registry, const Endpoint& destination);
 // ---- what nobody reads (agent_datagram_unread.cc) ----
 uint64_t LookForUnreadDatagrams();  // the pause until the next look
 void StartUnreadDatagramLooks();
+// Something lies there, and a thread of ours sleeps until something comes: it does not know of
+// FIFOs (agent_threads.cc). In an epoll set only where it makes its system calls in line: what such
+// a set is to tell of is the program's choice.
+bool WaitsUnseen(const DatagramSide* side);
 
 }  // namespace xenloop

@@ -1,7 +1,9 @@
-// Datagrams that stay in FIFOs although the program reads: by calls that pass through no symbol of
-// ours. What a socket's FIFOs hold and nobody has taken for some time goes back to the kernel,
-// where every call finds it. A reader that is only slow finds the same there; it is met again once
-// its receives are seen to be many.
+// Datagrams that stay in FIFOs although the program waits for them: by calls that pass through no
+// symbol of ours. What a socket's FIFOs hold, and nobody has taken for some time while a thread
+// sleeps in such a call, goes back to the kernel, where every call finds it. A program that is only
+// slow keeps its FIFOs: of several senders each sends its own again, in no order among them; what a
+// peek has shown could come behind a stranger's; and of a sender that is stopped nothing would
+// come.
 #include "preload/agent/agent_datagram_probe.h"
 #include "preload/agent/agent_state.h"
 #include "preload/side/datagram_side.h"
@@ -12,7 +14,7 @@ namespace {
 
 constexpr uint64_t kBetweenLooksNs = 400 * kNsPerMs;
 
-// Something is there that was there at the last look, and nothing has been taken meanwhile.
+// Something is there, and what has been taken is as it was at the last look.
 bool LiesUnread(DatagramSide* side) {
   uint64_t published;
   const uint64_t taken = side->fifo_received.load(std::memory_order_relaxed) +
@@ -21,6 +23,11 @@ bool LiesUnread(DatagramSide* side) {
   const bool again = readable && side->unread_at == taken + 1;
   side->unread_at = readable ? taken + 1 : 0;
   return again;
+}
+
+// (The second look: while the threads were looked at, one may have come and taken all.)
+bool IsToBeHandedBack(DatagramSide* side) {
+  return LiesUnread(side) && WaitsUnseen(side) && LiesUnread(side);
 }
 
 // What a sender has left in its FIFO for us stays there: it would come behind what is newer.
@@ -43,7 +50,7 @@ uint64_t LookForUnreadDatagrams() {
   bool any = false;
   EachDatagramSide([&any](DatagramSide* side) {
     if (side->receiving.load(std::memory_order_acquire) == 0) return;
-    if (LiesUnread(side)) HandBack(side);
+    if (IsToBeHandedBack(side)) HandBack(side);
     any = true;
   });
   return any ? kBetweenLooksNs : kNotAgain;

@@ -13,6 +13,7 @@
 
 #include "channel/base/number.h"
 #include "channel/base/time.h"
+#include "preload/agent/agent_datagram_probe.h"
 #include "preload/agent/agent_state.h"
 #include "preload/agent/proc_files.h"
 #include "preload/libc/real.h"
@@ -64,76 +65,95 @@ bool Peek(uint64_t address, void* to, size_t bytes) {
                    1, 0) == static_cast<long>(bytes);
 }
 
-Side* Follows(uint64_t fd) {
-  return fd < static_cast<uint64_t>(FdTable::End()) ? FindSide(static_cast<int>(fd)) : nullptr;
-}
-
-// Each: a connection that we follow among those that are waited for, or nullptr.
-Side* AmongPolled(uint64_t entries, uint64_t count) {
+// Each: is there one among those that are waited for that `follows(fd, events)`?
+template <typename Follows>
+bool AmongPolled(uint64_t entries, uint64_t count, Follows follows) {
   pollfd some[64];
   const uint64_t most = sizeof some / sizeof *some;
   const uint64_t n = count < most ? count : most;
-  Side* found = nullptr;
-  if (n == 0 || !Peek(entries, some, n * sizeof *some)) return nullptr;
-  for (uint64_t i = 0; i < n && found == nullptr; ++i) {
-    if (some[i].fd >= 0) found = Follows(static_cast<uint64_t>(some[i].fd));
+  if (n == 0 || !Peek(entries, some, n * sizeof *some)) return false;
+  for (uint64_t i = 0; i < n; ++i) {
+    if (follows(some[i].fd, some[i].events)) return true;
   }
-  return found;
+  return false;
 }
 
-Side* AmongSelected(uint64_t set, uint64_t count) {
+template <typename Follows>
+bool AmongSelected(uint64_t set, uint64_t count, Follows follows) {
   uint64_t words[16];  // of the kernel's longs
   const uint64_t most = sizeof words * 8;
   const uint64_t n = count < most ? count : most;
-  Side* found = nullptr;
-  if (set == 0 || n == 0 || !Peek(set, words, (n + 63) / 64 * 8)) return nullptr;
-  for (uint64_t fd = 0; fd < n && found == nullptr; ++fd) {
-    if ((words[fd / 64] >> (fd % 64) & 1) != 0) found = Follows(fd);
+  if (set == 0 || n == 0 || !Peek(set, words, (n + 63) / 64 * 8)) return false;
+  for (uint64_t fd = 0; fd < n; ++fd) {
+    if ((words[fd / 64] >> (fd % 64) & 1) != 0 && follows(static_cast<int>(fd), POLLIN))
+      return true;
   }
-  return found;
+  return false;
 }
 
 // By the kernel's account of the set; of a very large one, by its beginning.
-Side* InEpollSet(uint64_t epfd) {
+template <typename Follows>
+bool InEpollSet(uint64_t epfd, Follows follows) {
   char text[16 * 1024];
   char path[48];
   snprintf(path, sizeof path, "/proc/thread-self/fdinfo/%d", static_cast<int>(epfd));
-  if (ReadProc(path, text, sizeof text) <= 0) return nullptr;
-  Side* found = nullptr;
-  for (const char* line = strstr(text, "tfd:"); line != nullptr && found == nullptr;
-       line = strstr(line, "tfd:")) {
+  if (ReadProc(path, text, sizeof text) <= 0) return false;
+  for (const char* line = strstr(text, "tfd:"); line != nullptr; line = strstr(line, "tfd:")) {
     line += 4;
-    found = Follows(NumberAt(line, 10));
+    if (follows(static_cast<int>(NumberAt(line, 10)), POLLIN)) return true;
   }
-  return found;
+  return false;
 }
 
-Side* WaitedForBy(const SleepingCall& call) {
+enum class In : uint8_t { kNoWait, kCall, kEpollSet };
+template <typename Follows>
+In WaitsIn(const SleepingCall& call, Follows follows) {
+  bool found = false;
   switch (call.number) {
     case SYS_read:
     case SYS_readv:
     case SYS_recvfrom:
     case SYS_recvmsg:
-      return Follows(call.arguments[0]);
+    case SYS_recvmmsg:
+      found = follows(static_cast<int>(call.arguments[0]), POLLIN);
+      break;
 #ifdef SYS_poll
     case SYS_poll:
 #endif
     case SYS_ppoll:
-      return AmongPolled(call.arguments[0], call.arguments[1]);
+      found = AmongPolled(call.arguments[0], call.arguments[1], follows);
+      break;
 #ifdef SYS_select
     case SYS_select:
 #endif
     case SYS_pselect6:
-      return AmongSelected(call.arguments[1], call.arguments[0]);
+      found = AmongSelected(call.arguments[1], call.arguments[0], follows);
+      break;
 #ifdef SYS_epoll_wait
     case SYS_epoll_wait:
 #endif
     case SYS_epoll_pwait:
     case SYS_epoll_pwait2:
-      return InEpollSet(call.arguments[0]);
+      return InEpollSet(call.arguments[0], follows) ? In::kEpollSet : In::kNoWait;
     default:
-      return nullptr;
+      break;
   }
+  return found ? In::kCall : In::kNoWait;
+}
+
+// Is there a thread that sleeps in a call of which `tells(call)`?
+template <typename Tells>
+bool AnyThread(Tells tells) {
+  // Not all of the calls that this takes were tried under a filter.
+  if (LookForFilter() != Filter::kNone) return false;
+  bool found = false;
+  int threads = 0;
+  EachNumberIn("/proc/self/task", [&](uint32_t thread) {
+    SleepingCall call;
+    found = CallOf(thread, &call) && tells(call);
+    return found || ++threads >= kMostThreads;
+  });
+  return found;
 }
 
 void Conclude(Side* side) {
@@ -153,21 +173,32 @@ void SuspectUnseenWaits() {
 }
 
 uint64_t LookAtThreads(uint64_t pause_ns) {
-  Side* found = nullptr;
-  // Not all of these calls were tried under a filter.
-  if (LookForFilter() == Filter::kNone) {
-    int threads = 0;
-    EachNumberIn("/proc/self/task", [&found, &threads](uint32_t thread) {
-      SleepingCall call;
-      if (CallOf(thread, &call) && !real::IsWhereCallsAreSeen(call.from)) found = WaitedForBy(call);
-      return found != nullptr || ++threads >= kMostThreads;
-    });
-  }
-  if (found != nullptr) {
-    Conclude(found);
+  Side* side = nullptr;
+  const auto follows = [&side](int fd, short) {
+    side = fd >= 0 && fd < FdTable::End() ? FindSide(fd) : nullptr;
+    return side != nullptr;
+  };
+  if (AnyThread([&follows](const SleepingCall& call) {
+        return !real::IsWhereCallsAreSeen(call.from) && WaitsIn(call, follows) != In::kNoWait;
+      })) {
+    Conclude(side);
     return kNotAgain;
   }
   return pause_ns < kLastPauseNs ? pause_ns * 2 : kNotAgain;
+}
+
+bool WaitsUnseen(const DatagramSide* side) {
+  const auto follows = [side](int fd, short events) {
+    return (events & (POLLIN | POLLRDNORM)) != 0 && fd >= 0 && fd < FdTable::End() &&
+           FindDatagram(fd) == side;
+  };
+  return AnyThread([&follows](const SleepingCall& call) {
+    const bool seen = real::IsWhereCallsAreSeen(call.from);
+    // A ring of which we know nothing may be its reader.
+    if (call.number == SYS_io_uring_enter) return !seen;
+    const In where = WaitsIn(call, follows);
+    return where == In::kCall || (where == In::kEpollSet && !seen);
+  });
 }
 
 }  // namespace xenloop

@@ -278,6 +278,25 @@ TEST_P(DatagramLeftTest, WhoReadsUnseenGetsThemAllInOrder) {
   EXPECT_EQ(far.Receive(), "last");
 }
 
+// One that reads, but seldom: what several have sent comes in the order in which it was sent, and
+// first what a peek has shown.
+TEST_P(DatagramLeftTest, WhoIsSlowGetsThemAllInOrder) {
+  constexpr int kMany = 20;
+  constexpr int kSlowMs = 1300;
+  UdpSocket senders[2];
+  UdpSocket far;
+  for (UdpSocket& near : senders) {
+    Heat(near, far);
+    Meet(near, far);
+  }
+  for (int i = 0; i < kMany; ++i)
+    EXPECT_EQ(senders[i % 2].Send(std::string(1, static_cast<char>('a' + i))), Done(1));
+  EXPECT_EQ(far.Receive(MSG_PEEK), "a");
+  poll(nullptr, 0, kSlowMs);
+  for (int i = 0; i < kMany; ++i)
+    EXPECT_EQ(far.Receive(), std::string(1, static_cast<char>('a' + i)));
+}
+
 // Each end in a process of its own, of which the receiver's changes its user with datagrams unread.
 TEST_P(DatagramLeftTest, AnotherUserReadsWhatHasCome) {
   if (geteuid() != 0) GTEST_SKIP() << "only root may";

@@ -109,25 +109,22 @@ way kHintsNotOpened 50 XENLOOP_RUNTIME_DIR="$realm"
 realm mkdir -m 700 "$own_realm"
 : >"$own_realm/hints"; chmod 666 "$own_realm/hints"
 way kHintsNotOurs 50 XENLOOP_RUNTIME_DIR="$realm"
-# Their agent runs when it happens, however late a loaded machine lets them become hot.
+# Their agent has made all that is its own when it happens, however late a loaded machine lets them become hot: the thread
+# is there before that, and would begin as the new user.
 agent_runs='
-while len(os.listdir("/proc/self/task")) == 1: trips(10)
+def own():
+    links = {}
+    for fd in os.listdir("/proc/self/fd"):
+        try: links[fd] = os.readlink("/proc/self/fd/" + fd) if int(fd) >= 1024 else ""
+        except FileNotFoundError: pass  # the agent has closed it meanwhile
+    return {kind: int(fd) for fd, link in links.items() for kind in ("memfd", "eventpoll") if kind in link}
+while len(own()) < 2: trips(10)
 '
 way kUserChanged 50 MEANWHILE="$agent_runs"'os.setegid(65534); os.seteuid(65534)'
 # One that the agent does not sleep on.
-way kDescriptorWanted 50 MEANWHILE="$agent_runs"'
-links = {}
-for fd in os.listdir("/proc/self/fd"):
-    try: links[fd] = os.readlink("/proc/self/fd/" + fd) if int(fd) >= 1024 else ""
-    except FileNotFoundError: pass  # the agent has closed it meanwhile
-os.dup2(0, int(next(fd for fd, link in links.items() if "memfd" in link)))'
+way kDescriptorWanted 50 MEANWHILE="$agent_runs"'os.dup2(0, own()["memfd"])'
 # By a call that is libc's own; the agent notices when somebody asks it.
-way kDescriptorsClosed 50 MEANWHILE="$agent_runs"'
-links = {}
-for fd in os.listdir("/proc/self/fd"):
-    try: links[fd] = os.readlink("/proc/self/fd/" + fd) if int(fd) >= 1024 else ""
-    except FileNotFoundError: pass  # the agent has closed it meanwhile
-assert ctypes.CDLL("libc.so.6").close(int(next(fd for fd, link in links.items() if "eventpoll" in link))) == 0'
+way kDescriptorsClosed 50 MEANWHILE="$agent_runs"'assert ctypes.CDLL("libc.so.6").close(own()["eventpoll"]) == 0'
 way kOwnDescriptors 50 MEANWHILE="$agent_runs"'
 import threading
 held = threading.Event()

@@ -2,7 +2,7 @@
 // theirs are taken, within bounds.
 #include <string.h>
 
-#include "preload/agent/agent_state.h"
+#include "preload/agent/agent_tasks.h"
 #include "preload/side/bells.h"
 #include "preload/side/each_side.h"
 #include "preload/side/fd_table.h"

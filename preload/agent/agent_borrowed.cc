@@ -4,7 +4,7 @@
 // the parent's copy is gone too, they are offered anew like any other.
 #include <sys/epoll.h>
 
-#include "preload/agent/agent_state.h"
+#include "preload/agent/agent_tasks.h"
 #include "preload/settings/config.h"
 #include "preload/side/borrowed.h"
 #include "preload/side/each_side.h"

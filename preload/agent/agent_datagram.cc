@@ -6,7 +6,7 @@
 
 #include "channel/local/local_transport.h"
 #include "preload/agent/agent_datagram_probe.h"
-#include "preload/agent/agent_state.h"
+#include "preload/agent/agent_tasks.h"
 #include "preload/settings/config.h"
 #include "preload/side/datagram_side.h"
 #include "preload/side/log.h"

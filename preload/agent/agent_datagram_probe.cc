@@ -8,7 +8,7 @@
 
 #include "discovery/owner.h"
 #include "discovery/tracking.h"
-#include "preload/agent/agent_state.h"
+#include "preload/agent/agent_tasks.h"
 #include "preload/settings/config.h"
 #include "preload/side/private_fd.h"
 

@@ -10,7 +10,7 @@
 #include "channel/base/time.h"
 #include "discovery/registry.h"
 #include "preload/agent/agent_datagram_probe.h"
-#include "preload/agent/agent_state.h"
+#include "preload/agent/agent_tasks.h"
 #include "preload/settings/config.h"
 
 namespace xenloop {

@@ -5,7 +5,7 @@
 // peek has shown could come behind a stranger's; and of a sender that is stopped nothing would
 // come.
 #include "preload/agent/agent_datagram_probe.h"
-#include "preload/agent/agent_state.h"
+#include "preload/agent/agent_tasks.h"
 #include "preload/side/datagram_side.h"
 #include "preload/side/self.h"
 

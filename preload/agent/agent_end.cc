@@ -6,7 +6,7 @@
 
 #include "channel/base/time.h"
 #include "preload/agent/agent.h"
-#include "preload/agent/agent_state.h"
+#include "preload/agent/agent_tasks.h"
 #include "preload/ready/epoll.h"
 #include "preload/ready/lent_bell.h"
 #include "preload/side/agent_shared.h"

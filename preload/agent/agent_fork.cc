@@ -4,7 +4,7 @@
 
 #include "channel/base/time.h"
 #include "preload/agent/agent.h"
-#include "preload/agent/agent_state.h"
+#include "preload/agent/agent_tasks.h"
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/bells.h"

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "preload/agent/agent.h"
-#include "preload/agent/agent_state.h"
+#include "preload/agent/agent_tasks.h"
 #include "preload/agent/proc_files.h"
 #include "preload/ready/epoll.h"
 #include "preload/settings/config.h"

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "preload/agent/agent_state.h"
+#include "preload/agent/agent_tasks.h"
 #include "preload/settings/config.h"
 #include "preload/side/each_side.h"
 #include "preload/side/fd_table.h"

@@ -11,7 +11,7 @@
 #include "channel/base/time.h"
 #include "discovery/owner.h"
 #include "preload/agent/agent.h"
-#include "preload/agent/agent_state.h"
+#include "preload/agent/agent_tasks.h"
 #include "preload/ready/epoll.h"
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"

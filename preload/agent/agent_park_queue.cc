@@ -10,7 +10,7 @@
 #include "preload/agent/agent.h"
 #include "preload/agent/agent_datagram_probe.h"
 #include "preload/agent/agent_park.h"
-#include "preload/agent/agent_state.h"
+#include "preload/agent/agent_tasks.h"
 #include "preload/ready/epoll.h"
 #include "preload/side/bells.h"
 #include "preload/side/fd_table.h"

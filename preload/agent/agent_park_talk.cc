@@ -13,7 +13,7 @@
 #include "discovery/owner.h"
 #include "preload/agent/agent_datagram_probe.h"
 #include "preload/agent/agent_park.h"
-#include "preload/agent/agent_state.h"
+#include "preload/agent/agent_tasks.h"
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/bells.h"

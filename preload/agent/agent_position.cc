@@ -9,7 +9,7 @@
 // their daemons have seen.
 #include <string.h>
 
-#include "preload/agent/agent_state.h"
+#include "preload/agent/agent_tasks.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"

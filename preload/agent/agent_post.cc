@@ -8,7 +8,7 @@
 
 #include "channel/base/time.h"
 #include "discovery/protocol/descriptors.h"
-#include "preload/agent/agent_state.h"
+#include "preload/agent/agent_tasks.h"
 #include "preload/side/each_side.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/private_fd.h"

@@ -1,6 +1,6 @@
 // Gives the memory of idle FIFOs back to the system. A FIFO's pages become resident as its indices
 // pass over them; one that has been quiet and empty between two looks keeps none of them.
-#include "preload/agent/agent_state.h"
+#include "preload/agent/agent_tasks.h"
 #include "preload/side/each_side.h"
 #include "preload/side/self.h"
 

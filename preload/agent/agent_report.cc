@@ -6,7 +6,7 @@
 
 #include "channel/base/time.h"
 #include "channel/local/local_transport.h"
-#include "preload/agent/agent_state.h"
+#include "preload/agent/agent_tasks.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/bulletin.h"
 #include "preload/side/datagram_side.h"

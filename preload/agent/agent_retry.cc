@@ -1,7 +1,7 @@
 // Upgrades that have to wait for another process to let go of the socket.
 
 #include "preload/agent/agent.h"
-#include "preload/agent/agent_state.h"
+#include "preload/agent/agent_tasks.h"
 #include "preload/side/each_side.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/mailbox.h"

@@ -6,7 +6,7 @@
 #include <sys/socket.h>
 
 #include "discovery/owner.h"
-#include "preload/agent/agent_state.h"
+#include "preload/agent/agent_tasks.h"
 #include "preload/agent/devices.h"
 #include "preload/ready/epoll.h"
 #include "preload/settings/config.h"

@@ -8,7 +8,7 @@
 #include "channel/local/local_transport.h"
 #include "discovery/protocol/descriptors.h"
 #include "preload/agent/agent_park.h"
-#include "preload/agent/agent_state.h"
+#include "preload/agent/agent_tasks.h"
 #include "preload/agent/devices.h"
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"

@@ -14,7 +14,7 @@
 #include "channel/base/number.h"
 #include "channel/base/time.h"
 #include "preload/agent/agent_datagram_probe.h"
-#include "preload/agent/agent_state.h"
+#include "preload/agent/agent_tasks.h"
 #include "preload/agent/proc_files.h"
 #include "preload/libc/real.h"
 #include "preload/settings/config.h"

@@ -7,7 +7,7 @@
 // asked since the last look; while nothing is unread no timer runs.
 #include "channel/base/time.h"
 #include "preload/agent/agent_datagram_probe.h"
-#include "preload/agent/agent_state.h"
+#include "preload/agent/agent_tasks.h"
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/each_side.h"

@@ -8,7 +8,7 @@
 #include <sys/ioctl.h>
 
 #include "channel/base/time.h"
-#include "preload/agent/agent_state.h"
+#include "preload/agent/agent_tasks.h"
 #include "preload/settings/config.h"
 #include "preload/side/each_side.h"
 #include "preload/side/fallback.h"

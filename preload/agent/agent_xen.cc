@@ -5,6 +5,7 @@
 #include <sys/epoll.h>
 
 #include "channel/xen/xen_transport.h"
+#include "preload/agent/agent_tasks.h"
 #include "preload/agent/devices.h"
 #include "preload/settings/config.h"
 #include "preload/side/fd_table.h"

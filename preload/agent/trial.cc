@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 
 #include "channel/base/sys.h"
-#include "preload/agent/agent_state.h"
+#include "preload/agent/agent_tasks.h"
 #include "preload/libc/threads.h"
 #include "preload/side/confinement.h"
 #include "preload/side/self.h"

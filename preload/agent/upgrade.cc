@@ -5,7 +5,7 @@
 
 #include "preload/agent/agent.h"
 #include "preload/agent/agent_datagram_probe.h"
-#include "preload/agent/agent_state.h"
+#include "preload/agent/agent_tasks.h"
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/bare_wait.h"

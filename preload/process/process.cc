@@ -3,7 +3,7 @@
 #include "preload/process/process.h"
 
 #include "preload/agent/agent.h"
-#include "preload/agent/agent_state.h"
+#include "preload/agent/agent_tasks.h"
 #include "preload/process/inheritance.h"
 #include "preload/ready/epoll.h"
 #include "preload/ready/lent_bell.h"

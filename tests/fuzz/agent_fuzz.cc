@@ -16,7 +16,7 @@
 
 #include "channel/local/local_transport.h"
 #include "preload/agent/agent.h"
-#include "preload/agent/agent_state.h"
+#include "preload/agent/agent_tasks.h"
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/bells.h"
@@ -53,7 +53,7 @@ void LeaveTheMachinesNetwork() {
   close(setting);
 }
 
-// As agent.cc's Prepare() does it, but for the thread, the listener and the registry.
+// As Prepare() of agent_start.cc does it, but for the thread, the listener and the registry.
 void StartAgent() {
   LeaveTheMachinesNetwork();
   agent.uid = geteuid();

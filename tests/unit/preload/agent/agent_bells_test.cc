@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "channel/local/local_transport.h"
-#include "preload/agent/agent_state.h"
+#include "preload/agent/agent_tasks.h"
 #include "preload/side/bells.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/private_fd.h"

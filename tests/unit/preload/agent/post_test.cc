@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "channel/local/local_transport.h"
-#include "preload/agent/agent_state.h"
+#include "preload/agent/agent_tasks.h"
 #include "preload/side/private_fd.h"
 #include "tests/unit/preload/followed_socket.h"
 

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "channel/local/local_transport.h"
-#include "preload/agent/agent_state.h"
+#include "preload/agent/agent_tasks.h"
 #include "preload/side/own_doorbell.h"
 #include "preload/side/private_fd.h"
 #include "preload/side/self.h"

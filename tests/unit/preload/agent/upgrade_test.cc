@@ -2,7 +2,7 @@
 #include "channel/base/time.h"
 #include "gtest/gtest.h"
 #include "preload/agent/agent.h"
-#include "preload/agent/agent_state.h"
+#include "preload/agent/agent_tasks.h"
 #include "preload/side/self.h"
 #include "preload/side/side.h"
 #include "tests/unit/preload/followed_socket.h"

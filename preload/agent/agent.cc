@@ -152,6 +152,8 @@ uint64_t OnTimer(Timer timer, uint64_t now, uint64_t pause_ns) {
       return LookAtThreads(pause_ns);
     case Timer::kParked:
       return LookAtParked();
+    case Timer::kOwner:
+      return LookAtOwner();
     case Timer::kInherited:
       return LookAtInheritedSets(now);
     case Timer::kCount:

@@ -2,6 +2,7 @@
 // long as there is one: at the parent's end, however that comes, we go on with it. Its sides become
 // ours as they are, and go back to TCP at once, since the peer's agent has lost its partner; when
 // the parent's copy is gone too, they are offered anew like any other.
+#include <errno.h>
 #include <sys/epoll.h>
 
 #include "preload/agent/agent_tasks.h"
@@ -15,6 +16,7 @@ namespace xenloop {
 namespace {
 
 constexpr int kPidfdOpen = 434;  // Linux 5.3
+constexpr uint64_t kOwnerPauseNs = 20 * kNsPerMs;
 
 int32_t ParentPid() { return agent_shared.ancestors[0].pid.load(std::memory_order_relaxed); }
 
@@ -67,11 +69,30 @@ void TakeOver(int fd, Side* side) {
 
 }  // namespace
 
+bool OwnersAgentHasEnded() {
+  const uint32_t tid = agent_shared.ancestors[0].agent_tid.load(std::memory_order_relaxed);
+  return tid != 0 && sys::Call(SYS_tgkill, ParentPid(), tid, 0) == -ESRCH;
+}
+
 void ParentHasEnded() {
   if (agent.parent_fd >= 0) ClosePrivate(agent.parent_fd);
   agent.parent_fd = -1;
   agent_shared.parent_lost.store(1, std::memory_order_release);
   EachOfParents(TakeOver);  // also what we have not used: what it owes nobody else would send
+}
+
+uint64_t LookAtOwner() {
+  if (agent_shared.parent_lost.load(std::memory_order_relaxed) != 0) return kNotAgain;
+  agent_shared.parent_owes.store(0, std::memory_order_seq_cst);  // before we look
+  bool owes = false;
+  EachOfParents([&owes](int, const Side* side) {
+    owes = owes || SendStream::IsOwing(side->send.route.load(std::memory_order_acquire));
+  });
+  if (!owes) return kNotAgain;
+  agent_shared.parent_owes.store(1, std::memory_order_relaxed);
+  if (!OwnersAgentHasEnded()) return kOwnerPauseNs;
+  ParentHasEnded();
+  return kNotAgain;
 }
 
 void ReturnBorrowed(Reason reason) {
@@ -82,14 +103,17 @@ void ReturnBorrowed(Reason reason) {
 }
 
 void WatchParent() {
-  if (agent_shared.borrows.load(std::memory_order_relaxed) == 0 || agent.parent_fd >= 0 ||
+  if (agent_shared.borrows.load(std::memory_order_relaxed) == 0 ||
       agent_shared.parent_lost.load(std::memory_order_relaxed) != 0)
     return;
+  if (agent_shared.parent_owes.load(std::memory_order_relaxed) != 0)
+    agent.timers.StartWithin(Timer::kOwner, AgentNs(), kOwnerPauseNs);
+  if (agent.parent_fd >= 0) return;
   agent.parent_fd = MakePrivate(
       static_cast<int>(sys::MakeDescriptor(kPidfdOpen, static_cast<long>(ParentPid()), 0)));
   if (agent.parent_fd >= 0) Watch(agent.parent_fd, WatchKind::kParent, 0, 0, EPOLLIN);
   // Behind the watch: who had ended before it is not our parent any more.
-  if (sys::Call(SYS_getppid) != ParentPid()) return ParentHasEnded();
+  if (sys::Call(SYS_getppid) != ParentPid() || OwnersAgentHasEnded()) return ParentHasEnded();
   if (agent.parent_fd >= 0) return;
   // An old kernel, or no descriptor left: nobody would tell us.
   agent_shared.parent_lost.store(1, std::memory_order_release);

@@ -77,14 +77,16 @@ void KeepParentsDoorbell() {
   agent_shared.borrow.store(BorrowFromParent, std::memory_order_relaxed);
 }
 
-void RememberAncestor(int32_t pid, int poke_fd) {
+void RememberAncestor(int32_t pid, int poke_fd, uint32_t agent_tid) {
   auto& ancestors = agent_shared.ancestors;
   for (size_t i = kMostAncestors - 1; i > 0; --i) {
     ancestors[i].pid.store(ancestors[i - 1].pid.load());
     ancestors[i].poke_fd.store(ancestors[i - 1].poke_fd.load());
+    ancestors[i].agent_tid.store(ancestors[i - 1].agent_tid.load());
   }
   ancestors[0].pid.store(pid);
   ancestors[0].poke_fd.store(poke_fd);
+  ancestors[0].agent_tid.store(agent_tid);
 }
 
 }  // namespace
@@ -102,12 +104,12 @@ void AgentForkedChild(int32_t parent) {
   // Counted by the parent before the fork, and the child's too: also if no agent ran (a server that
   // forks its workers before the first connection).
   agent_shared.forking.store(0, std::memory_order_relaxed);
-  agent_shared.tid.store(0, std::memory_order_relaxed);
+  const uint32_t agent_tid = agent_shared.tid.exchange(0, std::memory_order_relaxed);
   if (agent_shared.started.load(std::memory_order_relaxed) == 0) return;
   // First what is closed, then one reset. The parent's doorbell page and the peers' mappings stay
   // mapped: a thread of ours may still look at them through sides that the parent attached. Our own
   // agent starts with fresh ones.
-  RememberAncestor(parent, agent_shared.poke_fd.exchange(-1, std::memory_order_relaxed));
+  RememberAncestor(parent, agent_shared.poke_fd.exchange(-1, std::memory_order_relaxed), agent_tid);
   KeepParentsDoorbell();
   ForgetBridges();
   for (Talk& talk : agent.talks) {

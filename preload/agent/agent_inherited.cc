@@ -31,27 +31,34 @@ struct Process {
   uint64_t started = 0;  // in ticks since the boot
 };
 
-bool ReadProcess(uint32_t pid, Process* process) {
+// 0, or -errno.
+int ReadProcess(uint32_t pid, Process* process) {
   constexpr int kParent = 4;  // the fields' numbers, as in proc(5)
   constexpr int kStarted = 22;
   char path[32];
   char text[1024];
   snprintf(path, sizeof path, "/proc/%u/stat", pid);
-  if (ReadProc(path, text, sizeof text) <= 0) return false;
+  const long length = ReadProc(path, text, sizeof text);
+  if (length < 0) return static_cast<int>(length);
   const char* at = strrchr(text, ')');  // behind the name, which may hold anything
-  if (at == nullptr) return false;
+  if (length == 0 || at == nullptr) return -ESRCH;
   for (int field = 2; *at != '\0'; ++at) {
     if (*at != ' ') continue;
     ++field;
     if (field == kParent) process->parent = static_cast<uint32_t>(NumberAt(at + 1, 10));
     if (field == kStarted) process->started = NumberAt(at + 1, 10);
   }
-  return true;
+  return 0;
 }
+
+bool HasEnded(long error) { return error == -ENOENT || error == -ESRCH; }
+
+// It is we who cannot look now.
+bool IsShortage(long error) { return error == -EMFILE || error == -ENFILE || error == -ENOMEM; }
 
 bool ComesOfUs(uint32_t pid) {
   Process process;
-  for (int i = 0; i < kMostAncestors && pid > 1 && ReadProcess(pid, &process); ++i) {
+  for (int i = 0; i < kMostAncestors && pid > 1 && ReadProcess(pid, &process) == 0; ++i) {
     pid = process.parent;
     if (pid == static_cast<uint32_t>(process_state.pid)) return true;
   }
@@ -104,22 +111,26 @@ long LookAtThread(Question& question, uint32_t tid) {
 }
 
 void LookAtProcess(Question& question, uint32_t pid, uint64_t since) {
-  if (pid == static_cast<uint32_t>(process_state.pid)) question.saw_us = true;
-  Process process;
-  if (pid == static_cast<uint32_t>(process_state.pid) || !ReadProcess(pid, &process) ||
-      process.started < since)
+  if (pid == static_cast<uint32_t>(process_state.pid)) {
+    question.saw_us = true;
     return;
+  }
+  Process process;
+  const int read = ReadProcess(pid, &process);
+  if (IsShortage(read)) return HeldAll(question);
+  if (read != 0 || process.started < since) return;
   long looked = LookAtThread(question, pid);
   if (looked == 0) {
     char threads[32];
     snprintf(threads, sizeof threads, "/proc/%u/task", pid);
-    EachNumberIn(threads, [&question, &looked](uint32_t tid) {
+    const long listed = EachNumberIn(threads, [&question, &looked](uint32_t tid) {
       looked = LookAtThread(question, tid);
-      return looked != 0 || ++question.looks >= kMostLooks;
+      return (looked != 0 && !HasEnded(looked)) || ++question.looks >= kMostLooks;
     });
+    if (listed < 0) looked = listed;
   }
   // A program with rights of its own, which does not show what it has: if it is one of ours.
-  if (looked < 0 && looked != -ENOENT && looked != -ESRCH && ComesOfUs(pid)) HeldAll(question);
+  if (IsShortage(looked) || (looked < 0 && !HasEnded(looked) && ComesOfUs(pid))) HeldAll(question);
 }
 
 // A folder that is empty, or that of other processes (a chroot, a namespace of processes): who has

@@ -124,6 +124,7 @@ enum class Timer : uint32_t {
   kPost,       // that the kernel had no memory for
   kThreads,    // of this program: what they wait in
   kParked,     // connections that nobody uses
+  kOwner,      // of the FIFOs that we use: is it another program by now?
   kInherited,  // epoll sets: do other programs have them?
   kCount
 };

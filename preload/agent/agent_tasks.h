@@ -176,6 +176,10 @@ uint64_t RetryPostponed(uint64_t pause_ns);
 // agent_borrowed.cc
 void WatchParent();  // if something of its has been borrowed since
 void ParentHasEnded();
+// Its process may go on as another program, of which no pidfd tells: while something is owed we
+// look whether its agent's thread is there.
+bool OwnersAgentHasEnded();
+uint64_t LookAtOwner();
 void ReturnBorrowed(Reason reason);  // to TCP, in both directions
 
 // agent_watch.cc

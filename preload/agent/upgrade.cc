@@ -123,6 +123,7 @@ int32_t OwnerPid() { return agent_shared.ancestors[0].pid.load(std::memory_order
 // Who has attached what we would borrow. It may be our grandparent, and live on without our parent.
 bool OwnerHasEnded() {
   constexpr int kPidfdOpen = 434;  // Linux 5.3
+  if (OwnersAgentHasEnded()) return true;
   if (sys::Call(SYS_getppid) == OwnerPid()) return false;
   const long fd = sys::Call(kPidfdOpen, OwnerPid(), 0);
   if (fd < 0) return fd == -ESRCH;

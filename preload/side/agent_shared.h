@@ -44,6 +44,7 @@ struct AgentShared {
   struct Ancestor {
     std::atomic<int32_t> pid{0};
     std::atomic<int> poke_fd{0};
+    std::atomic<uint32_t> agent_tid{0};  // 0: not known
   } ancestors[kMostAncestors];
   // What we have from the youngest of them for FIFOs that it has attached (borrowed.h): its
   // doorbell, constant after the fork; how a side becomes one that we use, which is the agent's
@@ -52,6 +53,7 @@ struct AgentShared {
   std::atomic<bool (*)(Side*)> borrow{nullptr};
   SideSet borrowed = {};
   std::atomic<uint32_t> borrows{0};
+  std::atomic<uint32_t> parent_owes{0};  // TCP does not take it all; the agent has to know
   std::atomic<uint32_t> parent_lost{0};  // it has ended, or cannot be watched
   Doorbell doorbell;                     // ours; constant once started
   // Those of the other processes, kMaxTalks of them once the agent has been started. One is read

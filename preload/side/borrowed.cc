@@ -3,6 +3,7 @@
 
 #include "preload/side/agent_shared.h"
 #include "preload/side/holders.h"
+#include "preload/side/mailbox.h"
 
 namespace xenloop {
 
@@ -24,7 +25,11 @@ bool MayUseParents(Side* side) {
 }
 
 void SucceedParent(Side* side) {
-  if (IsParents(side) && !InBorrowedMemory()) MayUseParents(side);
+  if (!IsParents(side) || InBorrowedMemory()) return;
+  MayUseParents(side);
+  if (agent_shared.borrows.load(std::memory_order_relaxed) != 0 &&
+      agent_shared.parent_owes.exchange(1, std::memory_order_acq_rel) == 0)
+    Poke(process_state.pid);
 }
 
 }  // namespace xenloop

@@ -30,6 +30,7 @@ void AgentShared::Renew() {
     if (word.load(std::memory_order_relaxed) != 0) word.store(0, std::memory_order_relaxed);
   }
   borrows.store(0, std::memory_order_relaxed);
+  parent_owes.store(0, std::memory_order_relaxed);
   parent_lost.store(0, std::memory_order_relaxed);
   unread.store(0, std::memory_order_relaxed);
   started.store(0, std::memory_order_relaxed);

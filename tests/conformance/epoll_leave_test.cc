@@ -3,7 +3,9 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <spawn.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -231,6 +233,36 @@ TEST_P(EpollLeaveTest, KeptByAProgramWhoseFirstThreadHasEnded) {
   ASSERT_EQ(waitpid(program, &status, 0), program);
   EXPECT_EQ(status, 0);
   pair().Receive(10);
+  pair().ExpectBothWaysWork();
+}
+
+// Who has the set cannot be asked then.
+TEST_P(EpollLeaveTest, KeptWhileTheLastDescriptorIsInUse) {
+  EpollSet set;
+  ASSERT_TRUE(Survives(set.fd()));
+  ASSERT_EQ(set.Add(fd(), EPOLLIN, kData), Done(0));
+  char name[] = "sleep";
+  char time[] = "20";
+  char* const arguments[] = {name, time, nullptr};
+  pid_t program = -1;
+  ASSERT_EQ(posix_spawnp(&program, name, nullptr, nullptr, arguments, environ), 0);
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit few{1100, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+  {
+    std::vector<FileDescriptor> others;
+    for (int other; (other = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0;)
+      others.emplace_back(other);
+    if (!others.empty()) others.pop_back();
+    UpgradeIfWanted(fd());  // in vain
+    poll(nullptr, 0, kSomeLooksMs / 2);
+  }
+  EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  UpgradeIfWanted(fd());
+  EXPECT_LE(Routes(fd()), 0) << "it may wait there";
+  kill(program, SIGKILL);
+  EXPECT_EQ(waitpid(program, nullptr, 0), program);
   pair().ExpectBothWaysWork();
 }
 

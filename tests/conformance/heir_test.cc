@@ -2,6 +2,7 @@
 // comes also when the first has closed its number or was killed, before anything that the second
 // sends.
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/epoll.h>
@@ -9,6 +10,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <fstream>
+#include <string>
 #include <vector>
 
 #include "tests/conformance/pair.h"
@@ -79,16 +82,27 @@ bool IsReadable(int fd, Touch touch) {
          epoll_wait(set.get(), &event, 1, 10000) == 1;
 }
 
+// It has become another program.
+bool IsNow(pid_t pid, const std::string& name) {
+  const std::string path = "/proc/" + std::to_string(pid) + "/comm";
+  for (const Stopwatch stopwatch; stopwatch.ElapsedMs() < 20000; poll(nullptr, 0, 5)) {
+    std::string found;
+    if (std::getline(std::ifstream(path), found) && found == name) return true;
+  }
+  return false;
+}
+
 class OwnerTest : public testing::TestWithParam<Touch> {
  protected:
   enum class Before { kNothing, kMark };  // the fork; kMark: in mode switching, a fallback
-  static void Run(Before before);
+  enum class End { kKilled, kExec, kExecMeanwhile };  // before, or while the grandchild waits
+  static void Run(Before before, End end = End::kKilled);
 };
 INSTANTIATE_TEST_SUITE_P(, OwnerTest, testing::Values(Touch::kRecv, Touch::kPoll, Touch::kEpoll),
                          [](const auto& touch) { return kNames[static_cast<int>(touch.param)]; });
 
 // The child that has made the connection is killed; the grandchild touches it afterwards.
-void OwnerTest::Run(Before before) {
+void OwnerTest::Run(Before before, End end) {
   constexpr size_t kLastWords = 3000;
   const FileDescriptor listener = ListenOn(Loopback(AF_INET));
   const Gate sent, killed, done;
@@ -109,6 +123,10 @@ void OwnerTest::Run(Before before) {
       _exit(0);
     }
     sent.Tell(bytes);
+    if (end != End::kKilled) {
+      fcntl(fd, F_SETFD, FD_CLOEXEC);
+      execlp("sleep", "sleep", "30", nullptr);
+    }
     pause();
     return true;
   });
@@ -117,9 +135,14 @@ void OwnerTest::Run(Before before) {
   UpgradeIfWanted(fd.get());
   size_t bytes = 0;
   ASSERT_TRUE(sent.Await(&bytes));
-  owner.Kill();
-  EXPECT_FALSE(owner.Succeeded());
-  killed.Tell();
+  if (end == End::kExecMeanwhile) killed.Tell();
+  if (end != End::kKilled) {
+    ASSERT_TRUE(IsNow(owner.pid(), "sleep"));
+  } else {
+    owner.Kill();
+    EXPECT_FALSE(owner.Succeeded());
+  }
+  if (end != End::kExecMeanwhile) killed.Tell();
   poll(nullptr, 0, 50);  // its first touch comes before anything is read, mostly
   const timeval limit{10, 0};
   setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
@@ -130,9 +153,12 @@ void OwnerTest::Run(Before before) {
   size_t good = 0;
   EXPECT_TRUE(done.Await(&good));
   EXPECT_EQ(good, 1u);
+  if (end != End::kKilled) owner.Kill();
 }
 
 TEST_P(OwnerTest, KilledWithMuchUnread) { Run(Before::kNothing); }
+TEST_P(OwnerTest, ExecedWithMuchUnread) { Run(Before::kNothing, End::kExec); }
+TEST_P(OwnerTest, ExecsWhileItIsWaitedFor) { Run(Before::kNothing, End::kExecMeanwhile); }
 TEST_P(OwnerTest, KilledWhileItOwesMuch) { Run(Before::kMark); }
 
 }  // namespace

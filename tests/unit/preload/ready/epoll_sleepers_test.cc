@@ -89,12 +89,15 @@ TEST(EpollSleepersTest, WhoSleepsInAClosedSetIsNotToldOfTheNextOfItsPlace) {
   ASSERT_EQ(closed->Control(EPOLL_CTL_ADD, old_socket.fd(), EPOLLIN), 0);
   ASSERT_TRUE(old_socket.Attach());
   int result = -1;
+  std::atomic<int> tid{0};
   std::thread sleeper([&] {
+    tid = gettid();
     epoll_event event{};
     const timespec timeout{0, 300000000};
     result = EpollWait(epfd, place, &event, 1, &timeout, nullptr, EpollCall::kPwait2);
   });
   while (!place->sleepers.Any()) std::this_thread::yield();
+  AwaitSleeper(tid);
   closed.reset();
   Set next;
   ASSERT_EQ(next.set(), place);

@@ -8,6 +8,8 @@
 
 #include <atomic>
 
+#include "channel/base/abandon.h"
+
 namespace xenloop::threads {
 
 // Looks the functions up: at the start, and again before a thread is made, since libpthread may
@@ -39,6 +41,31 @@ void RegisterCancel(__pthread_unwind_buf_t* buffer);
 void UnregisterCancel(__pthread_unwind_buf_t* buffer);
 [[noreturn]] void UnwindNext(__pthread_unwind_buf_t* buffer);
 
+// That is registered. Who jumps out of the call leaves no registration behind: a later cancellation
+// of the thread would be led to a frame that is no more.
+class CancelRegistration : public Abandonable {
+ public:
+  explicit CancelRegistration(__pthread_unwind_buf_t* buffer) : buffer_(buffer) {
+    buffer->__pad[kOuter] = buffer;
+    Enter(&GiveBack);
+    RegisterCancel(buffer);
+  }
+  ~CancelRegistration() {
+    UnregisterCancel(buffer_);
+    Leave();
+  }
+
+ private:
+  // Where libc keeps the registration outside this one, which it writes first. Until then it is
+  // what no registration has, and there is nothing to take back.
+  static constexpr int kOuter = 0;
+  static void GiveBack(Abandonable* scope) {
+    __pthread_unwind_buf_t* const buffer = static_cast<CancelRegistration*>(scope)->buffer_;
+    if (buffer->__pad[kOuter] != buffer) UnregisterCancel(buffer);
+  }
+  __pthread_unwind_buf_t* const buffer_;
+};
+
 // Calls `call`; `clean_up` if the thread ends in it, by cancellation or pthread_exit.
 template <class Call>
 auto CleaningUp(Call call, void (*clean_up)()) -> decltype(call()) {
@@ -48,10 +75,8 @@ auto CleaningUp(Call call, void (*clean_up)()) -> decltype(call()) {
     clean_up();
     UnwindNext(&buffer);
   }
-  RegisterCancel(&buffer);
-  const auto result = call();
-  UnregisterCancel(&buffer);
-  return result;
+  const CancelRegistration registration(&buffer);
+  return call();
 }
 
 }  // namespace xenloop::threads

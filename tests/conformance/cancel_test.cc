@@ -13,6 +13,7 @@
 #include <functional>
 
 #include "tests/conformance/epoll_set.h"
+#include "tests/conformance/jumping.h"
 #include "tests/conformance/pair.h"
 
 namespace conformance {
@@ -139,6 +140,44 @@ TEST_P(CancelTest, CloseAfterACancelledReceiveIsTheEnd) {
 }
 
 // More often than any table of waiters is long.
+// The calls that were left are no frames that its end would have to pass.
+TEST_P(CancelTest, OfAThreadThatHasJumpedOutOfCalls) {
+  const JumpingHandler handler;
+  EpollSet set;
+  ASSERT_EQ(set.Add(fd(), EPOLLIN), Done(0));
+  struct Jumper {
+    int fd, set_fd;
+    std::atomic<int> left{0};
+  } jumper{fd(), set.fd()};
+  pthread_t thread;
+  pthread_create(
+      &thread, nullptr,
+      [](void* argument) -> void* {
+        auto* const self = static_cast<Jumper*>(argument);
+        const auto receive = [self] { recv(self->fd, scratch, 100, 0); };
+        const auto wait = [self] {
+          epoll_event event;
+          epoll_wait(self->set_fd, &event, 1, -1);
+        };
+        const auto ask = [self] {
+          pollfd entry{self->fd, POLLIN, 0};
+          poll(&entry, 1, -1);
+        };
+        while (!JumpedOutOf(receive)) continue;
+        while (!JumpedOutOf(wait)) continue;
+        while (!JumpedOutOf(ask)) continue;
+        for (self->left = 1;;) recv(self->fd, scratch, 100, 0);
+      },
+      &jumper);
+  for (; jumper.left == 0; poll(nullptr, 0, kBlockedMs)) pthread_kill(thread, kSignal);
+  poll(nullptr, 0, kBlockedMs);
+  pthread_cancel(thread);
+  void* result = nullptr;
+  pthread_join(thread, &result);
+  EXPECT_EQ(result, PTHREAD_CANCELED);
+  pair().ExpectBothWaysWork();
+}
+
 TEST_P(CancelTest, ManyCancelledWaits) {
   const int fd = this->fd();
   for (int round = 0; round < 70; ++round) {

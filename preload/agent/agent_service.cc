@@ -147,6 +147,16 @@ Settled SettleReceive(const AgentSide& note, Side* side, SocketShadow& shadow, b
   return found;
 }
 
+void DetachAndStopLingering(uint32_t slot, bool closed) {
+  // Asked once more: a close in another thread may have left it while the last of it was sent. And
+  // before another process can attach the side: our number would mean something else there.
+  const int left = SideAt(slot)->lingering_fd.exchange(-1, std::memory_order_acq_rel);
+  Detach(slot);
+  if (left < 0) return;
+  if (closed) sys::Call(SYS_shutdown, left, SHUT_WR);
+  ClosePrivate(left);
+}
+
 }  // namespace
 
 void ServiceSide(uint32_t slot) {
@@ -194,13 +204,8 @@ void ServiceSide(uint32_t slot) {
     CountFallback(Reason::kPeerFellBack);
   }
   if (!send_done || !receive_done) return;
-  Detach(slot);
+  DetachAndStopLingering(slot, closed);
   if (CloseIdlePair(slot)) return;
-  // Once more: a close in another thread may have left it while the last of it was sent.
-  if (const int left = side->lingering_fd.exchange(-1, std::memory_order_acq_rel); left >= 0) {
-    if (closed) sys::Call(SYS_shutdown, left, SHUT_WR);
-    ClosePrivate(left);
-  }
   if (closed) {
     Unlist(slot);
     note.stage = Stage::kNone;

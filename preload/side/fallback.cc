@@ -285,7 +285,7 @@ void SendRestLater(int fd, Side* side) {
   {
     // Under the lock under which the agent finds that nothing is owed any more.
     const LockScope scope(side->send.lock, CurrentTid());
-    owes = SendStream::IsOwing(side->send.route.load(std::memory_order_relaxed));
+    owes = IsOurs(side) && SendStream::IsOwing(side->send.route.load(std::memory_order_relaxed));
     if (owes) side->lingering_fd.store(lingering, std::memory_order_release);
   }
   owes ? RequestService(side) : ClosePrivate(lingering);

@@ -76,6 +76,12 @@ bool IsUsed(const DatagramSide& side) {
          0;
 }
 
+// Of a closed one.
+bool NeverMet(const DatagramSide& side) {
+  return IsUsed(side) && side.upgrades.load(std::memory_order_relaxed) == 0 &&
+         side.reason.load(std::memory_order_relaxed) != Reason::kNotHotYet;
+}
+
 // Why sockets that are used are on no FIFO, and those that were closed never were:
 // {"reason":sockets,...} of the first few.
 size_t FormatReasons(char* text, size_t capacity) {
@@ -85,11 +91,14 @@ size_t FormatReasons(char* text, size_t capacity) {
     tally = closed.reasons;
   }
   EachDatagramSide([&tally](DatagramSide* side) {
-    if (FindDatagram(side->fd.load(std::memory_order_relaxed)) == side && IsUsed(*side) &&
-        side->sending.load(std::memory_order_relaxed) +
-                side->receiving.load(std::memory_order_relaxed) ==
-            0)
+    if (side->in_use.load(std::memory_order_acquire) == 2) {  // its agent has still to free it
+      if (NeverMet(*side)) tally.Add(side->reason.load(std::memory_order_relaxed));
+    } else if (FindDatagram(side->fd.load(std::memory_order_relaxed)) == side && IsUsed(*side) &&
+               side->sending.load(std::memory_order_relaxed) +
+                       side->receiving.load(std::memory_order_relaxed) ==
+                   0) {
       tally.Add(side->reason.load(std::memory_order_relaxed));
+    }
   });
   size_t length = 0;
   for (int i = 0; i < tally.kinds && length < capacity; ++i)
@@ -120,10 +129,7 @@ size_t FormatDatagrams(char* text, size_t capacity) {
 void FreeDatagramSide(DatagramSide* side) {
   const LockScope scope(counts_lock, CurrentTid());
   Add(*side, &closed.counts);
-  const Reason reason = side->reason.load(std::memory_order_relaxed);
-  if (IsUsed(*side) && side->upgrades.load(std::memory_order_relaxed) == 0 &&
-      reason != Reason::kNotHotYet)
-    closed.reasons.Add(reason);
+  if (NeverMet(*side)) closed.reasons.Add(side->reason.load(std::memory_order_relaxed));
   side->in_use.store(0, std::memory_order_release);
 }
 

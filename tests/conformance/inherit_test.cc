@@ -188,6 +188,11 @@ class GuardedFile {
     return sigtimedwait(&wanted_, nullptr, &limit) == SIGIO;
   }
   void Free() { fd_.Close(); }
+  // In a child, which goes on when somebody has given it free.
+  void Exec() {
+    Free();
+    execl(name_, "none", nullptr);
+  }
 
  private:
   char name_[32] = "/tmp/conformance.XXXXXX";
@@ -204,8 +209,7 @@ TEST_P(InheritTest, FailingExecThatTakesItsTime) {
   const pid_t slow = fork();
   if (slow == 0) {
     fcntl(fd(), F_SETFD, FD_CLOEXEC);
-    file.Free();
-    execl(file.name(), "none", nullptr);
+    file.Exec();
     pair().sent.Advance(kBytes);
     pair().received.Advance(kBytes);
     _exit(SendBytes(fd(), &pair().sent, 10).bytes == 10 &&
@@ -235,8 +239,7 @@ TEST_P(InheritTest, FailingExecWhileTheOtherGoesOn) {
   const pid_t slow = fork();
   if (slow == 0) {
     fcntl(fd(), F_SETFD, FD_CLOEXEC);
-    file.Free();
-    execl(file.name(), "none", nullptr);
+    file.Exec();
     char text[6];
     _exit(send(fd(), "child", 5, 0) == 5 && recv(fd(), text, 6, MSG_WAITALL) == 6 &&
                   memcmp(text, "parent", 6) == 0

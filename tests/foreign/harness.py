@@ -188,7 +188,7 @@ def install(packages):
 
 def fetch_source(cache, package):
     """Debian's source package into cache/source, with a sources file of our own: the machine's need not have deb-src
-    lines. The release is the machine's, and the version that of the binaries that are installed, where it is to be had:
+    lines. Archive and release are the machine's, and the version that of the binaries that are installed, where it is to be had:
     older tests fail with newer programs."""
     if os.environ.get("XENLOOP_NO_APT") == "1":
         raise CannotRun(f"no source of {package} (tests/foreign/run --prepare)")
@@ -199,9 +199,8 @@ def fetch_source(cache, package):
     release = re.search(r"^VERSION_CODENAME=(\S+)", read("/etc/os-release"), re.M)
     sources = os.path.join(cache, "source.sources")
     with open(sources, "w", encoding="ascii") as file:
-        for folder, suite in [("debian", release[1]), ("debian-security", f"{release[1]}-security")] if release else [
-                ("debian", "sid")]:
-            file.write(f"Types: deb-src\nURIs: http://deb.debian.org/{folder}\nSuites: {suite}\nComponents: main\n"
+        for site, suite in archives():
+            file.write(f"Types: deb-src\nURIs: {site}\nSuites: {suite}\nComponents: main\n"
                        "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n\n")
     apt = ["apt-get", "-q", "-o", f"Dir::Etc::SourceList={sources}", "-o", "Dir::Etc::SourceParts=/dev/null",
            "-o", f"Dir::State::Lists={lists}", "-o", "APT::Sandbox::User=root"]
@@ -223,6 +222,16 @@ def fetch_source(cache, package):
         print(f"{package} is installed in version {version}, whose source is not to be had:", os.path.basename(got[0]),
               flush=True)
     logged(cache, log, "dpkg-source", "-x", os.path.basename(got[0]), "source")
+
+
+def archives():
+    """(address, suite) of each archive with a component main that the machine's own apt uses."""
+    answer = subprocess.run(["apt-get", "indextargets", "--format", "$(COMPONENT) $(REPO_URI) $(RELEASE)"],
+                            capture_output=True, text=True)
+    found = sorted({tuple(line.split()[1:]) for line in answer.stdout.splitlines() if line.startswith("main ")})
+    if not found:
+        raise CannotRun("apt knows no archive with a component main (apt-get update)")
+    return found
 
 
 def installed_version(source):

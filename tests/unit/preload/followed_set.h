@@ -7,6 +7,7 @@
 #include "preload/ready/epoll.h"
 #include "preload/side/fd_table.h"
 #include "preload/socket/socket.h"
+#include "tests/unit/preload/followed_socket.h"
 
 namespace xenloop {
 
@@ -48,5 +49,8 @@ class Set {
   int fd_;
   EpollSet* set_;
 };
+
+// What a thread that sleeps in the set is told when the socket's peer has sent something.
+uint64_t WokenByPeer(Set& set, FollowedSocket& socket);
 
 }  // namespace xenloop

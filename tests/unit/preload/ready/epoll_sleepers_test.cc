@@ -115,17 +115,7 @@ TEST(EpollSleepersTest, SleeperIsWokenByTheDoorbell) {
   Set set;
   ASSERT_EQ(set.Control(EPOLL_CTL_ADD, socket.fd(), EPOLLIN), 0);
   ASSERT_TRUE(socket.Attach());
-  std::atomic<int> tid{0};
-  epoll_event event{};
-  std::thread sleeper([&] {
-    tid = gettid();
-    event = set.Wait(5000);
-  });
-  while (tid == 0) std::this_thread::yield();
-  AwaitSleeper(tid);
-  socket.PeerSends("x");
-  sleeper.join();
-  EXPECT_EQ(event.data.u64, 7u);
+  EXPECT_EQ(WokenByPeer(set, socket), 7u);
 }
 
 // The kernel wakes one sleeper an edge: who comes out tells the next, or he would not be rung for.

@@ -180,18 +180,9 @@ TEST(EpollForkTest, SetOfTheChildGetsTheChildsDoorbell) {
               if (!socket.Attach()) return 4;
               if (set.Converted() != 1) return 5;
               if (!SetHolds(set.fd(), OwnDoorbellFd())) return 6;
-              std::atomic<int> tid{0};
-              epoll_event event{};
-              std::thread sleeper([&] {
-                tid = gettid();
-                event = set.Wait(5000);
-              });
-              while (tid == 0) std::this_thread::yield();
-              AwaitSleeper(tid);
-              socket.PeerSends("x");
-              sleeper.join();
+              const uint64_t told = WokenByPeer(set, socket);
               socket.Detach();
-              return event.data.u64 == 7 ? 0 : 7;
+              return told == 7 ? 0 : 7;
             }),
             0);
 }

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "channel/base/descriptor.h"
 #include "channel/base/sys.h"
 
 namespace xenloop {

@@ -8,6 +8,7 @@
 
 #include <cstring>
 
+#include "channel/base/descriptor.h"
 #include "channel/base/sys.h"
 
 namespace xenloop {

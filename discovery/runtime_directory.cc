@@ -7,6 +7,7 @@
 
 #include <initializer_list>
 
+#include "channel/base/descriptor.h"
 #include "channel/base/sys.h"
 
 namespace xenloop {

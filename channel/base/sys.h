@@ -86,38 +86,6 @@ inline int FutexWakeAll(const volatile void* word, bool of_this_process = false)
                                of_this_process ? FUTEX_WAKE_PRIVATE : FUTEX_WAKE, 0x7fffffff));
 }
 
-// Where descriptors of ours begin: out of the way of small numbers, on which programs rely
-// (close(0), then open()), and not so high that the kernel's table grows.
-inline uint64_t DescriptorLimit() {
-  uint64_t limit[2] = {1024, 1024};
-  constexpr long kDescriptors = 7;  // RLIMIT_NOFILE
-  Call(SYS_prlimit64, 0, kDescriptors, 0, reinterpret_cast<long>(limit));
-  return limit[0];
-}
-// Under a tight limit the program may count on every number, and even a descriptor that is moved
-// out of the way at once, or closed, has had the smallest free one for a moment: none of ours
-// below.
-inline constexpr uint64_t kFewestDescriptors = 256;
-inline long DescriptorBase() {
-  const uint64_t limit = DescriptorLimit();
-  return limit >= 4096 ? 1024 : static_cast<long>(limit) * 3 / 4;
-}
-// The descriptor's new number, at `base` or above, or -errno (then it is closed).
-inline long MoveUp(long fd, long base) {
-  if (fd < 0 || fd >= base) return fd;
-  constexpr long kDuplicateCloexec = 1030;  // F_DUPFD_CLOEXEC
-  const long moved = Call(SYS_fcntl, fd, kDuplicateCloexec, base);
-  Close(static_cast<int>(fd));
-  return moved;
-}
-// A system call that makes a descriptor. The kernel gives it the smallest free number; it does not
-// stay there for longer than it takes to move it.
-template <typename... Arguments>
-inline long MakeDescriptor(long number, Arguments... arguments) {
-  const long base = DescriptorBase();
-  return MoveUp(Call(number, arguments...), base);
-}
-
 // May a file of ours be so long? Beyond RLIMIT_FSIZE the kernel would kill the program with
 // SIGXFSZ.
 inline bool MayWriteFileOf(uint64_t bytes) {

@@ -99,4 +99,28 @@ class Naps {
   uint64_t left_;
 };
 
+// Waiting for a thread that is about to be done: it may have to be given the processor first, and
+// on a busy machine that takes a while.
+class PatientLooks {
+ public:
+  // False: it takes too long, and the wait is to be given up.
+  bool Again() {
+    if (looks_++ < kYields) {
+      sys::Yield();
+      return true;
+    }
+    if (looks_ > kYields + kShortNaps + kLongNaps) return false;
+    Nap(looks_ <= kYields + kShortNaps ? kShortNapNs : kLongNapNs);
+    return true;
+  }
+
+ private:
+  static constexpr int kYields = 100;
+  static constexpr int kShortNaps = 20;
+  static constexpr uint64_t kShortNapNs = 50 * kNsPerUs;
+  static constexpr int kLongNaps = 500;
+  static constexpr uint64_t kLongNapNs = kNsPerMs;
+  int looks_ = 0;
+};
+
 }  // namespace xenloop

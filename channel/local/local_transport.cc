@@ -18,6 +18,7 @@
 
 #include <utility>
 
+#include "channel/base/descriptor.h"
 #include "channel/base/replace_by_copy.h"
 #include "channel/base/sys.h"
 
@@ -134,6 +135,7 @@ void Ring(const Doorbell& doorbell) {
 
 int CreateSpentSocket() {
   int pair[2];
+  const sys::LowNumber low;
   const long made = sys::Call(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
                               0, AsLong(pair));
   if (made < 0) return static_cast<int>(made);

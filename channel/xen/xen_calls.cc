@@ -12,6 +12,7 @@ using domid_t = uint16_t;  // the next header expects it of the hypervisor's own
 #include <xen/evtchn.h>
 #include <xen/gntalloc.h>
 
+#include "channel/base/descriptor.h"
 #include "channel/base/sys.h"
 #include "channel/base/time.h"
 #include "channel/xen/xen_transport.h"

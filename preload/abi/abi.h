@@ -15,6 +15,7 @@
 #include "preload/ready/epoll.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/holders.h"
+#include "preload/side/lowest_number.h"
 #include "preload/socket/socket.h"
 
 namespace xenloop {
@@ -37,6 +38,8 @@ inline auto CloseOr(int fd, KernelCall kernel) -> decltype(kernel()) {
   if (ChangesOurTables(fd)) {
     const int refused = BeforeClose(fd);
     if (refused < 0) return ReturnToLibc(refused);
+  } else {
+    BeforeUnknownClose();
   }
   return kernel();
 }

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "channel/base/descriptor.h"
 #include "preload/abi/abi.h"
 
 using namespace xenloop;
@@ -65,7 +66,9 @@ XENLOOP_EXPORT void closefrom(int first) {
   for (int fd = first; fd < end; ++fd) close(fd);
 }
 
-XENLOOP_EXPORT int dup(int fd) { return DuplicatedAs(fd, real::dup(fd)); }
+XENLOOP_EXPORT int dup(int fd) {
+  return DuplicatedAs(fd, Numbered([=] { return real::dup(fd); }));
+}
 
 XENLOOP_EXPORT int dup2(int from, int to) {
   return DuplicateOnto(from, to, /*valid=*/true, [=] { return real::dup2(from, to); });

@@ -11,6 +11,7 @@
 #include "channel/base/sys.h"
 #include "preload/abi/abi.h"
 #include "preload/side/fallback.h"
+#include "preload/side/lowest_number.h"
 #include "preload/side/self.h"
 #include "preload/side/wait.h"
 #include "preload/socket/datagram.h"
@@ -21,7 +22,7 @@ namespace xenloop {
 // A descriptor of another kind than we follow, or two (abi_new.cc).
 template <class KernelCall>
 inline int MadeBy(KernelCall kernel) {
-  const int fd = static_cast<int>(kernel());
+  const int fd = Numbered(kernel);
   if (fd >= 0 && CloseConcernsUs(fd)) NumberIsNew(fd);
   return fd;
 }
@@ -29,13 +30,16 @@ inline int MadeBy(KernelCall kernel) {
 template <class KernelCall>
 inline FILE* StreamMadeBy(KernelCall kernel) {
   FILE* const stream = kernel();
-  if (stream != nullptr) MadeBy([=] { return fileno(stream); });
+  if (stream != nullptr) {
+    const int fd = fileno(stream);
+    if (fd >= 0 && CloseConcernsUs(fd)) NumberIsNew(fd);
+  }
   return stream;
 }
 
 template <class KernelCall>
-inline int BothMadeBy(const int* fds, KernelCall kernel) {
-  const int result = static_cast<int>(kernel());
+inline int BothMadeBy(int* fds, KernelCall kernel) {
+  const int result = BothNumbered(fds, kernel);
   for (int i = 0; result == 0 && i < 2; ++i) {
     if (CloseConcernsUs(fds[i])) NumberIsNew(fds[i]);
   }
@@ -44,7 +48,7 @@ inline int BothMadeBy(const int* fds, KernelCall kernel) {
 
 template <class KernelCall>
 inline int SocketBy(int domain, int type, int protocol, KernelCall kernel) {
-  const int fd = static_cast<int>(kernel());
+  const int fd = Numbered(kernel);
   if (fd >= 0) {
     const KeepErrno keep_errno;
     if (CloseConcernsUs(fd)) NumberIsNew(fd);
@@ -101,7 +105,11 @@ inline int DuplicateOnto(int from, int to, bool valid, KernelCall kernel) {
       if (error < 0) return ReturnToLibc(error);
     }
   }
-  const int result = static_cast<int>(kernel());
+  int result;
+  {
+    const Placing placing;
+    result = static_cast<int>(kernel());
+  }
   return from == to ? result : DuplicatedAs(from, result);
 }
 
@@ -119,11 +127,11 @@ inline int AcceptByKernel(int listener, sockaddr* address, const socklen_t* leng
   if (followed || address != nullptr) {
     const auto where = reinterpret_cast<uintptr_t>(length);
     const bool told = !followed && where >= 4096 && where < kUserSpace && *length >= own_length;
-    fd = static_cast<int>(kernel(address, length));
+    fd = Numbered([&] { return kernel(address, length); });
     if (fd >= 0 && told) own.ss_family = address->sa_family;
     if (followed) own.ss_family = AF_INET;  // or AF_INET6: it is TCP
   } else {
-    fd = static_cast<int>(kernel(reinterpret_cast<sockaddr*>(&own), &own_length));
+    fd = Numbered([&] { return kernel(reinterpret_cast<sockaddr*>(&own), &own_length); });
   }
   if (fd >= 0) {
     const KeepErrno keep_errno;
@@ -191,8 +199,9 @@ inline int AcceptBy(int listener, sockaddr* address, socklen_t* length, int flag
 
 template <class KernelCall>
 inline int FcntlBy(int fd, int command, long argument, KernelCall kernel) {
+  if (command == F_DUPFD || command == F_DUPFD_CLOEXEC)
+    return DuplicatedAs(fd, Numbered(kernel, static_cast<int>(argument)));
   const int result = static_cast<int>(kernel());
-  if (command == F_DUPFD || command == F_DUPFD_CLOEXEC) return DuplicatedAs(fd, result);
   if (command == F_SETFD && result == 0 && (argument & FD_CLOEXEC) == 0 && InBorrowedMemory()) {
     const KeepErrno keep_errno;
     KeptForAnotherProgram(fd);

@@ -16,6 +16,7 @@
 #include "preload/ready/select.h"
 #include "preload/side/bare_wait.h"
 #include "preload/side/fd_table.h"
+#include "preload/side/lowest_number.h"
 #include "preload/side/mailbox.h"
 
 using namespace xenloop;
@@ -196,9 +197,13 @@ XENLOOP_EXPORT int pselect(int count, fd_set* read, fd_set* write, fd_set* excep
   return result;
 }
 
-XENLOOP_EXPORT int epoll_create(int size) { return Created(real::epoll_create(size)); }
+XENLOOP_EXPORT int epoll_create(int size) {
+  return Created(Numbered([=] { return real::epoll_create(size); }));
+}
 
-XENLOOP_EXPORT int epoll_create1(int flags) { return Created(real::epoll_create1(flags)); }
+XENLOOP_EXPORT int epoll_create1(int flags) {
+  return Created(Numbered([=] { return real::epoll_create1(flags); }));
+}
 
 XENLOOP_EXPORT int epoll_ctl(int epfd, int operation, int fd, epoll_event* event) {
   EpollSet* const set = FindEpollSet(epfd);

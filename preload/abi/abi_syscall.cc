@@ -202,7 +202,7 @@ XENLOOP_EXPORT long syscall(long number, ...) {
     case SYS_close_range:
       return close_range(a, b, c);
     case SYS_dup:
-      return DuplicatedAs(a, static_cast<int>(kernel()));
+      return DuplicatedAs(a, Numbered(kernel));
     case SYS_openat:
     case kOpenAt2:
     case SYS_eventfd2:

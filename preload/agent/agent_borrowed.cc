@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <sys/epoll.h>
 
+#include "channel/base/descriptor.h"
 #include "preload/agent/agent_tasks.h"
 #include "preload/settings/config.h"
 #include "preload/side/borrowed.h"

@@ -10,6 +10,7 @@
 
 #include <iterator>
 
+#include "channel/base/descriptor.h"
 #include "preload/agent/agent_tasks.h"
 #include "preload/agent/devices.h"
 #include "preload/side/agent_shared.h"

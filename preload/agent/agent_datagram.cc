@@ -8,6 +8,7 @@
 #include "preload/agent/agent_datagram_probe.h"
 #include "preload/agent/agent_tasks.h"
 #include "preload/settings/config.h"
+#include "preload/side/agent_asks.h"
 #include "preload/side/datagram_side.h"
 #include "preload/side/log.h"
 #include "preload/side/self.h"
@@ -216,6 +217,8 @@ bool JoinSource(DatagramSide* side, uint32_t talk, const ControlMessage& offer,
   const int fd = side->fd.load(std::memory_order_acquire);
   uint32_t limit = 0;
   socklen_t length = sizeof limit;
+  const AgentAsks asks(fd);
+  if (!asks.May()) return false;
   const long flags = sys::Call(SYS_fcntl, fd, F_GETFL);
   if (flags < 0 || sys::Call(SYS_getsockopt, fd, SOL_SOCKET, SO_RCVBUF, sys::Word(&limit),
                              sys::Word(&length)) != 0)

@@ -6,10 +6,12 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "channel/base/descriptor.h"
 #include "discovery/owner.h"
 #include "discovery/tracking.h"
 #include "preload/agent/agent_tasks.h"
 #include "preload/settings/config.h"
+#include "preload/side/agent_asks.h"
 #include "preload/side/private_fd.h"
 
 namespace xenloop {
@@ -204,6 +206,8 @@ bool IsHeldBy(const Talk& talk, uint64_t fd, const Endpoint& from, const Endpoin
 }
 
 Reason ProbeDatagramSender(int fd, DatagramSide* side, DatagramEnds* ends, bool by_agent) {
+  const AgentAsks asks(fd, by_agent);
+  if (!asks.May()) return Reason::kNotHotYet;
   const Reason obstacle = ProbeEither(fd, side->family, by_agent);
   if (obstacle != Reason::kNone) return obstacle;
   const UdpName destination = side->destination.Load();
@@ -228,6 +232,8 @@ Reason ProbeDatagramSender(int fd, DatagramSide* side, DatagramEnds* ends, bool 
 }
 
 Reason ProbeDatagramReceiver(int fd, DatagramSide* side, DatagramEnds* ends, bool by_agent) {
+  const AgentAsks asks(fd, by_agent);
+  if (!asks.May()) return Reason::kNotHotYet;
   const Reason obstacle = ProbeEither(fd, side->family, by_agent);
   if (obstacle != Reason::kNone) return obstacle;
   UdpName name;

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include "channel/base/descriptor.h"
 #include "channel/base/time.h"
 #include "discovery/registry.h"
 #include "preload/agent/agent_datagram_probe.h"

@@ -6,12 +6,14 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include "channel/base/descriptor.h"
 #include "discovery/owner.h"
 #include "preload/agent/agent.h"
 #include "preload/agent/agent_datagram_probe.h"
 #include "preload/agent/agent_park.h"
 #include "preload/agent/agent_tasks.h"
 #include "preload/ready/epoll.h"
+#include "preload/side/agent_asks.h"
 #include "preload/side/bells.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/log.h"
@@ -74,10 +76,11 @@ bool BecomesAware(ListenerQueue* queue) {
 void PublishListener(ListenerQueue* queue) {
   Side* const listener = queue->listener;
   const int fd = listener->fd.load(std::memory_order_acquire);
+  const AgentAsks asks(fd);
   tcp_info info;
   sockaddr_storage name = {};
   socklen_t length = sizeof name;
-  const bool may = MayHaveQueue(listener, fd) && TcpInfoOf(fd, &info) == 0 &&
+  const bool may = asks.May() && MayHaveQueue(listener, fd) && TcpInfoOf(fd, &info) == 0 &&
                    sys::Call(SYS_getsockname, fd, sys::Word(&name), sys::Word(&length)) == 0 &&
                    ToEndpoint(name, &queue->name) &&
                    (QueueOf(listener) == queue || BecomesAware(queue));

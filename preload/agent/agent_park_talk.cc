@@ -8,6 +8,7 @@
 
 #include <algorithm>
 
+#include "channel/base/descriptor.h"
 #include "channel/base/time.h"
 #include "channel/local/local_transport.h"
 #include "discovery/owner.h"

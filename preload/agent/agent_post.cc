@@ -6,6 +6,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include "channel/base/descriptor.h"
 #include "channel/base/time.h"
 #include "discovery/protocol/descriptors.h"
 #include "preload/agent/agent_tasks.h"

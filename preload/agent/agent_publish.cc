@@ -12,6 +12,7 @@
 #include "preload/agent/agent_tasks.h"
 #include "preload/ready/epoll.h"
 #include "preload/settings/config.h"
+#include "preload/side/agent_asks.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/each_side.h"
 #include "preload/side/fd_table.h"
@@ -128,6 +129,8 @@ Reason AskAll(int fd, Side* side) {
 }  // namespace
 
 Reason Probe(int fd, Side* side, Tuple* tuple) {
+  const AgentAsks asks(fd);
+  if (!asks.May()) return Reason::kNotEstablished;
   const bool as_asked = IsAsAsked(side);
   tcp_info info;
   // Nobody has asked yet of an accepted socket; and a library between us and the kernel may have
@@ -203,6 +206,17 @@ void Seek(uint32_t slot) {
   side->reason.store(Reason::kNoPeer, std::memory_order_relaxed);
 }
 
+Reason ProbeIfAlone(int fd, Side* side, Tuple* tuple, Tracking* tracking) {
+  const AgentAsks asks(fd);
+  if (!asks.May()) return Reason::kNotEstablished;
+  UpdateUnseen(fd, side);
+  if (side->holders.load(std::memory_order_acquire) != 1 || MayComeBack(side))
+    return Reason::kShared;
+  const Reason obstacle = Probe(fd, side, tuple);
+  if (obstacle == Reason::kNone) *tracking = TrackingOf(fd, *tuple);
+  return obstacle;
+}
+
 }  // namespace
 
 void ConsiderSide(uint32_t slot, bool seek) {
@@ -228,12 +242,10 @@ void ConsiderSide(uint32_t slot, bool seek) {
   if (side->pinned.load(std::memory_order_relaxed) != 0 || fd < 0) return;
   Tuple tuple;
   UpdateInherited(side);
-  UpdateUnseen(fd, side);
-  const bool alone = side->holders.load(std::memory_order_acquire) == 1 && !MayComeBack(side);
-  Reason obstacle = alone ? Probe(fd, side, &tuple) : Reason::kShared;
+  Tracking tracking = Tracking::kNone;
+  Reason obstacle = ProbeIfAlone(fd, side, &tuple, &tracking);
   // The number may have been closed and used again meanwhile; then what we read is not about this
   // side.
-  const Tracking tracking = obstacle == Reason::kNone ? TrackingOf(fd, tuple) : Tracking::kNone;
   if (FindSide(fd) != side || side->generation.load(std::memory_order_acquire) != generation)
     return;
   if (tracking == Tracking::kTranslated) {

@@ -7,6 +7,7 @@
 #include "channel/base/time.h"
 #include "channel/local/local_transport.h"
 #include "preload/agent/agent_tasks.h"
+#include "preload/side/agent_asks.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/bulletin.h"
 #include "preload/side/datagram_side.h"
@@ -65,14 +66,17 @@ bool TupleOf(int fd, Tuple* tuple) {
 
 bool ReportSide(Talk& talk, int fd, Side* side) {
   Tuple tuple;
-  if (!TupleOf(fd, &tuple)) return true;  // not connected, or a listener
+  uint64_t tcp_sent;
+  uint64_t tcp_received;
+  {
+    const AgentAsks asks(fd);
+    if (!asks.May() || !TupleOf(fd, &tuple)) return true;  // not connected, or a listener
+    TcpBytesOf(fd, &tcp_sent, &tcp_received);
+  }
   char local[64];
   char peer[64];
   FormatEndpoint(tuple.local, local, sizeof local);
   FormatEndpoint(tuple.peer, peer, sizeof peer);
-  uint64_t tcp_sent;
-  uint64_t tcp_received;
-  TcpBytesOf(fd, &tcp_sent, &tcp_received);
   const uint32_t tid = CurrentTid();
   const AgentSide& note = agent.sides[SlotOf(side)];
   // Without a note of ours: attached by the process that we were forked from, or a private copy.

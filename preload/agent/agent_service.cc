@@ -9,6 +9,7 @@
 #include "preload/agent/agent_tasks.h"
 #include "preload/ready/epoll.h"
 #include "preload/settings/config.h"
+#include "preload/side/agent_asks.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/datagram_side.h"
 #include "preload/side/each_side.h"
@@ -27,14 +28,14 @@ namespace {
 // The peer has ended its direction, and the connection has not been reset.
 bool HasSeenFin(int fd) {
   tcp_info info;
-  return TcpInfoOf(fd, &info) == 0 && info.tcpi_state == SocketShadow::kTcpCloseWait;
+  return AskTcpInfo(fd, &info) == 0 && info.tcpi_state == SocketShadow::kTcpCloseWait;
 }
 
 // A process that dies lets go of its sockets in no order that we could rely on: the end of its
 // agent may be seen before the end of its connections.
 void AwaitFin(int fd, Naps* patience) {
   tcp_info info;
-  while (TcpInfoOf(fd, &info) == 0 && info.tcpi_state == SocketShadow::kTcpEstablished &&
+  while (AskTcpInfo(fd, &info) == 0 && info.tcpi_state == SocketShadow::kTcpEstablished &&
          patience->Take()) {
   }
 }
@@ -198,7 +199,7 @@ void ServiceSide(uint32_t slot) {
   tcp_info info;
   // A peer that closes ends its FIFOs too; that is no fallback.
   if ((ended || (send_done && receive_done)) && !closed && side->reason.load() == Reason::kNone &&
-      TcpInfoOf(fd, &info) == 0 && info.tcpi_state == SocketShadow::kTcpEstablished) {
+      AskTcpInfo(fd, &info) == 0 && info.tcpi_state == SocketShadow::kTcpEstablished) {
     side->reason.store(Reason::kPeerFellBack, std::memory_order_relaxed);
     side->fallbacks.fetch_add(1, std::memory_order_relaxed);
     CountFallback(Reason::kPeerFellBack);

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "channel/base/descriptor.h"
 #include "channel/local/local_transport.h"
 #include "preload/agent/agent.h"
 #include "preload/agent/agent_tasks.h"

@@ -5,6 +5,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include "channel/base/descriptor.h"
 #include "channel/local/local_transport.h"
 #include "discovery/protocol/descriptors.h"
 #include "preload/agent/agent_park.h"
@@ -188,6 +189,7 @@ ssize_t ReceivePacket(int fd, void* buffer, size_t capacity, Ticket* ticket) {
                      MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   }
   room.ForReceiving(&message);
+  const sys::LowNumber low;
   const long n =
       sys::Call(SYS_recvmsg, fd, reinterpret_cast<long>(&message), MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   if (n < 0) return n;

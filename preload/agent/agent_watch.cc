@@ -10,6 +10,7 @@
 #include "channel/base/time.h"
 #include "preload/agent/agent_tasks.h"
 #include "preload/settings/config.h"
+#include "preload/side/agent_asks.h"
 #include "preload/side/each_side.h"
 #include "preload/side/fallback.h"
 #include "preload/side/mailbox.h"
@@ -70,7 +71,7 @@ uint64_t LookAtFifo(AgentSide& note, Side* side, uint64_t now) {
   FallBackSending(fd, side, Reason::kReaderStandsStill);
   tcp_info info;
   if (side->send.route.load(std::memory_order_acquire) == SendRoute::kFifo ||
-      TcpInfoOf(fd, &info) != 0) {
+      AskTcpInfo(fd, &info) != 0) {
     return now + patience;  // the number was closed just now: by another of the side, soon
   }
   CountBypass(note, note.watched_position, 1, now);
@@ -90,7 +91,9 @@ uint64_t LookAtTcp(AgentSide& note, Side* side, uint64_t now) {
   const int fd = side->fd.load(std::memory_order_acquire);
   tcp_info info;
   int queued = 0;
-  if (TcpInfoOf(fd, &info) != 0 || info.tcpi_state != SocketShadow::kTcpEstablished ||
+  const AgentAsks asks(fd);
+  if (!asks.May() || TcpInfoOf(fd, &info) != 0 ||
+      info.tcpi_state != SocketShadow::kTcpEstablished ||
       sys::Call(SYS_ioctl, fd, SIOCOUTQ, sys::Word(&queued)) != 0) {
     return 0;
   }
@@ -139,7 +142,7 @@ void WatchBypassed(uint32_t slot, uint64_t now) {
   AgentSide& note = agent.sides[slot];
   tcp_info info;
   if (note.stage != Stage::kAttached ||
-      TcpInfoOf(SideAt(slot)->fd.load(std::memory_order_acquire), &info) != 0)
+      AskTcpInfo(SideAt(slot)->fd.load(std::memory_order_acquire), &info) != 0)
     return;
   note.bypassed = true;
   note.watched_position = info.tcpi_bytes_acked;

@@ -1,6 +1,8 @@
 // See proc_files.h.
 #include "preload/agent/proc_files.h"
 
+#include "channel/base/descriptor.h"
+
 namespace xenloop {
 
 long ReadProc(const char* path, char* text, size_t capacity) {

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "channel/base/descriptor.h"
 #include "channel/base/number.h"
 #include "channel/base/sys.h"
 

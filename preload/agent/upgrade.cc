@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 
+#include "channel/base/descriptor.h"
 #include "preload/agent/agent.h"
 #include "preload/agent/agent_datagram_probe.h"
 #include "preload/agent/agent_tasks.h"

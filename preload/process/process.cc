@@ -12,6 +12,7 @@
 #include "preload/side/each_side.h"
 #include "preload/side/fallback.h"
 #include "preload/side/holders.h"
+#include "preload/side/lowest_number.h"
 #include "preload/side/parked.h"
 #include "preload/side/self.h"
 #include "preload/side/stats.h"
@@ -66,6 +67,7 @@ void BeforeFork() {
 
 void BecomeChild(uint32_t tid) {
   const int32_t parent = process_state.pid;
+  ForgetLowNumbers();
   cached_tid = tid;  // 0: libc knows it
   process_state.pid = static_cast<int32_t>(CurrentTid());
   process_state.lends = false;

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "channel/base/descriptor.h"
 #include "channel/base/number.h"
 #include "preload/ready/epoll_registrations.h"
 #include "preload/side/fd_table.h"

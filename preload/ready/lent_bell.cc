@@ -6,6 +6,7 @@
 
 #include <atomic>
 
+#include "channel/base/descriptor.h"
 #include "channel/base/sys.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/bells.h"

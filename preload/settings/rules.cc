@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "channel/base/descriptor.h"
 #include "channel/base/sys.h"
 
 namespace xenloop {

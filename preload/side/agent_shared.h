@@ -37,6 +37,9 @@ struct AgentShared {
   std::atomic<Rest> rest{};
   std::atomic<Switch> refused_for_now{};
   std::atomic<int> poke_fd{0};
+  // The number of the descriptor of the program's that the agent makes a system call on, plus 1; 0:
+  // none (agent_asks.h).
+  std::atomic<int> asks_about{0};
   // Bytes went into a FIFO, and the agent has been asked to look whether they are taken.
   std::atomic<uint32_t> unread{0};
   // Of the processes that we come from, the youngest first: sides that one of them has attached are

@@ -4,6 +4,7 @@
 
 #include <sys/mman.h>
 
+#include "channel/base/descriptor.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/mailbox.h"

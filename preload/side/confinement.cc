@@ -7,6 +7,7 @@
 
 #include <atomic>
 
+#include "channel/base/descriptor.h"
 #include "channel/base/sys.h"
 #include "preload/libc/program_memory.h"
 #include "preload/side/agent_shared.h"

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include "channel/base/descriptor.h"
 #include "channel/base/sys.h"
 #include "preload/side/self.h"
 

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "channel/base/descriptor.h"
 #include "channel/base/sys.h"
 #include "preload/settings/config.h"
 #include "preload/side/self.h"

@@ -33,6 +33,7 @@ void AgentShared::Renew() {
   parent_owes.store(0, std::memory_order_relaxed);
   parent_lost.store(0, std::memory_order_relaxed);
   unread.store(0, std::memory_order_relaxed);
+  asks_about.store(0, std::memory_order_relaxed);
   started.store(0, std::memory_order_relaxed);
 }
 

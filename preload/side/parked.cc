@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "channel/base/descriptor.h"
 #include "channel/base/time.h"
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"

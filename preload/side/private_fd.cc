@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 
+#include "channel/base/descriptor.h"
 #include "channel/base/sys.h"
 #include "preload/side/fd_table.h"
 

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sched.h>
 
+#include "channel/base/descriptor.h"
 #include "channel/base/number.h"
 #include "channel/base/sys.h"
 

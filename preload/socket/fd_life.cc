@@ -12,6 +12,7 @@
 #include "preload/libc/errno.h"
 #include "preload/ready/epoll.h"
 #include "preload/settings/config.h"
+#include "preload/side/agent_asks.h"
 #include "preload/side/bulletin.h"
 #include "preload/side/confinement.h"
 #include "preload/side/datagram_side.h"
@@ -320,9 +321,10 @@ int BeforeClose(int fd) {
   }
   if (DatagramSide* const datagrams = FindDatagram(fd)) {
     DatagramClosed(fd, datagrams);
-    return 0;
+  } else if (Side* const side = FindSide(fd)) {
+    CloseSide(fd, side);
   }
-  if (Side* const side = FindSide(fd)) CloseSide(fd, side);
+  AwaitAgent(fd);
   return 0;
 }
 

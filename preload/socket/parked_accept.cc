@@ -14,6 +14,7 @@
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/holders.h"
+#include "preload/side/lowest_number.h"
 #include "preload/side/mailbox.h"
 #include "preload/side/parked.h"
 #include "preload/side/private_fd.h"
@@ -89,8 +90,9 @@ ParkedPair* TakeFirst(ListenerQueue* queue) {
 
 // The smallest that is free, or -errno. It means the listener until it gets its connection.
 int NewNumber(const Side* listener) {
-  const auto fd = static_cast<int>(
-      sys::Call(SYS_fcntl, listener->fd.load(std::memory_order_acquire), F_DUPFD_CLOEXEC, 0));
+  const auto fd = static_cast<int>(Numbered([&] {
+    return sys::Call(SYS_fcntl, listener->fd.load(std::memory_order_acquire), F_DUPFD_CLOEXEC, 0);
+  }));
   if (fd < 0 || FdTable::InRange(fd)) return fd;
   sys::Close(fd);
   return -EMFILE;

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "channel/base/descriptor.h"
 #include "channel/base/sys.h"
 #include "discovery/handover.h"
 #include "preload/libc/program_memory.h"

@@ -142,6 +142,7 @@ ONLY = [
 # and an answer to what a forked child does with it.
 GLOBALS = {
     "channel/base/abandon.h": "innermost_",
+    "channel/base/descriptor.h": "low_numbers",  # nothing is under way in a child
     "channel/xen/xen_calls.cc": "descriptors generation",
     "channel/xen/xen_transport.cc": "calls budget next_identity sleeper_pages sleeper_page_count",
     "preload/agent/agent.cc": "agent",

@@ -151,7 +151,7 @@ TEST(LowestNumberTest, NoneOfOursIsWhereTheProgramPlacesItsOwn) {
   });
   const int file = OpenNull();
   const int free_number = OpenNull();
-  for (int i = 0; i < 1000; ++i) {
+  for (int i = 0; i < 400; ++i) {
     close(free_number);
     {
       const Placing placing;

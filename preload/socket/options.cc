@@ -210,7 +210,7 @@ void AfterSetOption(int fd, Side* side, int level, int name, const void*, sockle
 ssize_t BeforeGetOption(int fd, Side* side, int level, int name, void* value, socklen_t* length) {
   if (level == SOL_SOCKET && name == kMarkedPoint && GetConfig().test_points) {
     if (length == nullptr || *length < sizeof(int)) return -EINVAL;
-    const int routes = RoutesOf(side);
+    const int routes = RoutesOf(side) | (PairOf(side) != nullptr ? kLifeOfParked : 0);
     memcpy(value, &routes, sizeof routes);
     *length = sizeof routes;
     return 0;

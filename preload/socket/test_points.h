@@ -13,6 +13,9 @@ inline constexpr int kMarkedPoint = 0x786C;
 // (side/interruption.h).
 inline constexpr int kSignalPoint = 1000;
 
+// Beside the routes: the connection is a life of a parked pair.
+inline constexpr int kLifeOfParked = 4;
+
 // Which directions go by FIFO: 1 sending, 2 receiving.
 int RoutesOf(Side* side);
 // Upgrades both directions and waits for it, for a while. 0 or -errno.

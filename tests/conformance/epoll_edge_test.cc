@@ -113,6 +113,20 @@ TEST_P(EpollEdgeTest, DataReadBeforeTheWaitTellOfRoomAnew) {
   }
 }
 
+// D-4. In the other modes nothing changes here, and nothing is told.
+TEST_P(EpollEdgeTest, AChangeOfTheRouteTellsOfUnreadBytesOnceMoreAtTheMost) {
+  ASSERT_EQ(set_.Add(fd(), kIn | EPOLLET), Done(0));
+  peer().Send(10);
+  EXPECT_EQ(set_.Next(), kIn);
+  for (int change = 0; change < 4; ++change) {
+    MarkedPoint(fd());
+    int told = 0;
+    while (!set_.Wait(kNothingMs).empty()) ++told;
+    EXPECT_LE(told, CurrentMode() == Mode::kSwitching ? 1 : 0) << change;
+  }
+  pair().Receive(10);
+}
+
 // Whether what came before is read or not, and by whichever route it came.
 TEST_P(EpollEdgeTest, ArrivalBehindUnreadBytesIsReported) {
   ASSERT_EQ(set_.Add(fd(), kIn | EPOLLET), Done(0));

@@ -81,9 +81,9 @@ bool UpgradeIfWanted(int fd) {
   switch (CurrentMode()) {
     case Mode::kNative:
     case Mode::kRefused:
-    case Mode::kParked:
       return true;
     case Mode::kLocal:
+    case Mode::kParked:
       return RequestUpgrade(fd);
     case Mode::kSwitching:
       return RequestUpgrade(fd) || errno != ENOPROTOOPT;

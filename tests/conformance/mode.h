@@ -15,20 +15,20 @@ enum class Mode {
   kLocal,      // every connection is upgraded when it is made
   kRefused,    // the library is there, but every offer is refused
   kSwitching,  // every marked point changes the route
-  kParked,     // short connections are parked; nothing else is upgraded
+  kParked,     // short connections are parked; a pair (pair.h) is upgraded, as in kLocal
 };
 
 Mode CurrentMode();  // ends the process if the environment names no mode
 const char* ModeName();
 
-// Bits of the routes of a connection: 1 sends go by the FIFO, 2 receives come from it; -1 with
-// errno (ENOPROTOOPT) where the library is missing.
+// Bits of the routes of a connection: 1 sends go by the FIFO, 2 receives come from it, 4 it is a
+// life of a parked one; -1 with errno (ENOPROTOOPT) where the library is missing.
 constexpr int kSendsByFifo = 1;
 constexpr int kReceivesFromFifo = 2;
 int Routes(int fd);
 
-// Requests an upgrade of a new connection: in kLocal it must succeed, in kSwitching it may;
-// elsewhere nothing is done. False only for a failure that the test must report.
+// Requests an upgrade of a new connection: in kLocal and kParked it must succeed, in kSwitching it
+// may; elsewhere nothing is done. False only for a failure that the test must report.
 bool UpgradeIfWanted(int fd);
 
 // In kSwitching: falls back if the connection is on a FIFO, upgrades it if not. Leaves errno alone.

@@ -139,8 +139,9 @@ bool ConnectedPair::Prepare(const Variant& variant) {
     ADD_FAILURE() << "no upgrade at the test's end: " << strerrorname_np(errno);
     return false;
   }
-  if (variant.asks == Asks::kPeer ||
-      (variant.asks == Asks::kBoth && CurrentMode() == Mode::kLocal)) {
+  // Else the agents would do it by themselves, in the middle of a test.
+  const bool settles = CurrentMode() == Mode::kLocal || CurrentMode() == Mode::kParked;
+  if (variant.asks == Asks::kPeer || (variant.asks == Asks::kBoth && settles)) {
     const Reply reply = peer().Do(Op::kUpgrade);
     if (reply.result != 0) {
       ADD_FAILURE() << "no upgrade at the peer's end: " << strerrorname_np(reply.error);
@@ -153,7 +154,7 @@ bool ConnectedPair::Prepare(const Variant& variant) {
     peer().Receive(1);
     peer().Send(1);
     Receive(1);
-    if (CurrentMode() != Mode::kLocal) return true;
+    if (!settles) return true;
     const int both = kSendsByFifo | kReceivesFromFifo;
     const int here = Routes(fd());
     const int there = static_cast<int>(peer().Do(Op::kRoutes).result);

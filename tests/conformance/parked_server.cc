@@ -316,7 +316,6 @@ bool WarmUp(int port, const char* address) {
   const Stopwatch watch;
   for (int i = 0; watch.ElapsedMs() < 5000; ++i) {
     const FileDescriptor fd(ConnectTo(port, address));
-    // At once: an ordinary one may be upgraded later.
     const bool parked = fd.get() >= 0 && IsParked(fd.get());
     if (fd.get() < 0 || !Ask(fd.get(), 'w', 'e') || !Answered(fd.get(), 'w', 'e')) return false;
     if (CurrentMode() == Mode::kParked ? parked : i == 12) return true;
@@ -326,7 +325,8 @@ bool WarmUp(int port, const char* address) {
 }
 
 bool IsParked(int fd) {
-  return CurrentMode() == Mode::kParked && Routes(fd) == (kSendsByFifo | kReceivesFromFifo);
+  constexpr int kLife = 4;
+  return CurrentMode() == Mode::kParked && Routes(fd) == (kSendsByFifo | kReceivesFromFifo | kLife);
 }
 
 }  // namespace conformance

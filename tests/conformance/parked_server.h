@@ -77,7 +77,7 @@ bool Answered(int fd, char id, char kind);
 bool OneLife(int port, char id = 'w', char kind = 'e', const char* address = "127.0.0.1");
 // Lives until one is parked (mode `parked`); a dozen in other modes. False: none is within 5 s.
 bool WarmUp(int port, const char* address = "127.0.0.1");
-// The connection, just made, is a parked one (in mode `parked`; elsewhere none is).
+// The connection is a parked one (in mode `parked`; elsewhere none is).
 bool IsParked(int fd);
 
 }  // namespace conformance

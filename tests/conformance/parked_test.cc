@@ -11,10 +11,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <memory>
 #include <vector>
 
 #include "tests/conformance/check.h"
 #include "tests/conformance/mode.h"
+#include "tests/conformance/pair.h"
 #include "tests/conformance/parked_server.h"
 
 namespace conformance {
@@ -124,6 +126,12 @@ TEST(ParkedTest, AResetConnectionThatIsOlderIsAcceptedFirst) {
     EXPECT_EQ(server.AwaitCame(2), "-b");
     EXPECT_TRUE(Answered(next.get(), 'b', 'n'));
   }
+}
+// Else what follows a warm-up would find nothing parked.
+TEST(ParkedTest, AnOrdinaryConnectionThatIsUpgradedIsNoParkedOne) {
+  const std::unique_ptr<ConnectedPair> pair = ConnectedPair::Make(Possible({0, 1}).front());
+  ASSERT_NE(pair, nullptr);
+  EXPECT_FALSE(IsParked(pair->fd()));
 }
 
 TEST(ParkedTest, AThreadThatSleepsInAcceptIsWoken) {

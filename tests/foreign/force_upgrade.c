@@ -21,7 +21,8 @@ static int Lives(int fd) {
 static int Upgraded(int fd) {
   int routes = 0;
   socklen_t length = sizeof routes;
-  return getsockopt(fd, SOL_SOCKET, kRoute, &routes, &length) != 0 || routes == kBothWays;
+  return getsockopt(fd, SOL_SOCKET, kRoute, &routes, &length) != 0 ||
+         (routes & kBothWays) == kBothWays;
 }
 
 // Below it the library makes no agent (D-5), and every upgrade would only be waited for.

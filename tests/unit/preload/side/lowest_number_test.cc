@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -76,34 +75,35 @@ TEST(LowestNumberTest, AFailureIsTheCallsOwn) {
   EXPECT_EQ(MadeBesideOurs(&smallest, [] { return open("/no/such/file", O_RDONLY); }), -1);
 }
 
-// Would another process get a lock on it?
-bool IsLocked(const char* path) {
-  const pid_t child = fork();
-  if (child == 0) {
-    struct flock lock = {};
-    lock.l_type = F_WRLCK;
-    lock.l_whence = SEEK_SET;
-    const int fd = open(path, O_RDWR);
-    _exit(fcntl(fd, F_SETLK, &lock) == 0 ? 0 : 1);
-  }
-  int status = 0;
-  EXPECT_EQ(waitpid(child, &status, 0), child);
-  return WEXITSTATUS(status) == 1;
+struct flock WholeFile() {
+  struct flock lock = {};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  return lock;
+}
+
+// A lock of an open file description's own meets those of processes, also of its own process.
+bool IsLocked(int probe) {
+  struct flock lock = WholeFile();
+  if (fcntl(probe, F_OFD_SETLK, &lock) != 0) return true;
+  lock.l_type = F_UNLCK;
+  EXPECT_EQ(fcntl(probe, F_OFD_SETLK, &lock), 0);
+  return false;
 }
 
 TEST(LowestNumberTest, AFileThatTheProcessHasLockedStaysLocked) {
   char path[] = "/tmp/xenloop-lowest-number-XXXXXX";
   const int locked = mkstemp(path);
   ASSERT_GE(locked, 0);
-  struct flock lock = {};
-  lock.l_type = F_WRLCK;
-  lock.l_whence = SEEK_SET;
+  const int probe = open(path, O_RDWR);
+  struct flock lock = WholeFile();
   ASSERT_EQ(fcntl(locked, F_SETLK, &lock), 0);
   int smallest;
   const int fd = MadeBesideOurs(&smallest, [&] { return open(path, O_RDWR); });
-  EXPECT_TRUE(IsLocked(path));
+  EXPECT_TRUE(IsLocked(probe));
   close(fd);
-  EXPECT_FALSE(IsLocked(path));  // the kernel's rule, seen with a close of the program's own
+  EXPECT_FALSE(IsLocked(probe));  // the kernel's rule, seen with a close of the program's own
+  close(probe);
   close(locked);
   unlink(path);
 }

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "channel/base/sys.h"
+#include "channel/base/time.h"
 
 namespace xenloop::sys {
 
@@ -28,19 +29,28 @@ inline long DescriptorBase() {
   const uint64_t limit = DescriptorLimit();
   return limit >= 4096 ? 1024 : static_cast<long>(limit) * 3 / 4;
 }
+
 // Counts of this process. In the lower half of `taken`: how many descriptors of ours may have a
 // small number now; in its upper half: how often one may have had. `placing`: calls of the
-// program's that put a descriptor on a number that they name (dup2).
+// program's that put a descriptor on a number that they name (dup2). `given_up`: somebody who was
+// counted never came to his end (perhaps he is not there, in a child that was forked unseen);
+// nobody waits any more.
 struct LowNumbers {
   std::atomic<uint32_t> taken{0};
   std::atomic<uint32_t> placing{0};
+  std::atomic<bool> given_up{false};
 
   static constexpr uint32_t kNowMask = 0xffff;
   static constexpr uint32_t kOnce = 1 << 16;
   uint32_t Taken() const { return taken.load(std::memory_order_acquire); }
-  bool AnyNow() const { return (Taken() & kNowMask) != 0; }
+  bool AnyNow() const {
+    return (Taken() & kNowMask) != 0 && !given_up.load(std::memory_order_relaxed);
+  }
   // `before`: what Taken() said then.
-  bool AnySince(uint32_t before) const { return (before & kNowMask) != 0 || Taken() != before; }
+  bool AnySince(uint32_t before) const {
+    return ((before & kNowMask) != 0 || Taken() != before) &&
+           !given_up.load(std::memory_order_relaxed);
+  }
 };
 inline LowNumbers low_numbers;
 
@@ -48,22 +58,20 @@ inline LowNumbers low_numbers;
 class LowNumber {
  public:
   LowNumber() {
-    for (int looks = 0; looks < kMostLooks; ++looks) {
+    PatientLooks looks;
+    for (;;) {
       // seq_cst: pairs with Placing, of which one sees the other.
       low_numbers.taken.fetch_add(LowNumbers::kOnce + 1, std::memory_order_seq_cst);
-      if (low_numbers.placing.load(std::memory_order_seq_cst) == 0) return;
+      if (low_numbers.placing.load(std::memory_order_seq_cst) == 0 ||
+          low_numbers.given_up.load(std::memory_order_relaxed))
+        return;
       low_numbers.taken.fetch_sub(1, std::memory_order_release);
-      Yield();
+      if (!looks.Again()) low_numbers.given_up.store(true, std::memory_order_relaxed);
     }
-    low_numbers.taken.fetch_add(LowNumbers::kOnce + 1, std::memory_order_seq_cst);
   }
   ~LowNumber() { low_numbers.taken.fetch_sub(1, std::memory_order_release); }
   LowNumber(const LowNumber&) = delete;
   LowNumber& operator=(const LowNumber&) = delete;
-
- private:
-  // A call of the program's is over by then, unless its thread was stopped in the middle of it.
-  static constexpr int kMostLooks = 1000;
 };
 
 // The descriptor's new number, at `base` or above, or -errno (then it is closed).

@@ -14,7 +14,12 @@ void AwaitAgent(int fd) {
       agent_shared.tid.load(std::memory_order_relaxed) == CurrentTid())
     return;
   PatientLooks looks;
-  while (agent_shared.asks_about.load(std::memory_order_acquire) == about && looks.Again()) {
+  while (agent_shared.asks_about.load(std::memory_order_acquire) == about) {
+    if (looks.Again()) continue;
+    // Perhaps nobody is there, in a child that was forked unseen: no second close waits for that.
+    int asked = about;
+    agent_shared.asks_about.compare_exchange_strong(asked, 0, std::memory_order_relaxed);
+    return;
   }
 }
 

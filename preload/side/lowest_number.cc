@@ -24,7 +24,8 @@ bool IsRegularFile(int fd) {
 void AwaitNoLowNumber() {
   if (!MayAct()) return;
   PatientLooks looks;
-  while (sys::low_numbers.AnyNow() && looks.Again()) {
+  while (sys::low_numbers.AnyNow()) {
+    if (!looks.Again()) return sys::low_numbers.given_up.store(true, std::memory_order_relaxed);
   }
 }
 

@@ -47,6 +47,7 @@ class Placing {
 inline void ForgetLowNumbers() {
   sys::low_numbers.taken.store(0, std::memory_order_relaxed);
   sys::low_numbers.placing.store(0, std::memory_order_relaxed);
+  sys::low_numbers.given_up.store(false, std::memory_order_relaxed);
 }
 
 // Before a close of what may be open under our descriptor's number only.

@@ -49,6 +49,7 @@ TEST(AgentAsksTest, ButNotForEver) {
   constexpr int kNumber = 77;
   const AgentAsks asks(kNumber);
   std::thread([] { AwaitAgent(kNumber); }).join();
+  EXPECT_EQ(agent_shared.asks_about.load(), 0);  // and the next close not at all
 }
 
 sockaddr_in NameOf(int fd) {

@@ -169,5 +169,18 @@ TEST(LowestNumberTest, NoneOfOursIsWhereTheProgramPlacesItsOwn) {
   close(free_number);
 }
 
+// As in a child that was forked without us while the agent made one.
+TEST(LowestNumberTest, NobodyWaitsTwiceForOneThatNeverGoesAway) {
+  const sys::LowNumber for_ever;
+  EXPECT_TRUE(sys::low_numbers.AnyNow());
+  AwaitNoLowNumber();
+  EXPECT_FALSE(sys::low_numbers.AnyNow());
+  const int fd = Numbered([] { return OpenNull(); });
+  EXPECT_GE(fd, 0);
+  close(fd);
+  ForgetLowNumbers();
+  sys::low_numbers.taken.fetch_add(1);  // which `for_ever` takes back
+}
+
 }  // namespace
 }  // namespace xenloop

@@ -72,9 +72,13 @@ def accelerated(number, address, networks, users, realm):
         os.chmod(directory, 0o1777)
     server = subprocess.Popen(start("server", [SERVER], network=networks[0], user=users[0], realm=directory),
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    first = server.stdout.readline()
-    if first != "ready\n":
-        sys.exit(f"the server does not start: {first}{server.communicate()[0]}")
+    # What the runtime warns of comes before.
+    for line in server.stdout:
+        if line == "ready\n":
+            break
+        print(f"{RUNTIME} says: {line}", end="", file=sys.stderr, flush=True)
+    else:
+        sys.exit(f"the server does not start: {server.wait()}")
     client = subprocess.Popen(start("client", [CLIENT, address], network=networks[1], user=users[1], realm=directory),
                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     seen = seen_from_host(directory, client)

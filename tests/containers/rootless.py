@@ -49,7 +49,8 @@ def prepare(work, image):
 
 
 def podman(work):
-    return ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "env", f"HOME={work}/home",
+    # Nothing of root's environment: XDG_CACHE_HOME may name a folder that this user cannot write to.
+    return ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "env", "-i", f"HOME={work}/home",
             f"XDG_RUNTIME_DIR=/run/user/{USER}", "PATH=/usr/bin:/bin:/usr/sbin:/sbin", "podman", f"--root={work}/podman",
             f"--runroot=/run/user/{USER}/podman", "--cgroup-manager=cgroupfs", "--storage-driver=overlay"]
 
@@ -59,6 +60,6 @@ def command(folder, root, library, program, network, user, realm):
     os.chown(folder + "/out", USER, USER)
     here = ["--cgroups=disabled", "--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4096"]
     realms = [f"-v={realm}:/run/realm", "-e=XENLOOP_RUNTIME_DIR=/run/realm"] if realm else []
-    return ["timeout", "100", *podman(os.path.dirname(folder)), "run", "--rm", "--name", os.path.basename(folder), *here,
+    return ["timeout", "-k", "10", "100", *podman(os.path.dirname(folder)), "run", "--rm", "--name", os.path.basename(folder), *here,
             *network, f"-v={library}:/opt/libxenloop.so:ro", "-e=LD_PRELOAD=/opt/libxenloop.so", *realms,
             f"-v={folder}/out:/tmp", "-e=XENLOOP_STATS=/tmp/statistics", "xenloop", *program]

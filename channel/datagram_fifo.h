@@ -76,6 +76,25 @@ struct DatagramFifo {
     return board().residue.compare_exchange_strong(before, residue, std::memory_order_acq_rel) ||
            before == residue;
   }
+  // A record is there before which the kernel has to be read dry: while it is not, nobody can tell
+  // what the kernel brings before it and behind it, so it cannot be left where it is.
+  bool InDoubt() const {
+    const uint64_t doubtful = board().doubtful.load(std::memory_order_acquire);
+    return doubtful > board().drained.load(std::memory_order_acquire) &&
+           doubtful > IndexOf(fifo.header->consumer.load(std::memory_order_acquire));
+  }
+  // Of one that was sealed while its sender lives. True: what it holds is left where it is.
+  bool DecideInOrder() const {
+    return !(InDoubt() && Decide(Residue::kWanted)) && Decide(Residue::kLeft);
+  }
+  // The receiving socket is gone when this returns, or its sender has been stopped for long.
+  void DecideForgotten() const {
+    // seq_cst: Dekker with BeginFlush.
+    if (board().residue.exchange(Residue::kForgotten, std::memory_order_seq_cst) ==
+        Residue::kWanted)
+      AwaitProducer();
+    SealBoth();
+  }
   bool ProducerSealed() const {
     return IsSealed(fifo.header->producer.load(std::memory_order_acquire));
   }
@@ -111,18 +130,26 @@ struct DatagramFifo {
   // FIFO sealed, and goes on by the kernel.
   void GoToSleep(uint32_t asleep) const {
     board().asleep.store(asleep, std::memory_order_seq_cst);
-    if ((asleep & kSleepers) == kNobodyAsleep) return;
+    if ((asleep & kSleepers) != kNobodyAsleep && !AwaitProducer()) SealProducer();
+  }
+  bool AwaitProducer() const {
     constexpr int kTurns = 1000;
     for (int i = 0; i < kTurns; ++i) {
-      if (board().putting.load(std::memory_order_seq_cst) == 0) return;
+      if (board().putting.load(std::memory_order_seq_cst) == 0) return true;
       if (i < 100) {
         sys::Pause();
       } else {
         sys::Yield();
       }
     }
-    Decide(Residue::kLeft);
-    SealProducer();
+    return false;
+  }
+  // Producer, before each record that it sends by the kernel; then EndPut. False: it is not to.
+  bool BeginFlush() const {
+    board().putting.store(1, std::memory_order_seq_cst);
+    if (board().residue.load(std::memory_order_seq_cst) == Residue::kWanted) return true;
+    EndPut();
+    return false;
   }
 
   // ---- producer (one at a time: under the send lock) ----
@@ -157,6 +184,7 @@ struct DatagramFifo {
         length < fifo.capacity_bytes - offset ? length : fifo.capacity_bytes - offset;
     source.CopyOut(fifo.data + offset, first);
     if (length > first) source.CopyOut(fifo.data, length - first);
+    if (account.after_kernel) board().doubtful.store(p + 1, std::memory_order_release);
     // seq_cst: the record before the index, and the index before our look at consumer_waiting
     // (Dekker with ArmFutex).
     if (!fifo.header->producer.compare_exchange_strong(word, (p + RecordBytes(length)) << 1,

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <sys/types.h>
 
+#include "channel/base/each_bit.h"
 #include "channel/datagram_fifo.h"
 
 namespace xenloop {
@@ -41,8 +42,8 @@ class DatagramQueue {
   // At the join, nothing is in the kernel's queue: what its sender has sent before has been read.
   // (What it sends by the kernel until it hears of the join, its first record tells of.)
   void StartAtOnce(int i) {
-    Start(slots_[i]);
-    slots_[i].drained_at = ~uint64_t{0};
+    slots_[i].state = State::kStarted;
+    slots_[i].fifo.board().started.store(1, std::memory_order_release);
   }
   void Detach(int i) {
     Forget(i);
@@ -72,7 +73,7 @@ class DatagramQueue {
   // would send what it has left behind what is newer: that is taken from its FIFO as before, unless
   // nobody is there to do so (`whatever_order`). True: nothing is left to be taken.
   bool Return(bool whatever_order) {
-    for (const int i : EachSlot{in_use_}) {
+    for (const int i : EachBit{in_use_}) {
       const Slot& slot = slots_[i];
       if (slot.state == State::kNone || slot.state == State::kSealed) continue;
       if (!slot.fifo.Decide(Residue::kWanted)) {
@@ -86,45 +87,65 @@ class DatagramQueue {
   }
   // The socket is closed.
   void Close() {
-    for (const int i : EachSlot{in_use_}) {
-      if (slots_[i].state != State::kNone) GiveUp(i);
+    for (const int i : EachBit{in_use_}) {
+      if (slots_[i].state == State::kNone) continue;
+      slots_[i].fifo.DecideForgotten();
+      Forget(i);
     }
   }
-  // What has been sent stays to be read, as the kernel keeps what has come before a connect; or the
-  // sender is dead.
+  // The sender is dead: what has been sent stays to be read.
   void End(int i) {
     slots_[i].fifo.Decide(Residue::kLeft);
     slots_[i].fifo.SealProducer();
+  }
+  // The sender lives, and goes on by the kernel: what has been sent stays to be read, as the kernel
+  // keeps what has come before a connect; what is in doubt is asked back (IsOwed).
+  void EndInOrder(int i) {
+    const Slot& slot = slots_[i];
+    if (slot.state == State::kNone || slot.state == State::kSealed) return;
+    slot.fifo.SealProducer();
+    if (slot.fifo.DecideInOrder()) return;
+    slot.fifo.SealConsumer();
+    Forget(i);
+  }
+  // Something that was sent by a FIFO is on its way into the kernel's queue.
+  bool IsOwed() const {
+    for (const int i : EachBit{in_use_}) {
+      if (IsTakenBack(slots_[i]) &&
+          slots_[i].fifo.board().residue.load(std::memory_order_acquire) == Residue::kWanted)
+        return true;
+    }
+    return false;
   }
 
   bool HasEnded(int i) const {
     const Slot& slot = slots_[i];
     DatagramView view;
-    switch (slot.state) {
-      case State::kNone:
-        return true;
-      case State::kSealed:
-        return slot.fifo.board().residue.load(std::memory_order_acquire) != Residue::kWanted;
-      default:
-        return slot.fifo.LookAt(slot.taken, &view) == LookResult::kEnded;
-    }
+    if (slot.state == State::kNone) return true;
+    if (IsTakenBack(slot))
+      return slot.fifo.board().residue.load(std::memory_order_acquire) != Residue::kWanted;
+    return slot.fifo.LookAt(slot.taken, &view) == LookResult::kEnded;
   }
 
   // ---- before a receive ----
 
   void Admit() {
-    ForEach([this](Slot& slot) {
+    for (const int i : EachBit{in_use_}) {
+      Slot& slot = slots_[i];
+      if (slot.state != State::kSealed && IsTakenBack(slot)) Forget(i);
+      if (slot.state != State::kFresh) continue;
       DatagramView view;
-      if (slot.state != State::kFresh) return;
       const LookResult look = slot.fifo.LookAt(slot.taken, &view);
-      if (look == LookResult::kEmpty || look == LookResult::kEnded) return;
+      if (look == LookResult::kEmpty || look == LookResult::kEnded) continue;
       Drain(slot);
-    });
+    }
     uint32_t known = 0;
     DatagramView heads[kMostSlots];
     while (order_end_ - order_begin_ < kMostAdmitted) {
       const int next = Earliest(&known, heads);
-      if (next < 0) return;
+      // What stands behind a drain may have been sent before. (But what is left does not wait for
+      // it: its sender's newer ones may be in the kernel.)
+      if (next < 0 || (Draining() != 0 && !AnyLeft())) return;
       known &= ~(1u << next);
       AdmitOne(next, heads[next]);
     }
@@ -133,13 +154,13 @@ class DatagramQueue {
   // Slots that have records and wait for the kernel to be read dry.
   uint32_t Draining() const {
     uint32_t mask = 0;
-    for (const int i : EachSlot{in_use_}) {
+    for (const int i : EachBit{in_use_}) {
       if (slots_[i].state == State::kDraining) mask |= 1u << i;
     }
     return mask;
   }
   void KernelIsDry(uint32_t draining) {
-    for (const int i : EachSlot{draining}) {
+    for (const int i : EachBit{draining}) {
       if (slots_[i].state == State::kDraining) Start(slots_[i]);
     }
     Admit();
@@ -147,7 +168,7 @@ class DatagramQueue {
   // What strangers send all the time must not keep a sender waiting: after as many as the kernel's
   // queue can hold, its own have been among them.
   void KernelGave(uint32_t draining) {
-    for (const int i : EachSlot{draining}) {
+    for (const int i : EachBit{draining}) {
       Slot& slot = slots_[i];
       if (slot.state == State::kDraining && --slot.to_drain == 0) Start(slot);
     }
@@ -239,19 +260,24 @@ class DatagramQueue {
 
   template <typename Visit>
   void ForEach(Visit visit) {
-    for (const int i : EachSlot{in_use_}) {
+    for (const int i : EachBit{in_use_}) {
       if (slots_[i].state != State::kNone) visit(slots_[i]);
     }
   }
   template <typename Predicate>
   bool AnySlot(Predicate counts) const {
-    for (const int i : EachSlot{in_use_}) {
+    for (const int i : EachBit{in_use_}) {
       const Slot& slot = slots_[i];
       DatagramView view;
-      if (slot.state == State::kNone || slot.state == State::kSealed || !counts(slot)) continue;
+      if (slot.state == State::kNone || IsTakenBack(slot) || !counts(slot)) continue;
       if (slot.fifo.LookAt(slot.taken, &view) == LookResult::kHere) return true;
     }
     return false;
+  }
+  // The records that it holds are not ours to take: we have sealed it, or its sender has, and sends
+  // them by the kernel.
+  static bool IsTakenBack(const Slot& slot) {
+    return slot.state == State::kSealed || slot.fifo.ConsumerSealed();
   }
   void Drain(Slot& slot) const {
     slot.state = State::kDraining;
@@ -260,6 +286,7 @@ class DatagramQueue {
   static void Start(Slot& slot) {
     slot.state = State::kStarted;
     slot.drained_at = slot.admitted;
+    slot.fifo.board().drained.store(slot.admitted + 1, std::memory_order_release);
     slot.fifo.board().started.store(1, std::memory_order_release);
   }
   // A record that has been admitted must still be what it was.
@@ -275,7 +302,7 @@ class DatagramQueue {
     bool found;
     do {
       found = false;
-      for (const int i : EachSlot{in_use_}) {
+      for (const int i : EachBit{in_use_}) {
         Slot& slot = slots_[i];
         if (slot.state != State::kStarted || (*known & 1u << i) != 0) continue;
         const LookResult look = slot.fifo.LookAt(slot.admitted, &heads[i]);
@@ -291,7 +318,7 @@ class DatagramQueue {
       }
     } while (found);
     int best = -1;
-    for (const int i : EachSlot{*known}) {
+    for (const int i : EachBit{*known}) {
       if (best < 0 || IsLater(heads[best].stamp, heads[i].stamp)) best = i;
     }
     return best;
@@ -338,8 +365,7 @@ class DatagramQueue {
   }
   // A sender that has broken the rules, or whose FIFO has been sealed under our hands.
   ssize_t GiveUp(int i) {
-    slots_[i].fifo.board().residue.store(Residue::kForgotten, std::memory_order_release);
-    slots_[i].fifo.SealBoth();
+    if (!slots_[i].fifo.ConsumerSealed()) slots_[i].fifo.DecideForgotten();
     Forget(i);
     return kAgain;
   }
@@ -353,22 +379,6 @@ class DatagramQueue {
     }
     PassDropped();
   }
-
-  // The slots of a mask: the queue is looked at several times for each datagram, and most are free.
-  struct EachSlot {
-    uint32_t mask;
-    struct At {
-      uint32_t left;
-      int operator*() const { return __builtin_ctz(left); }
-      At& operator++() {
-        left &= left - 1;
-        return *this;
-      }
-      bool operator!=(const At& other) const { return left != other.left; }
-    };
-    At begin() const { return At{mask}; }
-    static At end() { return At{0}; }
-  };
 
   Slot slots_[kMostSlots];
   uint32_t in_use_ = 0;  // those that are not kNone

@@ -28,6 +28,7 @@ struct DatagramReceiver {
   template <typename Shadow>
   ssize_t Receive(Shadow& shadow, IovCursor* destination, bool peek, int* from) {
     // A sender whose index never stands still must not hold us here.
+    int owed = 0;
     for (int round = 0; round < kMostRounds; ++round) {
       queue.Admit();
       const Choice choice = Choose();
@@ -48,7 +49,10 @@ struct DatagramReceiver {
           since_kernel_ = 0;
           continue;
         }
-        return -EAGAIN;
+        if (!queue.IsOwed() || ++owed == kMostOwed) return -EAGAIN;
+        // Its sender is at it: what was sent before this call is to be found.
+        sys::Yield();
+        continue;
       }
       if (result >= 0 && choice == Choice::kKernel) {
         // Look again: a sender may have left its FIFO since we looked, and this may be newer than
@@ -84,6 +88,7 @@ struct DatagramReceiver {
   // While datagrams come by FIFOs all the time, those of strangers must not wait for ever.
   static constexpr uint32_t kMostBesideKernel = 16;
   static constexpr int kMostRounds = 100;
+  static constexpr int kMostOwed = 3;
 
   enum class Choice : uint8_t { kNone, kFifo, kKernel, kPromisedKernel };
 

@@ -73,7 +73,7 @@ inline constexpr bool FitsQueue(uint64_t queued, uint32_t charge, uint64_t limit
 enum class Residue : uint32_t {
   kUndecided,
   kLeft,       // the receiver takes them from the FIFO; the sender goes on by the kernel
-  kWanted,     // the sender sends them by the kernel, before anything newer
+  kWanted,     // the sender sends them by the kernel, before anything newer; either end wants it
   kFlushed,    // that has been done
   kForgotten,  // the receiving socket is closed: the kernel would throw its queue away, too
 };
@@ -99,9 +99,15 @@ struct DatagramBoard {
   std::atomic<uint32_t> started;      // it has read the kernel dry, and takes records
   std::atomic<Residue> residue;       // by both ends
   std::atomic<uint32_t> asleep;       // by the consumer; before its last look at the FIFO
-  // By the producer, around its look at `asleep` and the record that it publishes then: who goes to
-  // sleep waits for it.
+  // By the producer: around its look at `asleep` and the record that it publishes then, for which
+  // who goes to sleep waits; and around each that it sends by the kernel out of the FIFO, for which
+  // who closes its socket waits.
   std::atomic<uint32_t> putting;
+  // Indices, as the FIFO's. The kernel has been read dry for a record that began before here
+  // (written by the consumer); and there begins no record with kAfterKernel behind this (by the
+  // producer).
+  std::atomic<uint64_t> drained;
+  std::atomic<uint64_t> doubtful;
 };
 inline constexpr size_t kDatagramBoardOffset = 320;
 static_assert(offsetof(FifoHeader, pairing) == kDatagramBoardOffset);
@@ -111,5 +117,7 @@ static_assert(offsetof(DatagramBoard, started) == 12);
 static_assert(offsetof(DatagramBoard, residue) == 16);
 static_assert(offsetof(DatagramBoard, asleep) == 20);
 static_assert(offsetof(DatagramBoard, putting) == 24);
+static_assert(offsetof(DatagramBoard, drained) == 32);
+static_assert(offsetof(DatagramBoard, doubtful) == 40);
 
 }  // namespace xenloop

@@ -2,9 +2,9 @@
 // the records that the receiver has not taken. Knows the kernel's socket only as `Shadow`:
 //
 //   ssize_t SendRecord(const iovec*, size_t count)   a datagram to the receiver; bytes or -errno
-//   bool HasItsName()                                what is sent now comes under the name of
-//   before void Wake()                                      whoever waits for this FIFO, or serves
-//   it
+//   bool HasItsName()   what is sent now comes under the name of before
+//   bool IsReceiverThere()   false: its socket has been closed
+//   void Wake()         whoever waits for this FIFO, or serves it
 //
 // All of it under the send lock of the socket. Rules: channel/DATAGRAMS.md.
 #pragma once
@@ -48,6 +48,8 @@ struct DatagramSender {
     account = PutAccount{};
     pending_error = 0;
     account.charged = with.board().released.load(std::memory_order_relaxed);
+    // Unless the kernel had nothing for it at the join.
+    account.after_kernel = with.board().started.load(std::memory_order_acquire) == 0;
     route.store(DatagramRoute::kFifo, std::memory_order_release);
   }
 
@@ -94,8 +96,7 @@ struct DatagramSender {
   }
 
   // For a reason of ours (an option, another destination, the end of the socket): newer ones go by
-  // the kernel, what the FIFO holds is the receiver's. Until it has begun to take records it cannot
-  // tell what was sent by the kernel before and after: only their order is in doubt then.
+  // the kernel, what the FIFO holds is the receiver's, or goes before them if it is in doubt.
   template <typename Shadow>
   void Leave(Shadow& shadow) {
     if (route.load(std::memory_order_relaxed) != DatagramRoute::kFifo) return;
@@ -113,7 +114,7 @@ struct DatagramSender {
     if (now == DatagramRoute::kFifo) {
       if (!fifo.ProducerSealed() && !fifo.ConsumerSealed()) return false;
       fifo.SealProducer();
-      if (fifo.Decide(Residue::kLeft)) route.store(DatagramRoute::kLeft, std::memory_order_release);
+      if (fifo.DecideInOrder()) route.store(DatagramRoute::kLeft, std::memory_order_release);
     }
     // Before the decision is looked at: a receiver that asks after all decides, then seals.
     const bool receiver_reads = !fifo.ConsumerSealed();
@@ -148,13 +149,15 @@ struct DatagramSender {
     // Under another name than it was sent nothing is sent again: lost, as a network loses.
     if (residue_begin != residue_end && !shadow.HasItsName()) residue_begin = residue_end;
     // The receiver may close its socket after all: no old datagram for the port's next owner.
-    while (residue_begin != residue_end &&
-           fifo.board().residue.load(std::memory_order_acquire) == Residue::kWanted &&
-           fifo.LookAt(residue_begin, &view) == LookResult::kHere &&
-           RecordBytes(view.length) <= residue_end - residue_begin) {
+    while (residue_begin != residue_end && fifo.LookAt(residue_begin, &view) == LookResult::kHere &&
+           RecordBytes(view.length) <= residue_end - residue_begin && fifo.BeginFlush()) {
       iovec pieces[2];
       const size_t count = fifo.Payload(view, pieces);
-      const ssize_t result = SendOne(shadow, pieces, count);
+      // One that was killed has decided nothing.
+      const bool is_there = shadow.IsReceiverThere();
+      const ssize_t result = is_there ? SendOne(shadow, pieces, count) : 0;
+      fifo.EndPut();
+      if (!is_there) break;
       if (result == -EAGAIN || result == -EWOULDBLOCK) return false;
       residue_begin = view.After();
     }

@@ -132,8 +132,10 @@ int ReceiverOfDatagrams(const Tuple& tuple, DatagramSocket* socket) {
   return AskFor(tuple, IPPROTO_UDP, ParseDatagramSocket, socket);
 }
 
-bool HasSocketAt(int32_t pid, uint32_t fd, uint32_t inode) {
-  if (pid <= 0 || inode == 0) return false;
+namespace {
+enum class Shown : uint8_t { kIt, kAnother, kNone, kNothing };
+Shown SocketAt(int32_t pid, uint32_t fd, uint32_t inode) {
+  if (pid <= 0 || inode == 0) return Shown::kNothing;
   char path[64] = "/proc/";
   char number[16];
   char* const end = number + sizeof number;
@@ -152,11 +154,20 @@ bool HasSocketAt(int32_t pid, uint32_t fd, uint32_t inode) {
   char target[64] = {};
   const long length = sys::Call(SYS_readlinkat, AT_FDCWD, reinterpret_cast<long>(path),
                                 reinterpret_cast<long>(target), sizeof target - 1);
-  if (length <= 0) return false;
+  if (length <= 0) return length == -ENOENT || length == -ESRCH ? Shown::kNone : Shown::kNothing;
   strcpy(path, "socket:[");
   append_number(inode);
   append("]", 1);
-  return strcmp(path, target) == 0;
+  return strcmp(path, target) == 0 ? Shown::kIt : Shown::kAnother;
+}
+}  // namespace
+
+bool HasSocketAt(int32_t pid, uint32_t fd, uint32_t inode) {
+  return SocketAt(pid, fd, inode) == Shown::kIt;
+}
+bool IsSocketGone(int32_t pid, uint32_t fd, uint32_t inode) {
+  const Shown shown = SocketAt(pid, fd, inode);
+  return shown == Shown::kNone || shown == Shown::kAnother;
 }
 
 }  // namespace xenloop

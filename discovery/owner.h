@@ -46,5 +46,7 @@ int ParseDatagramSocket(const uint8_t* answer, size_t length, const Tuple& tuple
 // That process, as the caller sees it, has that socket under that number. False also where /proc
 // does not show it: a process that has changed its user, or of another namespace.
 bool HasSocketAt(int32_t pid, uint32_t fd, uint32_t inode);
+// The kernel shows that it has it no more, or is dead. Asks the kernel once, on the caller's stack.
+bool IsSocketGone(int32_t pid, uint32_t fd, uint32_t inode);
 
 }  // namespace xenloop

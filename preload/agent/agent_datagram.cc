@@ -64,7 +64,11 @@ void SendDatagramOffer(DatagramSide* side) {
     return GiveUpOffer(side, reason);
   if (!NamesAreProof(talk, Tuple{ends.source, ends.destination}))
     return GiveUpOffer(side, Reason::kNotProvable);
-  side->sent_before_offer = side->kernel_sent.load(std::memory_order_acquire);
+  {
+    // What was sent until here the receiver finds in the kernel when it joins.
+    const LockScope scope(side->send_lock, CurrentTid());
+    side->kernel_seen = side->kernel_sent.load(std::memory_order_acquire);
+  }
   Ticket ticket;
   const uint64_t bytes =
       talk.fifo_bytes > kMinDatagramFifoBytes ? talk.fifo_bytes : kMinDatagramFifoBytes;
@@ -142,10 +146,11 @@ void OnDatagramJoin(uint32_t talk, DatagramSide* side, const ControlMessage& mes
   side->receiver_at.slot = message.sender_slot;
   side->receiver_at.generation = message.sender_generation;
   bool begun = false;
+  uint32_t inode = 0;
   DatagramEnds ends;
   if (ProbeDatagramSender(side->fd.load(std::memory_order_acquire), side, &ends) == Reason::kNone &&
       NamesAreProof(agent.talks[talk], Tuple{ends.source, ends.destination}) &&
-      IsHeldBy(agent.talks[talk], message.words[0], ends.source, ends.destination)) {
+      IsHeldBy(agent.talks[talk], message.words[0], ends.source, ends.destination, &inode)) {
     const LockScope scope(side->send_lock, CurrentTid());
     const int fd = side->fd.load(std::memory_order_relaxed);
     if (FindDatagram(fd) == side && side->pinned.load(std::memory_order_seq_cst) == 0 &&
@@ -154,9 +159,9 @@ void OnDatagramJoin(uint32_t talk, DatagramSide* side, const ControlMessage& mes
       side->fifo_source = ends.source;
       side->rings = 0;
       side->sender.Begin(DatagramFifo{side->mine.fifo, !ends.destination.IsV4()});
-      // Sent after the offer: the receiver may have looked for it in the kernel too early.
-      side->sender.account.after_kernel =
-          side->kernel_sent.load(std::memory_order_acquire) != side->sent_before_offer;
+      side->receiver_pid = agent.talks[talk].kernel_pid;
+      side->receiver_fd = static_cast<uint32_t>(message.words[0]);
+      side->receiver_inode = inode;
       side->sending.store(1, std::memory_order_release);
       begun = true;
     }
@@ -336,9 +341,8 @@ void DatagramTalkGone(uint32_t index) {
   EachDatagramSide([index](DatagramSide* side) {
     if (side->stage != DatagramStage::kNone && side->receiver_at.talk == index) {
       if (side->stage == DatagramStage::kAttached) {
-        // If its process lives, it reads what is there.
+        // If its process lives, it gets what is there.
         const LockScope scope(side->send_lock, CurrentTid());
-        side->sender.fifo.Decide(Residue::kLeft);
         side->sender.fifo.SealProducer();
       }
       ServiceSender(side, /*closed=*/true);

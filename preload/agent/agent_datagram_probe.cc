@@ -198,11 +198,14 @@ bool NamesAreProof(const Talk& talk, const Tuple& tuple) {
   return IsNothingTracked() || IsTrackedUntranslated(tuple) || (talk.uid == 0 && agent.uid != 0);
 }
 
-bool IsHeldBy(const Talk& talk, uint64_t fd, const Endpoint& from, const Endpoint& to) {
+bool IsHeldBy(const Talk& talk, uint64_t fd, const Endpoint& from, const Endpoint& to,
+              uint32_t* inode) {
   DatagramSocket socket;
-  return fd <= INT32_MAX && ReceiverOfDatagrams(Tuple{from, to}, &socket) == 0 &&
-         socket.uid == talk.uid &&
-         HasSocketAt(talk.kernel_pid, static_cast<uint32_t>(fd), socket.inode);
+  const bool is_held = fd <= INT32_MAX && ReceiverOfDatagrams(Tuple{from, to}, &socket) == 0 &&
+                       socket.uid == talk.uid &&
+                       HasSocketAt(talk.kernel_pid, static_cast<uint32_t>(fd), socket.inode);
+  if (inode != nullptr) *inode = socket.inode;
+  return is_held;
 }
 
 Reason ProbeDatagramSender(int fd, DatagramSide* side, DatagramEnds* ends, bool by_agent) {

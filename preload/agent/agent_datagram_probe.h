@@ -29,7 +29,8 @@ Reason ProbeDatagramReceiver(int fd, DatagramSide* side, DatagramEnds* ends, boo
 bool NamesAreProof(const Talk& talk, const Tuple& tuple);
 // The process of that talk has the socket to which the kernel gives what is sent from `from` to
 // `to`, under that number: so the name is its own to use.
-bool IsHeldBy(const Talk& talk, uint64_t fd, const Endpoint& from, const Endpoint& to);
+bool IsHeldBy(const Talk& talk, uint64_t fd, const Endpoint& from, const Endpoint& to,
+              uint32_t* inode = nullptr);
 Tuple HintOf(const Endpoint& name);  // under which a receiver is found
 // The one name under which sockets are found that are bound to no address, of either family.
 Endpoint AnyAddress(uint16_t port);

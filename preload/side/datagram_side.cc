@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include "channel/base/time.h"
+#include "discovery/owner.h"
 #include "preload/side/agent_shared.h"
 #include "preload/side/log.h"
 #include "preload/side/mailbox.h"
@@ -149,6 +150,10 @@ bool DatagramShadow::HasItsName() const ABSL_NO_THREAD_SAFETY_ANALYSIS {  // the
          (any || memcmp(end.address, side->fifo_source.address, sizeof end.address) == 0);
 }
 
+bool DatagramShadow::IsReceiverThere() const ABSL_NO_THREAD_SAFETY_ANALYSIS {  // likewise
+  return !IsSocketGone(side->receiver_pid, side->receiver_fd, side->receiver_inode);
+}
+
 // ---- sleeping ----
 
 void TellSleepers(DatagramSide* side) {
@@ -246,10 +251,10 @@ bool AskBack(DatagramSide* side) {
   ReapSources(side);
   return true;
 }
-bool HaveAllEnded(DatagramSide* side) {
+bool IsAnyJoined(DatagramSide* side) {
   const LockScope scope(side->receive_lock, CurrentTid());
   ReapSources(side);
-  return side->receiving.load(std::memory_order_relaxed) == 0;
+  return side->receiving.load(std::memory_order_relaxed) != 0;
 }
 void ForgetAll(DatagramSide* side) {
   const LockScope scope(side->receive_lock, CurrentTid());
@@ -270,19 +275,42 @@ void StopSending(DatagramSide* side, Reason reason) {
   AskAgent(side, kWantsService);
 }
 
+namespace {
+// Their agents are asked to send by the kernel what they owe. False: some have not done so.
+bool AwaitSenders(DatagramSide* side, bool (*is_any_left)(DatagramSide*)) {
+  if (!is_any_left(side)) return true;
+  AskAgent(side, kWantsService);
+  if (CurrentTid() == agent_shared.tid.load(std::memory_order_relaxed)) return true;
+  constexpr uint64_t kLongestNs = 500 * kNsPerMs;
+  Naps naps(kLongestNs, 50 * kNsPerUs);
+  while (naps.Take()) {
+    if (!is_any_left(side)) return true;
+  }
+  return false;
+}
+bool IsAnyOwed(DatagramSide* side) {
+  const LockScope scope(side->receive_lock, CurrentTid());
+  return side->receiver.queue.IsOwed();
+}
+}  // namespace
+
 void EndSources(DatagramSide* side, Reason reason) {
   if (side->receiving.load(std::memory_order_acquire) == 0) return;
-  const LockScope scope(side->receive_lock, CurrentTid());
-  // What the kernel brings from here on is newer than what the FIFOs hold.
-  side->receiver.queue.Admit();
-  const uint32_t draining = side->receiver.queue.Draining();
-  if (draining != 0 && IsKernelDry(side->fd.load(std::memory_order_relaxed)))
-    side->receiver.queue.KernelIsDry(draining);
-  for (int i = 0; i < DatagramQueue::kMostSlots; ++i) {
-    if (side->sources[i].used.load(std::memory_order_relaxed) == 1) side->receiver.queue.End(i);
+  {
+    const LockScope scope(side->receive_lock, CurrentTid());
+    // What the kernel brings from here on is newer than what the FIFOs hold.
+    side->receiver.queue.Admit();
+    const uint32_t draining = side->receiver.queue.Draining();
+    if (draining != 0 && IsKernelDry(side->fd.load(std::memory_order_relaxed)))
+      side->receiver.queue.KernelIsDry(draining);
+    for (int i = 0; i < DatagramQueue::kMostSlots; ++i) {
+      if (side->sources[i].used.load(std::memory_order_relaxed) == 1)
+        side->receiver.queue.EndInOrder(i);
+    }
+    CountDatagramEnd(side, reason);
+    ReapSources(side);
   }
-  CountDatagramEnd(side, reason);
-  ReapSources(side);
+  AwaitSenders(side, &IsAnyOwed);
 }
 
 void DatagramToKernel(int fd, Reason reason, KernelFor how_long) {
@@ -293,14 +321,9 @@ void DatagramToKernel(int fd, Reason reason, KernelFor how_long) {
     side->reason.store(reason, std::memory_order_relaxed);
   }
   if (AskBack(side)) {
-    constexpr uint64_t kLongestNs = 500 * kNsPerMs;
     CountDatagramEnd(side, reason);
     AskAgent(side, kWantsService);
-    const bool is_agent = CurrentTid() == agent_shared.tid.load(std::memory_order_relaxed);
-    Naps naps(kLongestNs, 50 * kNsPerUs);
-    bool ended = HaveAllEnded(side);
-    while (!ended && !is_agent && naps.Take()) ended = HaveAllEnded(side);
-    if (!ended && !is_agent) ForgetAll(side);
+    if (!AwaitSenders(side, &IsAnyJoined)) ForgetAll(side);
   }
   StopSending(side, reason);
 }
@@ -336,6 +359,7 @@ void DatagramClosed(int fd, DatagramSide* side) {
     side->receiver.queue.Close();
     ReapSources(side);
     DatagramShadow shadow{fd, side};
+    shadow.to = side->fifo_destination;
     if (side->sending.load(std::memory_order_relaxed) != 0) {
       side->sender.Leave(shadow);
       // What is left is the receiver's, which has it mapped itself.

@@ -79,7 +79,11 @@ struct alignas(64) DatagramSide {
   FifoMapping mine;  // of an offer: the agent's own; attached: under the send lock
   Endpoint fifo_source ABSL_GUARDED_BY(send_lock);  // the name that the receiver tells
   UdpName offered_to;                               // the agent's own
-  uint64_t sent_before_offer;
+  uint64_t kernel_seen ABSL_GUARDED_BY(send_lock);  // of kernel_sent: what a record has told of
+  // The receiving socket, as the kernel shows it: its process, its number there, its inode.
+  int32_t receiver_pid ABSL_GUARDED_BY(send_lock);
+  uint32_t receiver_fd ABSL_GUARDED_BY(send_lock);
+  uint32_t receiver_inode ABSL_GUARDED_BY(send_lock);
   uint32_t rings ABSL_GUARDED_BY(send_lock);  // since the last record: datagrams to a sleeper
   std::atomic<uint32_t> quiet_sends;          // so many went by the kernel before the last try
   std::atomic<uint64_t> quiet_until;          // no try before the kernel has sent so many
@@ -153,6 +157,7 @@ struct DatagramShadow {
   ssize_t Take(IovCursor* into);
   ssize_t SendRecord(const iovec* iov, size_t count);
   void Wake() {}
+  bool IsReceiverThere() const;
   // What it sends comes under the name that it had when it went over to the FIFO: a connect may
   // have taken its port.
   bool HasItsName() const;

@@ -167,7 +167,7 @@ void DatagramsReceived(DatagramSide* side, uint32_t count) {
 
 namespace {
 
-enum class Sent : uint8_t { kDone, kByKernel };
+enum class Sent : uint8_t { kDone, kByKernel, kWait };
 
 // The same of one that is yet to be sent.
 UdpName DestinationOf(const DatagramSide* side, const void* to, socklen_t to_length) {
@@ -237,6 +237,12 @@ Sent SendByFifo(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, 
     return Sent::kByKernel;
   }
   if (TakePendingError(side, result)) return Sent::kDone;
+  // A send by the kernel that was under way when this socket went over to the FIFO, too.
+  if (const uint64_t sent = side->kernel_sent.load(std::memory_order_relaxed);
+      sent != side->kernel_seen) {
+    side->kernel_seen = sent;
+    side->sender.account.after_kernel = true;
+  }
   const Sending sending = side->sender.Send(shadow, source, Stamp());
   if (sending != Sending::kDone && TakePendingError(side, result)) return Sent::kDone;
   *result = static_cast<ssize_t>(length);
@@ -259,11 +265,21 @@ Sent SendByFifo(int fd, DatagramSide* side, const iovec* iov, size_t iov_count, 
                                 std::memory_order_relaxed);
       if (*result >= 0) LeaveSleeper(side, shadow);
       return *result == -EAGAIN ? Sent::kByKernel : Sent::kDone;
-    case Sending::kByKernel:
     case Sending::kWait:
+      return Sent::kWait;
+    case Sending::kByKernel:
       break;
   }
   return Sent::kByKernel;
+}
+
+// What was sent by the FIFO and is not in the kernel yet, whose send buffer is full (over loopback
+// it never is, unless the administrator makes it wait), comes before what is sent now.
+bool MayWaitForResidue(const DatagramSide* side, int flags) {
+  if ((flags & MSG_DONTWAIT) != 0 || side->nonblocking.load(std::memory_order_relaxed) != 0)
+    return false;
+  Nap(kNsPerMs);
+  return true;
 }
 
 }  // namespace
@@ -277,10 +293,13 @@ ssize_t SendDatagram(int fd, DatagramSide* side, const iovec* iov, size_t iov_co
                      const void* to, socklen_t to_length, bool plain, const KernelCall& kernel) {
   const UdpName destination = DestinationOf(side, to, to_length);
   if (side->sending.load(std::memory_order_acquire) != 0 && IsTransferable(iov, iov_count)) {
-    threads::TestCancel();
-    ssize_t result;
-    if (SendByFifo(fd, side, iov, iov_count, flags, destination, plain, &result) == Sent::kDone)
-      return ReturnToLibc(result);
+    Sent sent;
+    ssize_t result = -EAGAIN;
+    do {
+      threads::TestCancel();
+      sent = SendByFifo(fd, side, iov, iov_count, flags, destination, plain, &result);
+    } while (sent == Sent::kWait && MayWaitForResidue(side, flags));
+    if (sent != Sent::kByKernel) return ReturnToLibc(sent == Sent::kDone ? result : -EAGAIN);
   }
   // Corked data wait in the kernel for what is sent next.
   if ((flags & MSG_MORE) != 0) {

@@ -86,6 +86,7 @@ class DatagramRun {
   }
   void Wake() {}
   static bool HasItsName() { return true; }
+  static bool IsReceiverThere() { return true; }
   ssize_t Peek(IovCursor* destination) {
     if (input_.OneIn(3)) Hostile();
     if (kernel_.empty()) return -EAGAIN;

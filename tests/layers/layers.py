@@ -97,7 +97,7 @@ ONLY = [
           "preload/abi/", "preload/libc/real.cc", "preload/libc/program_memory.cc", "channel/base/sys.h", "channel/base/time.h", "channel/base/lock.h",
           "channel/xen/xen_calls.cc", "preload/ready/readiness.cc", "preload/ready/lent_bell.cc",
           "preload/side/shadow.h", "preload/side/fallback.cc", "preload/socket/receive_kernel.cc",
-          "preload/agent/", "preload/side/datagram_side.cc", "preload/socket/test_points.cc", DAEMON, "tools/"],
+          "preload/agent/", "preload/side/datagram_side.cc", "preload/socket/datagram_transfer.cc", "preload/socket/test_points.cc", DAEMON, "tools/"],
          ("preload/socket/send.cc", "void Planted() { sys::FutexWait(nullptr, 0, nullptr); }"),
          says="calls that block stand in preload/side/wait.cc and where tests/layers says"),
     # One place cannot be: FIFOs, routes and sides are words that threads and processes share. But

@@ -6,11 +6,11 @@
    sees none that was sent before it had the port; and whatever is not received was dropped by a full queue, or found no
    socket, or lay unread in one that was closed.
 
-   Modelled: every seal at any moment, a switch there and back and there again, a reader that waits in the kernel from
-   before the switch, a flush of several steps, a socket closed at any moment.
+   Modelled: every seal at any moment, also of records before which the kernel has not been read dry (they are sent by
+   the kernel), a switch there and back and there again, a reader that waits in the kernel from before the switch, a
+   flush of several steps, a socket closed at any moment.
    Not modelled: bytes and boundaries (a record is published by one compare-and-swap), several senders (the simulation),
-   waking (wake.pml), a sender that leaves before the receiver has taken its first record (only order is in doubt then),
-   and a receiver that is killed between two datagrams of a flush, which nobody can know of.
+   waking (datagram_sleep.pml), a datagram that wakes a sleeper (the record behind it is as a first one), and a receiver that is killed between two datagrams of a flush, which nobody can know of.
 
    Wrong variants that pan must reject: run.sh has them. */
 
@@ -55,6 +55,8 @@
 byte producer[EPISODES];
 byte consumer[EPISODES];
 byte residue_word[EPISODES];
+bool drained[EPISODES];    /* the kernel has been read dry */
+bool putting;              /* a record is being sent by the kernel */
 bool ready[EPISODES];      /* consumer_ready: no reader waits in the kernel unaware */
 byte data[4];              /* EPISODES * CAPACITY */
 
@@ -108,23 +110,45 @@ inline kernel_send(v) {
 #endif
 inline pump() {
   do
-  :: s_residue < INDEX(producer[s_fifo]) && RESIDUE_IS_WANTED -> kernel_send(SLOT(s_fifo, s_residue)); s_residue++
+  :: s_residue < INDEX(producer[s_fifo]) ->
+     putting = true;
+     if
+     :: RESIDUE_IS_WANTED -> kernel_send(SLOT(s_fifo, s_residue)); s_residue++; putting = false
+     :: else -> putting = false; break
+     fi
   :: else -> break
   od;
   residue_word[s_fifo] = FLUSHED;
   s_route = S_KERNEL
 }
+#ifdef WRONG_LEAVE_IN_DOUBT
+#define IN_DOUBT(e) false
+#else
+#define IN_DOUBT(e) (!drained[e] && producer[e] > 1 && INDEX(consumer[e]) == 0)
+#endif
+/* Of a FIFO whose producer's word is sealed. */
+inline decide(e) {
+  if
+  :: IN_DOUBT(e) ->
+     if
+     :: atomic { residue_word[e] == UNDECIDED -> residue_word[e] = WANTED }
+     :: residue_word[e] != UNDECIDED
+     fi
+  :: else ->
+     if
+     :: atomic { residue_word[e] == UNDECIDED -> residue_word[e] = LEFT }
+     :: residue_word[e] != UNDECIDED
+     fi
+  fi
+}
 inline settle() {
   if
   :: s_route == S_FIFO && SEALED_FIFO ->
      producer[s_fifo] = producer[s_fifo] | 1;
+     decide(s_fifo);
      if
-     :: atomic { residue_word[s_fifo] == UNDECIDED -> residue_word[s_fifo] = LEFT }; s_route = S_LEFT
-     :: residue_word[s_fifo] != UNDECIDED ->
-        if
-        :: residue_word[s_fifo] == LEFT -> s_route = S_LEFT
-        :: else
-        fi
+     :: residue_word[s_fifo] == LEFT -> s_route = S_LEFT
+     :: else
      fi
   :: else
   fi;
@@ -223,7 +247,7 @@ end:
 }
 
 /* Under r_lock. */
-#define R_RECORDS (r_attached && !r_returned && INDEX(producer[r_done]) > INDEX(consumer[r_done]))
+#define R_RECORDS (r_attached && !r_returned && !SEALED(consumer[r_done]) && INDEX(producer[r_done]) > INDEX(consumer[r_done]))
 #ifdef WRONG_NO_DRAIN
 #define R_STARTED true
 #else
@@ -264,7 +288,7 @@ end:
         :: R_LEFT -> take_record()
         :: !R_LEFT && R_RECORDS && !R_STARTED ->
            if
-           :: len(queue) == 0 -> r_started = true
+           :: len(queue) == 0 -> r_started = true; drained[r_done] = true
            :: atomic { len(queue) > 0 -> queue?v; take(v) }
            fi
         :: !R_LEFT && R_RECORDS && R_STARTED -> take_record()
@@ -309,13 +333,13 @@ end:
      unlock(r_lock)
   :: owner == OLD && r_attached && !ready[r_done] && r_users == 0 -> ready[r_done] = true
   /* What a sender has left has been taken; or its residue has been sent. */
-  :: owner == OLD && r_attached && ((r_returned && residue_word[r_done] != WANTED) ||
-       (!r_returned && SEALED(producer[r_done]) && NOTHING_LEFT)) ->
+  :: owner == OLD && r_attached && (((r_returned || SEALED(consumer[r_done])) && residue_word[r_done] != WANTED) ||
+       (!r_returned && !SEALED(consumer[r_done]) && SEALED(producer[r_done]) && NOTHING_LEFT)) ->
      lock(r_lock);
      atomic { r_attached = false; r_done++ };
      unlock(r_lock)
   /* Leave, by either end: the producer's word only. */
-  :: atomic { seals < SEALS && owner == OLD && r_attached && !r_returned && (r_started || producer[r_done] == 0) ->
+  :: atomic { seals < SEALS && owner == OLD && r_attached && !r_returned ->
               producer[r_done] = producer[r_done] | 1; seals++ }
   /* Return. */
   :: seals < SEALS && owner == OLD && r_attached && !r_returned ->
@@ -349,6 +373,9 @@ end:
      if
      :: r_attached && !r_returned ->
         residue_word[r_done] = FORGOTTEN;
+#ifndef WRONG_CLOSE_IN_FLUSH
+        !putting;
+#endif
 #ifndef WRONG_NO_CLOSE_SEAL
         consumer[r_done] = consumer[r_done] | 1;
         producer[r_done] = producer[r_done] | 1;

@@ -143,6 +143,8 @@ case ${1:-small} in
     wrong "datagrams: residue one short" -DSENDS=2 -DEPISODES=1 -DWRONG_RESIDUE
     wrong "datagrams: residue asked for that was left" $one -DWRONG_ASK_ANYWAY
     wrong "datagrams: a FIFO that was left is let go" -DSENDS=2 -DEPISODES=1 -DWRONG_FORGET_LEFT
+    wrong "datagrams: what is in doubt is left" $one -DWRONG_LEAVE_IN_DOUBT
+    wrong "datagrams: closed in the middle of a flush" -DSENDS=2 -DEPISODES=1 -DCLOSE -DWRONG_CLOSE_IN_FLUSH
     wrong "datagrams: an unaware reader in the kernel" -DSENDS=2 -DEPISODES=1 -DREADERS=2 -DSEALS=1 -DKERNEL_ROOM=1 \
       -DWRONG_NO_READY
     wrong "datagrams: a closed socket's residue is sent" $one -DCLOSE -DWRONG_FLUSH_CLOSED

@@ -7,9 +7,9 @@ namespace xenloop::simulation {
 
 const char* NameOf(DatagramMutant mutant) {
   static constexpr const char* kNames[] = {
-      "none",           "forget-residue", "newer-first",    "residue-twice",
-      "record-first",   "no-second-look", "close-unsealed", "flush-to-next-owner",
-      "let-go-of-left", "equal-stamps",   "no-limit",       "half-record"};
+      "none",           "forget-residue", "newer-first",         "residue-twice",  "record-first",
+      "no-second-look", "close-unsealed", "flush-to-next-owner", "let-go-of-left", "equal-stamps",
+      "no-limit",       "half-record",    "leave-in-doubt"};
   static_assert(sizeof kNames / sizeof *kNames == static_cast<size_t>(DatagramMutant::kCount));
   return kNames[static_cast<size_t>(mutant)];
 }
@@ -63,18 +63,18 @@ void DatagramWorld::Serve(int s) {
   }
   socket.locked = false;
 }
-bool DatagramWorld::MayLeave(int s) const {
-  const Socket& socket = sockets_[s];
-  if (socket.memory == nullptr || !socket.begun) return false;
-  const DatagramFifo& fifo = socket.memory->fifo;
-  return fifo.board().started.load() != 0 || IndexOf(fifo.fifo.header->producer.load()) == 0;
-}
 void DatagramWorld::Leave(int s) {
   Socket& socket = sockets_[s];
-  if (socket.locked || !MayLeave(s)) return;
+  if (socket.locked || socket.memory == nullptr || !socket.begun) return;
   Record("leaves", s);
   socket.locked = true;
   SendingShadow shadow{*this, s};
+  const DatagramFifo& fifo = socket.memory->fifo;
+  if (mutant_ == DatagramMutant::kLeaveInDoubt) {
+    fifo.Decide(Residue::kLeft);
+  } else if (!fifo.ProducerSealed() && fifo.InDoubt()) {
+    ++coverage_->taken_back;
+  }
   socket.sender.Leave(shadow);
   if (socket.sender.route.load() == DatagramRoute::kLeft) ++coverage_->left_with_records;
   socket.locked = false;
@@ -104,7 +104,9 @@ void DatagramWorld::Return() {
   if (receiver_->queue.Any()) ++coverage_->returned_with_records;
   // Asked of a sender that nobody knows to be dead yet.
   for (const auto& memory : slots_) {
-    if (memory != nullptr && memory->sender_dead) Excuse(memory->life);
+    if (memory == nullptr) continue;
+    if (memory->sender_dead) Excuse(memory->life);
+    memory->asked_back = true;
   }
   if (mutant_ == DatagramMutant::kForgetResidue) {
     receiver_->queue.Close();
@@ -147,8 +149,9 @@ void DatagramWorld::Got(const std::vector<uint8_t>& bytes, size_t length, int fr
   for (auto i = static_cast<uint32_t>(life.last_got + 1); i < head[1]; ++i)
     life.sent[i].passed = true;
   life.last_got = head[1];
-  if (from == kFromKernel) return;
-  const uint64_t started = slots_[from] == nullptr ? ~uint64_t{0} : slots_[from]->started_at;
+  // What has been left comes before a drain that others wait for.
+  if (from == kFromKernel || slots_[from] == nullptr || slots_[from]->fifo.ProducerSealed()) return;
+  const uint64_t started = slots_[from]->started_at;
   if (sent.stamp < last_stamp_ && started < last_stamp_)
     Fail("datagrams of two senders out of order");
   last_stamp_ = sent.stamp;

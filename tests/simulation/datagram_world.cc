@@ -88,6 +88,8 @@ void DatagramWorld::Act(int s) {
       return random_.OneIn(4) ? Leave(s) : Serve(s);
     case 9:
       return random_.OneIn(4) ? Return() : LetGo();
+    case 12:
+      return Sleep();
     case 10:
       if (random_.OneIn(8)) return EndBySender(s, random_.OneIn(2));
       if (random_.OneIn(8)) return Close(random_.OneIn(2));
@@ -133,6 +135,9 @@ ssize_t DatagramWorld::SendingShadow::SendRecord(const iovec* pieces, size_t cou
   world.KernelTakes(std::move(message));
   world.Interrupt();
   return length;
+}
+bool DatagramWorld::SendingShadow::IsReceiverThere() const {
+  return !world.sockets_[s].memory->receiver_dead;
 }
 ssize_t DatagramWorld::ReceivingShadow::Peek(IovCursor* destination) {
   world.Interrupt();
@@ -191,14 +196,19 @@ void DatagramWorld::Send(int s) {
   }
   Record(mine.by_fifo                   ? "sends by FIFO"
          : result == Sending::kByKernel ? "sends by kernel"
+         : result == Sending::kRing     ? "rings"
          : result == Sending::kWait     ? "may not send"
                                         : "drops",
          s, number);
   if (mine.by_fifo) ++coverage_->by_fifo;
-  if (result == Sending::kByKernel) {
+  if (result == Sending::kByKernel || result == Sending::kRing) {
     mine.owner = owner_;
     ++coverage_->by_kernel;
     KernelTakes(Message{socket.life, number, std::move(bytes)});
+    if (result == Sending::kRing) {
+      ++coverage_->rings;
+      socket.sender.Rang(true);
+    }
   } else if (result == Sending::kWait ||  // the program has been told EAGAIN
                                           // or nobody has told the sender yet
              (socket.memory != nullptr && socket.memory->receiver_dead)) {
@@ -209,6 +219,7 @@ void DatagramWorld::Send(int s) {
 
 void DatagramWorld::Receive() {
   if (receiver_locked_ || owner_ == 0) return;
+  WakeUp();
   receiver_locked_ = true;
   const bool peek = random_.OneIn(5);
   std::vector<uint8_t> buffer(random_.OneIn(6) ? kHead : 4000);
@@ -261,6 +272,27 @@ void DatagramWorld::Receive() {
   receiver_locked_ = false;
 }
 
+// A thread waits in the kernel, perhaps for edges: then it has been told of what is there.
+void DatagramWorld::Sleep() {
+  if (receiver_locked_ || owner_ == 0 || asleep_ || IsAnyPutting()) return;
+  const bool for_edges = random_.OneIn(4);
+  receiver_->queue.Sleepers(1 + static_cast<int>(random_.Below(2)), for_edges);
+  asleep_ = true;
+  Record(for_edges ? "sleeps until an edge" : "sleeps", -1);
+  if (!for_edges && (receiver_->Readable() || !kernel_.empty())) WakeUp();
+}
+// Who is waited for, for a while: here nobody would go on meanwhile.
+bool DatagramWorld::IsAnyPutting() const {
+  for (const auto& memory : slots_) {
+    if (memory != nullptr && memory->fifo.board().putting.load() != 0) return true;
+  }
+  return false;
+}
+void DatagramWorld::WakeUp() {
+  if (asleep_) receiver_->queue.Sleepers(0);
+  asleep_ = false;
+}
+
 void DatagramWorld::EndBySender(int s, bool killed) {
   Socket& socket = sockets_[s];
   if (socket.locked) return;
@@ -299,10 +331,12 @@ void DatagramWorld::EndBySender(int s, bool killed) {
 }
 
 void DatagramWorld::Close(bool killed) {
-  if (receiver_locked_ || owner_ == 0) return;
+  if (receiver_locked_ || owner_ == 0 || (!killed && IsAnyPutting())) return;
   for (const auto& memory : slots_) {
     // The port is kept until a residue that was asked for has been sent.
-    if (memory != nullptr && memory->fifo.board().residue.load() == Residue::kWanted) return;
+    if (memory != nullptr && memory->asked_back &&
+        memory->fifo.board().residue.load() == Residue::kWanted)
+      return;
   }
   Record(killed ? "killed" : "closes", -1);
   if (receiver_->Readable()) ++coverage_->closed_with_records;
@@ -323,6 +357,7 @@ void DatagramWorld::Close(bool killed) {
   ExcuseAllOf(owner_);
   owner_ = 0;
   promised_.clear();
+  asleep_ = false;
   receiver_ = std::make_unique<DatagramReceiver>();
   receiver_->queue.SetLimit(mutant_ == DatagramMutant::kNoLimit ? 1u << 30 : kLimit);
   known_drops_ = 0;

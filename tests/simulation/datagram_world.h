@@ -30,6 +30,7 @@ enum class DatagramMutant {
   kEqualStamps,       // stamps that do not tell the order of two senders
   kNoLimit,           // a receiver that never finds its queue full
   kHalfRecord,        // a record is published before it is written
+  kLeaveInDoubt,      // what is in doubt is left in the FIFO
   kCount
 };
 const char* NameOf(DatagramMutant mutant);
@@ -41,7 +42,9 @@ struct DatagramCoverage {
   uint64_t dropped_by_receiver = 0;
   uint64_t dropped_by_kernel = 0;
   uint64_t joins = 0;
+  uint64_t rings = 0;  // datagrams by the kernel to one who sleeps
   uint64_t left_with_records = 0;
+  uint64_t taken_back = 0;  // by a sender that has left
   uint64_t returned_with_records = 0;
   uint64_t returns_refused = 0;  // the sender had gone on
   uint64_t flushes_in_pieces = 0;
@@ -68,6 +71,7 @@ class DatagramWorld {
     ssize_t SendRecord(const iovec* pieces, size_t count);
     void Wake() { world.Interrupt(); }
     static bool HasItsName() { return true; }
+    bool IsReceiverThere() const;
   };
   struct ReceivingShadow {
     DatagramWorld& world;
@@ -111,6 +115,7 @@ class DatagramWorld {
     uint64_t started_at = ~uint64_t{0};
     bool receiver_dead = false;
     bool sender_dead = false;
+    bool asked_back = false;  // the receiver waits for the residue
   };
   struct Socket {
     DatagramSender sender;
@@ -128,6 +133,9 @@ class DatagramWorld {
   void Send(int s);
   void KernelTakes(Message message);
   void Receive();
+  void Sleep();
+  bool IsAnyPutting() const;
+  void WakeUp();
   void EndBySender(int s, bool killed);
   void Close(bool killed);
 
@@ -139,7 +147,6 @@ class DatagramWorld {
   void LetGo();
   void Return();
   void Misbehave(int s);
-  bool MayLeave(int s) const;
   void Got(const std::vector<uint8_t>& bytes, size_t length, int from);
   Sent& At(uint32_t life, uint32_t number) { return lives_[life].sent[number]; }
   uint64_t Outstanding() const;
@@ -155,6 +162,7 @@ class DatagramWorld {
   std::unique_ptr<DatagramReceiver> receiver_;
   std::shared_ptr<Memory> slots_[DatagramQueue::kMostSlots];
   bool receiver_locked_ = false;
+  bool asleep_ = false;
   uint32_t owner_ = 1;  // 0: nobody has the port
   uint32_t owners_ = 1;
   std::deque<Message> kernel_;

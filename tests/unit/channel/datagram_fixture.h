@@ -53,6 +53,7 @@ struct PlainKernel {
   std::deque<int> errors;  // of the sending socket
   int woken = 0;
   bool has_its_name = true;
+  bool receiver_is_there = true;
 
   ssize_t SendRecord(const iovec* pieces, size_t count) {
     if (!errors.empty()) {
@@ -68,6 +69,7 @@ struct PlainKernel {
   }
   void Wake() { ++woken; }
   bool HasItsName() const { return has_its_name; }
+  bool IsReceiverThere() const { return receiver_is_there; }
   ssize_t Peek(IovCursor* destination) {
     if (queue.empty()) return -EAGAIN;
     const std::string& first = queue.front();

@@ -22,6 +22,7 @@ class DatagramRoutes : public ::testing::Test {
     pairs.push_back(std::make_unique<Pair>());
     Pair& pair = *pairs.back();
     pair.slot = receiver.queue.Attach(pair.memory.fifo);
+    if (dry_at_join) receiver.queue.StartAtOnce(pair.slot);
     pair.sender.Begin(pair.memory.fifo);
     return pair;
   }
@@ -61,6 +62,7 @@ class DatagramRoutes : public ::testing::Test {
   std::vector<std::unique_ptr<Pair>> pairs;
   uint64_t clock = 0;
   int waits = 0;
+  bool dry_at_join = false;
 };
 
 TEST_F(DatagramRoutes, TheKernelIsReadDryBeforeTheFirstRecord) {
@@ -166,23 +168,86 @@ TEST_F(DatagramRoutes, WhoHasSomethingToReadDoesNotSleep) {
   EXPECT_EQ(All(), "1 2 ");
 }
 
-// Else what the kernel brings after it has left would be taken for older.
-TEST_F(DatagramRoutes, ASenderThatLeavesAtOnceHasBegunWhereTheKernelWasDryAtTheJoin) {
+TEST_F(DatagramRoutes, WhatIsLeftAtOnceStaysInTheFifoWhereTheKernelWasDryAtTheJoin) {
+  dry_at_join = true;
   Pair& pair = Join();
-  receiver.queue.StartAtOnce(pair.slot);
   SendBy(pair, "f1");
   pair.sender.Leave(kernel);
+  EXPECT_TRUE(kernel.queue.empty());
   SendBy(pair, "k2");
   EXPECT_EQ(All(), "f1 k2 ");
 }
 
-TEST_F(DatagramRoutes, WhatCameByTheKernelBetweenJoinAndBeginningIsOlder) {
+// ---- records before which the kernel has not been read dry ----
+
+TEST_F(DatagramRoutes, WhatIsInDoubtGoesByTheKernelBeforeWhatIsNewer) {
+  kernel.queue = {"k1"};
   Pair& pair = Join();
-  receiver.queue.StartAtOnce(pair.slot);
+  SendBy(pair, "f2");
+  SendBy(pair, "f3");
+  pair.sender.Leave(kernel);
+  EXPECT_EQ(pair.sender.route.load(), DatagramRoute::kKernel);
+  EXPECT_FALSE(receiver.Readable());
+  EXPECT_TRUE(receiver.queue.HasEnded(pair.slot));
+  SendBy(pair, "k4");
+  EXPECT_EQ(All(), "k1 f2 f3 k4 ");
+}
+
+TEST_F(DatagramRoutes, WhatHasWokenASleeperComesBeforeWhatIsLeft) {
+  Pair& pair = JoinAndBegin();
+  receiver.queue.Sleepers(1);
+  SendBy(pair, "k2");
+  receiver.queue.Sleepers(0);
+  SendBy(pair, "f3");
+  pair.sender.Leave(kernel);
+  SendBy(pair, "k4");
+  EXPECT_EQ(All(), "k2 f3 k4 ");
+}
+
+TEST_F(DatagramRoutes, WhatAPeekHasShownIsInDoubtNoMore) {
+  Pair& pair = JoinAndBegin();
+  receiver.queue.Sleepers(1);
+  SendBy(pair, "k2");
+  SendBy(pair, "f3");
+  EXPECT_EQ(Next(), "k2");
+  EXPECT_EQ(ReceiveFrom(receiver, kernel, /*peek=*/true), "f3");
+  kernel.queue.push_back("stranger");
+  pair.sender.Leave(kernel);
+  SendBy(pair, "k4");
+  EXPECT_EQ(All(), "f3 stranger k4 ");
+}
+
+TEST_F(DatagramRoutes, WhatIsInDoubtIsAskedBackFromASenderThatLives) {
+  kernel.queue = {"k1"};
+  Pair& pair = Join();
+  SendBy(pair, "f2");
+  receiver.queue.EndInOrder(pair.slot);
+  EXPECT_TRUE(receiver.queue.IsOwed());
+  EXPECT_FALSE(receiver.queue.HasEnded(pair.slot));
+  SendBy(pair, "k3");
+  EXPECT_FALSE(receiver.queue.IsOwed());
+  EXPECT_TRUE(receiver.queue.HasEnded(pair.slot));
+  EXPECT_EQ(All(), "k1 f2 k3 ");
+}
+
+TEST_F(DatagramRoutes, WhatIsInDoubtGoesToNoNextOwnerOfThePort) {
+  Pair& pair = Join();
+  SendBy(pair, "old");
+  kernel.receiver_is_there = false;  // it has been killed
+  pair.sender.Leave(kernel);
+  SendBy(pair, "new");
+  EXPECT_EQ(kernel.queue, (std::deque<std::string>{"new"}));
+}
+
+TEST_F(DatagramRoutes, WhatCameByTheKernelBetweenJoinAndBeginningIsOlder) {
+  dry_at_join = true;
+  Pair& pair = Join();
   kernel.queue.push_back("k1");
   pair.sender.account.after_kernel = true;
   SendBy(pair, "f2");
-  EXPECT_EQ(All(), "k1 f2 ");
+  pair.sender.Leave(kernel);
+  SendBy(pair, "k3");
+  EXPECT_EQ(All(), "k1 f2 k3 ");
 }
 
 // But for one who has been told of that edge.

@@ -255,6 +255,11 @@ TEST(ReceiverOfDatagrams, IsTheSocketThatHasTheName) {
   EXPECT_FALSE(HasSocketAt(getpid(), 12345, found.inode));
   EXPECT_FALSE(HasSocketAt(1 << 30, receiver.number(), found.inode));
   EXPECT_FALSE(HasSocketAt(0, receiver.number(), found.inode));
+  EXPECT_FALSE(IsSocketGone(getpid(), receiver.number(), found.inode));
+  EXPECT_TRUE(IsSocketGone(getpid(), sender.number(), found.inode));
+  EXPECT_TRUE(IsSocketGone(getpid(), 12345, found.inode));
+  EXPECT_TRUE(IsSocketGone(1 << 30, receiver.number(), found.inode));
+  EXPECT_FALSE(IsSocketGone(0, receiver.number(), found.inode)) << "nobody can tell";
 }
 
 TEST(ReceiverOfDatagrams, IsNoneThatIsConnectedElsewhere) {

@@ -54,7 +54,7 @@ class ThirdProgram {
     UdpSocket sender;
     UdpSocket successor(false);
     unsigned char order[3];
-    for (int number = 0; recv(fd, order, sizeof order, 0) == 3; ++number) {
+    while (recv(fd, order, sizeof order, 0) == 3) {
       const auto port = static_cast<uint16_t>(order[1] << 8 | order[2]);
       std::string answer = "done";
       if (order[0] == 's') answer = std::to_string(sender.SendTo(port, "third").value);

@@ -24,7 +24,7 @@ inline constexpr uint32_t kFifoMagic = 0x584c4649;  // "XLFI"
 #ifndef XENLOOP_FIFO_STEP  // defined where a test wants another version: tests/e2e/versions.sh
 #define XENLOOP_FIFO_STEP 0
 #endif
-inline constexpr uint32_t kFifoVersion = 4 + XENLOOP_FIFO_STEP;
+inline constexpr uint32_t kFifoVersion = 5 + XENLOOP_FIFO_STEP;
 inline constexpr size_t kFifoDataOffset = 512;
 inline constexpr uint64_t kMinFifoBytes = 4096;
 inline constexpr uint64_t kMaxFifoBytes = 64ull << 20;

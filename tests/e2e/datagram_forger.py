@@ -7,6 +7,7 @@
 import array, fcntl, os, random, re, socket, struct, sys, time
 
 MAGIC, VERSION, PACKET = 0x584c4354, 3, 128
+FIFO_VERSION = int(os.environ['E2E_FIFO_VERSION'])
 HELLO, DATAGRAM_OFFER, DATAGRAM_JOIN, DATAGRAM_REFUSE = 1, 13, 14, 15
 CAPACITY = 1 << 20
 role, port = sys.argv[1], int(sys.argv[2])
@@ -69,7 +70,7 @@ def memory(size, fill=None):
 
 
 def fifo(fd):
-    os.pwrite(fd, struct.pack('=IIQ', 0x584c4649, 4, CAPACITY), 256)
+    os.pwrite(fd, struct.pack('=IIQ', 0x584c4649, FIFO_VERSION, CAPACITY), 256)
     os.pwrite(fd, struct.pack('=I', 1), 72)
     os.pwrite(fd, struct.pack('=IIQ', 6, 0, time.monotonic_ns()) + b'forged', 512)
     os.pwrite(fd, struct.pack('=Q', 32 << 1), 0)

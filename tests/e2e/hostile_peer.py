@@ -10,6 +10,7 @@ random.seed(7)
 done = collections.Counter()
 squatted = set()  # names of hers that are ours
 MAGIC, VERSION, PACKET = 0x584c4354, 3, 128
+FIFO_VERSION = int(os.environ['E2E_FIFO_VERSION'])
 HELLO, OFFER, JOIN, REFUSE, SEALED, SEEK, BRIDGE = range(1, 8)
 BELL = 12
 F_ADD_SEALS, SHRINK, GROW = 1033, 2, 4
@@ -33,7 +34,7 @@ def memory(size, seals=SHRINK | GROW, header=True):
     fd = os.memfd_create('hostile', os.MFD_ALLOW_SEALING)
     os.ftruncate(fd, size)
     if header and size >= 512:
-        os.pwrite(fd, struct.pack('=IIQ', 0x584c4649, 4, CAPACITY), 256)
+        os.pwrite(fd, struct.pack('=IIQ', 0x584c4649, FIFO_VERSION, CAPACITY), 256)
         os.pwrite(fd, struct.pack('=I', 1), 72)  # "nobody reads TCP unaware"
     fcntl.fcntl(fd, F_ADD_SEALS, seals)
     return fd

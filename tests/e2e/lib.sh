@@ -152,6 +152,10 @@ absent() { ! grep -iE "$@" >&"$out" || fail "matched '$1' in ${2##*/}"; }
 # numbers COUNT: that many bytes, always the same, which never repeat in step with a buffer size.
 numbers() { seq 1 $(($1 / 5 + 30000)) | head -c "$1" || true; }
 
+# For peers that speak our protocol without the library: the version of a FIFO's head (channel/fifo.h).
+E2E_FIFO_VERSION=$(sed -n 's/.*kFifoVersion = \([0-9]*\).*/\1/p' "$source_dir/channel/fifo.h")
+export E2E_FIFO_VERSION
+
 # with_library / natively: how programs are started from here on. Servers get LD_PRELOAD, clients
 # `xenloop run`: both doors are tested.
 natively() { mode=native server_prefix=() client_prefix=(); }

@@ -20,6 +20,7 @@
 #include "preload/side/fd_table.h"
 #include "preload/side/holders.h"
 #include "preload/side/log.h"
+#include "preload/side/lowest_number.h"
 #include "preload/side/mailbox.h"
 #include "preload/side/parked.h"
 #include "preload/side/private_fd.h"
@@ -328,6 +329,13 @@ int BeforeClose(int fd) {
   return 0;
 }
 
+namespace {
+int CloseInKernel(unsigned first, unsigned last) {
+  const Placing placing;
+  return static_cast<int>(sys::Call(SYS_close_range, first, last, 0));
+}
+}  // namespace
+
 int CloseRange(unsigned first, unsigned last, int flags) {
   if (flags != 0 || first > last || InBorrowedMemory() || !MayKnow()) {
     return static_cast<int>(sys::Call(SYS_close_range, first, last, flags));
@@ -338,10 +346,10 @@ int CloseRange(unsigned first, unsigned last, int flags) {
        fd = static_cast<unsigned>(FdTable::Next(static_cast<int>(fd)))) {
     if (FdTable::IsEmpty(static_cast<int>(fd))) continue;
     if (BeforeClose(static_cast<int>(fd)) == 0) continue;
-    if (start < fd) sys::Call(SYS_close_range, start, fd - 1, 0);
+    if (start < fd) CloseInKernel(start, fd - 1);
     start = fd + 1;
   }
-  return start <= last ? static_cast<int>(sys::Call(SYS_close_range, start, last, 0)) : 0;
+  return start <= last ? CloseInKernel(start, last) : 0;
 }
 
 void Duplicated(int from, int to) {

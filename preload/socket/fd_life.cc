@@ -155,9 +155,14 @@ Closed CloseOneOfSeveral(int fd, Side* side) {
     FallBack(fd, side, Reason::kEpollUnfollowed);
     EpollLosesNumber(side, fd);
   }
-  if (!FdTable::Take(fd, side)) return Closed::kOneOfSeveral;
-  if (other >= 0 && MayRename(side) && side->fd.load(std::memory_order_relaxed) == fd)
-    side->fd.store(other, std::memory_order_release);
+  {
+    // Under the locks nobody is about to write there by this number.
+    const LockScope send(side->send.lock, CurrentTid());
+    const LockScope receive(side->receive.lock, CurrentTid());
+    if (!FdTable::Take(fd, side)) return Closed::kOneOfSeveral;
+    if (other >= 0 && MayRename(side) && side->fd.load(std::memory_order_relaxed) == fd)
+      side->fd.store(other, std::memory_order_release);
+  }
   // Who finds itself alone leaves the count as it is: at 0 the agent lets go of the FIFOs.
   int32_t held = side->references.load(std::memory_order_acquire);
   while (held > 1 &&

@@ -29,49 +29,56 @@ inline long DescriptorBase() {
   const uint64_t limit = DescriptorLimit();
   return limit >= 4096 ? 1024 : static_cast<long>(limit) * 3 / 4;
 }
-
 // Counts of this process. In the lower half of `taken`: how many descriptors of ours may have a
 // small number now; in its upper half: how often one may have had. `placing`: calls of the
-// program's that put a descriptor on a number that they name (dup2). `given_up`: somebody who was
-// counted never came to his end (perhaps he is not there, in a child that was forked unseen);
-// nobody waits any more.
+// program's for whose time there is to be none: those that put a descriptor on a number that they
+// name or close what they do not know (dup2, close_range), and forks. `given_up`: `taken`, when
+// somebody has waited for the end of it in vain.
 struct LowNumbers {
   std::atomic<uint32_t> taken{0};
   std::atomic<uint32_t> placing{0};
-  std::atomic<bool> given_up{false};
+  std::atomic<uint32_t> given_up{0};
 
   static constexpr uint32_t kNowMask = 0xffff;
   static constexpr uint32_t kOnce = 1 << 16;
   uint32_t Taken() const { return taken.load(std::memory_order_acquire); }
-  bool AnyNow() const {
-    return (Taken() & kNowMask) != 0 && !given_up.load(std::memory_order_relaxed);
-  }
+  bool AnyNow() const { return (Taken() & kNowMask) != 0; }
   // `before`: what Taken() said then.
-  bool AnySince(uint32_t before) const {
-    return ((before & kNowMask) != 0 || Taken() != before) &&
-           !given_up.load(std::memory_order_relaxed);
-  }
+  bool AnySince(uint32_t before) const { return (before & kNowMask) != 0 || Taken() != before; }
 };
 inline LowNumbers low_numbers;
 
-// From before a call that makes a descriptor of ours until it is out of the way.
+// From before a call that makes a descriptor of ours until it is out of the way. No handler of this
+// thread runs meanwhile: its calls would wait for what it has interrupted, and after a jump or a
+// cancellation all would.
 class LowNumber {
  public:
   LowNumber() {
-    PatientLooks looks;
-    for (;;) {
-      // seq_cst: pairs with Placing, of which one sees the other.
+    int yields_left = kYields;
+    for (Naps naps(kPatienceNs, kNapNs);;) {
+      // seq_cst: pairs with HoldLowNumbers, of which one sees the other.
       low_numbers.taken.fetch_add(LowNumbers::kOnce + 1, std::memory_order_seq_cst);
-      if (low_numbers.placing.load(std::memory_order_seq_cst) == 0 ||
-          low_numbers.given_up.load(std::memory_order_relaxed))
-        return;
+      if (low_numbers.placing.load(std::memory_order_seq_cst) == 0) return;
       low_numbers.taken.fetch_sub(1, std::memory_order_release);
-      if (!looks.Again()) low_numbers.given_up.store(true, std::memory_order_relaxed);
+      if (yields_left-- > 0) {
+        Yield();
+      } else if (!naps.Take()) {
+        break;
+      }
     }
+    low_numbers.taken.fetch_add(LowNumbers::kOnce + 1, std::memory_order_seq_cst);
   }
   ~LowNumber() { low_numbers.taken.fetch_sub(1, std::memory_order_release); }
   LowNumber(const LowNumber&) = delete;
   LowNumber& operator=(const LowNumber&) = delete;
+
+ private:
+  // A call of the program's is over by then, unless it waits in the kernel for what it closes, or
+  // its thread was stopped in the middle of it.
+  static constexpr int kYields = 200;
+  static constexpr uint64_t kPatienceNs = 20 * kNsPerMs;
+  static constexpr uint64_t kNapNs = 50 * kNsPerUs;
+  const SignalsBlocked blocked_;
 };
 
 // The descriptor's new number, at `base` or above, or -errno (then it is closed).

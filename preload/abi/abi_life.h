@@ -20,20 +20,24 @@
 namespace xenloop {
 
 // A descriptor of another kind than we follow, or two (abi_new.cc).
-template <class KernelCall>
-inline int MadeBy(KernelCall kernel) {
-  const int fd = Numbered(kernel);
+inline int AnotherKind(int fd) {
   if (fd >= 0 && CloseConcernsUs(fd)) NumberIsNew(fd);
   return fd;
+}
+template <class KernelCall>
+inline int MadeBy(KernelCall kernel) {
+  return AnotherKind(Numbered(kernel));
+}
+// Changes the one that it is given, unless that is -1.
+template <class KernelCall>
+inline int SignalsBy(int given, KernelCall kernel) {
+  return given == -1 ? MadeBy(kernel) : AnotherKind(static_cast<int>(kernel()));
 }
 
 template <class KernelCall>
 inline FILE* StreamMadeBy(KernelCall kernel) {
   FILE* const stream = kernel();
-  if (stream != nullptr) {
-    const int fd = fileno(stream);
-    if (fd >= 0 && CloseConcernsUs(fd)) NumberIsNew(fd);
-  }
+  if (stream != nullptr) AnotherKind(fileno(stream));
   return stream;
 }
 

@@ -76,7 +76,7 @@ XENLOOP_EXPORT int timerfd_create(clockid_t clock, int flags) noexcept {
 }
 
 XENLOOP_EXPORT int signalfd(int fd, const sigset_t* signals, int flags) noexcept {
-  return MadeBy([=] { return real::signalfd(fd, signals, flags); });
+  return SignalsBy(fd, [=] { return real::signalfd(fd, signals, flags); });
 }
 
 XENLOOP_EXPORT int inotify_init() noexcept {

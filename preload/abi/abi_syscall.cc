@@ -208,7 +208,6 @@ XENLOOP_EXPORT long syscall(long number, ...) {
     case SYS_eventfd2:
     case SYS_memfd_create:
     case SYS_timerfd_create:
-    case SYS_signalfd4:
     case SYS_inotify_init1:
     case SYS_fanotify_init:
     case SYS_pidfd_open:
@@ -218,6 +217,8 @@ XENLOOP_EXPORT long syscall(long number, ...) {
     case SYS_perf_event_open:
     case SYS_userfaultfd:
       return MadeBy(kernel);
+    case SYS_signalfd4:
+      return SignalsBy(a, kernel);
     case SYS_pipe2:
       return BothMadeBy(a, kernel);
     case SYS_socketpair:
@@ -334,9 +335,10 @@ XENLOOP_EXPORT long syscall(long number, ...) {
     case SYS_open:
     case SYS_creat:
     case SYS_eventfd:
-    case SYS_signalfd:
     case SYS_inotify_init:
       return MadeBy(kernel);
+    case SYS_signalfd:
+      return SignalsBy(a, kernel);
     case SYS_pipe:
       return BothMadeBy(a, kernel);
 #endif

@@ -110,8 +110,7 @@ void WatchParent() {
   if (agent_shared.parent_owes.load(std::memory_order_relaxed) != 0)
     agent.timers.StartWithin(Timer::kOwner, AgentNs(), kOwnerPauseNs);
   if (agent.parent_fd >= 0) return;
-  agent.parent_fd = MakePrivate(
-      static_cast<int>(sys::MakeDescriptor(kPidfdOpen, static_cast<long>(ParentPid()), 0)));
+  agent.parent_fd = MakePrivateBy(kPidfdOpen, static_cast<long>(ParentPid()), 0);
   if (agent.parent_fd >= 0) Watch(agent.parent_fd, WatchKind::kParent, 0, 0, EPOLLIN);
   // Behind the watch: who had ended before it is not our parent any more.
   if (sys::Call(SYS_getppid) != ParentPid() || OwnersAgentHasEnded()) return ParentHasEnded();

@@ -222,12 +222,15 @@ bool JoinSource(DatagramSide* side, uint32_t talk, const ControlMessage& offer,
   const int fd = side->fd.load(std::memory_order_acquire);
   uint32_t limit = 0;
   socklen_t length = sizeof limit;
-  const AgentAsks asks(fd);
-  if (!asks.May()) return false;
-  const long flags = sys::Call(SYS_fcntl, fd, F_GETFL);
-  if (flags < 0 || sys::Call(SYS_getsockopt, fd, SOL_SOCKET, SO_RCVBUF, sys::Word(&limit),
-                             sys::Word(&length)) != 0)
-    return false;
+  long flags;
+  {  // not for longer: a handler that closes it may stand above who has the lock
+    const AgentAsks asks(fd);
+    if (!asks.May()) return false;
+    flags = sys::Call(SYS_fcntl, fd, F_GETFL);
+    if (flags < 0 || sys::Call(SYS_getsockopt, fd, SOL_SOCKET, SO_RCVBUF, sys::Word(&limit),
+                               sys::Word(&length)) != 0)
+      return false;
+  }
   const LockScope scope(side->receive_lock, CurrentTid());
   if (FindDatagram(fd) != side || side->pinned.load(std::memory_order_seq_cst) != 0) return false;
   side->nonblocking.store((flags & O_NONBLOCK) != 0, std::memory_order_relaxed);

@@ -59,7 +59,7 @@ void CloseWhatIsTheParents() {
     if (talk.kept) kept[count++] = DoorbellOf(talk).fd;
   }
   for (size_t i = 0; i < count; ++i) FdTable::Clear(kept[i]);
-  for (int fd = 0; fd < FdTable::End(); ++fd) {
+  for (int fd = 0; fd < FdTable::End(); fd = FdTable::Next(fd)) {
     if (FdTable::IsPrivate(fd) && !IsPreparedLook(fd)) ClosePrivate(fd);
   }
   for (size_t i = 0; i < count; ++i) FdTable::SetPrivate(kept[i]);

@@ -180,7 +180,8 @@ uint64_t LookAtInheritedSets(uint64_t now) {
   uint64_t next = kNotAgain;
   question.count = InheritedSetsDue(now, question.sets, kMostAtOnce, &next);
   // Not all of these calls were tried under a filter.
-  if (question.count != 0 && (LookForFilter() != Filter::kNone || !ProcIsOurs())) HeldAll(question);
+  if (question.count != 0 && (LookForFilterAsOurs() != Filter::kNone || !ProcIsOurs()))
+    HeldAll(question);
   // Twice: one that the first look came too early for may have been made by one that it came too
   // late for.
   for (int look = 0; look < 2 && question.count != 0; ++look) LookAtAllProcesses(question);

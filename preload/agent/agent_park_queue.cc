@@ -143,11 +143,15 @@ void Kick(const ListenerQueue& queue) {
   const int listener = queue.listener->fd.load(std::memory_order_acquire);
   ParkedPair* const pair = TakePair(Role::kServer);
   if (pair == nullptr) return;
+  bool known = false;
+  {
+    const AgentAsks asks(listener);
+    known =
+        asks.May() && sys::Call(SYS_getsockname, listener, sys::Word(&to), sys::Word(&length)) == 0;
+  }
   const int fd =
-      sys::Call(SYS_getsockname, listener, sys::Word(&to), sys::Word(&length)) == 0
-          ? MakePrivate(static_cast<int>(sys::MakeDescriptor(
-                SYS_socket, to.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)))
-          : -1;
+      known ? MakePrivateBy(SYS_socket, to.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)
+            : -1;
   // To an address of no machine the kernel connects by the loopback one, from the same.
   sockaddr_storage from = to;
   if (to.ss_family == AF_INET) {

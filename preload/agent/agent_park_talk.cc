@@ -102,8 +102,8 @@ int NamedSocket(const Destination& to, Tuple* tuple) {
   sockaddr_storage source = {};
   socklen_t length = sizeof source;
   if (!SourceTo(to, &source, &length)) return -1;
-  const int fd = MakePrivate(static_cast<int>(sys::MakeDescriptor(
-      SYS_socket, to.name.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)));
+  const int fd =
+      MakePrivateBy(SYS_socket, to.name.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return fd;
   tuple->peer = to.to;
   if (sys::Call(SYS_bind, fd, sys::Word(&source), length) == 0 &&

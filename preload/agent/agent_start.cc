@@ -68,11 +68,9 @@ Reason Prepare() {
   if (agent.registry.Open(GetConfig().runtime_dir, agent.uid, &reason) != 0) return reason;
   agent.registry.MoveDescriptor(MakePrivate(agent.registry.descriptor()));
   if (!MapAgentMemory()) return Reason::kAgentNoMemory;
-  agent.epoll_fd =
-      MakePrivate(static_cast<int>(sys::MakeDescriptor(SYS_epoll_create1, EPOLL_CLOEXEC)));
+  agent.epoll_fd = MakePrivateBy(SYS_epoll_create1, EPOLL_CLOEXEC);
   if (agent.epoll_fd < 0) return Reason::kAgentNoDescriptors;
-  const int poke = MakePrivate(
-      static_cast<int>(sys::MakeDescriptor(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK)));
+  const int poke = MakePrivateBy(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (poke < 0) return Reason::kAgentNoDescriptors;
   agent_shared.unread.store(0, std::memory_order_relaxed);  // of an agent that has ended
   agent_shared.poke_fd.store(poke, std::memory_order_release);

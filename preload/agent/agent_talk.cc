@@ -315,11 +315,10 @@ bool HandlePacket(uint32_t index, const ControlMessage& message, Ticket* ticket)
 void AcceptTalks() {
   agent.timers.Stop(Timer::kListener);
   for (int i = 0; i < kMostAcceptedAtOnce; ++i) {
-    const long fd =
-        sys::MakeDescriptor(SYS_accept4, agent.listen_fd, 0, 0, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    const int fd = MakePrivateBy(SYS_accept4, agent.listen_fd, 0, 0, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd == -EAGAIN) return;
     if (fd < 0) return agent.timers.StartWithin(Timer::kListener, AgentNs(), kAcceptAgainNs);
-    AdoptTalk(static_cast<int>(fd));
+    AdoptTalk(fd);
     // The other end speaks first: a HELLO of an agent, or a tool's question.
   }
   agent.timers.StartWithin(Timer::kListener, AgentNs(), 0);
@@ -342,17 +341,17 @@ uint32_t TalkTo(uint64_t agent_id, uint32_t uid) {
       return i;
   }
   const Config& config = GetConfig();
-  const long fd =
-      sys::MakeDescriptor(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  const int fd =
+      MakePrivateBy(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return kNoTalk;
   sockaddr_un address;
   const socklen_t length =
       AgentAddress(config.realm ? config.runtime_dir : "", uid, agent_id, &address);
   if (length == 0 || sys::Call(SYS_connect, fd, reinterpret_cast<long>(&address), length) != 0) {
-    sys::Close(static_cast<int>(fd));
+    ClosePrivate(fd);
     return kNoTalk;
   }
-  const uint32_t index = AdoptTalk(static_cast<int>(fd));
+  const uint32_t index = AdoptTalk(fd);
   if (index == kNoTalk) return index;
   agent.talks[index].agent_id = agent_id;
   if (agent.talks[index].uid != uid || SendHello(agent.talks[index]) != 0) {

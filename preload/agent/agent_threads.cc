@@ -145,7 +145,7 @@ In WaitsIn(const SleepingCall& call, Follows follows) {
 template <typename Tells>
 bool AnyThread(Tells tells) {
   // Not all of the calls that this takes were tried under a filter.
-  if (LookForFilter() != Filter::kNone) return false;
+  if (LookForFilterAsOurs() != Filter::kNone) return false;
   bool found = false;
   int threads = 0;
   EachNumberIn("/proc/self/task", [&](uint32_t thread) {

@@ -126,7 +126,7 @@ bool OwnerHasEnded() {
   constexpr int kPidfdOpen = 434;  // Linux 5.3
   if (OwnersAgentHasEnded()) return true;
   if (sys::Call(SYS_getppid) == OwnerPid()) return false;
-  const long fd = sys::Call(kPidfdOpen, OwnerPid(), 0);
+  const long fd = sys::MakeDescriptor(kPidfdOpen, static_cast<long>(OwnerPid()), 0);
   if (fd < 0) return fd == -ESRCH;
   pollfd entry{static_cast<int>(fd), POLLIN, 0};
   const timespec now{0, 0};

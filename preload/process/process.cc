@@ -63,6 +63,12 @@ void BeforeFork() {
   EpollBeforeFork();
   AgentBeforeFork();
   ShareSides();
+  HoldLowNumbers();  // last: nothing waits for the agent from here on
+}
+
+void AfterFork() {
+  ReleaseLowNumbers();
+  AgentAfterFork();
 }
 
 void BecomeChild(uint32_t tid) {
@@ -99,9 +105,7 @@ void SurvivingSetsAreInherited() {
 
 }  // namespace
 
-void InstallForkHandlers() {
-  __register_atfork(BeforeFork, AgentAfterFork, InChild, &__dso_handle);
-}
+void InstallForkHandlers() { __register_atfork(BeforeFork, AfterFork, InChild, &__dso_handle); }
 
 void BeforeRawFork() {
   UnseenMayHandOn();
@@ -113,10 +117,11 @@ void BeforeRawFork() {
   process_state.lends = true;  // for AfterRawFork, which must tell parent from child
   EpollBeforeFork();
   AgentBeforeFork();
+  HoldLowNumbers();
 }
 
 void AfterRawFork(pid_t child) {
-  if (child != 0 && process_state.ready && !InBorrowedMemory()) AgentAfterFork();
+  if (child != 0 && process_state.ready && !InBorrowedMemory()) AfterFork();
   if (child != 0 || !process_state.ready || !InBorrowedMemory()) return;
   cached_tid = 0;  // first: locks are shared with the parent
   ShareSides();

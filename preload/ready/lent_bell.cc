@@ -76,8 +76,7 @@ LentBell::LentBell() {
   if (bell_ == nullptr) return;
   Enter(&GiveBack);
   if (bell_->epfd > 0 && bell_->bell_fd == doorbell && FdTable::IsPrivate(bell_->epfd)) return;
-  const int fd =
-      MakePrivate(static_cast<int>(sys::MakeDescriptor(SYS_epoll_create1, EPOLL_CLOEXEC)));
+  const int fd = MakePrivateBy(SYS_epoll_create1, EPOLL_CLOEXEC);
   if (bell_->number <= kCommonBell) bell_->number = LendOwnBell(BellFor::kSleeper);
   if (bell_->number == kAnyBell) bell_->number = kCommonBell;
   const int own = bell_->number == kCommonBell ? -1 : OwnBellFd(bell_->number);

@@ -3,15 +3,20 @@
 // descriptor.h) has pushed the program's up, or stood where the program wants its own.
 #pragma once
 
+#include "channel/base/abandon.h"
 #include "channel/base/descriptor.h"
 
 namespace xenloop {
 
 // A descriptor that the program has just been given: its number now, `least` or above. A regular
-// file keeps its number: closing one gives up this process's locks on the file.
+// file keeps its number, and so does what is locked: a close gives up this process's locks on the
+// file, and file systems hear of it.
 int MoveDown(int fd, int least);
-// Waits until none of ours has a small number, but not for ever.
+// Waits until none of ours has a small number, but not for ever, and for one only once.
 void AwaitNoLowNumber();
+// None of ours has one between these two, in which the program's tables are changed or copied.
+void HoldLowNumbers();
+void ReleaseLowNumbers();
 
 // A call that makes one descriptor of the program's; -1 with errno as libc has it.
 template <class KernelCall>
@@ -33,21 +38,24 @@ inline int BothNumbered(int* fds, KernelCall kernel) {
   return result;
 }
 
-// Around a call that puts a descriptor on a number that it names: it would close ours there, which
-// then would take the program's for its own.
-class Placing {
+// Around a call that puts a descriptor on a number that it names, or closes what it does not know:
+// it would close ours there, which then would take the program's for its own. (It may wait in the
+// kernel for what it closes, and be left by a jump.)
+class Placing : public Abandonable {
  public:
   Placing();
-  ~Placing() { sys::low_numbers.placing.fetch_sub(1, std::memory_order_release); }
-  Placing(const Placing&) = delete;
-  Placing& operator=(const Placing&) = delete;
+  ~Placing();
+
+ private:
+  static void GiveBack(Abandonable* scope);
+  bool holds_ = false;
 };
 
 // In a forked child: those threads are not here.
 inline void ForgetLowNumbers() {
   sys::low_numbers.taken.store(0, std::memory_order_relaxed);
   sys::low_numbers.placing.store(0, std::memory_order_relaxed);
-  sys::low_numbers.given_up.store(false, std::memory_order_relaxed);
+  sys::low_numbers.given_up.store(0, std::memory_order_relaxed);
 }
 
 // Before a close of what may be open under our descriptor's number only.

@@ -20,6 +20,7 @@
 #include "preload/side/fd_table.h"
 #include "preload/side/holders.h"
 #include "preload/side/log.h"
+#include "preload/side/lowest_number.h"
 #include "preload/side/mailbox.h"
 #include "preload/side/parked.h"
 #include "preload/side/private_fd.h"
@@ -154,9 +155,14 @@ Closed CloseOneOfSeveral(int fd, Side* side) {
     FallBack(fd, side, Reason::kEpollUnfollowed);
     EpollLosesNumber(side, fd);
   }
-  if (!FdTable::Take(fd, side)) return Closed::kOneOfSeveral;
-  if (other >= 0 && MayRename(side) && side->fd.load(std::memory_order_relaxed) == fd)
-    side->fd.store(other, std::memory_order_release);
+  {
+    // Under the locks nobody is about to write there by this number.
+    const LockScope send(side->send.lock, CurrentTid());
+    const LockScope receive(side->receive.lock, CurrentTid());
+    if (!FdTable::Take(fd, side)) return Closed::kOneOfSeveral;
+    if (other >= 0 && MayRename(side) && side->fd.load(std::memory_order_relaxed) == fd)
+      side->fd.store(other, std::memory_order_release);
+  }
   // Who finds itself alone leaves the count as it is: at 0 the agent lets go of the FIFOs.
   int32_t held = side->references.load(std::memory_order_acquire);
   while (held > 1 &&
@@ -328,6 +334,13 @@ int BeforeClose(int fd) {
   return 0;
 }
 
+namespace {
+int CloseInKernel(unsigned first, unsigned last) {
+  const Placing placing;
+  return static_cast<int>(sys::Call(SYS_close_range, first, last, 0));
+}
+}  // namespace
+
 int CloseRange(unsigned first, unsigned last, int flags) {
   if (flags != 0 || first > last || InBorrowedMemory() || !MayKnow()) {
     return static_cast<int>(sys::Call(SYS_close_range, first, last, flags));
@@ -338,10 +351,10 @@ int CloseRange(unsigned first, unsigned last, int flags) {
        fd = static_cast<unsigned>(FdTable::Next(static_cast<int>(fd)))) {
     if (FdTable::IsEmpty(static_cast<int>(fd))) continue;
     if (BeforeClose(static_cast<int>(fd)) == 0) continue;
-    if (start < fd) sys::Call(SYS_close_range, start, fd - 1, 0);
+    if (start < fd) CloseInKernel(start, fd - 1);
     start = fd + 1;
   }
-  return start <= last ? static_cast<int>(sys::Call(SYS_close_range, start, last, 0)) : 0;
+  return start <= last ? CloseInKernel(start, last) : 0;
 }
 
 void Duplicated(int from, int to) {

@@ -3,8 +3,14 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include <atomic>
+#include <functional>
+#include <vector>
 
 #include "tests/conformance/pair.h"
 
@@ -127,6 +133,49 @@ TEST_P(DupTest, CloseRange) {
   ExpectWorks(fd());
   EXPECT_EQ(close_range(fd(), fd(), 0), 0);
   peer().ReceiveEndOfStream();
+}
+
+// Where the library makes and closes descriptors of its own meanwhile.
+class NumbersTest : public testing::Test {
+ protected:
+  // Connections that come and go, until `call` has said false or enough have come.
+  static void BesideConnections(const std::function<bool()>& call) {
+    constexpr int kConnections = 60;
+    const FileDescriptor listener = ListenOn(Loopback(AF_INET));
+    const Address name = LocalName(listener.get());
+    std::atomic<bool> ends{false};
+    auto others = InThread([&] {
+      for (int i = 0; i < kConnections && !ends; ++i) {
+        const FileDescriptor client(socket(AF_INET, SOCK_STREAM, 0));
+        EXPECT_EQ(connect(client.get(), name.get(), name.length), 0);
+        const FileDescriptor server(accept(listener.get(), nullptr, nullptr));
+        EXPECT_TRUE(UpgradeIfWanted(client.get()));
+        MarkedPoint(client.get());
+        EXPECT_EQ(send(client.get(), "x", 1, 0), 1);
+        char byte;
+        EXPECT_EQ(recv(server.get(), &byte, 1, 0), 1);
+      }
+      ends = true;
+      return 0;
+    });
+    while (!ends && call()) continue;
+    ends = true;
+    others.get();
+  }
+};
+
+TEST_F(NumbersTest, AnExistingSignalfdKeepsItsNumber) {
+  std::vector<FileDescriptor> lower;
+  for (int i = 0; i < 10; ++i) lower.emplace_back(open("/dev/null", O_RDONLY));
+  sigset_t set;
+  sigemptyset(&set);
+  const FileDescriptor signals(signalfd(-1, &set, SFD_NONBLOCK));
+  lower.clear();
+  BesideConnections([&] {
+    const int number = signalfd(signals.get(), &set, SFD_NONBLOCK);
+    EXPECT_EQ(number, signals.get());
+    return number == signals.get();
+  });
 }
 
 class DupOverForkTest : public PairTest {};

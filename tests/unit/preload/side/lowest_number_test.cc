@@ -4,11 +4,19 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <functional>
+#include <string>
 #include <thread>
+
+#include "preload/socket/socket.h"
+#include "tests/unit/preload/followed_socket.h"
 
 namespace xenloop {
 namespace {
@@ -75,37 +83,51 @@ TEST(LowestNumberTest, AFailureIsTheCallsOwn) {
   EXPECT_EQ(MadeBesideOurs(&smallest, [] { return open("/no/such/file", O_RDONLY); }), -1);
 }
 
-struct flock WholeFile() {
+// Would another process get a lock on it?
+bool IsLocked(const char* path) {
+  const pid_t child = fork();
+  if (child == 0) {
+    struct flock lock = {};
+    lock.l_type = F_WRLCK;
+    lock.l_whence = SEEK_SET;
+    const int fd = open(path, O_RDWR);
+    _exit(fcntl(fd, F_SETLK, &lock) == 0 ? 0 : 1);
+  }
+  int status = 0;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  return WEXITSTATUS(status) == 1;
+}
+
+void StaysLocked(const char* path) {
+  const int locked = open(path, O_RDWR);
+  ASSERT_GE(locked, 0);
   struct flock lock = {};
   lock.l_type = F_WRLCK;
   lock.l_whence = SEEK_SET;
-  return lock;
-}
-
-// A lock of an open file description's own meets those of processes, also of its own process.
-bool IsLocked(int probe) {
-  struct flock lock = WholeFile();
-  if (fcntl(probe, F_OFD_SETLK, &lock) != 0) return true;
-  lock.l_type = F_UNLCK;
-  EXPECT_EQ(fcntl(probe, F_OFD_SETLK, &lock), 0);
-  return false;
+  ASSERT_EQ(fcntl(locked, F_SETLK, &lock), 0);
+  int smallest;
+  const int fd = MadeBesideOurs(&smallest, [&] { return open(path, O_RDWR); });
+  EXPECT_TRUE(IsLocked(path));
+  close(fd);
+  EXPECT_FALSE(IsLocked(path));  // the kernel's rule, seen with a close of the program's own
+  close(locked);
 }
 
 TEST(LowestNumberTest, AFileThatTheProcessHasLockedStaysLocked) {
   char path[] = "/tmp/xenloop-lowest-number-XXXXXX";
-  const int locked = mkstemp(path);
-  ASSERT_GE(locked, 0);
-  const int probe = open(path, O_RDWR);
-  struct flock lock = WholeFile();
-  ASSERT_EQ(fcntl(locked, F_SETLK, &lock), 0);
-  int smallest;
-  const int fd = MadeBesideOurs(&smallest, [&] { return open(path, O_RDWR); });
-  EXPECT_TRUE(IsLocked(probe));
-  close(fd);
-  EXPECT_FALSE(IsLocked(probe));  // the kernel's rule, seen with a close of the program's own
-  close(probe);
-  close(locked);
+  const int file = mkstemp(path);
+  ASSERT_GE(file, 0);
+  close(file);
+  StaysLocked(path);
   unlink(path);
+}
+
+// As one locks a terminal or a disk.
+TEST(LowestNumberTest, SoDoesWhatIsNoRegularFile) {
+  const std::string path = "/tmp/xenloop-lowest-number-" + std::to_string(getpid());
+  ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);
+  StaysLocked(path.c_str());
+  unlink(path.c_str());
 }
 
 TEST(LowestNumberTest, BothOfAPipe) {
@@ -151,7 +173,7 @@ TEST(LowestNumberTest, NoneOfOursIsWhereTheProgramPlacesItsOwn) {
   });
   const int file = OpenNull();
   const int free_number = OpenNull();
-  for (int i = 0; i < 400; ++i) {
+  for (int i = 0; i < 200; ++i) {
     close(free_number);
     {
       const Placing placing;
@@ -169,17 +191,89 @@ TEST(LowestNumberTest, NoneOfOursIsWhereTheProgramPlacesItsOwn) {
   close(free_number);
 }
 
-// As in a child that was forked without us while the agent made one.
-TEST(LowestNumberTest, NobodyWaitsTwiceForOneThatNeverGoesAway) {
-  const sys::LowNumber for_ever;
-  EXPECT_TRUE(sys::low_numbers.AnyNow());
-  AwaitNoLowNumber();
+// As daemons do: it must not end ours, whose number the program's next file would have.
+TEST(LowestNumberTest, NoneOfOursIsInARangeThatTheProgramCloses) {
+  const FollowedSocket until_the_end;  // the tables are there
+  std::thread program;
+  {
+    const sys::LowNumber low;
+    const int ours = OpenNull();
+    program = std::thread([ours] {
+      const auto number = static_cast<unsigned>(ours);
+      EXPECT_EQ(CloseRange(number, number, 0), 0);
+    });
+    for (int i = 0; i < 100; ++i) std::this_thread::yield();
+    EXPECT_GE(sys::MoveUp(ours, sys::DescriptorBase()), sys::DescriptorBase());
+  }
+  program.join();
+}
+
+// Its maker hangs in the kernel, or is no thread of this process: who waits has done so once.
+TEST(LowestNumberTest, OneThatStaysIsNotWaitedForEachTime) {
+  const sys::LowNumber low;
+  for (int i = 0; i < 1000; ++i) AwaitNoLowNumber();
+}
+
+sigjmp_buf before_the_handler;
+std::atomic<int> handled{0};
+
+// What it calls may wait for ours, and a jump would leave it counted for ever.
+TEST(LowestNumberTest, NoHandlerOfItsThreadRunsMeanwhile) {
+  struct sigaction action = {};
+  action.sa_handler = [](int) {
+    ++handled;
+    siglongjmp(before_the_handler, 1);
+  };
+  struct sigaction former;
+  sigaction(SIGUSR1, &action, &former);
+  if (sigsetjmp(before_the_handler, 1) == 0) {
+    const sys::LowNumber low;
+    raise(SIGUSR1);
+    EXPECT_EQ(handled, 0);
+  }
+  EXPECT_EQ(handled, 1);
   EXPECT_FALSE(sys::low_numbers.AnyNow());
-  const int fd = Numbered([] { return OpenNull(); });
-  EXPECT_GE(fd, 0);
-  close(fd);
-  ForgetLowNumbers();
-  sys::low_numbers.taken.fetch_add(1);  // which `for_ever` takes back
+  sigaction(SIGUSR1, &former, nullptr);
+}
+
+TEST(LowestNumberTest, WhoJumpsOutOfACallThatPlacesHoldsNothing) {
+  if (sigsetjmp(before_the_handler, 1) == 0) {
+    const Placing placing;
+    EXPECT_EQ(sys::low_numbers.placing, 1u);
+    Abandonable::AbandonAll();  // as our longjmp does
+    siglongjmp(before_the_handler, 1);
+  }
+  EXPECT_EQ(sys::low_numbers.placing, 0u);
+}
+
+// The number of the first one open below ours that is not in `known`, or 0.
+int StrayBelowOurs(const std::string& known) {
+  const auto base = static_cast<int>(sys::DescriptorBase());
+  for (int fd = 3; fd < base; ++fd) {
+    if (known[static_cast<size_t>(fd)] == 0 && fcntl(fd, F_GETFD) >= 0) return fd;
+  }
+  return 0;
+}
+
+TEST(LowestNumberTest, AForkedChildHasNoneOfOursThere) {
+  const FollowedSocket until_the_end;
+  std::string known(static_cast<size_t>(sys::DescriptorBase()), 0);
+  for (size_t fd = 0; fd < known.size(); ++fd)
+    known[fd] = fcntl(static_cast<int>(fd), F_GETFD) >= 0 ? 1 : 0;
+  std::atomic<bool> ends{false};
+  std::thread agent([&] {
+    while (!ends) {
+      const long fd = sys::MakeDescriptor(SYS_openat, AT_FDCWD, sys::Word("/dev/zero"), O_RDONLY);
+      sys::Close(static_cast<int>(fd));
+    }
+  });
+  for (int i = 0; i < 15; ++i) {
+    const int stray = InForkedChild([&] { return StrayBelowOurs(known); });
+    EXPECT_EQ(stray, 0) << "in round " << i;
+    if (stray != 0) break;
+  }
+  ends = true;
+  agent.join();
 }
 
 }  // namespace

@@ -52,6 +52,29 @@ TEST(FdLifeTest, TwoThreadsThatCloseBothNumbersAtOnceFreeTheSide) {
   EXPECT_EQ(left, 0);
 }
 
+// The agent looks under the lock whether the number means the side, and then writes there: it must
+// not mean another file of the program's by then.
+TEST(FdLifeTest, NumberIsNotGivenBackWhileItIsUsedUnderALock) {
+  FollowedSocket socket;
+  Side* const side = socket.side();
+  const int number = dup(socket.fd());
+  Duplicated(socket.fd(), number);
+  std::atomic<bool> looked{false};
+  std::atomic<bool> closed{false};
+  std::thread agent([&] {
+    const LockScope scope(side->send.lock, CurrentTid());
+    ASSERT_EQ(FindSide(number), side);
+    looked = true;
+    for (int i = 0; i < 100; ++i) std::this_thread::yield();
+    EXPECT_FALSE(closed);
+  });
+  while (!looked) std::this_thread::yield();
+  BeforeClose(number);
+  closed = true;
+  agent.join();
+  close(number);
+}
+
 // Nobody else has it, also in a process that has forked: the kernel drops the registration with the
 // socket, and until then it must not be made anew, which would tell an edge that is known.
 TEST(FdLifeTest, LastCloseTellsNothingAnewInAProcessThatHasForked) {

@@ -104,23 +104,45 @@ void EndAgent(Reason reason) {
   if (state != 0) ClearAfterAgent(state);
 }
 
-void StartOverAsTheSameUser() {
-  if (!process_state.ready ||
-      agent_shared.started.load(std::memory_order_acquire) != kAgentFailed ||
-      agent_shared.start_failure.load(std::memory_order_relaxed) != Reason::kUserChanged ||
-      static_cast<uint32_t>(sys::Call(SYS_geteuid)) != agent.uid ||
-      // The end of the thread waits for no reader.
-      AnySlot([](uint32_t slot) {
-        const Side* side = SideAt(slot);
-        return side->attached.load(std::memory_order_acquire) != 0 && IsOurs(side);
-      }))
-    return;
+namespace {
+
+bool MayStartOver() {
+  return process_state.ready &&
+         agent_shared.started.load(std::memory_order_acquire) == kAgentFailed &&
+         agent_shared.start_failure.load(std::memory_order_relaxed) == Reason::kUserChanged &&
+         static_cast<uint32_t>(sys::Call(SYS_geteuid)) == agent.uid &&
+         // The end of the thread waits for no reader.
+         !AnySlot([](uint32_t slot) {
+           const Side* side = SideAt(slot);
+           return side->attached.load(std::memory_order_acquire) != 0 && IsOurs(side);
+         });
+}
+
+void StartOver() {
   const uint32_t tid = agent_shared.tid.load(std::memory_order_acquire);
   EndAgent(Reason::kUserChanged);
   if (IsRunning(tid)) return;
   agent_shared.start_failure.store(Reason::kNone, std::memory_order_relaxed);
   agent_shared.ending.store(Reason::kNone, std::memory_order_release);
   agent_shared.started.store(0, std::memory_order_release);
+}
+
+}  // namespace
+
+// Several threads may fork at once. One does it, and the others wait: what they would clear is
+// another agent's by then, and a child is not to get what is half cleared.
+void StartOverAsTheSameUser() {
+  if (!MayStartOver()) return;
+  const uint32_t self = CurrentTid();
+  uint32_t holder = 0;
+  Naps naps(kLongestEndNs, kNapNs);
+  while (!agent_shared.starting_over.compare_exchange_weak(holder, self)) {
+    // (Ourselves: in a handler that has interrupted it.)
+    if (holder == self || !naps.Take()) return;
+    holder = 0;
+  }
+  if (MayStartOver()) StartOver();
+  agent_shared.starting_over.store(0, std::memory_order_release);
 }
 
 bool MayRest() {

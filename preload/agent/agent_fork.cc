@@ -104,6 +104,7 @@ void AgentForkedChild(int32_t parent) {
   // Counted by the parent before the fork, and the child's too: also if no agent ran (a server that
   // forks its workers before the first connection).
   agent_shared.forking.store(0, std::memory_order_relaxed);
+  agent_shared.starting_over.store(0, std::memory_order_relaxed);
   const uint32_t agent_tid = agent_shared.tid.exchange(0, std::memory_order_relaxed);
   if (agent_shared.started.load(std::memory_order_relaxed) == 0) return;
   // First what is closed, then one reset. The parent's doorbell page and the peers' mappings stay
@@ -165,6 +166,7 @@ void EndUnsharable(Side* side, int fd, Reason reason) {
 // What is on FIFOs before a fork both processes may use (side/borrowed.h), what comes later only
 // one. So a connection that is hot by now, and whose peer is to be found, is awaited, once.
 void AwaitUpgrades() {
+  UpdateLeftToUnseen();
   StartOverAsTheSameUser();
   if (agent_shared.started.load(std::memory_order_acquire) == kAgentFailed) return;
   Naps naps(kLongestUpgradeNs, 50 * kNsPerUs);  // of all of them together

@@ -68,7 +68,8 @@ struct AgentShared {
   // What other guests may see of our sleepers. Pages are added and stay.
   DoorbellPage* own_pages[kMostGuests] = {};
   std::atomic<uint32_t> own_page_count{0};
-  std::atomic<uint32_t> forking{0};  // no side is attached to another guest meanwhile
+  std::atomic<uint32_t> starting_over{0};  // the thread that does (agent_end.cc)
+  std::atomic<uint32_t> forking{0};        // no side is attached to another guest meanwhile
   // Sides that another process holds, or has had upgraded and must let go of (agent_retry.cc).
   SideSet postponed = {};
   std::atomic<uint32_t> newly_postponed{0};

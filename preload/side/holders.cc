@@ -10,6 +10,7 @@
 #include "preload/side/leaving.h"
 #include "preload/side/mailbox.h"
 #include "preload/side/self.h"
+#include "preload/side/unseen_holders.h"
 
 namespace xenloop {
 
@@ -78,6 +79,7 @@ void EndShare(Side* side) {
 }
 
 void LetGo(Side* side) {
+  LeftToUnseen(side);  // first: another's close may free it
   const uint32_t generation = side->generation.load(std::memory_order_relaxed);
   const int32_t left = side->holders.fetch_sub(1, std::memory_order_seq_cst) - 1;
   if (left == 1) SayWhoHasItAlone(side);

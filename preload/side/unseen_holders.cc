@@ -4,7 +4,9 @@
 #include <errno.h>
 
 #include "preload/side/each_side.h"
+#include "preload/side/fd_table.h"
 #include "preload/side/holders.h"
+#include "preload/side/mailbox.h"
 #include "preload/side/self.h"
 #include "preload/side/shadow.h"
 
@@ -15,6 +17,9 @@ namespace {
 constexpr int32_t kNobody = 0;
 constexpr int32_t kBeingNoted = -1;
 constexpr int32_t kHandedOn = -2;  // for good: by whom it is held nobody knows
+
+// There may be a side that we have let go of and such a child has.
+std::atomic<bool> left_some{false};
 
 bool IsGone(int32_t pid) { return sys::Call(SYS_kill, pid, 0) == -ESRCH; }
 
@@ -67,6 +72,52 @@ void UpdateUnseen(int fd, Side* side) {
                                std::memory_order_relaxed);
   side->references.fetch_sub(references, std::memory_order_acq_rel);
   LetGo(side);
+}
+
+namespace {
+
+// A child of ours that has left our sight with the side is all that it was noted for. (What has
+// been handed on as well stays in the count.)
+bool IsLeftToUnseen(const Side* side) {
+  return side->in_use.load(std::memory_order_acquire) != 0 &&
+         side->unseen_pid.load(std::memory_order_acquire) > 0 &&
+         side->unseen_parent.load(std::memory_order_relaxed) == process_state.pid &&
+         side->outside.load(std::memory_order_acquire) == 0 &&
+         side->handed_pid.load(std::memory_order_acquire) == 0 &&
+         FindSide(side->fd.load(std::memory_order_acquire)) != side;
+}
+
+void TakeOutIfGone(Side* side) {
+  int32_t pid = side->unseen_pid.load(std::memory_order_acquire);
+  if (!IsGone(pid)) {
+    left_some.store(true, std::memory_order_relaxed);
+    return;
+  }
+  const int32_t references = side->unseen_references.load(std::memory_order_relaxed);
+  if (!side->unseen_pid.compare_exchange_strong(pid, kNobody, std::memory_order_acq_rel)) return;
+  // The holders first: another one that finds its reference to be the only one frees the side.
+  side->holders.fetch_sub(1, std::memory_order_acq_rel);
+  if (side->references.fetch_sub(references, std::memory_order_acq_rel) != references) return;
+  if (side->attached.load(std::memory_order_acquire) != 0)
+    AgentRelease(side, -1);
+  else
+    FreeSide(side);
+}
+
+}  // namespace
+
+void LeftToUnseen(const Side* side) {
+  if (side->unseen_pid.load(std::memory_order_relaxed) > 0)
+    left_some.store(true, std::memory_order_relaxed);
+}
+
+void UpdateLeftToUnseen() {
+  if (!process_state.ready || !process_state.same_numbers ||
+      !left_some.exchange(false, std::memory_order_relaxed))
+    return;
+  EachSlot([](uint32_t slot) {
+    if (IsLeftToUnseen(SideAt(slot))) TakeOutIfGone(SideAt(slot));
+  });
 }
 
 }  // namespace xenloop

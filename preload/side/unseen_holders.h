@@ -17,5 +17,9 @@ void UnseenMayHandOn();
 // A look, by the parent, whether such a child is gone. What has gone over the connection meanwhile
 // counts as so many operations: it is as hot as if we had seen them. `fd`: a number of ours.
 void UpdateUnseen(int fd, Side* side);
+// This process lets go of the side, which such a child may have alone then: nobody would look.
+void LeftToUnseen(const Side* side);
+// A look at those, before a fork makes more of them.
+void UpdateLeftToUnseen();
 
 }  // namespace xenloop

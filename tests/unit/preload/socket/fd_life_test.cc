@@ -12,6 +12,7 @@
 #include "preload/side/agent_shared.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/self.h"
+#include "preload/side/unseen_holders.h"
 #include "preload/socket/socket.h"
 #include "tests/unit/preload/followed_set.h"
 #include "tests/unit/preload/followed_socket.h"
@@ -73,6 +74,34 @@ TEST(FdLifeTest, NumberIsNotGivenBackWhileItIsUsedUnderALock) {
   closed = true;
   agent.join();
   close(number);
+}
+
+// A child has left our sight with it (unseen_holders.h), and ends after our close.
+TEST(FdLifeTest, WhatAnUnseenChildHadAloneIsFreedBeforeAFork) {
+  FollowedSocket socket;
+  Side* const side = socket.side();
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    char byte;
+    close(ends[1]);
+    _exit(read(ends[0], &byte, 1) == 0 ? 0 : 1);
+  }
+  side->unseen_parent.store(process_state.pid);
+  side->unseen_references.store(1);
+  side->unseen_pid.store(child);
+  side->references.store(2);
+  side->holders.store(2);
+  BeforeClose(socket.fd());
+  close(socket.fd());
+  UpdateLeftToUnseen();
+  EXPECT_EQ(side->in_use.load(), 1u);  // it is there
+  close(ends[1]);
+  close(ends[0]);
+  EXPECT_EQ(WaitForExit(child), 0);
+  EXPECT_EQ(InForkedChild([] { return 0; }), 0);
+  EXPECT_EQ(side->in_use.load(), 0u);
 }
 
 // Nobody else has it, also in a process that has forked: the kernel drops the registration with the

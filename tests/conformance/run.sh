@@ -7,7 +7,7 @@
 set -uo pipefail
 binary=$1
 preload=${2:-}
-limit=70
+limit=$((70 * ${E2E_PATIENCE:-1}))
 out=$(mktemp)
 trap 'rm -f "$out"' EXIT
 

@@ -2,12 +2,14 @@
 # One mode of the conformance binary, a process a suite, so that a hang costs one suite and not the rest.
 # These are timing-sensitive tests of concurrent behaviour on a machine that may be busy: what fails is tried again, twice
 # at the most, and every such case is named FLAKY in the output: it is a finding to look into, not a pass like the others.
+# E2E_PATIENCE=N: N times as long as the limits say.
 # XENLOOP_RETRIED=FILE: named there as well, a line each, for the count at the end of tests/run.
 #   run.sh BINARY [LIBRARY [SUITE...]]   LIBRARY is preloaded into the binary only; without suites, all; -SUITE: all but this
 set -uo pipefail
 binary=$1
 preload=${2:-}
-limit=70
+limit=$((70 * ${E2E_PATIENCE:-1}))
+[[ -z ${E2E_PATIENCE:-} ]] || export XENLOOP_CONFORMANCE_SECONDS=$((20 * E2E_PATIENCE))  # main.cc's watchdog
 out=$(mktemp)
 trap 'rm -f "$out"' EXIT
 

@@ -17,7 +17,7 @@ if [[ $column == fast ]]; then
   left_out='another_libc|libc_versions|exports|socket_options'
   ((${#calls[@]} > 0)) || { left_out+='|calls_.*'; echo "abi_calls is left out: this libc lacks functions that it calls"; }
   { cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS_DEBUG=-O0 -DCMAKE_CXX_FLAGS_DEBUG=-O0 \
-    -DXENLOOP_BUILD_BENCH=OFF -DCMAKE_FIND_PACKAGE_PREFER_CONFIG=ON \
+    -DXENLOOP_BUILD_BENCH=OFF -DXENLOOP_TEST_PATIENCE=5 -DCMAKE_FIND_PACKAGE_PREFER_CONFIG=ON \
     -DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache &&
     cmake --build "$build" -j "$(nproc)" --target xenloop-conformance "${calls[@]}" early_io early_main behind_main behind_calls \
       behind_tail_calls stopped_clock stopped_clock_main one_thread -- -k 0; } >"$log" 2>&1 ||

@@ -84,6 +84,8 @@ struct alignas(64) EpollSet {  // aligned: the descriptor table keeps a tag in a
   SetSleepers sleepers;
   std::atomic<uint32_t> plain_polls;  // those asleep in poll that do not look at its FIFOs
   std::atomic<uint32_t> conversions;  // so far
+  // One is half done: what the kernel has told under its own data may be about it.
+  std::atomic<bool> converting;
   uint32_t first_converted;      // index + 1
   std::atomic<uint32_t> serial;  // changes when a set begins at this place, and when it ends
   // Shared with the children that have the set: the serial of the last set of this place in which

@@ -54,6 +54,10 @@ EpollSet* Waitable(int epfd, const epoll_event* events, int max_events) {
   return events != nullptr && max_events > 0 ? FindEpollSet(epfd) : nullptr;
 }
 
+bool MayWaitBarely(const EpollSet* set) {
+  return BareWait::IsEnough() && EpollSetIsTheKernels(set);
+}
+
 int Created(int epfd) {
   if (epfd >= 0) {
     const KeepErrno keep_errno;
@@ -66,9 +70,12 @@ int Created(int epfd) {
 }  // namespace
 
 XENLOOP_EXPORT int poll(pollfd* fds, nfds_t count, int timeout_ms) {
-  const BareWait bare(DatagramSides() != nullptr && BareWait::IsEnough());
+  if (BareWait::IsEnough() && PollIsTheKernels(fds, count)) {
+    const BareWait bare;
+    return real::poll(fds, count, timeout_ms);
+  }
   DatagramWait datagrams;
-  if (!bare.IsHere()) DatagramsOf(fds, count, &datagrams);
+  DatagramsOf(fds, count, &datagrams);
   const auto ask = [=](int milliseconds) {
     if (!IsOurs(fds, count)) return real::poll(fds, count, milliseconds);
     return ReturnToLibc(Poll(fds, count, Timeout(milliseconds).get(), nullptr, PollCall::kPoll));
@@ -88,9 +95,12 @@ XENLOOP_EXPORT int __poll_chk(pollfd* fds, nfds_t count, int timeout_ms, size_t 
 }
 
 XENLOOP_EXPORT int ppoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask) {
-  const BareWait bare(DatagramSides() != nullptr && BareWait::IsEnough());
+  if (BareWait::IsEnough() && PollIsTheKernels(fds, count)) {
+    const BareWait bare;
+    return real::ppoll(fds, count, timeout, mask);
+  }
   DatagramWait datagrams;
-  if (!bare.IsHere() && IsUsable(timeout)) DatagramsOf(fds, count, &datagrams);
+  if (IsUsable(timeout)) DatagramsOf(fds, count, &datagrams);
   const auto ask = [=](const timespec* time) {
     if (!IsUsable(time) || !IsOurs(fds, count)) return real::ppoll(fds, count, time, mask);
     return ReturnToLibc(Poll(fds, count, time, mask, PollCall::kPpoll));
@@ -138,10 +148,12 @@ int SelectStreams(int count, fd_set* read, fd_set* write, fd_set* except, timeva
 
 XENLOOP_EXPORT int select(int count, fd_set* read, fd_set* write, fd_set* except,
                           timeval* timeout) {
-  const BareWait bare(DatagramSides() != nullptr && BareWait::IsEnough());
+  if (BareWait::IsEnough() && SelectIsTheKernels(count, read, write, except)) {
+    const BareWait bare;
+    return real::select(count, read, write, except, timeout);
+  }
   DatagramWait datagrams;
-  if (!bare.IsHere() && DatagramSides() != nullptr &&
-      (timeout == nullptr || MayWrite(timeout, sizeof *timeout)))
+  if (DatagramSides() != nullptr && (timeout == nullptr || MayWrite(timeout, sizeof *timeout)))
     DatagramsOf(count, read, &datagrams);
   const auto ask = [=](timeval* time) { return SelectStreams(count, read, write, except, time); };
   if (!datagrams.Any()) return ask(timeout);
@@ -170,10 +182,12 @@ XENLOOP_ALIAS(__select, select);
 
 XENLOOP_EXPORT int pselect(int count, fd_set* read, fd_set* write, fd_set* except,
                            const timespec* timeout, const sigset_t* mask) {
-  const BareWait bare(DatagramSides() != nullptr && BareWait::IsEnough());
+  if (BareWait::IsEnough() && SelectIsTheKernels(count, read, write, except)) {
+    const BareWait bare;
+    return real::pselect(count, read, write, except, timeout, mask);
+  }
   DatagramWait datagrams;
-  if (!bare.IsHere() && DatagramSides() != nullptr && IsUsable(timeout))
-    DatagramsOf(count, read, &datagrams);
+  if (DatagramSides() != nullptr && IsUsable(timeout)) DatagramsOf(count, read, &datagrams);
   const auto ask = [=](const timespec* time) {
     if (!IsUsable(time) || !SelectConcernsUs(count, read, write, except))
       return real::pselect(count, read, write, except, time, mask);
@@ -213,12 +227,17 @@ XENLOOP_EXPORT int epoll_ctl(int epfd, int operation, int fd, epoll_event* event
     if (result == 0 && operation != EPOLL_CTL_DEL) EpollUnfollowed(fd);
     return result;
   }
+  if (FdTable::IsEmpty(fd)) return real::epoll_ctl(epfd, operation, fd, event);
   return ReturnToLibc(EpollControl(epfd, set, operation, fd, event));
 }
 
 XENLOOP_EXPORT int epoll_wait(int epfd, epoll_event* events, int max_events, int timeout_ms) {
   EpollSet* const set = Waitable(epfd, events, max_events);
   if (set == nullptr) return real::epoll_wait(epfd, events, max_events, timeout_ms);
+  if (MayWaitBarely(set)) {
+    const BareWait bare;
+    return real::epoll_wait(epfd, events, max_events, timeout_ms);
+  }
   return ReturnToLibc(EpollWait(epfd, set, events, max_events, Timeout(timeout_ms).get(), nullptr,
                                 EpollCall::kWait));
 }
@@ -227,6 +246,10 @@ XENLOOP_EXPORT int epoll_pwait(int epfd, epoll_event* events, int max_events, in
                                const sigset_t* mask) {
   EpollSet* const set = Waitable(epfd, events, max_events);
   if (set == nullptr) return real::epoll_pwait(epfd, events, max_events, timeout_ms, mask);
+  if (MayWaitBarely(set)) {
+    const BareWait bare;
+    return real::epoll_pwait(epfd, events, max_events, timeout_ms, mask);
+  }
   return ReturnToLibc(
       EpollWait(epfd, set, events, max_events, Timeout(timeout_ms).get(), mask, EpollCall::kPwait));
 }
@@ -235,5 +258,9 @@ XENLOOP_EXPORT int epoll_pwait2(int epfd, epoll_event* events, int max_events,
                                 const timespec* timeout, const sigset_t* mask) {
   EpollSet* const set = IsUsable(timeout) ? Waitable(epfd, events, max_events) : nullptr;
   if (set == nullptr) return real::epoll_pwait2(epfd, events, max_events, timeout, mask);
+  if (MayWaitBarely(set)) {
+    const BareWait bare;
+    return real::epoll_pwait2(epfd, events, max_events, timeout, mask);
+  }
   return ReturnToLibc(EpollWait(epfd, set, events, max_events, timeout, mask, EpollCall::kPwait2));
 }

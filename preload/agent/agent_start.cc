@@ -14,6 +14,7 @@
 #include "preload/libc/threads.h"
 #include "preload/settings/config.h"
 #include "preload/side/agent_shared.h"
+#include "preload/side/bare_wait.h"
 #include "preload/side/bells.h"
 #include "preload/side/log.h"
 #include "preload/side/private_fd.h"
@@ -108,6 +109,8 @@ bool EnsureAgent() {
       agent_shared.ending.load(std::memory_order_acquire) != Reason::kNone)
     return false;
   int state = 0;
+  // The calls that go on behind the handler that we are in are counted nowhere.
+  if (BareWait::Any() && agent_shared.started.load(std::memory_order_acquire) == 0) return false;
   if (!agent_shared.started.compare_exchange_strong(state, 1, std::memory_order_acq_rel))
     return state == 1 || state == 2;
   sys::SignalsBlocked blocked;  // the thread inherits this mask for good

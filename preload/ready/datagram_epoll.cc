@@ -4,7 +4,6 @@
 
 #include "channel/base/lock.h"
 #include "preload/ready/datagram_ready.h"
-#include "preload/side/bare_wait.h"
 #include "preload/side/self.h"
 
 namespace xenloop {
@@ -155,10 +154,6 @@ int ControlDatagrams(EpollSet* set, int operation, int fd, DatagramSide* side, e
 int WaitInSetWithDatagrams(int epfd, EpollSet* set, epoll_event* events, int max_events,
                            const timespec* timeout, const sigset_t* mask, EpollCall call,
                            const Interruption& interruption) {
-  // A handler ends such a wait, and is not followed by another one as here.
-  const BareWait bare;
-  if (bare.IsHere())
-    return WaitInSet(epfd, set, events, max_events, timeout, mask, call, interruption);
   constexpr timespec kNow{0, 0};
   const bool waits = timeout == nullptr || timeout->tv_sec != 0 || timeout->tv_nsec != 0;
   const auto look = [&] {

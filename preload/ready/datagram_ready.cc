@@ -6,6 +6,7 @@
 #include "channel/base/time.h"
 #include "preload/libc/errno.h"
 #include "preload/libc/program_memory.h"
+#include "preload/ready/select.h"
 #include "preload/settings/config.h"
 #include "preload/side/self.h"
 #include "preload/side/wait.h"
@@ -124,15 +125,15 @@ void DatagramsOf(int count, const fd_set* read, DatagramWait* datagrams) {
   const int end = FdTable::End() < count ? FdTable::End() : count;
   const bool too_many = count > SelectQuestion::kMost;
   if (!MayRead(read, (static_cast<size_t>(end) + 63) / 64 * 8)) return;
-  for (int fd = 0; fd < end; ++fd) {
+  EachSelected(end, read, nullptr, nullptr, [=](int fd) {
     DatagramSide* const side = FindDatagram(fd);
-    if (side == nullptr || (*WordOf(const_cast<fd_set*>(read), fd) & BitOf(fd)) == 0) continue;
+    if (side == nullptr) return;
     if (too_many) {
       DatagramToKernel(fd, Reason::kManyDatagramSockets, KernelFor::kGood);
     } else {
       datagrams->Add(fd, side);
     }
-  }
+  });
 }
 
 int AddDatagrams(const DatagramWait& datagrams, fd_set* read, int ready) {

@@ -84,6 +84,7 @@ void EpollCreated(int epfd) {
   set->references = 1;
   set->epfd = epfd;
   set->converted.store(0, std::memory_order_relaxed);
+  set->converting.store(false, std::memory_order_relaxed);
   set->first_converted = 0;
   set->next_look = 0;
   FdTable::SetEpollSet(epfd, set);
@@ -242,6 +243,7 @@ void EpollForkedChild() ABSL_NO_THREAD_SAFETY_ANALYSIS {
     set->lock.Release();
     set->bell.store(kAnyBell, std::memory_order_relaxed);  // the parent's
     set->plain_polls.store(0, std::memory_order_relaxed);
+    set->converting.store(false, std::memory_order_relaxed);
     set->sleepers.Begin(set->serial);
   }
   SharedForkedChild();

@@ -84,8 +84,10 @@ struct alignas(64) EpollSet {  // aligned: the descriptor table keeps a tag in a
   SetSleepers sleepers;
   std::atomic<uint32_t> plain_polls;  // those asleep in poll that do not look at its FIFOs
   std::atomic<uint32_t> conversions;  // so far
-  uint32_t first_converted;           // index + 1
-  std::atomic<uint32_t> serial;       // changes when a set begins at this place, and when it ends
+  // One is half done: what the kernel has told under its own data may be about it.
+  std::atomic<bool> converting;
+  uint32_t first_converted;      // index + 1
+  std::atomic<uint32_t> serial;  // changes when a set begins at this place, and when it ends
   // Shared with the children that have the set: the serial of the last set of this place in which
   // another process than its owner has waited. nullptr: no child has it (epoll_shared.cc).
   std::atomic<uint32_t>* waited_elsewhere;
@@ -106,6 +108,13 @@ int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* ev
 // The call that the program made. The kernel is asked by no other: older kernels, containers and
 // sandboxes may refuse the newer ones.
 enum class EpollCall : uint8_t { kWait, kPwait, kPwait2 };
+// Nothing of the set is on a FIFO, nor can be before a bare wait (side/bare_wait.h) in it is over;
+// and no child of a fork waits in it.
+inline bool EpollSetIsTheKernels(const EpollSet* set) {
+  return set->converted.load(std::memory_order_relaxed) == 0 &&
+         !set->watched.load(std::memory_order_relaxed) && set->waited_elsewhere == nullptr &&
+         set->owner_pid == process_state.pid;
+}
 // As that call; timeout null: for ever. -errno.
 int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, const timespec* timeout,
               const sigset_t* mask, EpollCall call);

@@ -107,7 +107,36 @@ Shot ShotOf(const EpollSet* set, const Registration* registration) {
   return found;
 }
 
+// seq_cst: before the looks and changes in the kernel's set; pairs with IsAsTheProgramMade, which
+// stands behind what the kernel has told.
+class Converting {
+ public:
+  explicit Converting(EpollSet* set) : converting_(set->converting) {
+    converting_.store(true, std::memory_order_seq_cst);
+  }
+  ~Converting() { converting_.store(false, std::memory_order_release); }
+  Converting(const Converting&) = delete;
+  Converting& operator=(const Converting&) = delete;
+
+ private:
+  std::atomic<bool>& converting_;
+};
+
 }  // namespace
+
+bool IsAsTheProgramMade(const EpollSet* set, const epoll_event* events, int count,
+                        uint32_t conversions) {
+  // In this order: who has ended a conversion has counted it.
+  if (set->converting.load(std::memory_order_seq_cst) ||
+      set->conversions.load(std::memory_order_relaxed) != conversions ||
+      set->converted.load(std::memory_order_relaxed) != 0)
+    return false;
+  for (int i = 0; i < count; ++i) {
+    uint32_t index;
+    if (IsTag(events[i].data.u64, &index)) return false;
+  }
+  return true;
+}
 
 bool Convert(EpollSet* set, Registration* registration) {
   // Also of one that is converted already: a forked child has it from its parent.
@@ -118,6 +147,7 @@ bool Convert(EpollSet* set, Registration* registration) {
     AddDoorbell(set);                           // the agent may be another one by now
     return true;
   }
+  const Converting converting(set);
   if ((registration->events & EPOLLONESHOT) != 0 && !registration->disabled) {
     const Shot shot = ShotOf(set, registration);
     if (shot == Shot::kUnknown) return false;

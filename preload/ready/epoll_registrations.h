@@ -57,6 +57,10 @@ void EnterConverted(EpollSet* set, Registration* registration)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock, set->lock);
 void UnlinkConverted(EpollSet* set, Registration* registration)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock, set->lock);
+// After a wait in the kernel: what it has told is the program's as it stands. Nothing is on a FIFO,
+// nor has been since there were so many conversions, and no line of ours is among it.
+bool IsAsTheProgramMade(const EpollSet* set, const epoll_event* events, int count,
+                        uint32_t conversions);
 void Restore(EpollSet* set, Registration* registration)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock, set->lock);
 // The same of any kind, and of one whose tag Restore has left, though an edge may be told anew, or

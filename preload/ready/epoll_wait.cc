@@ -250,6 +250,12 @@ bool Waits(const timespec* timeout) {
   return timeout == nullptr || timeout->tv_sec != 0 || timeout->tv_nsec != 0;
 }
 
+// None for a wait without end, and none for a look. (The first look takes no time to speak of.)
+TimeLimit LimitOf(const timespec* timeout) {
+  const bool timed = timeout != nullptr && Waits(timeout);
+  return timed ? TimeLimit::After(ToNs(*timeout)) : TimeLimit();
+}
+
 bool IsGone(const EpollSet* set, uint32_t serial) {
   return set->serial.load(std::memory_order_relaxed) != serial;
 }
@@ -285,6 +291,7 @@ int WaitPlainly(EpollSet* set, uint32_t serial, int epfd, epoll_event* events, i
     woken = KernelWait(epfd, events, max_events, ended ? &kNow : timeout, mask, call);
   }
   if (woken <= 0) return woken == 0 && ended ? -EINTR : woken;
+  if (IsAsTheProgramMade(set, events, woken, conversions)) return woken;
   if (IsGone(set, serial)) return SleepInNothing(events, woken, timeout, mask, interruption);
   const int count = Digest(set, events, woken, max_events, conversions, Looks::kNot, self);
   // However often a peer rings.
@@ -323,20 +330,19 @@ int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
 
 int WaitInSet(int epfd, EpollSet* set, epoll_event* events, int max_events, const timespec* timeout,
               const sigset_t* mask, EpollCall call, const Interruption& interruption) {
-  threads::TestCancel();  // these calls are cancellation points even when they need not wait
   if (max_events <= 0) return KernelWait(epfd, events, max_events, timeout, mask, call);
   if (process_state.in_doubt) {
     const int count = WaitInDoubt(set, epfd, events, max_events, timeout, mask, call);
     if (count != kDoubtOver) return count;
   }
-  BeforeWaitIn(set);
+  if (set->owner_pid != process_state.pid || set->waited_elsewhere != nullptr) BeforeWaitIn(set);
   const Self self = CurrentSelf();
-  TimeLimit limit = timeout == nullptr ? TimeLimit() : TimeLimit::After(ToNs(*timeout));
+  TimeLimit limit = LimitOf(timeout);
   bool may_spin = GetConfig().spin_us != 0;
   const uint32_t serial = set->serial.load(std::memory_order_relaxed);
-  for (;;) {
-    timespec left{0, 0};
-    const bool can_wait = Remaining(&limit, &left);
+  for (bool again = false;; again = true) {
+    timespec left = timeout != nullptr ? *timeout : timespec{0, 0};
+    const bool can_wait = again && !limit.IsForEver() ? Remaining(&limit, &left) : Waits(timeout);
     const timespec* const wait = timeout == nullptr ? nullptr : &left;
     if (IsGone(set, serial)) return SleepInNothing(events, 0, wait, mask, interruption);
     const uint32_t conversions = set->conversions.load(std::memory_order_relaxed);
@@ -348,6 +354,7 @@ int WaitInSet(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
       if (count == kLookAgain) continue;
       return count;
     }
+    threads::TestCancel();  // these calls are cancellation points even when they need not wait
     // The kernel would say so only when there is something to tell.
     if (!MayWrite(events, sizeof *events)) return -EFAULT;
     count = Look(set, epfd, events, max_events, /*ask_kernel=*/true, call, self);

@@ -302,6 +302,14 @@ int SleepWithBell(Waited& waited, const timespec* left, const sigset_t* mask, Po
 
 }  // namespace
 
+bool PollIsTheKernels(const pollfd* fds, nfds_t count) {
+  if (count > INT_MAX || !MayRead(fds, count * sizeof *fds)) return false;
+  for (nfds_t i = 0; i < count; ++i) {
+    if (!IsTheKernels(fds[i].fd)) return false;
+  }
+  return true;
+}
+
 bool PollConcernsUs(const pollfd* fds, nfds_t count) {
   // The kernel refuses more than RLIMIT_NOFILE.
   if (!MayKnow() || FdTable::End() == 0 || count > INT_MAX || !MayRead(fds, count * sizeof *fds))

@@ -9,6 +9,8 @@
 
 namespace xenloop {
 
+// Nothing of them is on a FIFO, nor can be before a bare wait (side/bare_wait.h) for them is over.
+bool PollIsTheKernels(const pollfd* fds, nfds_t count);
 // True if one of the descriptors needs Poll() below (is a followed socket or an epoll set with
 // such).
 bool PollConcernsUs(const pollfd* fds, nfds_t count);

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "preload/settings/config.h"
+#include "preload/side/fd_table.h"
 #include "preload/side/side.h"
 
 namespace xenloop {
@@ -22,6 +24,14 @@ struct FifoReadiness {
 // `want_room`: evaluate `out` too, and have the doorbell rung when there is room again.
 FifoReadiness ReadinessOf(int fd, Side* side, bool want_room, Self self);
 
+// Whoever waits for the descriptor in a bare wait (side/bare_wait.h) waits for the kernel only.
+inline bool IsTheKernels(int fd) {
+  const FdTable::Meaning meaning = FdTable::Find(fd);
+  if (const Side* const side = meaning.OfSide())
+    // poll tells the parking of connections that it has seen the side.
+    return side->IsCold() && !GetConfig().park;
+  return meaning.OfEpollSet() == nullptr;
+}
 // Bytes of the side go by FIFOs now, or may from one moment to the next.
 bool IsOnFifo(const Side* side);
 // Before this process waits for the side in poll or epoll. The FIFOs of a side that another process

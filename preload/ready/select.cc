@@ -11,6 +11,7 @@
 #include "preload/libc/real.h"
 #include "preload/ready/epoll.h"
 #include "preload/ready/poll.h"
+#include "preload/ready/readiness.h"
 #include "preload/ready/scratch.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/self.h"
@@ -31,6 +32,8 @@ void Put(fd_set* set, int fd) {
   reinterpret_cast<unsigned long*>(set)[fd / 64] |= 1ul << (fd % 64);
 }
 size_t BytesOf(int count) { return (static_cast<size_t>(count) + 63) / 64 * 8; }
+// What is numbered above all that we know is the kernel's.
+int KnownBelow(int count) { return FdTable::End() < count ? FdTable::End() : count; }
 bool IsThere(const fd_set* set, int count) {
   return set == nullptr || MayRead(set, BytesOf(count));
 }
@@ -76,19 +79,25 @@ struct BySelect : SelectCall {
 
 }  // namespace
 
+bool SelectIsTheKernels(int count, const fd_set* read, const fd_set* write, const fd_set* except) {
+  const int end = KnownBelow(count);
+  if (!IsThere(read, end) || !IsThere(write, end) || !IsThere(except, end)) return false;
+  bool all = true;
+  EachSelected(end, read, write, except, [&all](int fd) { all = all && IsTheKernels(fd); });
+  return all;
+}
+
 bool SelectConcernsUs(int count, const fd_set* read, const fd_set* write, const fd_set* except) {
   if (!MayKnow() || count < 0) return false;
-  // What is numbered above all that we know is the kernel's.
-  const int end = FdTable::End() < count ? FdTable::End() : count;
+  const int end = KnownBelow(count);
   if (!IsThere(read, end) || !IsThere(write, end) || !IsThere(except, end)) return false;
   bool concerns = false;
-  for (int fd = 0; fd < end; ++fd) {
-    if (!Has(read, fd) && !Has(write, fd) && !Has(except, fd)) continue;
+  EachSelected(end, read, write, except, [&concerns](int fd) {
     concerns = concerns || FindSide(fd) != nullptr;
     EpollSet* const set = FindEpollSet(fd);
     if (set != nullptr) EpollSetIsWatched(set);
     concerns = concerns || set != nullptr;
-  }
+  });
   return concerns && process_state.ready;
 }
 

@@ -1,6 +1,6 @@
-// The wait for a datagram of a program that has one thread: it is not counted, since nobody is
-// there who could join a FIFO meanwhile. A handler may run in it, and make threads: then no UDP
-// socket comes to a FIFO before it has ended.
+// The wait of a program that has one thread, for what is the kernel's alone: it is not counted,
+// since nobody is there who could bring a socket to a FIFO meanwhile. A handler may run in it, and
+// make threads: then no agent begins, and no UDP socket comes to a FIFO, before it has ended.
 #pragma once
 
 #include <atomic>
@@ -23,16 +23,11 @@ class BareWait {
       outermost_.store(0, std::memory_order_relaxed);
   }
 
-  // `here`: it is one.
-  explicit BareWait(bool here = IsEnough())
-      : here_(here), outer_(outermost_.load(std::memory_order_relaxed)) {
-    if (here && outer_ == 0)
-      outermost_.store(reinterpret_cast<uintptr_t>(this), std::memory_order_relaxed);
+  // Where it is enough.
+  BareWait() : outer_(outermost_.load(std::memory_order_relaxed)) {
+    if (outer_ == 0) outermost_.store(reinterpret_cast<uintptr_t>(this), std::memory_order_relaxed);
   }
-  ~BareWait() {
-    if (here_) outermost_.store(outer_, std::memory_order_relaxed);
-  }
-  bool IsHere() const { return here_; }
+  ~BareWait() { outermost_.store(outer_, std::memory_order_relaxed); }
   BareWait(const BareWait&) = delete;
   BareWait& operator=(const BareWait&) = delete;
 
@@ -40,7 +35,6 @@ class BareWait {
   static inline std::atomic<uintptr_t> outermost_{0};
   static inline std::atomic<bool> forbidden_{false};
 
-  const bool here_;
   const uintptr_t outer_;
 };
 

@@ -20,8 +20,10 @@ class FdTable {
   class Meaning {
    public:
     explicit Meaning(uintptr_t word) : word_(word) {}
+    bool IsNothing() const { return word_ == 0; }
     Side* OfSide() const { return Of<Side>(kSideTag); }
     DatagramSide* OfDatagram() const { return Of<DatagramSide>(kDatagramTag); }
+    EpollSet* OfEpollSet() const { return Of<EpollSet>(kEpollTag); }
 
    private:
     template <class Object>
@@ -32,10 +34,7 @@ class FdTable {
   };
   static Meaning Find(int fd) { return Meaning(Load(fd)); }
   static Side* FindSide(int fd) { return Find(fd).OfSide(); }
-  static EpollSet* FindEpollSet(int fd) {
-    const uintptr_t word = Load(fd);
-    return (word & kTagMask) == kEpollTag ? reinterpret_cast<EpollSet*>(word & ~kTagMask) : nullptr;
-  }
+  static EpollSet* FindEpollSet(int fd) { return Find(fd).OfEpollSet(); }
   static SubmissionQueue* FindSubmissions(int fd) {
     const uintptr_t word = Load(fd);
     return (word & kTagMask) == kSubmissionsTag

@@ -114,6 +114,12 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
   std::atomic<uint64_t> leaving;
 
   bool Connected() const { return opening.load(std::memory_order_relaxed) != Opening::kNone; }
+  // No FIFO has ever carried it, and no other process has it, whose agent could bring one.
+  bool IsCold() const {
+    return attached.load(std::memory_order_relaxed) == 0 &&
+           upgrades.load(std::memory_order_relaxed) == 0 &&
+           holders.load(std::memory_order_relaxed) == 1;
+  }
 };
 
 inline constexpr uint32_t kPinned = 1;    // for good

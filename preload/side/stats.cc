@@ -31,6 +31,10 @@ void Count(Counts& counts, Reason reason) {
   counts[static_cast<size_t>(reason)].fetch_add(1, std::memory_order_relaxed);
 }
 
+void Add(std::atomic<uint64_t>& all, uint64_t more) {
+  if (more != 0) all.fetch_add(more, std::memory_order_relaxed);
+}
+
 }  // namespace
 
 void CountConnection() { connections.fetch_add(1, std::memory_order_relaxed); }
@@ -62,8 +66,8 @@ void TcpBytesOf(int fd, uint64_t* sent, uint64_t* received) {
 void CountClosed(int fd, const Side* side) {
   if (side->Connected() && side->upgrades.load(std::memory_order_relaxed) == 0)
     Count(never_upgraded, ReasonOf(side));
-  fifo_sent.fetch_add(side->send.FifoBytes(), std::memory_order_relaxed);
-  fifo_received.fetch_add(side->receive.FifoBytes(), std::memory_order_relaxed);
+  Add(fifo_sent, side->send.FifoBytes());
+  Add(fifo_received, side->receive.FifoBytes());
   // A system call that only statistics need.
   if (GetConfig().stats_file[0] == '\0' || process_state.sandboxed) return;
   uint64_t sent;

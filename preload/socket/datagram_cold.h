@@ -71,7 +71,7 @@ bool ReceiveBarely(DatagramSide* side, bool waits, const Call& kernel, ssize_t* 
     *result = kernel();
   } else {
     if (!BareWait::IsEnough()) return false;
-    const BareWait wait(true);
+    const BareWait wait;
     *result = kernel();
   }
   CountKernelReceive(side, *result);

@@ -58,7 +58,7 @@ int ReceiveDatagramMessages(int fd, mmsghdr* messages, unsigned count, int flags
     if (!waits) {
       done = kernel();
     } else if (BareWait::IsEnough()) {
-      const BareWait wait(true);
+      const BareWait wait;
       done = kernel();
     } else {
       const DatagramSleeper sleeper(side, (flags & MSG_WAITFORONE) != 0 ? 1 : count);

@@ -13,6 +13,7 @@
 #include "preload/libc/program_memory.h"
 #include "preload/libc/threads.h"
 #include "preload/settings/config.h"
+#include "preload/side/bare_wait.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/self.h"
 #include "preload/side/wait.h"
@@ -40,6 +41,14 @@ inline void CountOperation(Side* side) {
   const uint64_t n = side->operations.load(std::memory_order_relaxed) + 1;
   side->operations.store(n, std::memory_order_relaxed);
   if (n >= side->next_attempt.load(std::memory_order_relaxed)) ConsiderUpgrade(side);
+}
+
+// Counts a transfer that nobody could make another one of while it is in the kernel
+// (side/bare_wait.h). False: it is to be counted there.
+inline bool IsBare(Side* side) {
+  if (!BareWait::IsEnough() || !side->IsCold()) return false;
+  CountOperation(side);  // and perhaps an agent is started by that
+  return BareWait::IsEnough();
 }
 
 // Tests let the routes flip every so many operations.
@@ -124,6 +133,10 @@ inline ssize_t ReceiveOr(int fd, Side* side, const iovec* iov, size_t iov_count,
     if (message_flags != nullptr) *message_flags = 0;
     return taken;
   }
+  if (IsBare(side)) {
+    const BareWait bare;
+    return kernel();
+  }
   const Interruption interruption;
   for (; side != nullptr; side = FindSide(fd)) {
     if (EnterKernelReceive(side)) {
@@ -143,6 +156,10 @@ inline ssize_t ReceiveOr(int fd, Side* side, const iovec* iov, size_t iov_count,
 
 template <class KernelCall, class OurSend>
 inline ssize_t SendByOr(int fd, Side* side, int flags, OurSend our_send, KernelCall kernel) {
+  if (side != nullptr && side->Connected() && IsBare(side)) {
+    const BareWait bare;
+    return kernel();
+  }
   const Interruption interruption;
   for (; side != nullptr; side = FindSide(fd)) {
     if (EnterKernelSend(side)) {

@@ -1,0 +1,92 @@
+// A program of one thread waits in recv on a TCP connection, and a handler takes hundreds of
+// messages from the same connection meanwhile, so that it gets hot while somebody waits at it. With
+// "jump" the handler leaves the wait for good. All that was sent comes, in order.
+//
+//   lone_stream return|jump
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstdlib>
+
+namespace {
+
+constexpr uint32_t kInHandler = 600;
+constexpr uint32_t kAll = 4000;
+
+int receiver;
+uint32_t next_number = 1;
+bool jumps;
+sigjmp_buf target;
+
+[[noreturn]] void Fail(const char* what) {
+  printf("%s at %u\n", what, next_number);
+  exit(1);
+}
+
+void ReceiveNext() {
+  uint32_t number = 0;
+  if (recv(receiver, &number, sizeof number, 0) != sizeof number) Fail("no number");
+  if (number != next_number++) Fail("another number");
+}
+
+void Handler(int /*signal*/) {
+  for (uint32_t i = 0; i < kInHandler; ++i) ReceiveNext();
+  usleep(300000);  // the two meet now, if they may
+  if (jumps) siglongjmp(target, 1);
+}
+
+void Send(const sockaddr_in& to) {
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  if (connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof to) != 0) _exit(1);
+  usleep(100000);
+  for (uint32_t i = 1; i <= kAll; ++i) {
+    if (send(fd, &i, sizeof i, 0) != sizeof i) _exit(1);
+    usleep(i <= kInHandler ? 200 : 20);
+    if (i == kInHandler) usleep(600000);
+  }
+  char end;
+  if (recv(fd, &end, 1, 0) != 0) _exit(1);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  jumps = argc > 1 && strcmp(argv[1], "jump") == 0;
+  const int listener = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in name{};
+  socklen_t length = sizeof name;
+  name.sin_family = AF_INET;
+  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  if (bind(listener, reinterpret_cast<sockaddr*>(&name), length) != 0 ||
+      getsockname(listener, reinterpret_cast<sockaddr*>(&name), &length) != 0 ||
+      listen(listener, 1) != 0)
+    return 1;
+  if (fork() == 0) {
+    close(listener);
+    Send(name);
+    return 0;
+  }
+  receiver = accept(listener, nullptr, nullptr);
+  struct sigaction action {};
+  action.sa_handler = Handler;
+  action.sa_flags = SA_RESTART;
+  sigaction(SIGALRM, &action, nullptr);
+  const itimerval soon{{0, 0}, {0, 20000}};
+  setitimer(ITIMER_REAL, &soon, nullptr);
+  if (sigsetjmp(target, 1) != 0) jumps = false;
+  while (next_number <= kAll) ReceiveNext();
+  printf("all %u\n", next_number - 1);
+  close(receiver);
+  int status = 0;
+  wait(&status);
+  return status == 0 ? 0 : 1;
+}

@@ -126,7 +126,8 @@ int Select(SelectName name, int count, fd_set* read, fd_set* write, fd_set* exce
     if ((fds[i].revents & POLLNVAL) != 0) result = -EBADF;
   }
   if (remaining != nullptr && timeout != nullptr) {
-    *remaining = Remaining(*timeout, sys::MonotonicNs() - start);
+    // When the time is up nothing is left, also by a clock that stands still.
+    *remaining = result != 0 ? Remaining(*timeout, sys::MonotonicNs() - start) : timespec{0, 0};
   }
   if (result < 0 || own.answered) return result;
   Wipe(read, count);

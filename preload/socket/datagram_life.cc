@@ -148,7 +148,17 @@ ssize_t BeforeDatagramGetOption(int fd, DatagramSide* side, int level, int name,
   return 0;
 }
 
+namespace {
+// When has the last datagram come? In each of its forms.
+bool AsksForTime(unsigned long request) {
+  const unsigned long type_and_number = request & 0xffff;
+  return type_and_number == 0x8906 || type_and_number == 0x8907;  // SIOCGSTAMP, SIOCGSTAMPNS
+}
+}  // namespace
+
 ssize_t BeforeDatagramIoctl(int fd, DatagramSide* side, unsigned long request, void* argument) {
+  // From the first question on the kernel notes it.
+  if (AsksForTime(request)) DatagramToKernel(fd, Reason::kDatagramOption, KernelFor::kGood);
   if (request != FIONREAD || side->receiving.load(std::memory_order_acquire) == 0)
     return kUseKernel;
   int bytes = 0;

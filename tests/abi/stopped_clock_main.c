@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -186,6 +187,12 @@ int main(int argc, char** argv) {
   // Waits that end by the time.
   struct pollfd poll_entry = {fd, POLLIN, 0};
   Require(poll(&poll_entry, 1, 300) == 0, "poll");
+  fd_set to_read;
+  FD_ZERO(&to_read);
+  FD_SET(fd, &to_read);
+  struct timeval left = {0, 300000};
+  Require(select(fd + 1, &to_read, NULL, NULL, &left) == 0, "select");
+  Require(left.tv_sec == 0 && left.tv_usec == 0, "select has time left when it is up");
   const int set = epoll_create1(EPOLL_CLOEXEC);
   struct epoll_event event = {.events = EPOLLIN, .data = {.fd = fd}};
   Require(epoll_ctl(set, EPOLL_CTL_ADD, fd, &event) == 0, "epoll_ctl");

@@ -3,6 +3,7 @@
 // that changes.
 
 #include <gtest/gtest.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -14,6 +15,7 @@
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/uio.h>
 
 #include <atomic>
@@ -234,6 +236,18 @@ TEST_P(DatagramLeftTest, AskingForALengthTakesNoError) {
     EXPECT_EQ(bytes, 0);
     EXPECT_EQ(near.Receive(), "ECONNREFUSED");
   }
+}
+
+TEST_P(DatagramLeftTest, TheTimeOfTheLastOneIsTheLastOnes) {
+  timeval before{};
+  timeval after{};
+  EXPECT_EQ(ioctl(receiver_.fd(), SIOCGSTAMP, &before), 0);
+  for (const int fd : {receiver_.fd(), sender_.fd()}) static_cast<void>(UpgradeIfWanted(fd));
+  poll(nullptr, 0, 20);
+  sender_.Send("x");
+  EXPECT_EQ(receiver_.Receive(), "x");
+  EXPECT_EQ(ioctl(receiver_.fd(), SIOCGSTAMP, &after), 0);
+  EXPECT_TRUE(timercmp(&before, &after, <));
 }
 
 // A port that can be shared has the newest of its sockets that fit best.

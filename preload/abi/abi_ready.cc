@@ -54,8 +54,15 @@ EpollSet* Waitable(int epfd, const epoll_event* events, int max_events) {
   return events != nullptr && max_events > 0 ? FindEpollSet(epfd) : nullptr;
 }
 
-bool MayWaitBarely(const EpollSet* set) {
-  return BareWait::IsEnough() && EpollSetIsTheKernels(set);
+// Makes the program's call as it is where a bare wait is enough (side/bare_wait.h) and `is_kernels`
+// says that nothing else is waited for than what the kernel has. False: not so.
+template <class IsKernels, class Call>
+inline bool WaitBarely(IsKernels is_kernels, Call call, int* result) {
+  if (!BareWait::IsEnough()) return false;
+  const BareWait bare;
+  if (!BareWait::IsEnough() || !is_kernels()) return false;
+  *result = call();
+  return true;
 }
 
 int Created(int epfd) {
@@ -70,10 +77,10 @@ int Created(int epfd) {
 }  // namespace
 
 XENLOOP_EXPORT int poll(pollfd* fds, nfds_t count, int timeout_ms) {
-  if (BareWait::IsEnough() && PollIsTheKernels(fds, count)) {
-    const BareWait bare;
-    return real::poll(fds, count, timeout_ms);
-  }
+  int by_kernel;
+  if (WaitBarely([=] { return PollIsTheKernels(fds, count); },
+                 [=] { return real::poll(fds, count, timeout_ms); }, &by_kernel))
+    return by_kernel;
   DatagramWait datagrams;
   DatagramsOf(fds, count, &datagrams);
   const auto ask = [=](int milliseconds) {
@@ -95,10 +102,10 @@ XENLOOP_EXPORT int __poll_chk(pollfd* fds, nfds_t count, int timeout_ms, size_t 
 }
 
 XENLOOP_EXPORT int ppoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask) {
-  if (BareWait::IsEnough() && PollIsTheKernels(fds, count)) {
-    const BareWait bare;
-    return real::ppoll(fds, count, timeout, mask);
-  }
+  int by_kernel;
+  if (WaitBarely([=] { return PollIsTheKernels(fds, count); },
+                 [=] { return real::ppoll(fds, count, timeout, mask); }, &by_kernel))
+    return by_kernel;
   DatagramWait datagrams;
   if (IsUsable(timeout)) DatagramsOf(fds, count, &datagrams);
   const auto ask = [=](const timespec* time) {
@@ -148,10 +155,10 @@ int SelectStreams(int count, fd_set* read, fd_set* write, fd_set* except, timeva
 
 XENLOOP_EXPORT int select(int count, fd_set* read, fd_set* write, fd_set* except,
                           timeval* timeout) {
-  if (BareWait::IsEnough() && SelectIsTheKernels(count, read, write, except)) {
-    const BareWait bare;
-    return real::select(count, read, write, except, timeout);
-  }
+  int by_kernel;
+  if (WaitBarely([=] { return SelectIsTheKernels(count, read, write, except); },
+                 [=] { return real::select(count, read, write, except, timeout); }, &by_kernel))
+    return by_kernel;
   DatagramWait datagrams;
   if (DatagramSides() != nullptr && (timeout == nullptr || MayWrite(timeout, sizeof *timeout)))
     DatagramsOf(count, read, &datagrams);
@@ -182,10 +189,11 @@ XENLOOP_ALIAS(__select, select);
 
 XENLOOP_EXPORT int pselect(int count, fd_set* read, fd_set* write, fd_set* except,
                            const timespec* timeout, const sigset_t* mask) {
-  if (BareWait::IsEnough() && SelectIsTheKernels(count, read, write, except)) {
-    const BareWait bare;
-    return real::pselect(count, read, write, except, timeout, mask);
-  }
+  int by_kernel;
+  if (WaitBarely([=] { return SelectIsTheKernels(count, read, write, except); },
+                 [=] { return real::pselect(count, read, write, except, timeout, mask); },
+                 &by_kernel))
+    return by_kernel;
   DatagramWait datagrams;
   if (DatagramSides() != nullptr && IsUsable(timeout)) DatagramsOf(count, read, &datagrams);
   const auto ask = [=](const timespec* time) {
@@ -234,10 +242,11 @@ XENLOOP_EXPORT int epoll_ctl(int epfd, int operation, int fd, epoll_event* event
 XENLOOP_EXPORT int epoll_wait(int epfd, epoll_event* events, int max_events, int timeout_ms) {
   EpollSet* const set = Waitable(epfd, events, max_events);
   if (set == nullptr) return real::epoll_wait(epfd, events, max_events, timeout_ms);
-  if (MayWaitBarely(set)) {
-    const BareWait bare;
-    return real::epoll_wait(epfd, events, max_events, timeout_ms);
-  }
+  int by_kernel;
+  if (WaitBarely([=] { return EpollSetIsTheKernels(set); },
+                 [=] { return real::epoll_wait(epfd, events, max_events, timeout_ms); },
+                 &by_kernel))
+    return by_kernel;
   return ReturnToLibc(EpollWait(epfd, set, events, max_events, Timeout(timeout_ms).get(), nullptr,
                                 EpollCall::kWait));
 }
@@ -246,10 +255,11 @@ XENLOOP_EXPORT int epoll_pwait(int epfd, epoll_event* events, int max_events, in
                                const sigset_t* mask) {
   EpollSet* const set = Waitable(epfd, events, max_events);
   if (set == nullptr) return real::epoll_pwait(epfd, events, max_events, timeout_ms, mask);
-  if (MayWaitBarely(set)) {
-    const BareWait bare;
-    return real::epoll_pwait(epfd, events, max_events, timeout_ms, mask);
-  }
+  int by_kernel;
+  if (WaitBarely([=] { return EpollSetIsTheKernels(set); },
+                 [=] { return real::epoll_pwait(epfd, events, max_events, timeout_ms, mask); },
+                 &by_kernel))
+    return by_kernel;
   return ReturnToLibc(
       EpollWait(epfd, set, events, max_events, Timeout(timeout_ms).get(), mask, EpollCall::kPwait));
 }
@@ -258,9 +268,10 @@ XENLOOP_EXPORT int epoll_pwait2(int epfd, epoll_event* events, int max_events,
                                 const timespec* timeout, const sigset_t* mask) {
   EpollSet* const set = IsUsable(timeout) ? Waitable(epfd, events, max_events) : nullptr;
   if (set == nullptr) return real::epoll_pwait2(epfd, events, max_events, timeout, mask);
-  if (MayWaitBarely(set)) {
-    const BareWait bare;
-    return real::epoll_pwait2(epfd, events, max_events, timeout, mask);
-  }
+  int by_kernel;
+  if (WaitBarely([=] { return EpollSetIsTheKernels(set); },
+                 [=] { return real::epoll_pwait2(epfd, events, max_events, timeout, mask); },
+                 &by_kernel))
+    return by_kernel;
   return ReturnToLibc(EpollWait(epfd, set, events, max_events, timeout, mask, EpollCall::kPwait2));
 }

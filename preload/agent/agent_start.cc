@@ -110,13 +110,17 @@ bool EnsureAgent() {
     return false;
   int state = 0;
   // The calls that go on behind the handler that we are in are counted nowhere.
-  if (BareWait::Any() && agent_shared.started.load(std::memory_order_acquire) == 0) return false;
+  if (agent_shared.started.load(std::memory_order_acquire) == 0 && BareWait::IsInTheWay())
+    return false;
   if (!agent_shared.started.compare_exchange_strong(state, 1, std::memory_order_acq_rel))
     return state == 1 || state == 2;
   sys::SignalsBlocked blocked;  // the thread inherits this mask for good
   process_state.processors = CountProcessors();
   Reason failure = threads::Find() ? Prepare() : Reason::kAgentNoThreadLibrary;
   if (failure == Reason::kNone) {
+    // What an agent leaves behind, as tags in epoll sets, outlives it; and a later libc may say
+    // once more that there is one thread.
+    BareWait::Forbid();
     agent_shared.tid.store(0, std::memory_order_relaxed);
     agent_shared.started.store(2, std::memory_order_release);
     if (threads::CreateDetached(kStackBytes, AgentMain) != 0) failure = Reason::kAgentNoThread;

@@ -170,9 +170,9 @@ bool BorrowFromParent(Side* side) {
 
 namespace {
 bool MayWantDatagrams(DatagramSide* side) {
-  return process_state.ready && HasArena() && !BareWait::Any() &&
+  return process_state.ready && HasArena() &&
          agent_shared.started.load(std::memory_order_relaxed) != kAgentFailed &&
-         !IsForbidden(side->reason) && !SwitchedOff(side->reason);
+         !BareWait::IsInTheWay() && !IsForbidden(side->reason) && !SwitchedOff(side->reason);
 }
 }  // namespace
 

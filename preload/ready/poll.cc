@@ -303,6 +303,8 @@ int SleepWithBell(Waited& waited, const timespec* left, const sigset_t* mask, Po
 }  // namespace
 
 bool PollIsTheKernels(const pollfd* fds, nfds_t count) {
+  // Where nothing is followed, pointers are not asked about: they are for the kernel to follow.
+  if (!MayKnow() || FdTable::End() == 0) return true;
   if (count > INT_MAX || !MayRead(fds, count * sizeof *fds)) return false;
   for (nfds_t i = 0; i < count; ++i) {
     if (!IsTheKernels(fds[i].fd)) return false;

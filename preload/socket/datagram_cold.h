@@ -72,6 +72,7 @@ bool ReceiveBarely(DatagramSide* side, bool waits, const Call& kernel, ssize_t* 
   } else {
     if (!BareWait::IsEnough()) return false;
     const BareWait wait;
+    if (!BareWait::IsEnough() || side->receiving.load(std::memory_order_acquire) != 0) return false;
     *result = kernel();
   }
   CountKernelReceive(side, *result);

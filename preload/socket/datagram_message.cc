@@ -54,13 +54,15 @@ int ReceiveDatagramMessages(int fd, mmsghdr* messages, unsigned count, int flags
     const bool waits =
         (flags & MSG_DONTWAIT) == 0 && side->nonblocking.load(std::memory_order_relaxed) == 0;
     int done = 0;
-    bool made = true;
+    bool made = !waits;
     if (!waits) {
       done = kernel();
     } else if (BareWait::IsEnough()) {
       const BareWait wait;
-      done = kernel();
-    } else {
+      made = BareWait::IsEnough() && side->receiving.load(std::memory_order_acquire) == 0;
+      if (made) done = kernel();
+    }
+    if (!made) {
       const DatagramSleeper sleeper(side, (flags & MSG_WAITFORONE) != 0 ? 1 : count);
       made = sleeper.MayWait();
       if (made)

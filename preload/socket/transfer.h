@@ -43,12 +43,16 @@ inline void CountOperation(Side* side) {
   if (n >= side->next_attempt.load(std::memory_order_relaxed)) ConsiderUpgrade(side);
 }
 
-// Counts a transfer that nobody could make another one of while it is in the kernel
+// Makes a transfer that nobody could make another one of while it is in the kernel
 // (side/bare_wait.h). False: it is to be counted there.
-inline bool IsBare(Side* side) {
+template <class KernelCall>
+inline bool TransferBarely(Side* side, KernelCall kernel, ssize_t* result) {
   if (!BareWait::IsEnough() || !side->IsCold()) return false;
   CountOperation(side);  // and perhaps an agent is started by that
-  return BareWait::IsEnough();
+  const BareWait bare;
+  if (!BareWait::IsEnough() || !side->IsCold()) return false;
+  *result = kernel();
+  return true;
 }
 
 // Tests let the routes flip every so many operations.
@@ -133,10 +137,8 @@ inline ssize_t ReceiveOr(int fd, Side* side, const iovec* iov, size_t iov_count,
     if (message_flags != nullptr) *message_flags = 0;
     return taken;
   }
-  if (IsBare(side)) {
-    const BareWait bare;
-    return kernel();
-  }
+  ssize_t by_kernel;
+  if (TransferBarely(side, kernel, &by_kernel)) return by_kernel;
   const Interruption interruption;
   for (; side != nullptr; side = FindSide(fd)) {
     if (EnterKernelReceive(side)) {
@@ -156,10 +158,9 @@ inline ssize_t ReceiveOr(int fd, Side* side, const iovec* iov, size_t iov_count,
 
 template <class KernelCall, class OurSend>
 inline ssize_t SendByOr(int fd, Side* side, int flags, OurSend our_send, KernelCall kernel) {
-  if (side != nullptr && side->Connected() && IsBare(side)) {
-    const BareWait bare;
-    return kernel();
-  }
+  ssize_t by_kernel;
+  if (side != nullptr && side->Connected() && TransferBarely(side, kernel, &by_kernel))
+    return by_kernel;
   const Interruption interruption;
   for (; side != nullptr; side = FindSide(fd)) {
     if (EnterKernelSend(side)) {

@@ -6,6 +6,17 @@
 lone() {
   run "$build/bin/lone-stream" return
   run "$build/bin/lone-stream" jump
+  run "$build/bin/lone-stream" handlers
+  # Before each fifth of the last instructions that lead into the kernel.
+  local count back steps=()
+  count=$(run "$build/bin/lone-stream" step 0)
+  for back in {20..75..5}; do
+    ((count > back)) || continue
+    run "$build/bin/lone-stream" step $((count - back)) >"$work/step-$back" &
+    steps+=($!)
+  done
+  wait "${steps[@]}"
+  sort -u "$work"/step-*
 }
 
 both lone

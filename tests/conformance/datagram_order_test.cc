@@ -6,9 +6,12 @@
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <functional>
+#include <future>
 #include <string>
 #include <thread>
 
@@ -143,6 +146,99 @@ TEST_P(DatagramOrderTest, TheNextOwnerOfThePortGetsNothingOld) {
   Send("3");
   EXPECT_EQ(next.Receive(), "3");
   EXPECT_EQ(next.Receive(), "EAGAIN");
+}
+
+// A receiver that is another process: a letter is an order, a line of text the answer.
+class OtherReceiver {
+ public:
+  OtherReceiver() {
+    int ends[2];
+    EXPECT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends), 0);
+    child_ = fork();
+    if (child_ == 0) {
+      close(ends[0]);
+      UdpSocket socket;
+      std::promise<void> end_of_first;
+      std::thread server([&] {
+        Serve(socket, ends[1], end_of_first);
+        _exit(0);
+      });
+      end_of_first.get_future().wait();
+      syscall(SYS_exit, 0);
+    }
+    close(ends[1]);
+    ours_ = FileDescriptor(ends[0]);
+  }
+  ~OtherReceiver() {
+    ours_.Close();
+    waitpid(child_, nullptr, 0);
+  }
+  OtherReceiver(const OtherReceiver&) = delete;
+  OtherReceiver& operator=(const OtherReceiver&) = delete;
+
+  std::string Do(char what) const {
+    EXPECT_EQ(send(ours_.get(), &what, 1, 0), 1);
+    return Answer();
+  }
+  std::string Answer() const {
+    char answer[200];
+    const ssize_t n = recv(ours_.get(), answer, sizeof answer, 0);
+    return std::string(answer, n > 0 ? static_cast<size_t>(n) : 0);
+  }
+
+ private:
+  // "p": its port; "h": receives one; "m": lets itself be found; "s": sleeps until one comes, and
+  // says so once more; "e": its first thread ends; "a": receives all.
+  static void Serve(UdpSocket& socket, int fd, std::promise<void>& end_of_first) {
+    pollfd entry{socket.fd(), POLLIN, 0};
+    char order;
+    while (recv(fd, &order, 1, 0) == 1) {
+      std::string answer = "done";
+      if (order == 'p') answer = std::to_string(socket.Port());
+      if (order == 'h') answer = poll(&entry, 1, kSoonMs) == 1 ? socket.Receive() : "nothing";
+      if (order == 'm') answer = UpgradeIfWanted(socket.fd()) ? "done" : "alone";
+      if (order == 'e') {
+        end_of_first.set_value();
+        const std::string number = "/proc/self/fd/" + std::to_string(socket.fd());
+        while (access(number.c_str(), F_OK) == 0) std::this_thread::yield();
+      }
+      if (order == 'a') {
+        answer.clear();
+        for (std::string next = socket.Receive(); next != "EAGAIN"; next = socket.Receive())
+          answer += next + " ";
+      }
+      send(fd, answer.data(), answer.size(), 0);
+      if (order != 's') continue;
+      answer = poll(&entry, 1, kSoonMs) == 1 ? "woken" : "nothing";
+      send(fd, answer.data(), answer.size(), 0);
+    }
+  }
+  pid_t child_ = -1;
+  FileDescriptor ours_;
+};
+
+// What the kernel shows of a process under its number is that thread's.
+TEST_P(DatagramOrderTest, AReceiverWhoseFirstThreadHasEndedGetsAll) {
+  const OtherReceiver other;
+  UdpSocket sender;
+  const auto port = static_cast<uint16_t>(std::stoi(other.Do('p')));
+  EXPECT_EQ(sender.Connect(port), Done(0));
+  for (int i = 0; i < 80; ++i) {
+    EXPECT_EQ(sender.Send("hot"), Done(3));
+    EXPECT_EQ(other.Do('h'), "hot");
+  }
+  EXPECT_EQ(other.Do('m'), "done");
+  EXPECT_TRUE(UpgradeIfWanted(sender.fd()));
+  EXPECT_EQ(other.Do('s'), "done");
+  poll(nullptr, 0, 20);  // it is asleep, or finds the first awake: both are right
+  EXPECT_EQ(sender.Send("1"), Done(1));
+  EXPECT_EQ(other.Answer(), "woken");
+  EXPECT_EQ(sender.Send("2"), Done(1));
+  EXPECT_EQ(other.Do('e'), "done");
+  const int on = 1;
+  EXPECT_EQ(setsockopt(sender.fd(), SOL_SOCKET, SO_BROADCAST, &on, sizeof on), 0);
+  EXPECT_EQ(sender.Send("3"), Done(1));
+  EXPECT_EQ(other.Do('a'), "1 2 3 ");
 }
 
 FOR_ALL_UDP_FAMILIES(DatagramOrderTest);

@@ -316,7 +316,9 @@ void EndSources(DatagramSide* side, Reason reason) {
     CountDatagramEnd(side, reason);
     ReapSources(side);
   }
-  AwaitSenders(side, &IsAnyOwed);
+  if (AwaitSenders(side, &IsAnyOwed)) return;
+  const LockScope scope(side->receive_lock, CurrentTid());
+  side->receiver.queue.ReclaimAll();
 }
 
 void DatagramToKernel(int fd, Reason reason, KernelFor how_long) {

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -241,7 +242,87 @@ TEST_P(DatagramOrderTest, AReceiverWhoseFirstThreadHasEndedGetsAll) {
   EXPECT_EQ(other.Do('a'), "1 2 3 ");
 }
 
+// The sender is another process, which has ended or is stopped when the receiver connects.
+class DatagramEndTest : public UdpFamilyTest {
+ protected:
+  static void Say(int fd, uint16_t what = 0) {
+    EXPECT_EQ(send(fd, &what, sizeof what, 0), ssize_t{sizeof what});
+  }
+  static uint16_t Hear(int fd) {
+    uint16_t what = 0;
+    EXPECT_EQ(recv(fd, &what, sizeof what, 0), ssize_t{sizeof what});
+    return what;
+  }
+  // "1" wakes a sleeper, "2" comes behind it, then the sender gets the signal.
+  void Begin(int signal) {
+    int ends[2];
+    ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends), 0);
+    const FileDescriptor ours(ends[0]);
+    const FileDescriptor theirs(ends[1]);
+    sender_ = fork();
+    if (sender_ == 0) {
+      UdpSocket sender;
+      sender.Connect(Hear(theirs.get()));
+      for (int i = 0; i < 80; ++i) {
+        sender.Send("hot");
+        Hear(theirs.get());
+      }
+      UpgradeIfWanted(sender.fd());
+      Say(theirs.get());
+      Hear(theirs.get());
+      sender.Send("1");
+      Hear(theirs.get());
+      sender.Send("2");
+      raise(signal);
+      _exit(0);
+    }
+    receiver_ = UdpSocket();
+    Say(ours.get(), receiver_.Port());
+    for (int i = 0; i < 80; ++i) {
+      EXPECT_EQ(Call(Poll()), Done(1));
+      EXPECT_EQ(receiver_.Receive(), "hot");
+      if (i == 79) EXPECT_TRUE(UpgradeIfWanted(receiver_.fd()));
+      Say(ours.get());
+    }
+    Hear(ours.get());
+    auto sleeper = InThread([&] { return Call(Poll()); });
+    EXPECT_TRUE(StillBlocked(sleeper));
+    Say(ours.get());
+    EXPECT_EQ(sleeper.get(), Done(1));
+    Say(ours.get());
+    int status;
+    EXPECT_EQ(waitpid(sender_, &status, WUNTRACED), sender_);
+  }
+  std::string ConnectAndReceive() {
+    EXPECT_EQ(receiver_.Connect(UdpSocket().Port()), Done(0));
+    std::string all;
+    for (std::string next = receiver_.Receive(); next != "EAGAIN"; next = receiver_.Receive())
+      all += next + " ";
+    return all;
+  }
+  int Poll() const {
+    pollfd entry{receiver_.fd(), POLLIN, 0};
+    return poll(&entry, 1, kSoonMs);
+  }
+
+  UdpSocket receiver_{false};
+  pid_t sender_ = -1;
+};
+
+TEST_P(DatagramEndTest, WhatADeadSenderHasSentStaysWhenTheReceiverConnects) {
+  Begin(SIGKILL);
+  EXPECT_EQ(ConnectAndReceive(), "1 2 ");
+}
+
+TEST_P(DatagramEndTest, WhatAStoppedSenderHasSentStaysWhenTheReceiverConnects) {
+  Begin(SIGSTOP);
+  EXPECT_EQ(ConnectAndReceive(), "1 2 ");
+  kill(sender_, SIGKILL);
+  waitpid(sender_, nullptr, 0);
+}
+
 FOR_ALL_UDP_FAMILIES(DatagramOrderTest);
+FOR_ALL_UDP_FAMILIES(DatagramEndTest);
 
 }  // namespace
 }  // namespace conformance

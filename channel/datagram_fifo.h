@@ -130,7 +130,9 @@ struct DatagramFifo {
   // FIFO sealed, and goes on by the kernel.
   void GoToSleep(uint32_t asleep) const {
     board().asleep.store(asleep, std::memory_order_seq_cst);
-    if ((asleep & kSleepers) != kNobodyAsleep && !AwaitProducer()) SealProducer();
+    // (Where it is sealed nothing is published any more, though it may be flushed.)
+    if ((asleep & kSleepers) != kNobodyAsleep && !ProducerSealed() && !AwaitProducer())
+      SealProducer();
   }
   bool AwaitProducer() const {
     constexpr int kTurns = 1000;
@@ -143,6 +145,23 @@ struct DatagramFifo {
       }
     }
     return false;
+  }
+  // Consumer, of what a dead or stopped producer was to send by the kernel: from where on it has
+  // not done so, and will not. What it may be sending at this moment is its own.
+  bool Reclaim(uint64_t* at) const {
+    // seq_cst: Dekker with BeginFlush.
+    Residue wanted = Residue::kWanted;
+    if (!board().residue.compare_exchange_strong(wanted, Residue::kLeft, std::memory_order_seq_cst))
+      return false;
+    const bool between_two = AwaitProducer();
+    *at = IndexOf(fifo.header->consumer.load(std::memory_order_acquire));
+    DatagramView view;
+    if (!between_two && LookAt(*at, &view) == LookResult::kHere) *at = view.After();
+    return true;
+  }
+  // Producer: what comes before `at` has been sent by the kernel (Reclaim). Before EndPut.
+  void Flushed(uint64_t at) const {
+    fifo.header->consumer.store(at << 1 | 1, std::memory_order_release);
   }
   // Producer, before each record that it sends by the kernel; then EndPut. False: it is not to.
   bool BeginFlush() const {
@@ -238,15 +257,7 @@ struct DatagramFifo {
   // believed. `released` is the caller's copy of the board's word.
   LookResult Take(const DatagramView& view, IovCursor* destination, bool peek,
                   uint64_t& released) const {
-    if (destination != nullptr) {
-      iovec pieces[2];
-      const size_t count = Payload(view, pieces);
-      for (size_t i = 0; i < count; ++i) {
-        const size_t n = pieces[i].iov_len < destination->remaining() ? pieces[i].iov_len
-                                                                      : destination->remaining();
-        destination->CopyIn(static_cast<const uint8_t*>(pieces[i].iov_base), n);
-      }
-    }
+    CopyOut(view, destination);
     uint64_t word = view.at << 1;
     const uint64_t next = peek ? word : view.After() << 1;
     // Before the index: a producer that sees the new index must see this, too.
@@ -256,6 +267,16 @@ struct DatagramFifo {
       return IsSealed(word) ? LookResult::kSealed : LookResult::kCorrupt;
     if (!peek) released += Charge(view.length);
     return LookResult::kHere;
+  }
+  void CopyOut(const DatagramView& view, IovCursor* destination) const {
+    if (destination == nullptr) return;
+    iovec pieces[2];
+    const size_t count = Payload(view, pieces);
+    for (size_t i = 0; i < count; ++i) {
+      const size_t n = pieces[i].iov_len < destination->remaining() ? pieces[i].iov_len
+                                                                    : destination->remaining();
+      destination->CopyIn(static_cast<const uint8_t*>(pieces[i].iov_base), n);
+    }
   }
 };
 

@@ -12,7 +12,7 @@
 #include <sys/types.h>
 
 #include "channel/base/each_bit.h"
-#include "channel/datagram_fifo.h"
+#include "channel/datagram_slot.h"
 
 namespace xenloop {
 
@@ -78,10 +78,16 @@ class DatagramQueue {
       if (slot.state == State::kNone || slot.state == State::kSealed) continue;
       if (!slot.fifo.Decide(Residue::kWanted)) {
         if (!whatever_order) continue;
+        if (slot.reclaimed) {  // its sender may have sent some of it already
+          slot.fifo.DecideForgotten();
+          Forget(i);
+          continue;
+        }
         slot.fifo.board().residue.store(Residue::kWanted, std::memory_order_release);
       }
       slot.fifo.SealBoth();
       Forget(i);
+      slots_[i].returned = true;
     }
     return !Any();
   }
@@ -108,10 +114,28 @@ class DatagramQueue {
     slot.fifo.SealConsumer();
     Forget(i);
   }
+  // What the sender was to send by the kernel does not come, since it is dead or stopped: it is
+  // taken from the FIFO after all, behind what the kernel has.
+  void Reclaim(int i) {
+    Slot& slot = slots_[i];
+    if (slot.state == State::kNone || slot.returned || slot.reclaimed || !slot.IsTakenBack())
+      return;
+    uint64_t at = 0;
+    if (!slot.fifo.Reclaim(&at)) return;
+    Forget(i);
+    slot.fifo.SealProducer();
+    slot.taken = slot.admitted = at;
+    slot.any_stamp = false;
+    slot.reclaimed = true;
+    Drain(slot);
+  }
+  void ReclaimAll() {
+    for (const int i : EachBit{in_use_}) Reclaim(i);
+  }
   // Something that was sent by a FIFO is on its way into the kernel's queue.
   bool IsOwed() const {
     for (const int i : EachBit{in_use_}) {
-      if (IsTakenBack(slots_[i]) &&
+      if (slots_[i].IsTakenBack() &&
           slots_[i].fifo.board().residue.load(std::memory_order_acquire) == Residue::kWanted)
         return true;
     }
@@ -122,7 +146,7 @@ class DatagramQueue {
     const Slot& slot = slots_[i];
     DatagramView view;
     if (slot.state == State::kNone) return true;
-    if (IsTakenBack(slot))
+    if (slot.IsTakenBack())
       return slot.fifo.board().residue.load(std::memory_order_acquire) != Residue::kWanted;
     return slot.fifo.LookAt(slot.taken, &view) == LookResult::kEnded;
   }
@@ -132,7 +156,7 @@ class DatagramQueue {
   void Admit() {
     for (const int i : EachBit{in_use_}) {
       Slot& slot = slots_[i];
-      if (slot.state != State::kSealed && IsTakenBack(slot)) Forget(i);
+      if (slot.state != State::kSealed && slot.IsTakenBack()) Forget(i);
       if (slot.state != State::kFresh) continue;
       DatagramView view;
       const LookResult look = slot.fifo.LookAt(slot.taken, &view);
@@ -201,8 +225,7 @@ class DatagramQueue {
     DatagramView view;
     if (!StillThere(entry, &view)) return GiveUp(i);
     IovCursor attempt = destination != nullptr ? *destination : IovCursor(nullptr, 0);
-    if (slot.fifo.Take(view, destination != nullptr ? &attempt : nullptr, peek, slot.released) !=
-        LookResult::kHere)
+    if (slot.TakeOut(view, destination != nullptr ? &attempt : nullptr, peek) != LookResult::kHere)
       return GiveUp(i);
     if (destination != nullptr) *destination = attempt;
     *from = i;
@@ -223,31 +246,14 @@ class DatagramQueue {
       slot.queued_bytes = 0;
       slot.any_stamp = false;
       slot.released = slot.fifo.board().released.load(std::memory_order_relaxed);
-      if (slot.state != State::kSealed && slot.fifo.Position(&slot.taken))
-        slot.admitted = slot.taken;
+      if (slot.state != State::kSealed && !slot.reclaimed) slot.fifo.Position(&slot.taken);
+      slot.admitted = slot.taken;
     });
   }
 
  private:
-  enum class State : uint8_t {
-    kNone,
-    kFresh,     // nothing has come yet
-    kDraining,  // something has; the kernel first
-    kStarted,
-    kSealed,  // both words are: nothing more from here
-  };
-  struct Slot {
-    DatagramFifo fifo;
-    uint64_t taken = 0;     // our own copy of the consumer's index
-    uint64_t admitted = 0;  // behind the last record that has been admitted or dropped
-    uint64_t last_stamp = 0;
-    uint64_t released = 0;
-    uint64_t queued_bytes = 0;  // its part of the queue's
-    uint32_t to_drain = 0;
-    uint64_t drained_at = ~uint64_t{0};  // the record for which the kernel was read dry last
-    bool any_stamp = false;
-    State state = State::kNone;
-  };
+  using Slot = DatagramSlot;
+  using State = DatagramSlot::State;
   // More than the kernel's queue holds unless SO_RCVBUF is raised; what is behind waits in its
   // FIFO.
   static constexpr uint32_t kMostAdmitted = 1024;
@@ -269,15 +275,10 @@ class DatagramQueue {
     for (const int i : EachBit{in_use_}) {
       const Slot& slot = slots_[i];
       DatagramView view;
-      if (slot.state == State::kNone || IsTakenBack(slot) || !counts(slot)) continue;
+      if (slot.state == State::kNone || slot.IsTakenBack() || !counts(slot)) continue;
       if (slot.fifo.LookAt(slot.taken, &view) == LookResult::kHere) return true;
     }
     return false;
-  }
-  // The records that it holds are not ours to take: we have sealed it, or its sender has, and sends
-  // them by the kernel.
-  static bool IsTakenBack(const Slot& slot) {
-    return slot.state == State::kSealed || slot.fifo.ConsumerSealed();
   }
   void Drain(Slot& slot) const {
     slot.state = State::kDraining;
@@ -356,7 +357,7 @@ class DatagramQueue {
       Slot& slot = slots_[entry.slot];
       DatagramView view;
       if (!StillThere(entry, &view) ||
-          slot.fifo.Take(view, nullptr, /*peek=*/false, slot.released) != LookResult::kHere) {
+          slot.TakeOut(view, nullptr, /*peek=*/false) != LookResult::kHere) {
         GiveUp(entry.slot);  // comes back here
         return;
       }
@@ -372,6 +373,7 @@ class DatagramQueue {
   // Nothing of it is to be delivered any more.
   void Forget(int i) {
     slots_[i].state = State::kSealed;
+    slots_[i].reclaimed = false;
     Uncharge(slots_[i], slots_[i].queued_bytes);
     for (uint32_t at = order_begin_; at != order_end_; ++at) {
       Entry& entry = order_[at % kMostAdmitted];

@@ -156,13 +156,16 @@ struct DatagramSender {
       // One that was killed has decided nothing.
       const bool is_there = shadow.IsReceiverThere();
       const ssize_t result = is_there ? SendOne(shadow, pieces, count) : 0;
+      const bool is_full = result == -EAGAIN || result == -EWOULDBLOCK;
+      if (is_there && !is_full) fifo.Flushed(residue_begin = view.After());
       fifo.EndPut();
       if (!is_there) break;
-      if (result == -EAGAIN || result == -EWOULDBLOCK) return false;
-      residue_begin = view.After();
+      if (is_full) return false;
     }
     // After the last of them: the receiver keeps its socket, and with it the port, until then.
-    fifo.board().residue.store(Residue::kFlushed, std::memory_order_release);
+    Residue wanted = Residue::kWanted;
+    fifo.board().residue.compare_exchange_strong(wanted, Residue::kFlushed,
+                                                 std::memory_order_acq_rel);
     Finish();
     shadow.Wake();
     return true;

@@ -357,7 +357,8 @@ void DatagramTalkGone(uint32_t index) {
       if (source.used.load(std::memory_order_relaxed) == 0 || source.at.talk != index) continue;
       if (source.used.load(std::memory_order_relaxed) == 1) {
         side->receiver.queue.End(i);
-        // Nobody is left to send it again.
+        side->receiver.queue.Reclaim(i);
+        // Nobody is left to send it again, nor does our program take it from the FIFO.
         Residue wanted = Residue::kWanted;
         const DatagramFifo fifo{source.theirs.fifo, false};
         fifo.board().residue.compare_exchange_strong(wanted, Residue::kFlushed);

@@ -151,7 +151,13 @@ bool DatagramShadow::HasItsName() const ABSL_NO_THREAD_SAFETY_ANALYSIS {  // the
 }
 
 bool DatagramShadow::IsReceiverThere() const ABSL_NO_THREAD_SAFETY_ANALYSIS {  // likewise
-  return !IsSocketGone(side->receiver_pid, side->receiver_fd, side->receiver_inode);
+  if (!IsSocketGone(side->receiver_pid, side->receiver_fd, side->receiver_inode)) return true;
+  // A process whose first thread has ended shows no descriptors, and in another root directory
+  // there is no /proc, or another one.
+  DatagramSocket receiver;
+  return ReceiverOfDatagrams(Tuple{side->fifo_source, ToEnd(side->fifo_destination)}, &receiver) ==
+             0 &&
+         receiver.inode == side->receiver_inode;
 }
 
 // ---- sleeping ----
@@ -310,7 +316,9 @@ void EndSources(DatagramSide* side, Reason reason) {
     CountDatagramEnd(side, reason);
     ReapSources(side);
   }
-  AwaitSenders(side, &IsAnyOwed);
+  if (AwaitSenders(side, &IsAnyOwed)) return;
+  const LockScope scope(side->receive_lock, CurrentTid());
+  side->receiver.queue.ReclaimAll();
 }
 
 void DatagramToKernel(int fd, Reason reason, KernelFor how_long) {

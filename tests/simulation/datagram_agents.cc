@@ -87,6 +87,7 @@ void DatagramWorld::LetGo() {
     if (memory == nullptr) continue;
     if (memory->sender_dead) {
       receiver_->queue.End(i);
+      receiver_->queue.Reclaim(i);
       // A flush that it owed is not to be waited for.
       Residue wanted = Residue::kWanted;
       memory->fifo.board().residue.compare_exchange_strong(wanted, Residue::kForgotten);

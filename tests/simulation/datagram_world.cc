@@ -318,9 +318,9 @@ void DatagramWorld::EndBySender(int s, bool killed) {
     quiet_ = false;
     socket.locked = false;
   }
-  // A flush that was under way with a killed sender is lost with it.
-  if (socket.sender.route.load() == DatagramRoute::kFlushing ||
-      (socket.memory != nullptr &&
+  // A flush that the receiver has asked for is lost with a killed sender.
+  if (socket.memory != nullptr && socket.memory->asked_back &&
+      (socket.sender.route.load() == DatagramRoute::kFlushing ||
        socket.memory->fifo.board().residue.load() == Residue::kWanted)) {
     Excuse(socket.life);
   }

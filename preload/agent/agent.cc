@@ -76,15 +76,21 @@ void CloseRegistry() {
   agent.registry.Close();
 }
 
-void EndSharing(Reason reason) {
-  agent_shared.start_failure.store(reason, std::memory_order_relaxed);
-  agent_shared.started.store(kAgentFailed, std::memory_order_release);
-  FallBackEverything(reason);
-  // For who looks from outside, when this thread has ended.
+namespace {
+// For who looks from outside, when this thread has ended.
+void SayWhyAll(Reason reason) {
   EachDescriptor([reason](int, Side* side) {
     if (side->pinned.load(std::memory_order_relaxed) == 0)
       side->reason.store(reason, std::memory_order_relaxed);
   });
+}
+}  // namespace
+
+void EndSharing(Reason reason) {
+  agent_shared.start_failure.store(reason, std::memory_order_relaxed);
+  agent_shared.started.store(kAgentFailed, std::memory_order_release);
+  FallBackEverything(reason);
+  SayWhyAll(reason);
 }
 
 namespace {
@@ -99,6 +105,7 @@ void GiveUpAgent(Reason reason) {
   for (uint32_t i = 0; i < kMaxTalks; ++i) {
     if (agent.talks[i].in_use && agent.talks[i].fd >= 0) TalkGone(i);
   }
+  SayWhyAll(reason);  // not that talks have ended, of what was about to come to a FIFO
 }
 
 // The program has closed the agent's epoll descriptor behind our back, and perhaps others: under

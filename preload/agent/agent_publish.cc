@@ -220,7 +220,9 @@ Reason ProbeIfAlone(int fd, Side* side, Tuple* tuple, Tracking* tracking) {
 }  // namespace
 
 void ConsiderSide(uint32_t slot, bool seek) {
-  if (agent_shared.refused_for_now.load(std::memory_order_relaxed) != Switch::kOn) return;
+  if (agent_shared.refused_for_now.load(std::memory_order_relaxed) != Switch::kOn ||
+      agent_shared.started.load(std::memory_order_relaxed) == kAgentFailed)
+    return;
   Side* side = SideAt(slot);
   AgentSide& note = agent.sides[slot];
   const uint32_t generation = side->generation.load(std::memory_order_acquire);

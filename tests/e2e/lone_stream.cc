@@ -21,32 +21,11 @@
 #include <cstdint>
 #include <cstdlib>
 
+#include "tests/e2e/lone.h"
+
+using namespace lone;
+
 namespace {
-
-constexpr uint32_t kInHandler = 600;
-constexpr uint32_t kAll = 4000;
-
-int receiver;
-uint32_t next_number = 1;
-bool jumps;
-sigjmp_buf target;
-
-[[noreturn]] void Fail(const char* what) {
-  printf("%s at %u\n", what, next_number);
-  exit(1);
-}
-
-void ReceiveNext() {
-  uint32_t number = 0;
-  if (recv(receiver, &number, sizeof number, 0) != sizeof number) Fail("no number");
-  if (number != next_number++) Fail("another number");
-}
-
-void Handler(int /*signal*/) {
-  for (uint32_t i = 0; i < kInHandler; ++i) ReceiveNext();
-  usleep(300000);  // the two meet now, if they may
-  if (jumps) siglongjmp(target, 1);
-}
 
 // Takes what is there.
 void TakeAll(int /*signal*/) {

@@ -90,6 +90,7 @@ struct AgentSide {
   uint64_t attached_at_ns = 0;
   uint64_t watched_position = 0;
   uint64_t watched_since_ns = 0;
+  bool comes_back = false;  // it has gone on before a full FIFO, since the last attempt
   uint64_t watch_at_ns = 0;
   // Bytes in our FIFO that nobody takes (agent_unread.cc): since when, and how far the reader was.
   // `reads_unseen`: the last one to leave any took none of that FIFO; offers of his have to wait.

@@ -161,7 +161,7 @@ bool Attach(uint32_t slot) {
       note.told_send = note.told_receive = note.heard = false;
       note.seen_index = 0;
       note.discarded = true;
-      note.bypassed = note.lay_unread = note.reads_unseen = false;
+      note.bypassed = note.lay_unread = note.reads_unseen = note.comes_back = false;
       Arena()->watched.Remove(slot);  // of a former life, or owner, whom nobody woke for it
       Arena()->unread.Remove(slot);
       note.watched_since_ns = note.watch_at_ns = note.unread_since_ns = 0;

@@ -7,6 +7,8 @@
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
 
+#include <algorithm>
+
 #include "channel/base/time.h"
 #include "preload/agent/agent_tasks.h"
 #include "preload/settings/config.h"
@@ -29,6 +31,9 @@ constexpr uint64_t kPatienceWithGuestsNs = 200 * kNsPerMs;
 constexpr uint64_t kPatienceOfTestsNs = 400 * kNsPerMs;
 // One that two processes share cannot come back to a FIFO while both have it (side/borrowed.h).
 constexpr uint64_t kPatienceWithSharedNs = 400 * kNsPerMs;
+// One that has gone on before a full FIFO reads, and may have work between two reads: ssh's client
+// grows its buffer to 2 MB and copies it whole for each 32 KiB: 50 ms and more for a FIFO's bytes.
+constexpr uint64_t kPatienceWithReaderNs = 200 * kNsPerMs;
 // Between two looks at one that stands still: there may be thousands, on purpose.
 constexpr uint64_t kLongestPauseNs = 10 * kNsPerSecond;
 
@@ -60,12 +65,14 @@ uint64_t LookAtFifo(AgentSide& note, Side* side, uint64_t now) {
                               fifo.header->tcp_read.load(std::memory_order_relaxed);
     // Not at the first look: a fast stream fills its FIFO often, and is to ask for this seldom.
     const bool first = note.watched_since_ns == 0;
+    if (!first && position != note.watched_position) note.comes_back = true;
     if (!first && fifo.HasRoom()) return 0;
     if (first || position != note.watched_position) {
       note.watched_since_ns = now;
       note.watched_position = position;
     }
   }
+  if (note.comes_back) patience = std::max(patience, kPatienceWithReaderNs);
   if (now - note.watched_since_ns < patience) return note.watched_since_ns + patience;
   const int fd = side->fd.load(std::memory_order_acquire);
   FallBackSending(fd, side, Reason::kReaderStandsStill);

@@ -14,10 +14,13 @@ check=$build/bin/stream-check
 moments=${1:-48} done_moments=0
 RANDOM=${E2E_SEED:=$((RANDOM))}
 
-# While a stream lives: falls back and goes up again, all the time.
+# While a stream lives: falls back and goes up again, all the time. Ends switched on.
 restless() {
   trap - ERR EXIT
-  while "$tool" off && "$tool" on; do :; done >/dev/null 2>&1
+  until [[ -e $work/calm ]]; do
+    "$tool" off && "$tool" on || break # who dies meanwhile may not answer
+  done >/dev/null 2>&1
+  "$tool" on >/dev/null 2>&1 || "$tool" on
 }
 
 # With the library a stream is on FIFOs before its moment comes, but in every fourth four. On a busy machine 150 ms are over
@@ -67,8 +70,9 @@ round() {
   kill -KILL "${server[$victim]}"
   finish "$victim"
   if [[ -n $flipper ]]; then
-    kill "$flipper" 2>/dev/null || true
-    wait "$flipper" 2>/dev/null || true
+    : >"$work/calm"
+    wait "$flipper"
+    rm "$work/calm"
   fi
   # Killed before it connected? Then nobody else would, and the receiver would wait for ever.
   [[ $victim == receiver ]] || (exec 9<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || true

@@ -46,6 +46,12 @@ hardened() { run "$confined" harden "$python" "$source_dir/tests/e2e/echo.py" 20
 
 one_thread() { run "$confined" alone; }
 
+# On a busy machine the agents may come too late for its few rounds.
+by_fifo() {
+  one_thread
+  (($(fifo_bytes confined) > 0))
+}
+
 way=both
 for eager in "" XENLOOP_UPGRADE_AFTER=0; do
   $way locks_itself_in $eager
@@ -53,6 +59,7 @@ for eager in "" XENLOOP_UPGRADE_AFTER=0; do
   $way refused $eager
   $way one_thread $eager
   way=again
+  [[ ${E2E_NATIVE:-} == 1 ]] || eventually by_fifo
   expect_fifo confined
 done
 both hardened

@@ -58,6 +58,7 @@ void Begin(Side* side) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   side->receive_timeout_us.store(0, std::memory_order_relaxed);
   side->send_timeout_us.store(0, std::memory_order_relaxed);
   side->held = {};
+  side->last_sent = side->last_received = {};
   side->operations.store(0, std::memory_order_relaxed);
   side->next_attempt.store(0, std::memory_order_relaxed);
   side->pinned.store(0, std::memory_order_relaxed);

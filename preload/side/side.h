@@ -14,6 +14,7 @@
 #include "discovery/protocol/reasons.h"
 #include "discovery/protocol/tuple.h"
 #include "preload/side/held_options.h"
+#include "preload/side/last_data.h"
 
 namespace xenloop {
 
@@ -44,6 +45,8 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
   std::atomic<int64_t> receive_timeout_us;  // 0: none
   std::atomic<int64_t> send_timeout_us;
   HeldOptions held ABSL_GUARDED_BY(send.lock);
+  LastData last_sent ABSL_GUARDED_BY(send.lock);
+  LastData last_received ABSL_GUARDED_BY(receive.lock);
 
   // When to try an upgrade, and why there is none.
   std::atomic<uint64_t> operations;

@@ -239,20 +239,35 @@ void AfterGetOption(int, Side* side, int level, int name, void* value, socklen_t
   // The counters tell of the stream, by whatever route it went.
   uint64_t sent;
   uint64_t received;
+  uint64_t sent_ns;
+  uint64_t received_ns;
   bool ended;
+  const uint64_t now = sys::MonotonicNs();
   {
     LockScope scope(side->send.lock, CurrentTid());
     sent = side->send.FifoBytes();
+    sent_ns = side->last_sent.AgeNs(sent, now);
   }
   {
     LockScope scope(side->receive.lock, CurrentTid());
     received = side->receive.FifoBytes();
+    received_ns = side->last_received.AgeNs(received, now);
     ended = side->receive.lives.OtherHasFinished();
   }
   auto* info = static_cast<tcp_info*>(value);
   const auto covers = [length](size_t end) { return *length >= end; };
   if (ended && covers(sizeof info->tcpi_state) && info->tcpi_state == BPF_TCP_ESTABLISHED)
     info->tcpi_state = BPF_TCP_CLOSE_WAIT;
+  const auto younger = [&covers, info](uint32_t tcp_info::*ms, uint64_t age_ns) {
+    const uint64_t age_ms = age_ns / kNsPerMs;
+    const auto* const end = reinterpret_cast<const char*>(&(info->*ms) + 1);
+    if (covers(static_cast<size_t>(end - reinterpret_cast<const char*>(info))) &&
+        age_ms < info->*ms)
+      info->*ms = static_cast<uint32_t>(age_ms);
+  };
+  younger(&tcp_info::tcpi_last_data_sent, sent_ns);
+  younger(&tcp_info::tcpi_last_data_recv, received_ns);
+  younger(&tcp_info::tcpi_last_ack_recv, sent_ns < received_ns ? sent_ns : received_ns);
   if (covers(offsetof(tcp_info, tcpi_bytes_acked) + 8)) info->tcpi_bytes_acked += sent;
   if (covers(offsetof(tcp_info, tcpi_bytes_received) + 8)) info->tcpi_bytes_received += received;
   if (covers(offsetof(tcp_info, tcpi_bytes_sent) + 8)) info->tcpi_bytes_sent += sent;

@@ -10,6 +10,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <chrono>
+#include <thread>
+
 #include "tests/conformance/pair.h"
 
 namespace conformance {
@@ -156,6 +159,38 @@ TEST_P(QueryTest, StateOfTheConnection) {
   length = sizeof(info);
   ASSERT_EQ(getsockopt(fd(), IPPROTO_TCP, TCP_INFO, &info, &length), 0);
   EXPECT_EQ(info.tcpi_state, TCP_CLOSE_WAIT);
+}
+
+// By these programs find who is idle.
+TEST_P(QueryTest, TimeSinceTheLastData) {
+  using Clock = std::chrono::steady_clock;
+  const auto since = [](Clock::time_point then) {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - then).count();
+  };
+  constexpr int kTick = 10;  // of the kernel's, for these; at the least 100 Hz
+  constexpr int kIdleMs = 150;
+  const auto ask = [this] {
+    tcp_info info{};
+    socklen_t length = sizeof(info);
+    EXPECT_EQ(getsockopt(fd(), IPPROTO_TCP, TCP_INFO, &info, &length), 0);
+    return info;
+  };
+  Mark();
+  for (int round = 0; round < 2; ++round) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(kIdleMs));
+    const Clock::time_point begun = Clock::now();
+    pair().ExpectBothWaysWork(100);
+    tcp_info info = ask();
+    EXPECT_LE(info.tcpi_last_data_sent, since(begun) + kTick);
+    EXPECT_LE(info.tcpi_last_data_recv, since(begun) + kTick);
+    EXPECT_LE(info.tcpi_last_ack_recv, since(begun) + kTick);
+    std::this_thread::sleep_for(std::chrono::milliseconds(kIdleMs));
+    info = ask();
+    EXPECT_GE(info.tcpi_last_data_sent, kIdleMs - kTick);
+    EXPECT_GE(info.tcpi_last_data_recv, kIdleMs - kTick);
+    EXPECT_LE(info.tcpi_last_data_sent, since(begun) + kTick);
+    EXPECT_LE(info.tcpi_last_data_recv, since(begun) + kTick);
+  }
 }
 
 TEST_P(QueryTest, FlagsOfTheDescriptor) {

@@ -114,6 +114,13 @@ TEST_P(DatagramOrderTest, ASenderThatNamesItsDestinationKeepsTheOrder) {
     EXPECT_EQ(receiver_.Receive(), "hot");
   }
   sender_.SendTo(receiver_.Port(), "1");
+  // A socket without a peer is met when it is ready to receive: what it sends follows soon.
+  for (int i = 0; i < 400 && CurrentMode() == Mode::kLocal; ++i) {
+    UpgradeIfWanted(receiver_.fd());
+    UpgradeIfWanted(sender_.fd());
+    if ((Routes(sender_.fd()) & kSendsByFifo) != 0) break;
+    usleep(5000);
+  }
   Meet(sender_, receiver_);
   sender_.SendTo(receiver_.Port(), "2");
   sender_.SendTo(other.Port(), "others");

@@ -9,6 +9,7 @@
 
 #include <map>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "tests/conformance/datagram.h"
@@ -180,6 +181,9 @@ class World {
     }
   }
   int met() const { return met_; }
+  // Since the last question: a socket was given the port of one before it. Whose a datagram is that
+  // lies in the queue, nobody can tell.
+  bool OnePortForTwo() { return std::exchange(one_port_for_two_, false); }
 
  private:
   void Follow(const UdpSocket& socket) const {
@@ -187,7 +191,9 @@ class World {
   }
   // Sources are told apart by the order in which they were made.
   void Introduce(const UdpSocket& socket) {
-    sources_[socket.Port()] = "source " + std::to_string(made_++);
+    std::string& name = sources_[socket.Port()];
+    if (!name.empty()) one_port_for_two_ = true;
+    name = "source " + std::to_string(made_++);
   }
   std::string SourceOf(const UdpAddress& from) const {
     const auto found = sources_.find(from.Port());
@@ -223,6 +229,7 @@ class World {
   std::map<uint16_t, std::string> sources_;
   int made_ = 0;
   int met_ = 0;
+  bool one_port_for_two_ = false;
 };
 
 class DatagramThreeTest : public UdpFamilyTest {};
@@ -249,7 +256,11 @@ TEST_P(DatagramThreeTest, WhatEachSourceHasSentIsTheKernels) {
             << "round " << round << ", burst " << burst << ", step " << step << ": " << what;
       }
       const auto how = static_cast<unsigned>(random());
-      ASSERT_EQ(world.Drain(how), kernel.Drain(how)) << "round " << round << ", burst " << burst;
+      const std::string from_world = world.Drain(how);
+      const std::string from_kernel = kernel.Drain(how);
+      if (const bool also = kernel.OnePortForTwo(); !world.OnePortForTwo() && !also) {
+        ASSERT_EQ(from_world, from_kernel) << "round " << round << ", burst " << burst;
+      }
       world.Meet();
       if (burst % 5 == 2) {
         // Nothing is left of a sender that is gone: it would be lost (D-20).

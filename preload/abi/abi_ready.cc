@@ -35,8 +35,6 @@ class Timeout {
   const timespec value_;
 };
 
-bool IsOurs(const pollfd* fds, nfds_t count) { return PollConcernsUs(fds, count); }
-
 constexpr timespec kNow{0, 0};
 bool Waits(const timespec* timeout) {
   return timeout == nullptr || timeout->tv_sec != 0 || timeout->tv_nsec != 0;
@@ -84,7 +82,7 @@ XENLOOP_EXPORT int poll(pollfd* fds, nfds_t count, int timeout_ms) {
   DatagramWait datagrams;
   DatagramsOf(fds, count, &datagrams);
   const auto ask = [=](int milliseconds) {
-    if (!IsOurs(fds, count)) return real::poll(fds, count, milliseconds);
+    if (!PollConcernsUs(fds, count, PollCall::kPoll)) return real::poll(fds, count, milliseconds);
     return ReturnToLibc(Poll(fds, count, Timeout(milliseconds).get(), nullptr, PollCall::kPoll));
   };
   if (!datagrams.Any()) return ask(timeout_ms);
@@ -109,7 +107,8 @@ XENLOOP_EXPORT int ppoll(pollfd* fds, nfds_t count, const timespec* timeout, con
   DatagramWait datagrams;
   if (IsUsable(timeout)) DatagramsOf(fds, count, &datagrams);
   const auto ask = [=](const timespec* time) {
-    if (!IsUsable(time) || !IsOurs(fds, count)) return real::ppoll(fds, count, time, mask);
+    if (!IsUsable(time) || !PollConcernsUs(fds, count, PollCall::kPpoll))
+      return real::ppoll(fds, count, time, mask);
     return ReturnToLibc(Poll(fds, count, time, mask, PollCall::kPpoll));
   };
   if (!datagrams.Any()) return ask(timeout);

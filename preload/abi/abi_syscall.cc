@@ -235,7 +235,8 @@ XENLOOP_EXPORT long syscall(long number, ...) {
     // Readiness.
     case SYS_ppoll: {
       pollfd* const fds = a;
-      if ((d.value != 0 && e.value != kKernelMaskSize) || !PollConcernsUs(fds, b)) return kernel();
+      if ((d.value != 0 && e.value != kKernelMaskSize) || !PollConcernsUs(fds, b, PollCall::kPpoll))
+        return kernel();
       const SignalMask mask(d, kKernelMaskSize);
       if (mask.is_bad() || !IsUsable(static_cast<const timespec*>(c))) return kernel();
       return ReturnToLibc(Poll(fds, b, c, mask.get(), PollCall::kPpoll));
@@ -349,7 +350,7 @@ XENLOOP_EXPORT long syscall(long number, ...) {
 #ifdef SYS_poll
     case SYS_poll: {
       pollfd* const fds = a;
-      return PollConcernsUs(fds, b) ? poll(fds, b, c) : kernel();
+      return PollConcernsUs(fds, b, PollCall::kPoll) ? poll(fds, b, c) : kernel();
     }
 #endif
 #ifdef SYS_select

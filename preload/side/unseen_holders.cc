@@ -95,6 +95,7 @@ void TakeOutIfGone(Side* side) {
   }
   const int32_t references = side->unseen_references.load(std::memory_order_relaxed);
   if (!side->unseen_pid.compare_exchange_strong(pid, kNobody, std::memory_order_acq_rel)) return;
+  side->options_asked.store(0, std::memory_order_relaxed);  // as above: others may have the side
   // The holders first: another one that finds its reference to be the only one frees the side.
   side->holders.fetch_sub(1, std::memory_order_acq_rel);
   if (side->references.fetch_sub(references, std::memory_order_acq_rel) != references) return;

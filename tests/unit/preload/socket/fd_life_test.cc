@@ -76,9 +76,9 @@ TEST(FdLifeTest, NumberIsNotGivenBackWhileItIsUsedUnderALock) {
   close(number);
 }
 
-// A child has left our sight with it (unseen_holders.h), and ends after our close.
-TEST(FdLifeTest, WhatAnUnseenChildHadAloneIsFreedBeforeAFork) {
-  FollowedSocket socket;
+// A child has left our sight with the socket (unseen_holders.h), and ends after our close.
+// `holders`: we, it, and perhaps others.
+void CloseBeforeAnUnseenChildEnds(const FollowedSocket& socket, int holders) {
   Side* const side = socket.side();
   int ends[2];
   ASSERT_EQ(pipe(ends), 0);
@@ -91,8 +91,8 @@ TEST(FdLifeTest, WhatAnUnseenChildHadAloneIsFreedBeforeAFork) {
   side->unseen_parent.store(process_state.pid);
   side->unseen_references.store(1);
   side->unseen_pid.store(child);
-  side->references.store(2);
-  side->holders.store(2);
+  side->references.store(holders);
+  side->holders.store(holders);
   BeforeClose(socket.fd());
   close(socket.fd());
   UpdateLeftToUnseen();
@@ -100,8 +100,27 @@ TEST(FdLifeTest, WhatAnUnseenChildHadAloneIsFreedBeforeAFork) {
   close(ends[1]);
   close(ends[0]);
   EXPECT_EQ(WaitForExit(child), 0);
+}
+
+TEST(FdLifeTest, WhatAnUnseenChildHadAloneIsFreedBeforeAFork) {
+  FollowedSocket socket;
+  Side* const side = socket.side();
+  CloseBeforeAnUnseenChildEnds(socket, 2);
   EXPECT_EQ(InForkedChild([] { return 0; }), 0);
   EXPECT_EQ(side->in_use.load(), 0u);
+}
+
+// Another child has it as well: what the agent knows of the options is not true any longer.
+TEST(FdLifeTest, WhatAnUnseenChildMayHaveChangedIsAskedAgain) {
+  FollowedSocket socket;
+  Side* const side = socket.side();
+  side->options_asked.store(1);
+  CloseBeforeAnUnseenChildEnds(socket, 3);
+  EXPECT_EQ(InForkedChild([] { return 0; }), 0);
+  EXPECT_EQ(side->holders.load(), 1);
+  EXPECT_EQ(side->options_asked.load(), 0u);
+  side->references.store(0);
+  FreeSide(side);
 }
 
 // Nobody else has it, also in a process that has forked: the kernel drops the registration with the

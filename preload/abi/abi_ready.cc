@@ -75,6 +75,7 @@ int Created(int epfd) {
 }  // namespace
 
 XENLOOP_EXPORT int poll(pollfd* fds, nfds_t count, int timeout_ms) {
+  BeforeUnknown();  // POLLNVAL, EBADF
   int by_kernel;
   if (WaitBarely([=] { return PollIsTheKernels(fds, count); },
                  [=] { return real::poll(fds, count, timeout_ms); }, &by_kernel))
@@ -100,6 +101,7 @@ XENLOOP_EXPORT int __poll_chk(pollfd* fds, nfds_t count, int timeout_ms, size_t 
 }
 
 XENLOOP_EXPORT int ppoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask) {
+  BeforeUnknown();  // POLLNVAL, EBADF
   int by_kernel;
   if (WaitBarely([=] { return PollIsTheKernels(fds, count); },
                  [=] { return real::ppoll(fds, count, timeout, mask); }, &by_kernel))
@@ -154,6 +156,7 @@ int SelectStreams(int count, fd_set* read, fd_set* write, fd_set* except, timeva
 
 XENLOOP_EXPORT int select(int count, fd_set* read, fd_set* write, fd_set* except,
                           timeval* timeout) {
+  BeforeUnknown();  // POLLNVAL, EBADF
   int by_kernel;
   if (WaitBarely([=] { return SelectIsTheKernels(count, read, write, except); },
                  [=] { return real::select(count, read, write, except, timeout); }, &by_kernel))
@@ -188,6 +191,7 @@ XENLOOP_ALIAS(__select, select);
 
 XENLOOP_EXPORT int pselect(int count, fd_set* read, fd_set* write, fd_set* except,
                            const timespec* timeout, const sigset_t* mask) {
+  BeforeUnknown();  // POLLNVAL, EBADF
   int by_kernel;
   if (WaitBarely([=] { return SelectIsTheKernels(count, read, write, except); },
                  [=] { return real::pselect(count, read, write, except, timeout, mask); },
@@ -229,12 +233,14 @@ XENLOOP_EXPORT int epoll_create1(int flags) {
 XENLOOP_EXPORT int epoll_ctl(int epfd, int operation, int fd, epoll_event* event) {
   EpollSet* const set = FindEpollSet(epfd);
   if (set == nullptr) {
+    BeforeUnknown();
     const int result = real::epoll_ctl(epfd, operation, fd, event);
     const KeepErrno keep_errno;
     if (result == 0 && operation != EPOLL_CTL_DEL) EpollUnfollowed(fd);
     return result;
   }
-  if (FdTable::IsEmpty(fd)) return real::epoll_ctl(epfd, operation, fd, event);
+  if (FdTable::IsEmpty(fd))
+    return OnUnknown([=] { return real::epoll_ctl(epfd, operation, fd, event); });
   return ReturnToLibc(EpollControl(epfd, set, operation, fd, event));
 }
 

@@ -11,6 +11,7 @@
 #include "preload/side/confinement.h"
 #include "preload/side/each_side.h"
 #include "preload/side/fallback.h"
+#include "preload/side/forked_holders.h"
 #include "preload/side/holders.h"
 #include "preload/side/mailbox.h"
 #include "preload/side/private_fd.h"
@@ -167,6 +168,7 @@ void EndUnsharable(Side* side, int fd, Reason reason) {
 // one. So a connection that is hot by now, and whose peer is to be found, is awaited, once.
 void AwaitUpgrades() {
   UpdateLeftToUnseen();
+  FreeLeftByForked(&ProgramHasOneThread);
   StartOverAsTheSameUser();
   if (agent_shared.started.load(std::memory_order_acquire) == kAgentFailed) return;
   Naps naps(kLongestUpgradeNs, 50 * kNsPerUs);  // of all of them together

@@ -68,12 +68,13 @@ void CloseWhatIsTheParents() {
 
 // What the parent looks after goes on while we have it.
 void KeepParentsDoorbell() {
-  // Not of a parent in another namespace of processes, whose number means somebody else here.
-  const bool known = sys::Call(SYS_getppid) != 0;
   bool any = false;
-  EachDescriptor([&any, known](int, const Side* side) {
-    any = any || (known && side->attached.load(std::memory_order_acquire) != 0);
+  EachDescriptor([&any](int, const Side* side) {
+    any = any || side->attached.load(std::memory_order_acquire) != 0;
   });
+  // Not of a parent in another namespace of processes, whose number means somebody else here. (Not
+  // asked where no agent could be started: a filter may forbid it.)
+  any = any && sys::Call(SYS_getppid) != 0;
   agent_shared.parents_doorbell = any ? agent_shared.doorbell : Doorbell{};
   agent_shared.borrow.store(BorrowFromParent, std::memory_order_relaxed);
 }

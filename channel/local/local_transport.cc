@@ -48,7 +48,10 @@ int CreateSealed(const char* name, size_t bytes, int extra_seals, void** memory)
   const long fd =
       sys::MakeDescriptor(SYS_memfd_create, AsLong(name), MFD_CLOEXEC | MFD_ALLOW_SEALING);
   if (fd < 0) return static_cast<int>(fd);
-  long result = sys::Call(SYS_ftruncate, fd, static_cast<long>(bytes));
+  // Nothing of what the program may have written to a number that it had closed, and the memfd had
+  // for a moment, shall be left.
+  long result = sys::Call(SYS_ftruncate, fd, 0);
+  if (result == 0) result = sys::Call(SYS_ftruncate, fd, static_cast<long>(bytes));
   if (result == 0) {
     result =
         sys::Call(SYS_mmap, 0, static_cast<long>(bytes), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);

@@ -34,12 +34,18 @@ inline bool ChangesOurTables(int fd) {
 }
 
 template <class KernelCall>
+inline auto OnUnknown(KernelCall kernel) -> decltype(kernel()) {
+  BeforeUnknown();
+  return kernel();
+}
+
+template <class KernelCall>
 inline auto CloseOr(int fd, KernelCall kernel) -> decltype(kernel()) {
   if (ChangesOurTables(fd)) {
     const int refused = BeforeClose(fd);
     if (refused < 0) return ReturnToLibc(refused);
   } else {
-    BeforeUnknownClose();
+    BeforeUnknown();
   }
   return kernel();
 }

@@ -39,6 +39,8 @@ void SendsUnseen(int fd) {
 }  // namespace
 
 XENLOOP_EXPORT ssize_t sendfile(int out_fd, int in_fd, off_t* offset, size_t count) {
+  BeforeCallOn(in_fd);
+  BeforeCallOn(out_fd);
   FallBackToTcp(in_fd, Reason::kSendfileFrom, TcpFor::kGood, NextWriter::kOurs);
   SendsUnseen(out_fd);
   return SendByOr(
@@ -52,18 +54,22 @@ XENLOOP_ALIAS(sendfile64, sendfile);
 
 XENLOOP_EXPORT ssize_t splice(int in_fd, off64_t* in_offset, int out_fd, off64_t* out_offset,
                               size_t length, unsigned flags) {
+  BeforeCallOn(in_fd);
+  BeforeCallOn(out_fd);
   FallBackToTcp(in_fd, Reason::kSplice, TcpFor::kGood, NextWriter::kOurs);
   FallBackToTcp(out_fd, Reason::kSplice, TcpFor::kGood);
   return real::splice(in_fd, in_offset, out_fd, out_offset, length, flags);
 }
 
 XENLOOP_EXPORT int vdprintf(int fd, const char* format, va_list arguments) {
+  BeforeCallOn(fd);
   SendsUnseen(fd);
   if (FindSide(fd) == nullptr) return real::vdprintf(fd, format, arguments);
   return Print(fd, 0, format, arguments);
 }
 
 XENLOOP_EXPORT int __vdprintf_chk(int fd, int flag, const char* format, va_list arguments) {
+  BeforeCallOn(fd);
   SendsUnseen(fd);
   if (FindSide(fd) == nullptr) return real::__vdprintf_chk(fd, flag, format, arguments);
   return Print(fd, flag, format, arguments);

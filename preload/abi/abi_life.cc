@@ -67,6 +67,7 @@ XENLOOP_EXPORT void closefrom(int first) {
 }
 
 XENLOOP_EXPORT int dup(int fd) {
+  BeforeCallOn(fd);
   return DuplicatedAs(fd, Numbered([=] { return real::dup(fd); }));
 }
 

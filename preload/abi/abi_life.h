@@ -64,6 +64,7 @@ inline int SocketBy(int domain, int type, int protocol, KernelCall kernel) {
 
 template <class KernelCall>
 inline int ConnectBy(int fd, const sockaddr* address, socklen_t length, KernelCall kernel) {
+  BeforeCallOn(fd);
   const bool dissolves = FindSide(fd) != nullptr && length >= sizeof(sa_family_t) &&
                          MayRead(address, sizeof(sa_family_t)) && address->sa_family == AF_UNSPEC;
   if (dissolves) FallBackToTcp(fd, Reason::kDisconnected, TcpFor::kGood);
@@ -102,6 +103,7 @@ inline int DuplicatedAs(int from, int to) {
 // dup2 and dup3 close `to` unseen, provided that they succeed.
 template <class KernelCall>
 inline int DuplicateOnto(int from, int to, bool valid, KernelCall kernel) {
+  BeforeCallOn(from);
   if (valid && from != to && ChangesOurTables(to) &&
       (IsSetInDoubt(to) || sys::Call(SYS_fcntl, from, F_GETFD) >= 0)) {
     if (BeforeClose(to) < 0) {  // a descriptor of ours is in the way
@@ -196,6 +198,7 @@ inline int AcceptWithParked(int listener, Side* listener_side, sockaddr* address
 template <class KernelCall>
 inline int AcceptBy(int listener, sockaddr* address, socklen_t* length, int flags,
                     KernelCall kernel) {
+  BeforeCallOn(listener);
   Side* const side = Parks() ? FindSide(listener) : nullptr;
   return side != nullptr ? AcceptWithParked(listener, side, address, length, flags, kernel)
                          : AcceptByKernel(listener, address, length, kernel);
@@ -203,6 +206,7 @@ inline int AcceptBy(int listener, sockaddr* address, socklen_t* length, int flag
 
 template <class KernelCall>
 inline int FcntlBy(int fd, int command, long argument, KernelCall kernel) {
+  BeforeCallOn(fd);
   if (command == F_DUPFD || command == F_DUPFD_CLOEXEC)
     return DuplicatedAs(fd, Numbered(kernel, static_cast<int>(argument)));
   const int result = static_cast<int>(kernel());

@@ -23,6 +23,7 @@ XENLOOP_EXPORT ssize_t recvmsg(int fd, msghdr* message, int flags) {
 XENLOOP_EXPORT ssize_t sendmsg(int fd, const msghdr* message, int flags) {
   DatagramSide* const datagrams = FindDatagram(fd);
   if (datagrams != nullptr) return SendDatagramMessage(fd, datagrams, message, flags);
+  BeforeCallOn(fd);
   return SendMessage(fd, FindSide(fd), message, flags);
 }
 
@@ -40,5 +41,6 @@ XENLOOP_EXPORT int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags
 
 XENLOOP_EXPORT int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
   if (FindDatagram(fd) != nullptr) return SendDatagramMessages(fd, messages, count, flags);
+  BeforeCallOn(fd);
   return SendMessages(fd, FindSide(fd), messages, count, flags);
 }

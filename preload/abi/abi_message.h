@@ -2,6 +2,7 @@
 #pragma once
 
 #include "preload/libc/errno.h"
+#include "preload/side/lowest_number.h"
 #include "preload/socket/passing.h"
 
 namespace xenloop {
@@ -9,6 +10,7 @@ namespace xenloop {
 template <class KernelCall>
 inline auto ReceivedBy(int fd, const msghdr* message, int flags, KernelCall kernel)
     -> decltype(kernel()) {
+  BeforeCallOn(fd);
   const auto received = kernel();
   if (received >= 0) {
     const KeepErrno keep_errno;
@@ -20,6 +22,7 @@ inline auto ReceivedBy(int fd, const msghdr* message, int flags, KernelCall kern
 template <class KernelCall>
 inline auto ReceivedBy(int fd, const mmsghdr* messages, int flags, KernelCall kernel)
     -> decltype(kernel()) {
+  BeforeCallOn(fd);
   const auto received = kernel();
   const KeepErrno keep_errno;
   for (int i = 0; i < static_cast<int>(received); ++i)

@@ -12,6 +12,7 @@ namespace xenloop {
 
 template <class KernelCall>
 inline int ShutdownBy(int fd, int how, KernelCall kernel) {
+  BeforeCallOn(fd);
   Side* const side = FindSide(fd);
   BeforeDatagramShutdown(fd);
   if (side == nullptr || how < SHUT_RD || how > SHUT_RDWR) return static_cast<int>(kernel());
@@ -33,7 +34,7 @@ inline int SetOptionBy(int fd, int level, int name, const void* value, socklen_t
     if (result == 0) AfterDatagramSetOption(fd, datagrams, level, name);
     return result;
   }
-  if (side == nullptr) return static_cast<int>(kernel());
+  if (side == nullptr) return static_cast<int>(OnUnknown(kernel));
   const ssize_t answer = BeforeSetOption(fd, side, level, name, value, length);
   if (answer != kUseKernel) return ReturnToLibc(static_cast<int>(answer));
   const int result = static_cast<int>(kernel());
@@ -51,7 +52,7 @@ inline int GetOptionBy(int fd, int level, int name, void* value, socklen_t* leng
     return answer != kUseKernel ? ReturnToLibc(static_cast<int>(answer))
                                 : static_cast<int>(kernel());
   }
-  if (side == nullptr) return static_cast<int>(kernel());
+  if (side == nullptr) return static_cast<int>(OnUnknown(kernel));
   const ssize_t answer = BeforeGetOption(fd, side, level, name, value, length);
   if (answer != kUseKernel) return ReturnToLibc(static_cast<int>(answer));
   const int result = static_cast<int>(kernel());
@@ -77,7 +78,7 @@ inline int IoctlBy(int fd, unsigned long request, void* argument, KernelCall ker
     if (result >= 0) AfterDatagramIoctl(datagrams, request, argument);
     return result;
   }
-  if (side == nullptr) return static_cast<int>(kernel());
+  if (side == nullptr) return static_cast<int>(OnUnknown(kernel));
   const ssize_t answer = BeforeIoctl(fd, side, request, argument);
   if (answer != kUseKernel) return ReturnToLibc(static_cast<int>(answer));
   const int result = static_cast<int>(kernel());

@@ -35,8 +35,6 @@ class Timeout {
   const timespec value_;
 };
 
-bool IsOurs(const pollfd* fds, nfds_t count) { return PollConcernsUs(fds, count); }
-
 constexpr timespec kNow{0, 0};
 bool Waits(const timespec* timeout) {
   return timeout == nullptr || timeout->tv_sec != 0 || timeout->tv_nsec != 0;
@@ -77,6 +75,7 @@ int Created(int epfd) {
 }  // namespace
 
 XENLOOP_EXPORT int poll(pollfd* fds, nfds_t count, int timeout_ms) {
+  BeforeUnknown();  // POLLNVAL, EBADF
   int by_kernel;
   if (WaitBarely([=] { return PollIsTheKernels(fds, count); },
                  [=] { return real::poll(fds, count, timeout_ms); }, &by_kernel))
@@ -84,7 +83,7 @@ XENLOOP_EXPORT int poll(pollfd* fds, nfds_t count, int timeout_ms) {
   DatagramWait datagrams;
   DatagramsOf(fds, count, &datagrams);
   const auto ask = [=](int milliseconds) {
-    if (!IsOurs(fds, count)) return real::poll(fds, count, milliseconds);
+    if (!PollConcernsUs(fds, count, PollCall::kPoll)) return real::poll(fds, count, milliseconds);
     return ReturnToLibc(Poll(fds, count, Timeout(milliseconds).get(), nullptr, PollCall::kPoll));
   };
   if (!datagrams.Any()) return ask(timeout_ms);
@@ -102,6 +101,7 @@ XENLOOP_EXPORT int __poll_chk(pollfd* fds, nfds_t count, int timeout_ms, size_t 
 }
 
 XENLOOP_EXPORT int ppoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask) {
+  BeforeUnknown();  // POLLNVAL, EBADF
   int by_kernel;
   if (WaitBarely([=] { return PollIsTheKernels(fds, count); },
                  [=] { return real::ppoll(fds, count, timeout, mask); }, &by_kernel))
@@ -109,7 +109,8 @@ XENLOOP_EXPORT int ppoll(pollfd* fds, nfds_t count, const timespec* timeout, con
   DatagramWait datagrams;
   if (IsUsable(timeout)) DatagramsOf(fds, count, &datagrams);
   const auto ask = [=](const timespec* time) {
-    if (!IsUsable(time) || !IsOurs(fds, count)) return real::ppoll(fds, count, time, mask);
+    if (!IsUsable(time) || !PollConcernsUs(fds, count, PollCall::kPpoll))
+      return real::ppoll(fds, count, time, mask);
     return ReturnToLibc(Poll(fds, count, time, mask, PollCall::kPpoll));
   };
   if (!datagrams.Any()) return ask(timeout);
@@ -155,6 +156,7 @@ int SelectStreams(int count, fd_set* read, fd_set* write, fd_set* except, timeva
 
 XENLOOP_EXPORT int select(int count, fd_set* read, fd_set* write, fd_set* except,
                           timeval* timeout) {
+  BeforeUnknown();  // POLLNVAL, EBADF
   int by_kernel;
   if (WaitBarely([=] { return SelectIsTheKernels(count, read, write, except); },
                  [=] { return real::select(count, read, write, except, timeout); }, &by_kernel))
@@ -189,6 +191,7 @@ XENLOOP_ALIAS(__select, select);
 
 XENLOOP_EXPORT int pselect(int count, fd_set* read, fd_set* write, fd_set* except,
                            const timespec* timeout, const sigset_t* mask) {
+  BeforeUnknown();  // POLLNVAL, EBADF
   int by_kernel;
   if (WaitBarely([=] { return SelectIsTheKernels(count, read, write, except); },
                  [=] { return real::pselect(count, read, write, except, timeout, mask); },
@@ -230,12 +233,14 @@ XENLOOP_EXPORT int epoll_create1(int flags) {
 XENLOOP_EXPORT int epoll_ctl(int epfd, int operation, int fd, epoll_event* event) {
   EpollSet* const set = FindEpollSet(epfd);
   if (set == nullptr) {
+    BeforeUnknown();
     const int result = real::epoll_ctl(epfd, operation, fd, event);
     const KeepErrno keep_errno;
     if (result == 0 && operation != EPOLL_CTL_DEL) EpollUnfollowed(fd);
     return result;
   }
-  if (FdTable::IsEmpty(fd)) return real::epoll_ctl(epfd, operation, fd, event);
+  if (FdTable::IsEmpty(fd))
+    return OnUnknown([=] { return real::epoll_ctl(epfd, operation, fd, event); });
   return ReturnToLibc(EpollControl(epfd, set, operation, fd, event));
 }
 

@@ -142,34 +142,34 @@ XENLOOP_EXPORT long syscall(long number, ...) {
   switch (number) {
     // Bytes.
     case SYS_read:
-      return IsSide(a) ? read(a, b, c) : kernel();
+      return IsSide(a) ? read(a, b, c) : OnUnknown(kernel);
     case SYS_readv:
-      return IsSide(a) ? readv(a, b, c) : kernel();
+      return IsSide(a) ? readv(a, b, c) : OnUnknown(kernel);
     case SYS_preadv2:
-      return IsSide(a) ? preadv2(a, b, c, d, f) : kernel();
+      return IsSide(a) ? preadv2(a, b, c, d, f) : OnUnknown(kernel);
     case SYS_recvfrom:
-      return IsSide(a) ? recvfrom(a, b, c, d, e, f) : kernel();
+      return IsSide(a) ? recvfrom(a, b, c, d, e, f) : OnUnknown(kernel);
     case SYS_recvmsg:
       return IsSide(a) ? recvmsg(a, b, c) : ReceivedBy(a, static_cast<const msghdr*>(b), c, kernel);
     case SYS_recvmmsg:
       return IsSide(a) ? recvmmsg(a, b, c, d, e)
                        : ReceivedBy(a, static_cast<const mmsghdr*>(b), d, kernel);
     case SYS_write:
-      return IsSide(a) ? write(a, b, c) : kernel();
+      return IsSide(a) ? write(a, b, c) : OnUnknown(kernel);
     case SYS_writev:
-      return IsSide(a) ? writev(a, b, c) : kernel();
+      return IsSide(a) ? writev(a, b, c) : OnUnknown(kernel);
     case SYS_pwritev2:
-      return IsSide(a) ? pwritev2(a, b, c, d, f) : kernel();
+      return IsSide(a) ? pwritev2(a, b, c, d, f) : OnUnknown(kernel);
     case SYS_sendto:
-      return IsSide(a) ? sendto(a, b, c, d, e, f) : kernel();
+      return IsSide(a) ? sendto(a, b, c, d, e, f) : OnUnknown(kernel);
     case SYS_sendmsg:
       return sendmsg(a, b, c);  // may carry sockets of ours
     case SYS_sendmmsg:
       return sendmmsg(a, b, c, d);
     case SYS_sendfile:
-      return IsSide(a) || IsSide(b) ? sendfile(a, b, c, d) : kernel();
+      return IsSide(a) || IsSide(b) ? sendfile(a, b, c, d) : OnUnknown(kernel);
     case SYS_splice:
-      return IsSide(a) || IsSide(c) ? splice(a, b, c, d, e, f) : kernel();
+      return IsSide(a) || IsSide(c) ? splice(a, b, c, d, e, f) : OnUnknown(kernel);
 
     // Sockets.
     case SYS_socket:
@@ -202,6 +202,7 @@ XENLOOP_EXPORT long syscall(long number, ...) {
     case SYS_close_range:
       return close_range(a, b, c);
     case SYS_dup:
+      BeforeCallOn(a);
       return DuplicatedAs(a, Numbered(kernel));
     case SYS_openat:
     case kOpenAt2:
@@ -235,7 +236,8 @@ XENLOOP_EXPORT long syscall(long number, ...) {
     // Readiness.
     case SYS_ppoll: {
       pollfd* const fds = a;
-      if ((d.value != 0 && e.value != kKernelMaskSize) || !PollConcernsUs(fds, b)) return kernel();
+      if ((d.value != 0 && e.value != kKernelMaskSize) || !PollConcernsUs(fds, b, PollCall::kPpoll))
+        return kernel();
       const SignalMask mask(d, kKernelMaskSize);
       if (mask.is_bad() || !IsUsable(static_cast<const timespec*>(c))) return kernel();
       return ReturnToLibc(Poll(fds, b, c, mask.get(), PollCall::kPpoll));
@@ -349,7 +351,7 @@ XENLOOP_EXPORT long syscall(long number, ...) {
 #ifdef SYS_poll
     case SYS_poll: {
       pollfd* const fds = a;
-      return PollConcernsUs(fds, b) ? poll(fds, b, c) : kernel();
+      return PollConcernsUs(fds, b, PollCall::kPoll) ? poll(fds, b, c) : kernel();
     }
 #endif
 #ifdef SYS_select

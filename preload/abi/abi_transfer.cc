@@ -29,7 +29,7 @@ bool IsTransfer(const iovec* iov, int iov_count) {
 XENLOOP_EXPORT ssize_t read(int fd, void* buffer, size_t length) {
   const auto kernel = [=] { return real::read(fd, buffer, length); };
   const FdTable::Meaning meaning = FdTable::Find(fd);
-  if (meaning.IsNothing()) return kernel();
+  if (meaning.IsNothing()) return OnUnknown(kernel);
   Side* const side = meaning.OfSide();
   if (IsRefused(buffer, length)) return kernel();
   const iovec destination{buffer, length};
@@ -47,7 +47,7 @@ XENLOOP_EXPORT ssize_t __read_chk(int fd, void* buffer, size_t length, size_t bu
 XENLOOP_EXPORT ssize_t readv(int fd, const iovec* iov, int iov_count) {
   const auto kernel = [=] { return real::readv(fd, iov, iov_count); };
   const FdTable::Meaning meaning = FdTable::Find(fd);
-  if (meaning.IsNothing()) return kernel();
+  if (meaning.IsNothing()) return OnUnknown(kernel);
   Side* const side = meaning.OfSide();
   if ((side == nullptr && meaning.OfDatagram() == nullptr) || !IsTransfer(iov, iov_count))
     return kernel();
@@ -59,6 +59,7 @@ XENLOOP_EXPORT ssize_t readv(int fd, const iovec* iov, int iov_count) {
 
 XENLOOP_EXPORT ssize_t preadv2(int fd, const iovec* iov, int iov_count, off_t offset, int flags) {
   const auto kernel = [=] { return real::preadv2(fd, iov, iov_count, offset, flags); };
+  BeforeCallOn(fd);
   DatagramToKernel(fd, Reason::kVectorFlags, KernelFor::kGood);
   Side* const side = FindSide(fd);
   if (side == nullptr || offset != -1 || !IsTransfer(iov, iov_count)) return kernel();
@@ -70,7 +71,7 @@ XENLOOP_ALIAS(preadv64v2, preadv2);
 XENLOOP_EXPORT ssize_t recv(int fd, void* buffer, size_t length, int flags) {
   const auto kernel = [=] { return real::recv(fd, buffer, length, flags); };
   const FdTable::Meaning meaning = FdTable::Find(fd);
-  if (meaning.IsNothing()) return kernel();
+  if (meaning.IsNothing()) return OnUnknown(kernel);
   Side* const side = meaning.OfSide();
   const iovec destination{buffer, Most(length)};
   if (side == nullptr)
@@ -92,7 +93,7 @@ XENLOOP_EXPORT ssize_t recvfrom(int fd, void* buffer, size_t length, int flags, 
     return real::recvfrom(fd, buffer, length, flags, address, address_length);
   };
   const FdTable::Meaning meaning = FdTable::Find(fd);
-  if (meaning.IsNothing()) return kernel();
+  if (meaning.IsNothing()) return OnUnknown(kernel);
   Side* const side = meaning.OfSide();
   const iovec destination{buffer, Most(length)};
   if (side == nullptr) {
@@ -119,7 +120,7 @@ XENLOOP_EXPORT ssize_t __recvfrom_chk(int fd, void* buffer, size_t length, size_
 XENLOOP_EXPORT ssize_t write(int fd, const void* buffer, size_t length) {
   const auto kernel = [=] { return real::write(fd, buffer, length); };
   const FdTable::Meaning meaning = FdTable::Find(fd);
-  if (meaning.IsNothing()) return kernel();
+  if (meaning.IsNothing()) return OnUnknown(kernel);
   Side* const side = meaning.OfSide();
   const iovec source{const_cast<void*>(buffer), length};
   // To write nothing is to send an empty datagram.
@@ -133,7 +134,7 @@ XENLOOP_ALIAS(__write, write);
 XENLOOP_EXPORT ssize_t writev(int fd, const iovec* iov, int iov_count) {
   const auto kernel = [=] { return real::writev(fd, iov, iov_count); };
   const FdTable::Meaning meaning = FdTable::Find(fd);
-  if (meaning.IsNothing()) return kernel();
+  if (meaning.IsNothing()) return OnUnknown(kernel);
   Side* const side = meaning.OfSide();
   if ((side == nullptr && meaning.OfDatagram() == nullptr) || !IsTransfer(iov, iov_count))
     return kernel();
@@ -144,6 +145,7 @@ XENLOOP_EXPORT ssize_t writev(int fd, const iovec* iov, int iov_count) {
 
 XENLOOP_EXPORT ssize_t pwritev2(int fd, const iovec* iov, int iov_count, off_t offset, int flags) {
   const auto kernel = [=] { return real::pwritev2(fd, iov, iov_count, offset, flags); };
+  BeforeCallOn(fd);
   DatagramToKernel(fd, Reason::kVectorFlags, KernelFor::kGood);
   Side* const side = FindSide(fd);
   if (side == nullptr || offset != -1 || !IsTransfer(iov, iov_count)) return kernel();
@@ -154,7 +156,7 @@ XENLOOP_ALIAS(pwritev64v2, pwritev2);
 XENLOOP_EXPORT ssize_t send(int fd, const void* buffer, size_t length, int flags) {
   const auto kernel = [=] { return real::send(fd, buffer, length, flags); };
   const FdTable::Meaning meaning = FdTable::Find(fd);
-  if (meaning.IsNothing()) return kernel();
+  if (meaning.IsNothing()) return OnUnknown(kernel);
   Side* const side = meaning.OfSide();
   const iovec source{const_cast<void*>(buffer), Most(length)};
   if (side == nullptr) return DatagramSendOr(fd, meaning.OfDatagram(), &source, 1, flags, kernel);
@@ -170,7 +172,7 @@ XENLOOP_EXPORT ssize_t sendto(int fd, const void* buffer, size_t length, int fla
     return real::sendto(fd, buffer, length, flags, address, address_length);
   };
   const FdTable::Meaning meaning = FdTable::Find(fd);
-  if (meaning.IsNothing()) return kernel();
+  if (meaning.IsNothing()) return OnUnknown(kernel);
   Side* const side = meaning.OfSide();
   const iovec source{const_cast<void*>(buffer), Most(length)};
   if (side == nullptr)

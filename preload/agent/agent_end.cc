@@ -106,11 +106,15 @@ void EndAgent(Reason reason) {
 
 namespace {
 
-bool MayStartOver() {
+// What another thread changes last when it starts over.
+bool HasGivenUpAsAnotherUser() {
   return process_state.ready &&
          agent_shared.started.load(std::memory_order_acquire) == kAgentFailed &&
-         agent_shared.start_failure.load(std::memory_order_relaxed) == Reason::kUserChanged &&
-         static_cast<uint32_t>(sys::Call(SYS_geteuid)) == agent.uid &&
+         agent_shared.start_failure.load(std::memory_order_relaxed) == Reason::kUserChanged;
+}
+
+bool MayStartOver() {
+  return HasGivenUpAsAnotherUser() && static_cast<uint32_t>(sys::Call(SYS_geteuid)) == agent.uid &&
          // The end of the thread waits for no reader.
          !AnySlot([](uint32_t slot) {
            const Side* side = SideAt(slot);
@@ -132,7 +136,8 @@ void StartOver() {
 // Several threads may fork at once. One does it, and the others wait: what they would clear is
 // another agent's by then, and a child is not to get what is half cleared.
 void StartOverAsTheSameUser() {
-  if (!MayStartOver()) return;
+  if (!HasGivenUpAsAnotherUser()) return;
+  const sys::SignalsBlocked blocked;  // a jump would leave the others waiting
   const uint32_t self = CurrentTid();
   uint32_t holder = 0;
   Naps naps(kLongestEndNs, kNapNs);

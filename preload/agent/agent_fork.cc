@@ -11,6 +11,7 @@
 #include "preload/side/confinement.h"
 #include "preload/side/each_side.h"
 #include "preload/side/fallback.h"
+#include "preload/side/forked_holders.h"
 #include "preload/side/holders.h"
 #include "preload/side/mailbox.h"
 #include "preload/side/private_fd.h"
@@ -67,12 +68,13 @@ void CloseWhatIsTheParents() {
 
 // What the parent looks after goes on while we have it.
 void KeepParentsDoorbell() {
-  // Not of a parent in another namespace of processes, whose number means somebody else here.
-  const bool known = sys::Call(SYS_getppid) != 0;
   bool any = false;
-  EachDescriptor([&any, known](int, const Side* side) {
-    any = any || (known && side->attached.load(std::memory_order_acquire) != 0);
+  EachDescriptor([&any](int, const Side* side) {
+    any = any || side->attached.load(std::memory_order_acquire) != 0;
   });
+  // Not of a parent in another namespace of processes, whose number means somebody else here. (Not
+  // asked where no agent could be started: a filter may forbid it.)
+  any = any && sys::Call(SYS_getppid) != 0;
   agent_shared.parents_doorbell = any ? agent_shared.doorbell : Doorbell{};
   agent_shared.borrow.store(BorrowFromParent, std::memory_order_relaxed);
 }
@@ -167,6 +169,7 @@ void EndUnsharable(Side* side, int fd, Reason reason) {
 // one. So a connection that is hot by now, and whose peer is to be found, is awaited, once.
 void AwaitUpgrades() {
   UpdateLeftToUnseen();
+  FreeLeftByForked(&ProgramHasOneThread);
   StartOverAsTheSameUser();
   if (agent_shared.started.load(std::memory_order_acquire) == kAgentFailed) return;
   Naps naps(kLongestUpgradeNs, 50 * kNsPerUs);  // of all of them together

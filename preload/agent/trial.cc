@@ -23,7 +23,9 @@ namespace {
 // of its own, without effect.
 constexpr int kCalls[] = {SYS_accept4,
                           SYS_bind,
+                          SYS_clock_gettime,
                           SYS_connect,
+                          SYS_dup3,
                           SYS_epoll_ctl,
                           SYS_epoll_pwait,
                           SYS_epoll_create1,
@@ -33,6 +35,7 @@ constexpr int kCalls[] = {SYS_accept4,
                           SYS_fstat,
                           SYS_fstatfs,
                           SYS_ftruncate,
+                          SYS_getdents64,
                           SYS_getpeername,
                           SYS_getrandom,
                           SYS_getsockname,
@@ -52,6 +55,7 @@ constexpr int kCalls[] = {SYS_accept4,
                           SYS_process_vm_readv,
                           SYS_pwrite64,
                           SYS_read,
+                          SYS_readlinkat,
                           SYS_recvfrom,
                           SYS_recvmsg,
                           SYS_rt_sigprocmask,
@@ -63,13 +67,18 @@ constexpr int kCalls[] = {SYS_accept4,
                           SYS_shutdown,
                           SYS_socket,
                           SYS_socketpair,
+                          SYS_sigaltstack,
+                          SYS_tgkill,
                           SYS_tkill,
                           SYS_write,
                           SYS_writev};
 
 // Filters of service managers look at these arguments (memory to write and to run, files of
-// another user's rights), so they are what the library says; others still let each call fail.
+// another user's rights), so they are what the library says; others still let each call fail. (kill
+// of -1 would mean every process.)
+constexpr long kNoProcess = 0x7fffffff;
 constexpr long kCallsInFull[][5] = {
+    {SYS_kill, kNoProcess, 0, 0, 0},
     {SYS_mkdirat, -1, -1, 0700, 0},
     {SYS_mmap, -1, 0, PROT_READ | PROT_WRITE, MAP_SHARED},
     {SYS_mprotect, -1, 0, PROT_READ, 0},
@@ -92,7 +101,7 @@ bool IsRefusal(long answer) { return answer == -ENOSYS || answer == -EPERM || an
   refused = refused || (cloned != -ENOSYS && IsRefusal(cloned));
   uint32_t word = 0;
   refused = refused || IsRefusal(sys::Call(SYS_futex, sys::Word(&word), FUTEX_WAKE, 1));
-  for (const int number : {SYS_geteuid, SYS_getpid, SYS_gettid, SYS_sched_yield})
+  for (const int number : {SYS_geteuid, SYS_getpid, SYS_getppid, SYS_gettid, SYS_sched_yield})
     refused = refused || IsRefusal(sys::Call(number));
   for (;;) sys::Call(SYS_exit_group, refused ? 1 : 0);
 }

@@ -11,6 +11,7 @@
 #include "preload/side/datagram_side.h"
 #include "preload/side/each_side.h"
 #include "preload/side/fallback.h"
+#include "preload/side/forked_holders.h"
 #include "preload/side/holders.h"
 #include "preload/side/lowest_number.h"
 #include "preload/side/parked.h"
@@ -78,6 +79,7 @@ void BecomeChild(uint32_t tid) {
   process_state.pid = static_cast<int32_t>(CurrentTid());
   process_state.lends = false;
   process_state.forked_from = parent;
+  NoteForkedHolder();
   // A parent in another namespace of processes has no number here. Not asked before there was an
   // agent, when no call is ours to make.
   process_state.same_numbers = process_state.same_numbers && process_state.ready &&

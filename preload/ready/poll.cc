@@ -305,6 +305,7 @@ int SleepWithBell(Waited& waited, const timespec* left, const sigset_t* mask, Po
 bool PollIsTheKernels(const pollfd* fds, nfds_t count) {
   // Where nothing is followed, pointers are not asked about: they are for the kernel to follow.
   if (!MayKnow() || FdTable::End() == 0) return true;
+  if (process_state.in_doubt) return false;  // PollConcernsUs knows how to look at them
   if (count > INT_MAX || !MayRead(fds, count * sizeof *fds)) return false;
   for (nfds_t i = 0; i < count; ++i) {
     if (!IsTheKernels(fds[i].fd)) return false;
@@ -312,9 +313,18 @@ bool PollIsTheKernels(const pollfd* fds, nfds_t count) {
   return true;
 }
 
-bool PollConcernsUs(const pollfd* fds, nfds_t count) {
+namespace {
+// In a doubt no call of ours may ask about the program's memory; the program's own says EFAULT
+// before it does anything.
+bool AreThere(pollfd* fds, nfds_t count, PollCall call) {
+  return process_state.in_doubt ? KernelPoll(fds, count, &kNow, nullptr, call) != -EFAULT
+                                : MayRead(fds, count * sizeof *fds);
+}
+}  // namespace
+
+bool PollConcernsUs(pollfd* fds, nfds_t count, PollCall call) {
   // The kernel refuses more than RLIMIT_NOFILE.
-  if (!MayKnow() || FdTable::End() == 0 || count > INT_MAX || !MayRead(fds, count * sizeof *fds))
+  if (!MayKnow() || FdTable::End() == 0 || count > INT_MAX || !AreThere(fds, count, call))
     return false;
   bool concerns = false;
   for (nfds_t i = 0; i < count; ++i) {

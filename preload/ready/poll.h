@@ -11,12 +11,12 @@ namespace xenloop {
 
 // Nothing of them is on a FIFO, nor can be before a bare wait (side/bare_wait.h) for them is over.
 bool PollIsTheKernels(const pollfd* fds, nfds_t count);
-// True if one of the descriptors needs Poll() below (is a followed socket or an epoll set with
-// such).
-bool PollConcernsUs(const pollfd* fds, nfds_t count);
 // The call that the program made: poll and ppoll are made as they are. A select is made by
 // `select`, which is asked while none of the descriptors is on a FIFO, and whose answer is final.
 enum class PollCall : uint8_t { kPoll, kPpoll, kSelect };
+// True if one of the descriptors needs Poll() below (is a followed socket or an epoll set with
+// such).
+bool PollConcernsUs(pollfd* fds, nfds_t count, PollCall call);
 struct SelectCall {
   int (*make)(SelectCall* self, const timespec* left);  // -errno
   bool answered = false;

@@ -81,6 +81,7 @@ struct BySelect : SelectCall {
 
 bool SelectIsTheKernels(int count, const fd_set* read, const fd_set* write, const fd_set* except) {
   if (!MayKnow()) return true;  // as PollIsTheKernels
+  if (process_state.in_doubt) return false;
   const int end = KnownBelow(count);
   if (!IsThere(read, end) || !IsThere(write, end) || !IsThere(except, end)) return false;
   bool all = true;
@@ -88,9 +89,23 @@ bool SelectIsTheKernels(int count, const fd_set* read, const fd_set* write, cons
   return all;
 }
 
+namespace {
+// In a doubt no call of ours may ask about the program's memory, and select has no look that leaves
+// it as it is: each set that could be named there counts as watched.
+void MayBeWatched(int end) {
+  for (int fd = 0; fd < end; fd = FdTable::Next(fd)) {
+    if (EpollSet* const set = FindEpollSet(fd)) EpollSetIsWatched(set);
+  }
+}
+}  // namespace
+
 bool SelectConcernsUs(int count, const fd_set* read, const fd_set* write, const fd_set* except) {
   if (!MayKnow() || count < 0) return false;
   const int end = KnownBelow(count);
+  if (process_state.in_doubt) {
+    MayBeWatched(end);
+    return false;
+  }
   if (!IsThere(read, end) || !IsThere(write, end) || !IsThere(except, end)) return false;
   bool concerns = false;
   EachSelected(end, read, write, except, [&concerns](int fd) {

@@ -107,6 +107,8 @@ bool MayFollow() {
   if (!process_state.bypassed) bulletin.program.store(Reason::kNone, std::memory_order_relaxed);
   ForgetStats();  // they have been written
   agent_shared.ending.store(Reason::kNone, std::memory_order_release);
+  // As at a first socket (LookAtProgramMemory), which may have been long ago.
+  BelieveProgramMemory(false);
   process_state.ready = true;
   return true;
 }

@@ -7,6 +7,7 @@
 #include "preload/settings/config.h"
 #include "preload/side/each_side.h"
 #include "preload/side/fd_table.h"
+#include "preload/side/forked_holders.h"
 #include "preload/side/leaving.h"
 #include "preload/side/mailbox.h"
 #include "preload/side/self.h"
@@ -80,8 +81,10 @@ void EndShare(Side* side) {
 
 void LetGo(Side* side) {
   LeftToUnseen(side);  // first: another's close may free it
+  ForkedHolderLetsGo(side);
   const uint32_t generation = side->generation.load(std::memory_order_relaxed);
   const int32_t left = side->holders.fetch_sub(1, std::memory_order_seq_cst) - 1;
+  if (left > 0) LeftToForked();
   if (left == 1) SayWhoHasItAlone(side);
   if (left <= 0 || left > side->outside.load(std::memory_order_acquire)) return;
   // Nobody who shares the arena has it any longer.

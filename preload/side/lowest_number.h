@@ -5,6 +5,7 @@
 
 #include "channel/base/abandon.h"
 #include "channel/base/descriptor.h"
+#include "preload/side/fd_table.h"
 
 namespace xenloop {
 
@@ -58,9 +59,15 @@ inline void ForgetLowNumbers() {
   sys::low_numbers.given_up.store(0, std::memory_order_relaxed);
 }
 
-// Before a close of what may be open under our descriptor's number only.
-inline void BeforeUnknownClose() {
+// Before a call on a number that means nothing to us: the program may have closed it, and a
+// descriptor of ours stand there for a moment, to be read, written or closed. (One that is made
+// between this look and the kernel's own is met all the same: it takes its maker longer than the
+// way from here, unless this thread loses its processor just then.)
+inline void BeforeUnknown() {
   if (__builtin_expect(sys::low_numbers.AnyNow(), 0)) AwaitNoLowNumber();
+}
+inline void BeforeCallOn(int fd) {
+  if (__builtin_expect(sys::low_numbers.AnyNow(), 0) && FdTable::IsEmpty(fd)) AwaitNoLowNumber();
 }
 
 }  // namespace xenloop

@@ -90,6 +90,7 @@ void Begin(Side* side) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   side->inherited.store(0, std::memory_order_relaxed);
   side->leaving.store(0, std::memory_order_relaxed);
   side->unseen_pid.store(0, std::memory_order_relaxed);
+  side->forked_pid.store(0, std::memory_order_relaxed);
   side->generation.store(generation, std::memory_order_relaxed);
   side->references.store(1, std::memory_order_relaxed);
   side->holders.store(1, std::memory_order_relaxed);

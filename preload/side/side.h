@@ -113,6 +113,10 @@ struct alignas(64) Side {  // aligned: the descriptor table keeps a tag in a poi
   std::atomic<int32_t> unseen_pid;
   std::atomic<int32_t> unseen_parent;
   std::atomic<int32_t> unseen_references;
+  // A child that has it from the process `forked_parent` by a fork (forked_holders.h); 0: none, or
+  // it has taken itself out of the count; negative: it is being noted.
+  std::atomic<int32_t> forked_pid;
+  std::atomic<int32_t> forked_parent;
   // 0, or a holder has let go of it for an exec that may still fail (leaving.h).
   std::atomic<uint64_t> leaving;
 

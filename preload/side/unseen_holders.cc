@@ -5,6 +5,7 @@
 
 #include "preload/side/each_side.h"
 #include "preload/side/fd_table.h"
+#include "preload/side/forked_holders.h"
 #include "preload/side/holders.h"
 #include "preload/side/mailbox.h"
 #include "preload/side/self.h"
@@ -62,6 +63,7 @@ void UpdateUnseen(int fd, Side* side) {
       side->unseen_parent.load(std::memory_order_relaxed) != process_state.pid || !IsGone(pid))
     return;
   const int32_t references = side->unseen_references.load(std::memory_order_relaxed);
+  ForkedHolderIsTakenOut(side, pid);
   // It may have noted that it hands the connection on, after our first look.
   if (!side->unseen_pid.compare_exchange_strong(pid, kNobody, std::memory_order_acq_rel)) return;
   side->options_asked.store(0, std::memory_order_relaxed);  // it could change them
@@ -94,7 +96,9 @@ void TakeOutIfGone(Side* side) {
     return;
   }
   const int32_t references = side->unseen_references.load(std::memory_order_relaxed);
+  ForkedHolderIsTakenOut(side, pid);
   if (!side->unseen_pid.compare_exchange_strong(pid, kNobody, std::memory_order_acq_rel)) return;
+  side->options_asked.store(0, std::memory_order_relaxed);  // as above: others may have the side
   // The holders first: another one that finds its reference to be the only one frees the side.
   side->holders.fetch_sub(1, std::memory_order_acq_rel);
   if (side->references.fetch_sub(references, std::memory_order_acq_rel) != references) return;

@@ -45,6 +45,10 @@ void EachPassed(const msghdr* message, Visit visit) {
 }
 
 bool MayCarry(const msghdr* message) {
+  if (!MayKnow()) {  // nor is a pointer asked about: it may
+    UnseenMayHandOn();
+    return false;
+  }
   return FdTable::End() != 0 && MayRead(message, sizeof *message) &&
          message->msg_control != nullptr && message->msg_controllen >= CMSG_LEN(sizeof(int)) &&
          MayRead(message->msg_control, message->msg_controllen);

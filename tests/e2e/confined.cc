@@ -5,10 +5,12 @@
 //                                    The filter allows what the server calls itself, and kills (or
 //                                    answers ERRNO) else
 //   confined refuse NUMBER ERRNO PROGRAM...   one system call answers an error in PROGRAM
+//   confined forbid NAME PROGRAM...  one of these system calls kills PROGRAM: getppid, kill, tgkill
 //   confined record FILE PROGRAM...  notes the system calls that PROGRAM makes
 //   confined harden PROGRAM...       with what systemd's options refuse by arguments
 //   confined allow FILE PROGRAM...   allows these only, and kills for any other
 //   confined traffic                 both ends of a connection in one thread
+//   confined children                traffic, and children that inherit its connection and answer
 //   confined alone                   what needs a process of one thread, after traffic
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -176,6 +178,13 @@ int Serve(const std::string& when, const char* how, unsigned otherwise) {
   return good && status == 0 ? 0 : 1;
 }
 
+int Forbid(const std::string& name, char** program) {
+  const int number = name == "getppid" ? SYS_getppid : name == "kill" ? SYS_kill : SYS_tgkill;
+  Filter("prctl", {number}, false, SECCOMP_RET_KILL_PROCESS);
+  execvp(program[0], program);
+  return 96;
+}
+
 int Refuse(int number, unsigned error, char** program) {
   Filter("prctl", {number}, false, SECCOMP_RET_ERRNO | error);
   execvp(program[0], program);
@@ -284,6 +293,29 @@ int Traffic() {
   return 0;
 }
 
+// A program that makes children may find out what its filter allows.
+int Children() {
+  int failed = 0;
+  sockaddr_in address;
+  const int listener = Listen(&address);
+  for (int i = 0; i < 100; ++i) {
+    const int client = Connect(address);
+    const int server = accept(listener, nullptr, nullptr);
+    char bytes[kBytes] = {};
+    for (int turn = 0; turn < 40; ++turn)
+      failed += Whole(client, bytes, true) && Whole(server, bytes, false) ? 0 : 1;
+    const pid_t child = fork();
+    if (child == 0) _exit(Whole(server, bytes, true) ? 0 : 1);
+    close(server);
+    int status = 0;
+    failed += waitpid(child, &status, 0) == child && status == 0 ? 0 : 1;
+    failed += status == 0 && Whole(client, bytes, false) ? 0 : 1;
+    close(client);
+  }
+  printf("%d failed\n", failed);
+  return failed != 0;
+}
+
 // Echo by a child, and then what the kernel allows to a process of one thread only.
 int Alone() {
   sockaddr_in address;
@@ -321,10 +353,12 @@ int main(int count, char** arguments) {
   }
   if (what == "refuse" && count > 4)
     return Refuse(atoi(arguments[2]), static_cast<unsigned>(atoi(arguments[3])), arguments + 4);
+  if (what == "forbid" && count > 3) return Forbid(arguments[2], arguments + 3);
   if (what == "record" && count > 3) return Record(arguments[2], arguments + 3);
   if (what == "harden" && count > 2) return Harden(arguments + 2);
   if (what == "allow" && count > 3) return Allow(arguments[2], arguments + 3);
   if (what == "alone") return Alone();
+  if (what == "children") return Children();
   if (what == "traffic") return Traffic();
   return 99;
 }

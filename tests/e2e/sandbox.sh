@@ -41,6 +41,14 @@ refused() {
   done
 }
 
+# Calls that the library makes around a fork, and the program does not.
+forbidden() {
+  local call
+  for call in getppid kill tgkill; do
+    echo "$call: $(run "$confined" forbid "$call" "$confined" children || echo "exit $?")"
+  done
+}
+
 # A hardened service is accelerated: it is not refused what the library asks for.
 hardened() { run "$confined" harden "$python" "$source_dir/tests/e2e/echo.py" 2000; }
 
@@ -57,6 +65,7 @@ for eager in "" XENLOOP_UPGRADE_AFTER=0; do
   $way locks_itself_in $eager
   $way was_locked_in $eager
   $way refused $eager
+  $way forbidden $eager
   $way one_thread $eager
   way=again
   [[ ${E2E_NATIVE:-} == 1 ]] || eventually by_fifo

@@ -184,6 +184,7 @@ GLOBALS = {
         "fallbacks connections upgraded tcp_sent tcp_received fifo_sent fifo_received written never_upgraded",
     "preload/socket/submissions.cc": "queues",  # the mappings are shared memory, in a child as well
     "preload/side/wait.cc": "shared_history crowded_waits",
+    "preload/side/forked_holders.cc": "left_since look_at",  # when to look: a child finds none of its own
     "preload/side/unseen_holders.cc": "left_some",  # a look too many in a child finds none
 }
 

@@ -60,5 +60,34 @@ TEST(StartOverTest, OneOfSeveralThreadsThatForkDoesIt) {
             0);
 }
 
+// While one of them does, what it looks at is changed already: the others wait all the same, or
+// their children get what is half cleared.
+TEST(StartOverTest, TheOthersWaitForIt) {
+  EXPECT_EQ(InForkedChild([] {
+              FreeSide(AllocateSide());
+              constexpr uint32_t kAnotherThread = 0x7fffffff;
+              agent_shared.starting_over.store(kAnotherThread);
+              agent.uid = geteuid() + 1;
+              agent_shared.start_failure.store(Reason::kUserChanged);
+              agent_shared.started.store(kAgentFailed);
+              std::atomic<bool> here{false}, over{false};
+              bool waited = false;
+              std::thread forks([&] {
+                here.store(true);
+                StartOverAsTheSameUser();
+                waited = over.load();
+              });
+              while (!here.load()) std::this_thread::yield();
+              usleep(20000);
+              over.store(true);
+              agent_shared.start_failure.store(Reason::kNone);
+              agent_shared.started.store(0);
+              agent_shared.starting_over.store(0);
+              forks.join();
+              return waited ? 0 : 1;
+            }),
+            0);
+}
+
 }  // namespace
 }  // namespace xenloop

@@ -208,6 +208,37 @@ TEST(LowestNumberTest, NoneOfOursIsInARangeThatTheProgramCloses) {
   program.join();
 }
 
+// The kernel's answer is the one that the program would have without us.
+TEST(LowestNumberTest, NoneOfOursIsMetByACallOnAClosedNumber) {
+  const FollowedSocket until_the_end;
+  std::thread program;
+  ssize_t result = 0;
+  int error = 0;
+  {
+    const sys::LowNumber low;
+    const int ours = OpenNull();
+    program = std::thread([&result, &error, ours] {
+      BeforeCallOn(ours);
+      char byte;
+      result = read(ours, &byte, 1);
+      error = errno;
+    });
+    usleep(5000);
+    EXPECT_GE(sys::MoveUp(ours, sys::DescriptorBase()), sys::DescriptorBase());
+  }
+  program.join();
+  EXPECT_EQ(result, -1);
+  EXPECT_EQ(error, EBADF);
+}
+
+TEST(LowestNumberTest, CallsOnWhatIsFollowedDoNotWaitForOurs) {
+  const FollowedSocket socket;
+  const sys::LowNumber low;
+  const uint32_t given_up = sys::low_numbers.given_up.load();
+  BeforeCallOn(socket.fd());
+  EXPECT_EQ(sys::low_numbers.given_up.load(), given_up);
+}
+
 // Its maker hangs in the kernel, or is no thread of this process: who waits has done so once.
 TEST(LowestNumberTest, OneThatStaysIsNotWaitedForEachTime) {
   const sys::LowNumber low;

@@ -1,10 +1,13 @@
 // The last close of a side: when there is more than one number to close, what epoll sets tell of it
 // behind that, and when it was not seen.
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <thread>
 
@@ -76,9 +79,9 @@ TEST(FdLifeTest, NumberIsNotGivenBackWhileItIsUsedUnderALock) {
   close(number);
 }
 
-// A child has left our sight with it (unseen_holders.h), and ends after our close.
-TEST(FdLifeTest, WhatAnUnseenChildHadAloneIsFreedBeforeAFork) {
-  FollowedSocket socket;
+// A child has left our sight with the socket (unseen_holders.h), and ends after our close.
+// `holders`: we, it, and perhaps others.
+void CloseBeforeAnUnseenChildEnds(const FollowedSocket& socket, int holders) {
   Side* const side = socket.side();
   int ends[2];
   ASSERT_EQ(pipe(ends), 0);
@@ -91,8 +94,8 @@ TEST(FdLifeTest, WhatAnUnseenChildHadAloneIsFreedBeforeAFork) {
   side->unseen_parent.store(process_state.pid);
   side->unseen_references.store(1);
   side->unseen_pid.store(child);
-  side->references.store(2);
-  side->holders.store(2);
+  side->references.store(holders);
+  side->holders.store(holders);
   BeforeClose(socket.fd());
   close(socket.fd());
   UpdateLeftToUnseen();
@@ -100,8 +103,104 @@ TEST(FdLifeTest, WhatAnUnseenChildHadAloneIsFreedBeforeAFork) {
   close(ends[1]);
   close(ends[0]);
   EXPECT_EQ(WaitForExit(child), 0);
+}
+
+TEST(FdLifeTest, WhatAnUnseenChildHadAloneIsFreedBeforeAFork) {
+  FollowedSocket socket;
+  Side* const side = socket.side();
+  CloseBeforeAnUnseenChildEnds(socket, 2);
   EXPECT_EQ(InForkedChild([] { return 0; }), 0);
   EXPECT_EQ(side->in_use.load(), 0u);
+}
+
+// Another child has it as well: what the agent knows of the options is not true any longer.
+TEST(FdLifeTest, WhatAnUnseenChildMayHaveChangedIsAskedAgain) {
+  FollowedSocket socket;
+  Side* const side = socket.side();
+  side->options_asked.store(1);
+  CloseBeforeAnUnseenChildEnds(socket, 3);
+  EXPECT_EQ(InForkedChild([] { return 0; }), 0);
+  EXPECT_EQ(side->holders.load(), 1);
+  EXPECT_EQ(side->options_asked.load(), 0u);
+  side->references.store(0);
+  FreeSide(side);
+}
+
+// As a server does that forks for each connection, and closes it: with children that end by
+// themselves, or are killed while they are inside a call, and never close.
+void ForkForAConnection(const FollowedSocket& socket, bool is_killed) {
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    if (!is_killed) _exit(0);
+    socket.side()->receive.kernel_users.count.fetch_add(1);
+    if (write(ends[1], "x", 1) == 1) pause();
+    _exit(1);
+  }
+  BeforeClose(socket.fd());
+  close(socket.fd());
+  char byte;
+  if (is_killed) {
+    ASSERT_EQ(read(ends[0], &byte, 1), 1);
+    kill(child, SIGKILL);
+  }
+  int status = 0;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  close(ends[0]);
+  close(ends[1]);
+}
+
+int SlotsInUse() {
+  int count = 0;
+  for (const auto& word : Arena()->used.words) count += __builtin_popcountll(word.load());
+  return count;
+}
+
+TEST(FdLifeTest, WhatChildrenHadAloneWhenTheyEndedIsFreedAndUsedAgain) {
+  for (const bool is_killed : {false, true}) {
+    EXPECT_EQ(InForkedChild([is_killed] {
+                const int before = SlotsInUse();
+                uint32_t highest = 0;
+                for (int i = 0; i < 200; ++i) {
+                  FollowedSocket socket;
+                  highest = std::max(highest, SlotOf(socket.side()));
+                  ForkForAConnection(socket, is_killed);
+                }
+                return SlotsInUse() - before > 100 ? 1 : highest > 150 ? 2 : 0;
+              }),
+              0)
+        << (is_killed ? "killed" : "ended");
+  }
+}
+
+// It is still there, or somebody else has it as well.
+TEST(FdLifeTest, WhatAChildStillHasIsNotFreed) {
+  FollowedSocket socket;
+  Side* const side = socket.side();
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    close(ends[1]);
+    char byte;
+    const bool told = read(ends[0], &byte, 1) == 1;
+    _exit(told && FindSide(socket.fd()) == side && side->holders.load() == 1 ? 0 : 1);
+  }
+  const uint32_t generation = side->generation.load();
+  BeforeClose(socket.fd());
+  close(socket.fd());
+  for (int i = 0; i < 100; ++i) {
+    FollowedSocket other;
+    EXPECT_NE(other.side(), side);
+    ForkForAConnection(other, false);
+  }
+  EXPECT_EQ(side->in_use.load(), 1u);
+  EXPECT_EQ(side->generation.load(), generation);
+  EXPECT_EQ(write(ends[1], "x", 1), 1);
+  EXPECT_EQ(WaitForExit(child), 0);
+  close(ends[0]);
+  close(ends[1]);
 }
 
 // Nobody else has it, also in a process that has forked: the kernel drops the registration with the

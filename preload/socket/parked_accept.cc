@@ -207,6 +207,9 @@ void AcceptedByKernel(Side* listener) {
   if (queue == nullptr) queue = BeginQueue(listener);
   if (queue == nullptr || !IsHot(queue->window_ns, queue->count)) return;
   queue->count.store(0, std::memory_order_relaxed);
+  // Nothing is left of a former one, and it may not begin: nothing for the agent to see.
+  if (!goes_on && queue->pairs.load(std::memory_order_relaxed) == 0 && QueueOf(listener) == nullptr)
+    return;
   // Else the agent is to see that nothing is left of the former queue.
   if (goes_on) queue->published.store(1, std::memory_order_relaxed);
   WantParked();

@@ -47,6 +47,7 @@ void DecodeProcess(const json& packet, ProcessReport* process) {
   process->connections = NumberAt(packet, "connections");
   process->upgraded = NumberAt(packet, "upgraded");
   AddCountsAt(packet, "fallbacks", &process->fallbacks);
+  AddCountsAt(packet, "not_parked", &process->not_parked);
   const auto datagrams = packet.find("datagrams");
   if (datagrams != packet.end() && datagrams->is_object()) {
     process->datagrams = DatagramReport{NumberAt(*datagrams, "fifo_sent"),

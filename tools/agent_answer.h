@@ -70,6 +70,7 @@ struct ProcessReport {
   uint64_t upgraded = 0;
   std::map<std::string, uint64_t> fallbacks;  // by reason
   DatagramReport datagrams;
+  std::map<std::string, uint64_t> not_parked;  // listeners and destinations, by reason
   std::optional<XenReport> xen;
   std::vector<StreamReport> streams;
   bool introduced = false;  // its "process" packet came

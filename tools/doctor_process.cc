@@ -161,6 +161,11 @@ void ExplainStreams(const ProcessReport& report, const Process& process, Finding
         absl::StrCat("on TCP so far because of \"", reason, "\": ", Counted(count, "time")),
         RemedyForReason(reason));
   }
+  for (const auto& [reason, count] : report.not_parked) {
+    findings->Note(absl::StrCat(count, " of its listeners and destinations of short connections: ",
+                                ReasonAndDuration(reason)),
+                   RemedyForReason(reason));
+  }
 }
 
 // What no agent tells of, with the reason that its library has for it.

@@ -158,6 +158,11 @@ std::string SnapshotTable(const Snapshot& snapshot, const RateMeter* rates) {
                       "\n");
   }
   for (const ProcessReport& process : snapshot.processes) {
+    for (const auto& [reason, count] : process.not_parked)
+      absl::StrAppend(&text, process.program, " (", process.pid, ") ", count,
+                      " of its listeners and destinations of short connections: ", reason, "\n");
+  }
+  for (const ProcessReport& process : snapshot.processes) {
     if (!process.xen) continue;
     absl::StrAppend(&text, process.program, " (", process.pid, ") grants ",
                     process.xen->granted_pages, " of its ", process.xen->may_grant_pages,
@@ -188,6 +193,7 @@ std::string SnapshotJson(const Snapshot& snapshot, bool indented) {
                          {"connections", process.connections},
                          {"upgraded", process.upgraded},
                          {"fallbacks", process.fallbacks},
+                         {"not_parked", process.not_parked},
                          {"datagrams",
                           {{"fifo_sent", process.datagrams.fifo_sent},
                            {"fifo_received", process.datagrams.fifo_received},

@@ -122,7 +122,7 @@ void GiveUpPair(ParkedPair* pair) {
   if (side == nullptr || pair->stage.load(std::memory_order_acquire) != PairStage::kMade) return;
   Log("connection %d is not to be parked", pair->fd);
   AgentSide& note = agent.sides[SlotOf(side)];
-  if (pair->role == Role::kClient) NotNow(&parked.destinations[pair->place]);
+  if (pair->role == Role::kClient) NotNow(&parked.destinations[pair->place], Reason::kParkRefused);
   // It may be in the kernel's queue, or come there: the program's accept is not to bring it.
   const int accepted = pair->accepted_fd.load(std::memory_order_acquire);
   const bool orphan = pair->role == Role::kServer && pair->fd < 0 && accepted < 0;

@@ -42,7 +42,7 @@ inline constexpr uint64_t kLongestMakingNs = 2 * kNsPerSecond;
 
 void AskToPark(Destination* destination);
 // One could not be made: for a while none is asked for.
-void NotNow(Destination* to);
+void NotNow(Destination* to, Reason why);
 void TellParkReady(ParkedPair* pair);
 // Its descriptors are for something that we have.
 bool WantsParkMessage(uint32_t talk, const ControlMessage& message);

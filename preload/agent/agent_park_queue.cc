@@ -40,21 +40,26 @@ bool IsPolled(const Side* listener, int fd) {
          (listener->options_set.load(std::memory_order_relaxed) & kSeenInPoll) != 0;
 }
 
-// Nothing about the listener changes what accept() would bring, or whose it is.
-bool MayHaveQueue(const Side* listener, int fd) {
+// kNone: nothing about the listener changes what accept() would bring, or whose it is.
+Reason WhyNoQueue(const Side* listener, int fd) {
   const long flags = sys::Call(SYS_fcntl, fd, F_GETFL);
+  if (listener->holders.load(std::memory_order_relaxed) != 1) return Reason::kParkShared;
+  if (flags < 0 || FindSide(fd) != listener || OptionOf(fd, SOL_SOCKET, SO_ACCEPTCONN) == 0)
+    return Reason::kParkListenerKind;
+  if (OptionOf(fd, SOL_SOCKET, SO_REUSEPORT) != 0) return Reason::kParkReusePort;
   // Who waits for it by inline system calls would not be woken (D-22): it waits in our accept, or
   // was seen in our poll or epoll. And not both: a poll may tell of a connection that agents make,
   // and the accept behind it would sleep.
-  return IsPolled(listener, fd) == ((flags & O_NONBLOCK) != 0) && FindSide(fd) == listener &&
-         listener->references.load(std::memory_order_acquire) == 1 &&
-         listener->holders.load(std::memory_order_relaxed) == 1 &&
-         listener->pinned.load(std::memory_order_relaxed) == 0 && flags >= 0 &&
-         OptionOf(fd, SOL_SOCKET, SO_ACCEPTCONN) != 0 &&
-         OptionOf(fd, SOL_SOCKET, SO_REUSEPORT) == 0 &&
-         OptionOf(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT) == 0 &&
-         OptionOf(fd, IPPROTO_TCP, TCP_FASTOPEN) == 0 && OptionOf(fd, SOL_SOCKET, SO_LINGER) == 0 &&
-         AskOptions(fd) == Reason::kNone && NetnsCookieOf(fd) == agent.netns_cookie;
+  const bool blocks = (flags & O_NONBLOCK) == 0;
+  if (IsPolled(listener, fd) == blocks) return blocks ? Reason::kParkBlocks : Reason::kParkUnseen;
+  return listener->references.load(std::memory_order_acquire) == 1 &&
+                 listener->pinned.load(std::memory_order_relaxed) == 0 &&
+                 OptionOf(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT) == 0 &&
+                 OptionOf(fd, IPPROTO_TCP, TCP_FASTOPEN) == 0 &&
+                 OptionOf(fd, SOL_SOCKET, SO_LINGER) == 0 && AskOptions(fd) == Reason::kNone &&
+                 NetnsCookieOf(fd) == agent.netns_cookie
+             ? Reason::kNone
+             : Reason::kParkListenerKind;
 }
 
 // Its threads look at the virtual queue from now on, wherever they wait.
@@ -80,20 +85,22 @@ void PublishListener(ListenerQueue* queue) {
   tcp_info info;
   sockaddr_storage name = {};
   socklen_t length = sizeof name;
-  const bool may = asks.May() && MayHaveQueue(listener, fd) && TcpInfoOf(fd, &info) == 0 &&
-                   sys::Call(SYS_getsockname, fd, sys::Word(&name), sys::Word(&length)) == 0 &&
-                   ToEndpoint(name, &queue->name) &&
-                   (QueueOf(listener) == queue || BecomesAware(queue));
-  if (!may) {
-    Log("listener %d cannot have parked connections", fd);
-    const long flags = sys::Call(SYS_fcntl, fd, F_GETFL);
-    if (flags >= 0 && (flags & O_NONBLOCK) == 0 && IsPolled(listener, fd)) {
+  Reason why = asks.May() ? WhyNoQueue(listener, fd) : Reason::kParkListenerKind;
+  if (why == Reason::kNone &&
+      (TcpInfoOf(fd, &info) != 0 ||
+       sys::Call(SYS_getsockname, fd, sys::Word(&name), sys::Word(&length)) != 0 ||
+       !ToEndpoint(name, &queue->name) || !(QueueOf(listener) == queue || BecomesAware(queue))))
+    why = Reason::kParkListenerKind;
+  queue->why.store(why, std::memory_order_relaxed);
+  if (why != Reason::kNone) {
+    Log("listener %d: %s", fd, ReasonText(why));
+    uint32_t over = kQueueOverForGood;
+    if (why == Reason::kParkShared) over = kQueueOverForNow;
+    if (why == Reason::kParkBlocks) {
       listener->nonblocking.store(0, std::memory_order_relaxed);
-      queue->over.store(kQueueOverWhileItBlocks, std::memory_order_relaxed);
-      return;
+      over = kQueueOverWhileItBlocks;
     }
-    const bool alone = listener->holders.load(std::memory_order_relaxed) == 1;
-    queue->over.store(alone ? kQueueOverForGood : kQueueOverForNow, std::memory_order_relaxed);
+    queue->over.store(over, std::memory_order_relaxed);
     return;
   }
   queue->ipv6_only = name.ss_family == AF_INET6 && OptionOf(fd, IPPROTO_IPV6, IPV6_V6ONLY) != 0;
@@ -193,7 +200,10 @@ void EndIfNobodyLooks(ListenerQueue* queue) {
   if (queue->seen_looks++ != kLooks) return;
   Log("listener %d: nobody accepts", queue->listener->fd.load());
   EndQueue(queue->listener, QueueEnd::kGoesOn);
-  if (++queue->kicks >= kMostKicks) queue->over.store(kQueueOverForGood, std::memory_order_seq_cst);
+  if (++queue->kicks >= kMostKicks) {
+    queue->why.store(Reason::kParkUnseen, std::memory_order_relaxed);
+    queue->over.store(kQueueOverForGood, std::memory_order_seq_cst);
+  }
   Kick(*queue);
 }
 

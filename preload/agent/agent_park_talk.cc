@@ -194,6 +194,7 @@ void OnParkReady(ParkedPair* pair) {
       !AttachPair(pair))
     return GiveUpPair(pair);
   to.pause_ns = 0;
+  to.why.store(Reason::kNone, std::memory_order_relaxed);
   // The kernel tells who asks first that it succeeded, and all others that it is connected.
   sys::Call(SYS_connect, pair->fd, sys::Word(&to.name), to.name_length);
   for (std::atomic<ParkedPair*>& place : to.pairs) {
@@ -298,7 +299,8 @@ void OnParkAsk(uint32_t talk, const ControlMessage& message, Ticket* ticket) {
 
 }  // namespace
 
-void NotNow(Destination* to) {
+void NotNow(Destination* to, Reason why) {
+  to->why.store(why, std::memory_order_relaxed);
   to->wanted.store(0, std::memory_order_relaxed);
   to->pause_ns = to->pause_ns == 0 ? kFirstPauseNs : std::min(2 * to->pause_ns, kLongestPauseNs);
   to->not_before_ns.store(sys::MonotonicNs() + to->pause_ns, std::memory_order_relaxed);
@@ -324,7 +326,8 @@ void AskToPark(Destination* destination) {
   ParkedPair* const pair =
       talk != kNoTalk && MayMeet(agent.talks[talk]) ? TakePair(Role::kClient) : nullptr;
   if (pair == nullptr) {
-    NotNow(destination);
+    const bool found = talk != kNoTalk && MayMeet(agent.talks[talk]);
+    NotNow(destination, found ? Reason::kNoDescriptors : Reason::kParkNoListener);
     return not_made();
   }
   pair->place = static_cast<uint32_t>(destination - parked.destinations);
@@ -332,7 +335,7 @@ void AskToPark(Destination* destination) {
   if (pair->fd < 0 || !BeginPair(pair, talk)) {
     if (pair->fd >= 0) ClosePrivate(pair->fd);
     pair->stage.store(PairStage::kFree, std::memory_order_release);
-    NotNow(destination);
+    NotNow(destination, Reason::kNoDescriptors);
     return not_made();
   }
   Ticket ticket;

@@ -136,8 +136,8 @@ bool Report(Talk& talk) {
   DescribeDevices(devices, sizeof devices);
   char datagrams[960];
   FormatDatagrams(datagrams, sizeof datagrams);
-  char lives[160] = "";
-  FormatParked(",\"lives\":", lives, sizeof lives);
+  char lives[512] = "";
+  FormatParked(lives, sizeof lives);
   char text[4096];
   const int n =
       snprintf(text, sizeof text,

@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
+#include <string.h>
 
 #include <algorithm>
 
@@ -222,17 +223,47 @@ void ForgetParked() {
   parks_something.store(expected != 0, std::memory_order_relaxed);
 }
 
-size_t FormatParked(const char* name, char* text, size_t capacity) {
+namespace {
+
+size_t FormatLives(char* text, size_t capacity) {
   if (parked.made.load(std::memory_order_relaxed) == 0) return 0;
   const auto read = [](const std::atomic<uint64_t>& count) {
     return static_cast<unsigned long>(count.load(std::memory_order_relaxed));
   };
-  const int n =
-      snprintf(text, capacity,
-               "%s{\"connected\":%lu,\"accepted\":%lu,\"parked\":%lu,\"made\":%lu,\"ended\":%lu}",
-               name, read(parked.connected), read(parked.accepted), read(parked.parked),
-               read(parked.made), read(parked.ended));
+  const int n = snprintf(
+      text, capacity,
+      ",\"lives\":{\"connected\":%lu,\"accepted\":%lu,\"parked\":%lu,\"made\":%lu,\"ended\":%lu}",
+      read(parked.connected), read(parked.accepted), read(parked.parked), read(parked.made),
+      read(parked.ended));
   return n > 0 && static_cast<size_t>(n) < capacity ? static_cast<size_t>(n) : 0;
+}
+
+}  // namespace
+
+size_t FormatParked(char* text, size_t capacity) {
+  if (!parks_something.load(std::memory_order_relaxed)) return 0;
+  size_t n = FormatLives(text, capacity);
+  uint8_t counts[kReasonCount] = {};  // no more than kMostQueues and kMostDestinations
+  for (const ListenerQueue& queue : parked.queues) {
+    if (queue.in_use.load(std::memory_order_acquire) != 0)
+      ++counts[static_cast<size_t>(queue.why.load(std::memory_order_relaxed))];
+  }
+  for (const Destination& to : parked.destinations) {
+    if (to.in_use.load(std::memory_order_acquire) == 2)
+      ++counts[static_cast<size_t>(to.why.load(std::memory_order_relaxed))];
+  }
+  bool any = false;
+  for (size_t number = 1; number < kReasonCount; ++number) {
+    const char* const words = ReasonText(static_cast<Reason>(number));
+    if (counts[number] == 0 || n + strlen(words) + 32 > capacity) continue;
+    n += static_cast<size_t>(snprintf(text + n, capacity - n, "%s\"%s\":%u",
+                                      any ? "," : ",\"not_parked\":{", words, counts[number]));
+    any = true;
+  }
+  if (!any) return n;
+  text[n++] = '}';
+  text[n] = '\0';
+  return n;
 }
 
 }  // namespace xenloop

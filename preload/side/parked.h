@@ -12,6 +12,7 @@
 #include "channel/parked_end.h"
 #include "channel/parked_queue.h"
 #include "channel/transport.h"
+#include "discovery/protocol/reasons.h"
 #include "discovery/protocol/tuple.h"
 #include "preload/side/side.h"
 
@@ -80,6 +81,7 @@ struct Destination {
   std::atomic<uint32_t> made;           // also those that are being made
   std::atomic<uint64_t> not_before_ns;  // when one that could not be made is asked for again
   uint64_t pause_ns;                    // the agent's: so long it was this time
+  std::atomic<Reason> why;              // why it could not
   std::atomic<uint32_t> hint;           // where the last one was found
   // An ordinary connection of ours there may not have been accepted yet, and then no life begins:
   // the server is to accept them in the order in which they were made.
@@ -131,6 +133,7 @@ struct ListenerQueue {
   std::atomic<uint32_t> count;
   std::atomic<uint32_t> published;  // 1: to be; 2: it is
   std::atomic<uint32_t> over;       // QueueOver: no pair is made any more
+  std::atomic<Reason> why;          // the listener has none
   bool blocks;                      // the listener: who accepts may sleep in the kernel
   // Whether somebody looks at all: the agent's, at what has waited for some looks.
   uint64_t seen_news;
@@ -227,7 +230,8 @@ void LetGoOfPair(Side* side);
 void BeginLife(ParkedPair* pair, int fd, bool nonblocking)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(pair->side->send.lock, pair->side->receive.lock);
 
-// NAME{"connected":n,...} into `text`; the length: 0 if there never was a pair.
-size_t FormatParked(const char* name, char* text, size_t capacity);
+// ,"lives":{"connected":n,...} into `text`, if there ever was a pair, and ,"not_parked":{reason:n},
+// of listeners and destinations that have none; the length.
+size_t FormatParked(char* text, size_t capacity);
 
 }  // namespace xenloop

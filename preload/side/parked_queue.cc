@@ -9,7 +9,8 @@ namespace xenloop {
 
 ListenerQueue* QueueOf(const Side* listener) {
   const uint32_t number = listener->queue.load(std::memory_order_acquire);
-  if (number == 0 || !process_state.ready) return nullptr;
+  // The word is the family's: the one that made it may have ended with it.
+  if (number == 0 || !process_state.ready || !IsOurs(listener)) return nullptr;
   ListenerQueue* const queue = &parked.queues[number - 1];
   return queue->in_use.load(std::memory_order_acquire) != 0 && queue->listener == listener &&
                  queue->generation == listener->generation.load(std::memory_order_relaxed)
@@ -28,6 +29,7 @@ ListenerQueue* BeginQueue(Side* listener) {
     queue.generation = listener->generation.load(std::memory_order_relaxed);
     for (std::atomic<uint32_t>* word : {&queue.count, &queue.published, &queue.over})
       word->store(0, std::memory_order_relaxed);
+    queue.why.store(Reason::kNone, std::memory_order_relaxed);
     queue.blocks = queue.fenced = false;
     queue.seen_looks = queue.kicks = 0;
     return &queue;
@@ -50,8 +52,7 @@ bool MayGoOn(ListenerQueue* queue) {
   if (over == kQueueOverWhileItBlocks &&
       queue->listener->nonblocking.load(std::memory_order_relaxed) == 0)
     return false;
-  if (queue->pairs.load(std::memory_order_acquire) != 0 ||
-      queue->listener->queue.load(std::memory_order_acquire) != 0 ||
+  if (queue->pairs.load(std::memory_order_acquire) != 0 || QueueOf(queue->listener) != nullptr ||
       queue->listener->holders.load(std::memory_order_relaxed) != 1)
     return false;
   queue->count.store(0, std::memory_order_relaxed);
@@ -193,7 +194,8 @@ void EndQueue(Side* listener, QueueEnd how) {
     }
   }
   if (how != QueueEnd::kClosed) return;
-  listener->queue.store(0, std::memory_order_release);
+  // Of a process that the listener was inherited from, or by, it is not ours to take away.
+  if (QueueOf(listener) == queue) listener->queue.store(0, std::memory_order_release);
   queue->in_use.store(0, std::memory_order_release);
 }
 

@@ -139,8 +139,7 @@ void WriteStats() {
     n += snprintf(text + n, sizeof text - static_cast<size_t>(n), ",\"datagrams\":");
     n += static_cast<int>(FormatDatagrams(text + n, sizeof text - static_cast<size_t>(n) - 4));
   }
-  n += static_cast<int>(
-      FormatParked(",\"lives\":", text + n, sizeof text - static_cast<size_t>(n) - 4));
+  n += static_cast<int>(FormatParked(text + n, sizeof text - static_cast<size_t>(n) - 4));
   text[n++] = '}';
   text[n++] = '\n';
   AppendLine(config.stats_file, text, static_cast<size_t>(n));

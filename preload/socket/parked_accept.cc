@@ -1,7 +1,5 @@
-// See parked.h: accept. What waits in the virtual queue comes first: an ordinary connection that is
-// older than a life of the same client is not there (parked_connect.cc). So that others get their
-// turn, the kernel is asked now and then whether it has a connection; then the lives that wait at
-// that moment come before it (the fence), and no others.
+// See parked.h: accept. Whether a life comes next or the kernel's connection is decided in
+// channel/parked_turn.h.
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -9,6 +7,7 @@
 #include <algorithm>
 
 #include "channel/base/time.h"
+#include "channel/parked_turn.h"
 #include "preload/agent/agent.h"
 #include "preload/libc/program_memory.h"
 #include "preload/side/fallback.h"
@@ -25,42 +24,8 @@
 namespace xenloop {
 namespace {
 
-constexpr uint32_t kKernelsTurn = 8;  // accepts; while it has something, every one
-
 bool KernelHasOne(Side* listener) {
   return SocketShadow(listener->fd.load(std::memory_order_acquire), listener).Readable();
-}
-
-void SetFence(ListenerQueue* queue) {
-  queue->fenced = true;
-  queue->before_fence = 0;
-  for (QueueBoard& at : queue->boards) {
-    at.fence = 0;
-    const ParkedBoard* const board = at.board.load(std::memory_order_acquire);
-    uint64_t rest = board != nullptr ? board->hints.load(std::memory_order_seq_cst) : 0;
-    for (; rest != 0; rest &= rest - 1) {
-      const LifeWord word = at.ends[__builtin_ctzll(rest)].Word();
-      if (!word.Waiting()) continue;
-      at.fence = std::max(at.fence, word.Life());
-      ++queue->before_fence;
-    }
-  }
-}
-
-// Under the lock. True: the kernel's next connection comes now.
-bool IsKernelsTurn(ListenerQueue* queue) {
-  if (!queue->fenced) {
-    if (queue->until_look > 1) {
-      --queue->until_look;
-      return false;
-    }
-    const bool has_one = KernelHasOne(queue->listener);
-    queue->until_look = has_one ? 1 : kKernelsTurn;
-    if (has_one) SetFence(queue);
-  }
-  if (!queue->fenced || queue->before_fence != 0) return false;
-  queue->fenced = false;
-  return true;
 }
 
 // The kernel's next connection comes now, without being asked for: else the fence would let the one
@@ -72,20 +37,14 @@ void TakeFenceAway(ListenerQueue* queue) {
 
 ParkedPair* TakeFirst(ListenerQueue* queue) {
   const LockScope scope(queue->lock, CurrentTid());
-  if (scope.result() == LockResult::kReentered || IsKernelsTurn(queue)) return nullptr;
-  const uint32_t first = queue->turn.fetch_add(1, std::memory_order_relaxed);
-  for (uint32_t i = 0; i < kMostBoards; ++i) {
-    QueueBoard& at = queue->boards[(first + i) % kMostBoards];
-    ParkedBoard* const board = at.board.load(std::memory_order_acquire);
-    if (board == nullptr) continue;
-    const AcceptedLife life = AcceptFirst(*board, at.ends, queue->fenced ? at.fence : ~uint64_t{0});
-    if (life.result == LifeAccept::kNothing) continue;
-    if (queue->fenced) --queue->before_fence;
-    queue->taken.fetch_add(1, std::memory_order_relaxed);
-    return at.ends[life.slot].pair();
-  }
-  queue->fenced = false;  // another thread, or an end, has had what was counted
-  return nullptr;
+  if (scope.result() == LockResult::kReentered ||
+      IsKernelsTurn(queue, [queue] { return KernelHasOne(queue->listener); }))
+    return nullptr;
+  const AcceptedInTurn life =
+      AcceptInTurn(queue, queue->turn.fetch_add(1, std::memory_order_relaxed));
+  if (life.result == LifeAccept::kNothing) return nullptr;
+  queue->taken.fetch_add(1, std::memory_order_relaxed);
+  return queue->boards[life.board].ends[life.slot].pair();
 }
 
 // The smallest that is free, or -errno. It means the listener until it gets its connection.
@@ -207,6 +166,9 @@ void AcceptedByKernel(Side* listener) {
   if (queue == nullptr) queue = BeginQueue(listener);
   if (queue == nullptr || !IsHot(queue->window_ns, queue->count)) return;
   queue->count.store(0, std::memory_order_relaxed);
+  // Nothing is left of a former one, and it may not begin: nothing for the agent to see.
+  if (!goes_on && queue->pairs.load(std::memory_order_relaxed) == 0 && QueueOf(listener) == nullptr)
+    return;
   // Else the agent is to see that nothing is left of the former queue.
   if (goes_on) queue->published.store(1, std::memory_order_relaxed);
   WantParked();

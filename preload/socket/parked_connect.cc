@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <string.h>
 
+#include "channel/base/descriptor.h"
 #include "channel/base/time.h"
 #include "discovery/owner.h"
 #include "preload/agent/agent.h"
@@ -119,6 +120,11 @@ bool IsPlain(Fresh* fresh) {
   if (sys::Call(SYS_getsockname, fresh->fd, sys::Word(&bound), sys::Word(&length)) != 0 ||
       bound.ss_family != fresh->family || !ToEndpoint(bound, &own) || own.port != 0)
     return false;
+  // A number beyond a limit that was lowered since works on, and nothing can be put in its place.
+  // (What is below a limit under which there is an agent is not asked about.)
+  constexpr int kLeastLimit = 256;
+  if (fresh->fd >= kLeastLimit && static_cast<uint64_t>(fresh->fd) >= sys::DescriptorLimit())
+    return false;
   const long flags = sys::Call(SYS_fcntl, fresh->fd, F_GETFL);
   const long closes = sys::Call(SYS_fcntl, fresh->fd, F_GETFD);
   if (flags < 0 || closes < 0 || (flags & (O_ASYNC | O_APPEND)) != 0) return false;
@@ -161,6 +167,10 @@ bool Claim(Destination* to, ParkedPair* pair, const Fresh& fresh) ABSL_NO_THREAD
     return false;
   }
   if (sys::Call(SYS_dup3, pair->fd, fresh.fd, fresh.closes_on_exec ? O_CLOEXEC : 0) < 0) {
+    if (pair->end.Withdraw()) {
+      TakeHintBack(*pair->board, static_cast<int>(pair->hint));
+      return false;
+    }
     pair->end.Close(pair->end.life());
     pair->end.End();
     return false;

@@ -247,6 +247,32 @@ TEST_F(ParkedMendTest, AListenerThatIsPolledAndDoesNotBlockAnyMore) {
   ASSERT_EQ(server().Tell(Order::kBlocking, 0), 0);
   ASSERT_TRUE(WarmUp(port()));
 }
+// The program has lowered its limit since: no other descriptor may be put in the place of this one.
+TEST_F(ParkedMendTest, ANumberBeyondTheLimitConnectsAsBefore) {
+  ParkedServer server({});
+  ASSERT_TRUE(WarmUp(server.port()));
+  ASSERT_EQ(server.Tell(Order::kPause), 0);
+  server.Forget();
+  FileDescriptor low(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  FileDescriptor high(fcntl(low.get(), F_DUPFD_CLOEXEC, 700));
+  ASSERT_GE(high.get(), 700);
+  low.Close();
+  rlimit limit{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  const rlimit lower{600, limit.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &lower), 0);
+  sockaddr_in name{};
+  name.sin_family = AF_INET;
+  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  name.sin_port = htons(static_cast<uint16_t>(server.port()));
+  EXPECT_EQ(connect(high.get(), reinterpret_cast<const sockaddr*>(&name), sizeof name), 0);
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  ASSERT_TRUE(Ask(high.get(), 'h', 'n'));
+  ASSERT_EQ(server.Tell(Order::kGoOn), 0);
+  EXPECT_TRUE(Answered(high.get(), 'h', 'n'));
+  ASSERT_TRUE(OneLife(server.port(), 'z', 'e'));
+  EXPECT_EQ(server.AwaitCame(2), "hz");
+}
 TEST_F(ParkedMendTest, NoMoreThanASixteenthOfTheDescriptors) {
   rlimit before{};
   ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);

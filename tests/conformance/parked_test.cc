@@ -6,12 +6,16 @@
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
+#include <deque>
 #include <memory>
+#include <new>
 #include <vector>
 
 #include "tests/conformance/check.h"
@@ -146,6 +150,80 @@ TEST(ParkedTest, AThreadThatSleepsInAcceptIsWoken) {
   }
 }
 // Nobody but a client may end the poll of a server whose accept would sleep then.
+// A client of another process, whose connection is an ordinary one, and asks 'o'.
+class OrdinaryClient {
+ public:
+  OrdinaryClient() {
+    if (pipe2(pipe_, O_CLOEXEC) != 0) abort();
+    void* const at = mmap(nullptr, sizeof *connected_, PROT_READ | PROT_WRITE,
+                          MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED) abort();
+    connected_ = new (at) std::atomic<bool>(false);
+    pid_ = fork();
+    if (pid_ != 0) return;
+    int port = 0;
+    if (read(pipe_[0], &port, sizeof port) != sizeof port) _exit(1);
+    const FileDescriptor fd = OrdinaryTo(port);
+    const bool asked = Ask(fd.get(), 'o', 'n');
+    connected_->store(true);
+    _exit(asked && Answered(fd.get(), 'o', 'n') ? 0 : 1);
+  }
+  ~OrdinaryClient() {
+    kill(pid_, SIGKILL);
+    waitpid(pid_, nullptr, 0);
+    close(pipe_[0]);
+    close(pipe_[1]);
+    munmap(connected_, sizeof *connected_);
+  }
+  bool HasConnected() const { return connected_->load(); }
+  void AskAt(int port) { EXPECT_EQ(write(pipe_[1], &port, sizeof port), ssize_t{sizeof port}); }
+
+ private:
+  int pipe_[2];
+  std::atomic<bool>* connected_ = nullptr;
+  pid_t pid_;
+};
+
+// A thread that would sleep in accept finds a life each time: it is busy, and clients are many.
+TEST(ParkedTest, WhoIsBusyBesideABlockingListenerAcceptsWhatTheKernelHas) {
+  OrdinaryClient others[6];  // before there is anything that a fork would end
+  ParkedServer server({WaitsIn::kAccept});
+  const auto served = [](const FileDescriptor& fd) {
+    return Ask(fd.get(), 'x', 'e') && Answered(fd.get(), 'x', 'e');  // it waits for the close now
+  };
+  FileDescriptor now = Connected(server.port(), false);
+  ASSERT_TRUE(served(now));
+  std::deque<FileDescriptor> waiting;
+  const auto step = [&] {
+    now = std::move(waiting.front());  // the former one is closed
+    waiting.pop_front();
+    EXPECT_TRUE(served(now));
+  };
+  for (OrdinaryClient& other : others) {
+    // While one is served lives begin, as many as there are pairs.
+    bool parked = false;
+    for (const Stopwatch watch; !parked && watch.ElapsedMs() < 5000;) {
+      while (!waiting.empty()) step();
+      parked = true;
+      while (waiting.size() < 6) {
+        waiting.push_back(Connected(server.port(), false));
+        parked = parked && (IsParked(waiting.back().get()) || CurrentMode() != Mode::kParked);
+      }
+    }
+    ASSERT_TRUE(parked);
+    while (waiting.size() > 2) step();
+    server.Forget();
+    other.AskAt(server.port());
+    const auto came = [&server] { return server.Came().find('o') != std::string::npos; };
+    while (!came() && !other.HasConnected()) usleep(1000);
+    int steps = 0;
+    for (; steps < 16 && !came(); ++steps) {
+      waiting.push_back(Connected(server.port(), false));
+      step();
+    }
+    ASSERT_LT(steps, 16);  // the lives of eight accepts, and those that wait then
+  }
+}
 TEST(ParkedTest, AServerThatPollsAListenerThatBlocksIsNotHeldUp) {
   ServerPlan plan;
   plan.waits = WaitsIn::kPollBlocking;

@@ -21,6 +21,7 @@
 inline constexpr int kClients = 4;
 inline constexpr int kPatienceMs = 20000;  // then it is a hang
 inline constexpr int kSharedFd = 199;
+inline constexpr int kRounds = 4;  // of killed clients, in which descriptors are counted
 
 // Of all processes of a run.
 struct Shared {

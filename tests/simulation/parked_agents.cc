@@ -18,7 +18,16 @@ const char* NameOf(ParkedMutant mutant) {
                                            "no-death-check",
                                            "kernel-first",
                                            "unsealed-reset",
-                                           "half-close-lost"};
+                                           "half-close-lost",
+                                           "not-asked",
+                                           "no-turn",
+                                           "no-fence",
+                                           "fence-left",
+                                           "no-take-back",
+                                           "take-back-unseen",
+                                           "no-second-look",
+                                           "no-kick",
+                                           "kick-seen"};
   static_assert(sizeof kNames / sizeof *kNames == static_cast<size_t>(ParkedMutant::kCount));
   return kNames[static_cast<size_t>(mutant)];
 }
@@ -179,12 +188,18 @@ void ParkedWorld::CloseListener() {
       }
     }
     close();
+    ListenerGone();
   });
 }
 void ParkedWorld::Kill(int e) {
   Record("'s process is killed", 0, e);
   ++coverage_->killed;
   ++deaths_[e];
+  if (e == kServer) ListenerGone();
+  // What the next process of the client connects is younger.
+  for (InKernel& connection : kernel_) {
+    if (e == kClient && connection.what == Comes::kOwn) connection.what = Comes::kOthers;
+  }
   for (int p = 0; p < kPairs; ++p) {
     Pair& pair = *pairs_[p];
     if (pair.dead[e]) continue;
@@ -226,6 +241,7 @@ void ParkedWorld::Lie() {
 void ParkedWorld::DrainAll() {
   for (int round = 0; round < 150; ++round) {
     Accept();
+    WatchQueue();
     for (int p = 0; p < kPairs; ++p) {
       Deliver(p);
       for (int e = 0; e < 2; ++e) {
@@ -267,6 +283,7 @@ void ParkedWorld::CheckClosed() {
 }
 void ParkedWorld::Settle() {
   quiet_ = true;
+  CheckAsleep();
   DrainAll();
   CheckOpen();
   for (int p = 0; p < kPairs; ++p) {

@@ -23,6 +23,12 @@ bool Show(const ParkedCoverage& coverage, uint64_t steps) {
                            {"of these, in the middle of a step", coverage.killed_inside},
                            {"threads of a former life", coverage.stale_threads},
                            {"lies", coverage.hostile_words},
+                           {"connections of the kernel's", coverage.ordinary},
+                           {"fences", coverage.fences},
+                           {"lives taken back", coverage.taken_back},
+                           {"sleeps in the kernel's accept", coverage.asleep},
+                           {"kicks", coverage.kicks},
+                           {"of these, taken away from the program", coverage.phantoms},
                            {"steps in the middle of others", coverage.interruptions}};
   return EverythingHappened(rows, steps);
 }

@@ -28,6 +28,8 @@ ParkedWorld::Memory::Memory(uint64_t capacity_bytes)
 
 ParkedWorld::ParkedWorld(uint64_t seed, ParkedMutant mutant, ParkedCoverage* coverage)
     : random_(seed), mutant_(mutant), coverage_(coverage) {
+  queue_.boards[0].board = &board_;
+  busy_ = random_.OneIn(4);
   liar_ = mutant == ParkedMutant::kNone && random_.OneIn(5);
   for (int p = 0; p < kPairs; ++p) Renew(p);
 }
@@ -61,7 +63,7 @@ void ParkedWorld::Step() { Act(); }
 void ParkedWorld::Act() {
   const auto p = static_cast<int>(random_.Below(kPairs));
   const auto e = static_cast<int>(random_.Below(2));
-  switch (random_.Below(32)) {
+  switch (random_.Below(36)) {
     case 0:
     case 1:
     case 2:
@@ -70,6 +72,7 @@ void ParkedWorld::Act() {
     case 4:
     case 5:
     case 6:
+    case 32:
       return Accept();
     case 7:
     case 8:
@@ -96,6 +99,15 @@ void ParkedWorld::Act() {
       if (random_.OneIn(20)) return CloseListener();
       if (random_.OneIn(20)) return Kill(e);
       return;
+    case 33:
+      if (random_.OneIn(2))
+        return ConnectByKernel(!busy_ && random_.OneIn(3) ? Comes::kOwn : Comes::kOthers);
+      return;
+    case 34:
+      if (!busy_ && random_.OneIn(6)) return GoToSleep();
+      return;
+    case 35:
+      return WatchQueue();
     case 22:  // a thread that has looked its descriptor up some time ago
       if (!connections_.empty() && IsOpen(p, e)) {
         const auto back = random_.Below(3);
@@ -114,6 +126,7 @@ void ParkedWorld::Act() {
 
 void ParkedWorld::Connect() {
   if (claiming_) return;
+  if (!MayBegin()) return ConnectByKernel(Comes::kOwn);
   int p = 0;
   while (p < kPairs && (!Living(p, kClient) || pairs_[p]->locked[kClient] ||
                         pairs_[p]->connection[kClient] >= 0 || client_[p].Over()))
@@ -145,6 +158,7 @@ void ParkedWorld::Connect() {
     connection.pair = p;
     connection.serial = pair.serial;
     connection.life = life;
+    connection.order = ++orders_;
     // They went while we were connecting, which TCP's own connect may meet as well.
     connection.excused = pair.dead[kServer] || pair.listener_closed;
     pair.connection[kClient] = static_cast<int>(connections_.size());
@@ -152,7 +166,10 @@ void ParkedWorld::Connect() {
     pair.program_fd[kClient] = true;
     pair.known_consumer[kClient] = 0;
     ++coverage_->lives;
+    Connection* const mine = &connections_.back();
     Hint(board_, p);
+    Interrupt();
+    TakesBack(p, mine);
   });
   claiming_ = false;
 }
@@ -162,45 +179,6 @@ ParkedWorld::Connection* ParkedWorld::Find(int p, uint64_t life) {
     if (i->pair == p && i->serial == pairs_[p]->serial && i->life == life) return &*i;
   }
   return nullptr;
-}
-
-void ParkedWorld::Accept() {
-  if (accepting_) return;
-  accepting_ = true;
-  int hinted = -1;
-  AsProcess(kServer, 0, kPairs - 1, [&] {
-    const AcceptedLife accepted = AcceptFirst(board_, server_);
-    if (accepted.result == LifeAccept::kNothing) return;
-    const int p = accepted.slot;
-    Pair& pair = *pairs_[p];
-    const uint64_t life = server_[p].life();
-    Record("accepts, life", p, kServer, life);
-    if (accepted.result == LifeAccept::kDead) ++coverage_->accepted_dead;
-    Connection* connection = Find(p, life);
-    if (connection == nullptr) {
-      if (Believed(p)) Fail("accepted what nobody has connected");
-      connections_.emplace_back();
-      connection = &connections_.back();
-      connection->pair = p;
-      connection->serial = pair.serial;
-      connection->life = life;
-    }
-    if (connection->accepted && Believed(p)) Fail("accepted twice");
-    if (!pair.agent_fd[kServer]) Fail("accepted what the agent has closed");
-    connection->accepted = true;
-    pair.connection[kServer] =
-        static_cast<int>(std::find_if(connections_.begin(), connections_.end(),
-                                      [&](const Connection& c) { return &c == connection; }) -
-                         connections_.begin());
-    pair.program_fd[kServer] = true;
-    pair.known_consumer[kServer] = 0;
-    hinted = p;
-  });
-  if (mutant_ == ParkedMutant::kHintLast && hinted >= 0) {
-    Interrupt();
-    board_.hints.fetch_and(~(1ull << hinted));
-  }
-  accepting_ = false;
 }
 
 // ---- a life ----

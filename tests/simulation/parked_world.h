@@ -1,8 +1,9 @@
 // The simulated world of parked connections: a client's and a server's process, two pairs of FIFOs
 // with TCP beneath, programs that connect, send, shut down and close, agents, seals, moves, forks,
-// idle closes, a listener that closes, processes that are killed. Every choice comes from one seed;
-// others act before each look at a life word, and a process may die there. Decides what may happen
-// and what must never be seen.
+// idle closes, a listener that closes, processes that are killed, and beside the lives the kernel's
+// own connections, for which the server may sleep. Every choice comes from one seed; others act
+// before each look at a life word, and a process may die there. Decides what may happen and what
+// must never be seen.
 #pragma once
 
 #include <cstdlib>
@@ -11,7 +12,7 @@
 #include <memory>
 #include <string>
 
-#include "channel/parked_queue.h"
+#include "channel/parked_turn.h"
 #include "tests/simulation/random.h"
 #include "tests/simulation/tcp_pipe.h"
 
@@ -33,6 +34,15 @@ enum class ParkedMutant {
   kKernelFirst,        // the kernel's listener is closed, then the words
   kUnsealedReset,      // a claim takes a seal away
   kHalfCloseLost,      // a fallback after a shutdown tells TCP nothing of it
+  kNotAsked,           // a life begins while the client's ordinary connection waits
+  kNoTurn,             // the kernel's queue is asked for when no life waits
+  kNoFence,            // its turn comes before the lives that are older
+  kFenceLeft,          // a fence outlives the connection that it was for
+  kNoTakeBack,         // a life is not taken back from who sleeps in the kernel's accept
+  kTakeBackUnseen,     // it is, though it may have been accepted
+  kNoSecondLook,       // who goes to sleep there does not look once more
+  kNoKick,             // who sleeps unseen is not woken
+  kKickSeen,           // the program sees the connection that wakes it
   kCount
 };
 const char* NameOf(ParkedMutant mutant);
@@ -56,6 +66,12 @@ struct ParkedCoverage {
   uint64_t stale_threads = 0;
   uint64_t hostile_words = 0;
   uint64_t interruptions = 0;
+  uint64_t ordinary = 0;
+  uint64_t fences = 0;
+  uint64_t taken_back = 0;
+  uint64_t asleep = 0;
+  uint64_t kicks = 0;
+  uint64_t phantoms = 0;
 };
 
 class ParkedWorld;
@@ -93,6 +109,8 @@ class ParkedWorld {
     int pair = -1;
     uint64_t serial = 0;  // of the pair in its slot
     uint64_t life = 0;
+    uint64_t order = 0;  // of the client's connects
+    bool taken_back = false;
     uint64_t sent[2] = {0, 0};
     uint64_t got[2] = {0, 0};  // by end e, of what the other has sent
     bool finished[2] = {false, false};
@@ -142,6 +160,27 @@ class ParkedWorld {
   void CloseDescriptors(int p, int e, bool program, bool agent);
   void Deliver(int p);
 
+  // parked_listener.cc: the kernel's queue beside the lives, and who sleeps
+  enum class Asleep { kNot, kInAccept, kUnseen };
+  enum class Comes { kOwn, kOthers, kKick };
+  struct InKernel {
+    Comes what;
+    uint64_t order;   // of the client's connects
+    uint64_t passed;  // lives that were accepted since it stood first
+  };
+  bool LivesWait() const;
+  void ConnectByKernel(Comes what);
+  bool MayBegin() const;
+  bool TakesBack(int p, Connection* connection);
+  void InOrder(uint64_t order, bool excused);
+  AcceptedInTurn AcceptNext(bool* turn);
+  void AcceptFromKernel(bool turn);
+  void GoToSleep();
+  bool SleepsOn();
+  void WatchQueue();
+  void ListenerGone();
+  void CheckAsleep();
+
   // parked_agents.cc: agents, intruders, checks
   void FallBack(int p, int e);
   void Pump(int p, int e);
@@ -171,10 +210,29 @@ class ParkedWorld {
   Random random_;
   ParkedMutant mutant_;
   ParkedCoverage* coverage_;
+  struct Queue {
+    struct Board {
+      ParkedBoard* board = nullptr;
+      uint64_t fence = 0;
+      End ends[kMostParked];
+    };
+    uint32_t until_look = 0;
+    uint32_t before_fence = 0;
+    bool fenced = false;
+    Board boards[1];
+  };
   ParkedBoard board_{};
   std::unique_ptr<Pair> pairs_[kPairs];
   End client_[kPairs];
-  End server_[kMostParked];
+  Queue queue_;
+  End (&server_)[kMostParked] = queue_.boards[0].ends;
+  std::deque<InKernel> kernel_;
+  uint64_t expected_ = 0;  // kicks that the process knows of
+  Asleep asleep_ = Asleep::kNot;
+  uint64_t orders_ = 0;
+  uint64_t last_order_ = 0;
+  uint64_t seen_waiting_ = 0;
+  int looks_ = 0;
   std::deque<Connection> connections_;
   std::deque<std::string> notes_;
   uint64_t lives_ = 0;
@@ -184,6 +242,7 @@ class ParkedWorld {
   uint64_t deaths_[2] = {0, 0};
   int acting_ = -1;    // the end whose process is in a step
   bool liar_ = false;  // pair 0's other end, whichever, keeps no rule
+  bool busy_ = false;  // the program seldom accepts the last one that waits
   bool may_die_ = false;
   bool quiet_ = false;
   int depth_ = 0;

@@ -59,6 +59,17 @@ TEST(AgentAnswer, WhatAProcessHasOfXenIsShown) {
   EXPECT_FALSE(without.xen.has_value());
 }
 
+TEST(AgentAnswer, WhyShortConnectionsAreNotParkedIsShown) {
+  Snapshot snapshot;
+  snapshot.processes.push_back(DecodeStat(AnswerOf(
+      {R"({"process":{"pid":42,"program":"nginx","not_parked":{"why":2}}})", EndPacket()})));
+  EXPECT_EQ(snapshot.processes[0].not_parked.at("why"), 2u);
+  EXPECT_THAT(SnapshotTable(snapshot, nullptr),
+              HasSubstr("nginx (42) 2 of its listeners and destinations of short connections: "
+                        "why\n"));
+  EXPECT_THAT(SnapshotJson(snapshot, false), HasSubstr(R"("not_parked":{"why":2})"));
+}
+
 TEST(AgentAnswer, TheKernelsPidAndUidCountNotTheAgents) {
   ProcessReport process =
       DecodeStat(AnswerOf({ProcessPacket("x"), StreamPacket("a:1", "b:2", "local", "")}, 42));

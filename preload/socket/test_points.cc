@@ -74,15 +74,16 @@ int DatagramRoutes(DatagramSide* side) {
 ssize_t MeetNow(DatagramSide* side) {
   constexpr uint64_t kLongestNs = 2 * kNsPerSecond;
   const bool sends = side->connected.load(std::memory_order_relaxed) != 0;
-  const bool may_send = sends || side->destination.Load().Known();
+  // One without a peer names where it sends to: that is asked for, and not waited for.
+  if (!sends && side->destination.Load().Known()) WantDatagrams(side, kWantsToSend);
   Naps naps(kLongestNs, 100 * kNsPerUs);
   for (uint32_t turn = 0;; ++turn) {
     if (sends ? (DatagramRoutes(side) & 1) != 0
-              : turn != 0 && side->published.load(std::memory_order_acquire) != 0)
+              : side->published.load(std::memory_order_acquire) != 0)
       return 0;
     if (side->pinned.load(std::memory_order_relaxed) != 0) return -EOPNOTSUPP;
     if (turn % 64 == 0)
-      WantDatagrams(side, may_send ? kWantsToSend | kWantsToReceive : kWantsToReceive);
+      WantDatagrams(side, sends ? kWantsToSend | kWantsToReceive : kWantsToReceive);
     if (naps.Take()) continue;
     Log("UDP socket %d is not met: %s", side->fd.load(), ReasonText(side->reason.load()));
     return -ETIMEDOUT;

@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #include "preload/ready/datagram_ready.h"
+#include "preload/ready/epoll_lazy.h"
 #include "preload/ready/epoll_registrations.h"
 #include "preload/ready/readiness.h"
 #include "preload/side/agent_shared.h"
@@ -64,7 +65,7 @@ void GiveBackPlace(EpollSet* set) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lo
 void EpollCreated(int epfd) {
   const bool room = process_state.in_doubt ? epfd < FdTable::kStretch : FdTable::InRange(epfd);
   if (!MayKnow() || process_state.bypassed || !room) return;
-  LockScope scope(registrations_lock, CurrentTid());
+  RegistrationsScope scope(CurrentTid());
   EpollSet* const set = FreePlace();
   if (set == nullptr) return;  // what is registered there stays on TCP
   const LockScope inner(set->lock, CurrentTid());
@@ -86,6 +87,7 @@ void EpollCreated(int epfd) {
   set->converted.store(0, std::memory_order_relaxed);
   set->converting.store(false, std::memory_order_relaxed);
   set->first_converted = 0;
+  set->taken_out.store(0, std::memory_order_relaxed);
   set->next_look = 0;
   FdTable::SetEpollSet(epfd, set);
 }
@@ -99,18 +101,19 @@ void EpollUnfollowed(int fd) {
 }
 
 void EpollSetDuplicated(EpollSet* set) {
-  LockScope scope(registrations_lock, CurrentTid());
+  RegistrationsScope scope(CurrentTid());
   ++set->references;
 }
 
 void EpollSetClosed(int epfd, EpollSet* set) {
   if (set->inherited) InheritedSetCloses(set);
-  LockScope scope(registrations_lock, CurrentTid());
+  LockScope scope(registrations_lock, CurrentTid());  // the number means the set no more
   if (--set->references > 0) {
     // The number we use is going away; another one of the same set is left.
     for (int fd = 0; set->epfd == epfd && fd < FdTable::End(); fd = FdTable::Next(fd)) {
       if (fd != epfd && FdTable::FindEpollSet(fd) == set) set->epfd = fd;
     }
+    if (scope.result() != LockResult::kReentered) SettleAll(CurrentTid());
     return;
   }
   RemoveAllOf(set, /*watches=*/true);
@@ -128,7 +131,7 @@ void EpollSetIsWatchedBlindly(EpollSet* set) {
   do {
     count = 0;
     {
-      LockScope scope(registrations_lock, CurrentTid());
+      RegistrationsScope scope(CurrentTid());
       set->blind = true;
       RemoveDoorbell(set);
       // Edge-triggered ones stay converted: what is on TCP already is not met again.
@@ -166,7 +169,7 @@ void EpollSetIsShared(EpollSet* set) {
   do {
     count = 0;
     {
-      LockScope scope(registrations_lock, CurrentTid());
+      RegistrationsScope scope(CurrentTid());
       for (uint32_t i = 0; const EpollSet* const other = EpollSetAt(i); ++i) {
         if (!other->in_use || other->owner_pid != set->owner_pid) continue;
         if (other != set && !other->watched) continue;  // it may watch those
@@ -195,7 +198,7 @@ void DropDoorbell(EpollSet* set) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_loc
 }  // namespace
 
 void EpollWithoutAgent() {
-  LockScope scope(registrations_lock, CurrentTid());
+  RegistrationsScope scope(CurrentTid());
   for (uint32_t i = 0; EpollSet* const set = EpollSetAt(i); ++i) {
     LockScope inner(set->lock, CurrentTid());
     if (set->in_use) DropDoorbell(set);
@@ -205,7 +208,7 @@ void EpollWithoutAgent() {
 namespace {
 // Watches of sets among each other stay, if the sets do.
 void Forget(bool sets) {
-  LockScope scope(registrations_lock, CurrentTid());
+  RegistrationsScope scope(CurrentTid());
   for (uint32_t i = 0; EpollSet* const set = EpollSetAt(i); ++i) {
     if (!set->in_use) continue;
     LockScope inner(set->lock, CurrentTid());
@@ -229,7 +232,7 @@ void EpollForgetsSides() { Forget(/*sets=*/false); }
 void EpollForgetsAll() { Forget(/*sets=*/true); }
 
 void EpollBeforeDoubt() {
-  LockScope scope(registrations_lock, CurrentTid());
+  RegistrationsScope scope(CurrentTid());
   MakeBlock(lowest_free / kBlock);
 }
 

@@ -39,8 +39,11 @@ struct Registration {
   bool fired_plain;   // it fired before it was converted: that event comes under its own data
   bool kernel_out;    // the kernel is asked for EPOLLOUT: sends go by TCP, and it is full
   bool out_reported;  // edge-triggered: room has been told, and no send has come short since
+  bool taken_out;     // by the program; the kernel may not know yet (epoll_lazy.h)
+  bool in_kernel;     // converted: the kernel's set has it
   int fd;
   uint32_t events;  // as the program gave them
+  uint32_t asked;   // converted: as the kernel has them, or more
   uint64_t data;
   uint64_t token;       // the look at the set that has evaluated it last
   uint32_t found_full;  // by the side's count, when room was told
@@ -86,8 +89,9 @@ struct alignas(64) EpollSet {  // aligned: the descriptor table keeps a tag in a
   std::atomic<uint32_t> conversions;  // so far
   // One is half done: what the kernel has told under its own data may be about it.
   std::atomic<bool> converting;
-  uint32_t first_converted;      // index + 1
-  std::atomic<uint32_t> serial;  // changes when a set begins at this place, and when it ends
+  uint32_t first_converted;         // index + 1
+  std::atomic<uint32_t> taken_out;  // how many are marked so
+  std::atomic<uint32_t> serial;     // changes when a set begins at this place, and when it ends
   // Shared with the children that have the set: the serial of the last set of this place in which
   // another process than its owner has waited. nullptr: no child has it (epoll_shared.cc).
   std::atomic<uint32_t>* waited_elsewhere;

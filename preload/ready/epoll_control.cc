@@ -1,6 +1,7 @@
 // See epoll.h: epoll_ctl.
 #include "preload/libc/program_memory.h"
 #include "preload/ready/datagram_ready.h"
+#include "preload/ready/epoll_lazy.h"
 #include "preload/ready/epoll_registrations.h"
 #include "preload/ready/readiness.h"
 #include "preload/side/fallback.h"
@@ -22,6 +23,12 @@ int Add(EpollSet* set, int fd, Side* side, epoll_event* event)
   draft.set = set;
   draft.reported = kNothingReported;
   if (Registration* old = Find(set, fd, side); old != nullptr) {
+    if (old->taken_out) {
+      in_doubt = IndexOfRegistration(old) + 1;
+      const int result = PutBack(set, old, *event);
+      if (result == 0) RingSleepersOf(set);
+      return result;
+    }
     // Left from a descriptor that was closed unseen, or the kernel says EEXIST.
     const int result = KernelControl(set->epfd, EPOLL_CTL_ADD, fd, event->events, event->data.u64);
     if (result != 0) return result;
@@ -40,7 +47,7 @@ int Add(EpollSet* set, int fd, Side* side, epoll_event* event)
   *registration = draft;
   in_doubt = index + 1;
   const int result =
-      draft.converted ? TellKernel(set, EPOLL_CTL_ADD, index, &draft)
+      draft.converted ? TellKernel(set, EPOLL_CTL_ADD, index, registration)
                       : KernelControl(set->epfd, EPOLL_CTL_ADD, fd, event->events, event->data.u64);
   if (result != 0) {
     Discard(registration);
@@ -68,6 +75,7 @@ int ControlSide(EpollSet* set, int operation, int fd, Side* side, epoll_event* e
   Registration* registration = Find(set, fd, side);
   if (registration != nullptr) in_doubt = IndexOfRegistration(registration) + 1;
   if (operation == EPOLL_CTL_DEL) {
+    if (registration != nullptr && TakeOutLazily(set, registration)) return 0;
     const int result = kernel();
     if (result == 0 && registration != nullptr) {
       RemoveLocked(set, registration);
@@ -99,7 +107,9 @@ int ControlSide(EpollSet* set, int operation, int fd, Side* side, epoll_event* e
   registration->kernel_out = false;
   registration->reported = kNothingReported;
   registration->quiet_word = nullptr;  // more may be wanted now
-  const int result = UpdateKernel(set, IndexOfRegistration(registration), registration);
+  const bool covered = registration->in_kernel && IsCovered(*registration);
+  const int result =
+      covered ? 0 : UpdateKernel(set, IndexOfRegistration(registration), registration);
   // Another thread may be asleep in this set, and what it waits for may be in the FIFO already.
   RingSleepersOf(set);
   return result;
@@ -111,7 +121,7 @@ int ControlWatch(EpollSet* set, int operation, int fd, EpollSet* watched, epoll_
   int result;
   {
     const uint32_t tid = CurrentTid();
-    const LockScope scope(registrations_lock, tid);
+    const RegistrationsScope scope(tid);
     const LockScope inner(set->lock, tid);
     followed = scope.result() != LockResult::kReentered && inner.result() != LockResult::kReentered;
     result = followed ? ControlSet(set, operation, fd, watched, event)
@@ -150,6 +160,8 @@ int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* ev
   {
     const uint32_t tid = CurrentTid();
     const LockScope scope(registrations_lock, tid);
+    if (scope.result() != LockResult::kReentered && MustSettle(set, operation, fd, side, event))
+      SettleAll(tid);
     // What is to be converted here and cannot be, goes by TCP.
     if (set->watched && operation == EPOLL_CTL_ADD && ConvertsNewOnes(side)) ConvertWatches(set);
     const LockScope inner(set->lock, tid);

@@ -7,6 +7,7 @@
 
 #include "channel/base/descriptor.h"
 #include "channel/base/number.h"
+#include "preload/ready/epoll_lazy.h"
 #include "preload/ready/epoll_registrations.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/self.h"
@@ -57,12 +58,19 @@ bool IsOfItsNumber(const Registration& registration) {
                                       : FindSide(registration.fd) == registration.side;
 }
 
-int TellKernel(EpollSet* set, int operation, uint32_t index, const Registration* registration) {
-  const uint32_t events =
-      registration->disabled ? static_cast<uint32_t>(EPOLLET)
-                             : (registration->events & ~KeptFromKernel(registration->events)) |
-                                   (registration->kernel_out ? static_cast<uint32_t>(EPOLLOUT) : 0);
-  return KernelControl(set->epfd, operation, registration->fd, events, TagOf(index));
+uint32_t KernelMaskOf(const Registration& registration) {
+  if (registration.disabled) return EPOLLET;
+  return (registration.events & ~KeptFromKernel(registration.events)) |
+         (registration.kernel_out ? static_cast<uint32_t>(EPOLLOUT) : 0);
+}
+
+int TellKernel(EpollSet* set, int operation, uint32_t index, Registration* registration) {
+  const uint32_t events = KernelMaskOf(*registration);
+  const int result = KernelControl(set->epfd, operation, registration->fd, events, TagOf(index));
+  if (result != 0) return result;
+  registration->asked = events;
+  registration->in_kernel = true;
+  return 0;
 }
 
 int UpdateKernel(EpollSet* set, uint32_t index, Registration* registration) {
@@ -168,7 +176,7 @@ bool Convert(EpollSet* set, Registration* registration) {
 }
 
 void Restore(EpollSet* set, Registration* registration) {
-  if (!registration->converted) return;
+  if (!registration->converted || registration->taken_out) return;
   registration->quiet_word = nullptr;  // the FIFO is let go after this
   // An edge-triggered one stays as it is: a MOD would tell edges anew that the program knows. Waits
   // evaluate it on TCP as well. The next MOD of the program makes it plain again.
@@ -186,6 +194,7 @@ void GiveBack(EpollSet* set, Registration* registration) {
   if (!registration->converted && !registration->disabled) return;
   if (registration->converted) UnlinkConverted(set, registration);
   registration->converted = false;
+  if (registration->taken_out) return SilenceTakenOut(set, registration);
   const auto none = static_cast<uint32_t>(EPOLLONESHOT);
   KernelControl(set->epfd, EPOLL_CTL_MOD, registration->fd,
                 registration->disabled ? none : registration->events, registration->data);

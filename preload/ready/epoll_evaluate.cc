@@ -26,6 +26,7 @@ void AskKernelForRoom(Registration* registration, uint32_t index, bool ask) {
   asking.kernel_out = ask;
   UpdateKernel(registration->set, index, &asking);
   registration->kernel_out = ask;
+  registration->asked = asking.asked;
 }
 
 uint32_t OfKernel(int fd, Side* side, uint32_t wanted) {
@@ -58,7 +59,7 @@ bool HaveComeAndGone(const Side* side, uint64_t reported, const FifoReadiness& r
 
 uint32_t EvaluateOn(Registration* registration, uint32_t index, uint32_t from_kernel, Self self) {
   // One that has just been given back to the kernel is reported anew, by its own data.
-  if (registration->disabled || !registration->converted) return 0;
+  if (registration->disabled || !registration->converted || registration->taken_out) return 0;
   registration->quiet_word = nullptr;
   if (registration->inner != nullptr) return EvaluateWatch(registration, from_kernel, self);
   Side* side = registration->side;

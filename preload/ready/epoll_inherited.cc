@@ -4,6 +4,7 @@
 // that nobody else has it any more (agent/agent_inherited.cc), all is as before.
 #include <time.h>
 
+#include "preload/ready/epoll_lazy.h"
 #include "preload/ready/epoll_registrations.h"
 #include "preload/side/self.h"
 
@@ -76,7 +77,7 @@ bool IsOnlyInherited(const EpollSet* set) { return set->inherited && !set->blind
 
 bool IsInInheritedSet(const Side* side) {
   if (!ever_inherited.load(std::memory_order_relaxed)) return false;
-  const LockScope scope(registrations_lock, CurrentTid());
+  const RegistrationsScope scope(CurrentTid());
   for (uint32_t link = Of(side).first; link != 0; link = RegistrationAt(link - 1)->next_of_side) {
     const Registration& registration = *RegistrationAt(link - 1);
     if (registration.set->owner_pid == process_state.pid && IsOnlyInherited(registration.set))
@@ -86,7 +87,7 @@ bool IsInInheritedSet(const Side* side) {
 }
 
 size_t InheritedSetsDue(uint64_t now, InheritedSet* due, size_t most, uint64_t* next) {
-  const LockScope scope(registrations_lock, CurrentTid());
+  const RegistrationsScope scope(CurrentTid());
   size_t count = 0;
   for (uint32_t i = 0; EpollSet* const set = EpollSetAt(i); ++i) {
     if (!set->in_use || !IsOnlyInherited(set) || set->owner_pid != process_state.pid) continue;
@@ -105,7 +106,7 @@ size_t InheritedSetsDue(uint64_t now, InheritedSet* due, size_t most, uint64_t* 
 
 bool EndInheritance(const InheritedSet& ended, void (*visit)(Side* side)) {
   EpollSet* const set = ended.set;
-  const LockScope scope(registrations_lock, CurrentTid());
+  const RegistrationsScope scope(CurrentTid());
   // seq_cst: pairs with ProgramStarts. Whoever starts a program later finds a set that is ours.
   if (!set->in_use || set->epfd != ended.epfd || set->inheritance.programs != ended.programs ||
       IsWatchedByInherited(set) || starts.load(std::memory_order_seq_cst) != 0)

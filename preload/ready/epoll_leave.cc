@@ -3,6 +3,7 @@
 // epoll_inherited.cc.)
 #include "preload/ready/datagram_ready.h"
 #include "preload/ready/epoll.h"
+#include "preload/ready/epoll_lazy.h"
 #include "preload/ready/epoll_registrations.h"
 #include "preload/side/each_side.h"
 #include "preload/side/fallback.h"
@@ -25,7 +26,7 @@ int DescriptorOf(const Registration& registration) {
 // in `fds`. Their bytes still go by FIFO: the kernel tells of them when they come back to TCP.
 size_t GiveBackSome(EpollSet* set, Leaves leaves, int* fds) {
   const uint32_t tid = CurrentTid();
-  const LockScope scope(registrations_lock, tid);
+  const RegistrationsScope scope(tid);
   const LockScope inner(set->lock, tid);
   if (leaves == Leaves::kForGood) {
     set->blind = true;
@@ -51,7 +52,7 @@ size_t GiveBackSome(EpollSet* set, Leaves leaves, int* fds) {
 // One-shots that have fired and were restored since: Restore leaves them their tags.
 void TakeTagsOfFired(EpollSet* set) {
   const uint32_t tid = CurrentTid();
-  const LockScope scope(registrations_lock, tid);
+  const RegistrationsScope scope(tid);
   if (scope.result() == LockResult::kReentered) return;
   EachSide([set](int, Side* side) ABSL_NO_THREAD_SAFETY_ANALYSIS {
     for (uint32_t link = Of(side).first; link != 0; link = RegistrationAt(link - 1)->next_of_side) {
@@ -87,7 +88,7 @@ void Leave(EpollSet* set, Leaves leaves) {
 
 void InheritedSetCloses(EpollSet* set) {
   {
-    const LockScope scope(registrations_lock, CurrentTid());
+    const RegistrationsScope scope(CurrentTid());
     if (set->references > 1 || set->owner_pid != process_state.pid) return;
     EachRegisteredIn(set, [](Side* side) {
       side->reason.store(Reason::kEpollInherited, std::memory_order_relaxed);

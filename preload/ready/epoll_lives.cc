@@ -1,5 +1,6 @@
 // Registrations of a socket whose number is closed while the kernel's connection lives on for
 // another life (side/parked.h): the kernel would keep them, so they are taken out.
+#include "preload/ready/epoll_lazy.h"
 #include "preload/ready/epoll_registrations.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/self.h"
@@ -8,7 +9,7 @@ namespace xenloop {
 
 bool EpollMayMove(const Side* side) {
   const uint32_t tid = CurrentTid();
-  const LockScope scope(registrations_lock, tid);
+  const RegistrationsScope scope(tid);
   if (scope.result() == LockResult::kReentered) return false;
   for (uint32_t link = Of(side).first; link != 0; link = RegistrationAt(link - 1)->next_of_side) {
     const Registration* const registration = RegistrationAt(link - 1);
@@ -47,7 +48,7 @@ bool Enter(EpollSet* set, Registration* registration)
 
 bool EpollMoves(Side* from, Side* to) {
   const uint32_t tid = CurrentTid();
-  const LockScope scope(registrations_lock, tid);
+  const RegistrationsScope scope(tid);
   bool all = true;
   while (const uint32_t link = Of(from).first) {
     Registration* const registration = RegistrationAt(link - 1);
@@ -64,7 +65,7 @@ bool EpollMoves(Side* from, Side* to) {
 
 void EpollDropsNumber(Side* side, int fd) {
   const uint32_t tid = CurrentTid();
-  const LockScope scope(registrations_lock, tid);
+  const RegistrationsScope scope(tid);
   if (scope.result() == LockResult::kReentered) return;
   while (const uint32_t link = Of(side).first) {
     Registration* const registration = RegistrationAt(link - 1);

@@ -6,6 +6,7 @@
 #include <errno.h>
 
 #include "preload/ready/datagram_ready.h"
+#include "preload/ready/epoll_lazy.h"
 #include "preload/ready/epoll_registrations.h"
 #include "preload/side/own_doorbell.h"
 #include "preload/side/self.h"
@@ -106,7 +107,7 @@ bool WatchesAreConverted(const EpollSet* set) {
 }
 
 bool IsWatchedBy(const EpollSet* set, const EpollSet* other) {
-  const LockScope scope(registrations_lock, CurrentTid());
+  const RegistrationsScope scope(CurrentTid());
   for (uint32_t link = set->first_watch; link != 0; link = RegistrationAt(link - 1)->next_of_side) {
     if (RegistrationAt(link - 1)->set == other) return true;
   }
@@ -121,7 +122,7 @@ void EpollSetIsWatched(EpollSet* set) {
   ForgetDatagramsOf(set, /*to_kernel=*/true);
   if (process_state.in_doubt) return EpollSetIsWatchedBlindly(set);
   if (set->owner_pid != process_state.pid) EpollSetIsShared(set);
-  const LockScope scope(registrations_lock, CurrentTid());
+  const RegistrationsScope scope(CurrentTid());
   if (scope.result() != LockResult::kReentered) TakeDoorbellAway(set);
 }
 

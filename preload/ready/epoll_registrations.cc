@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 
 #include "preload/ready/epoll.h"
+#include "preload/ready/epoll_lazy.h"
 #include "preload/side/fallback.h"
 #include "preload/side/fd_table.h"
 #include "preload/side/own_doorbell.h"
@@ -113,6 +114,7 @@ Registration* Find(EpollSet* set, int fd, const Side* side) {
 
 void RemoveLocked(EpollSet* set, Registration* registration) {
   registration->in_use = false;  // first: it is this that Repair goes by
+  if (registration->taken_out) ForgetTakenOut(set, registration);
   if (registration->converted) UnlinkConverted(set, registration);
   const uint32_t self = IndexOfRegistration(registration) + 1;
   uint32_t& first = ListOf(*registration);
@@ -162,7 +164,7 @@ bool IsTag(uint64_t data, uint32_t* index) {
 }
 
 bool PrepareRegistrations(Side* side) {
-  LockScope scope(registrations_lock, CurrentTid());
+  RegistrationsScope scope(CurrentTid());
   bool all = true;
   Of(side).converted_by = process_state.pid;
   for (uint32_t link = Of(side).first; link != 0 && all;
@@ -183,7 +185,7 @@ bool PrepareRegistrations(Side* side) {
 }
 
 void RestoreRegistrations(Side* side) {
-  LockScope scope(registrations_lock, CurrentTid());
+  RegistrationsScope scope(CurrentTid());
   Of(side).converted_by = 0;
   for (uint32_t link = Of(side).first; link != 0; link = registrations[link - 1].next_of_side) {
     Registration& registration = registrations[link - 1];
@@ -202,13 +204,13 @@ bool SeemsUnregistered(const Side* side) ABSL_NO_THREAD_SAFETY_ANALYSIS {
 
 void EpollForgets(Side* side) {
   if (SeemsUnregistered(side)) return;
-  LockScope scope(registrations_lock, CurrentTid());
+  RegistrationsScope scope(CurrentTid());
   while (const uint32_t link = Of(side).first) Remove(&registrations[link - 1]);
 }
 
 bool EpollKnowsBy(const Side* side, int fd) {
   if (SeemsUnregistered(side)) return false;
-  const LockScope scope(registrations_lock, CurrentTid());
+  const RegistrationsScope scope(CurrentTid());
   for (uint32_t link = Of(side).first; link != 0; link = registrations[link - 1].next_of_side) {
     const Registration& registration = registrations[link - 1];
     if (registration.fd == fd && registration.set->owner_pid == process_state.pid) return true;
@@ -219,7 +221,7 @@ bool EpollKnowsBy(const Side* side, int fd) {
 void EpollLosesNumber(Side* side, int fd) {
   if (SeemsUnregistered(side)) return;
   const uint32_t tid = CurrentTid();
-  const LockScope scope(registrations_lock, tid);
+  const RegistrationsScope scope(tid);
   if (scope.result() == LockResult::kReentered) return;
   if (fd == kAnyNumber) Of(side).converted_by = 0;
   for (uint32_t link = Of(side).first; link != 0;) {
@@ -254,7 +256,7 @@ bool ReachesItsMark(Side* side, uint32_t tid) {
 void EpollTellsAnew(Side* side) {
   if (SeemsUnregistered(side)) return;
   const uint32_t tid = CurrentTid();
-  const LockScope scope(registrations_lock, tid);
+  const RegistrationsScope scope(tid);
   if (scope.result() == LockResult::kReentered) return;
   for (uint32_t link = Of(side).first; link != 0; link = registrations[link - 1].next_of_side) {
     Registration& registration = registrations[link - 1];
@@ -272,6 +274,7 @@ namespace {
 // registrations say. Returns the side that is not followed in its set any more, if there is one.
 Side* Repair() ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock) {
   Side* given_up = nullptr;
+  TakeOutForGood();
   if (in_doubt != 0) {
     Registration& half = registrations[in_doubt - 1];
     in_doubt = 0;

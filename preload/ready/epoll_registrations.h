@@ -50,8 +50,10 @@ bool MayConvert(const EpollSet* set, const Registration* registration);
 // The number by which the kernel has it still means what it was. Else what is said to the kernel
 // would be said of another.
 bool IsOfItsNumber(const Registration& registration);
+// What the kernel is asked for by a converted one.
+uint32_t KernelMaskOf(const Registration& registration);
 // Tells the kernel what the registration wants as a converted one.
-int TellKernel(EpollSet* set, int operation, uint32_t index, const Registration* registration);
+int TellKernel(EpollSet* set, int operation, uint32_t index, Registration* registration);
 // The kernel's set has the registration as converted: so has ours.
 void EnterConverted(EpollSet* set, Registration* registration)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock, set->lock);

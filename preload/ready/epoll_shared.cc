@@ -4,6 +4,7 @@
 // then has nothing in it that only he understands: what is registered there goes by TCP.
 #include <sys/mman.h>
 
+#include "preload/ready/epoll_lazy.h"
 #include "preload/ready/epoll_registrations.h"
 #include "preload/side/self.h"
 
@@ -28,7 +29,7 @@ Words* WordOf(uint32_t number) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock)
 
 // Gives a word to each set of ours that has none; false: there is no memory.
 bool GiveWords() {
-  const LockScope scope(registrations_lock, CurrentTid());
+  const RegistrationsScope scope(CurrentTid());
   // The child must know our tags for what they are, those of later registrations as well.
   HasRegistrations();
   for (uint32_t i = 0; EpollSet* const set = EpollSetAt(i); ++i) {

@@ -7,6 +7,7 @@
 #include "preload/libc/program_memory.h"
 #include "preload/libc/threads.h"
 #include "preload/ready/datagram_ready.h"
+#include "preload/ready/epoll_lazy.h"
 #include "preload/ready/epoll_registrations.h"
 #include "preload/ready/kernel_wait.h"
 #include "preload/ready/lent_bell.h"
@@ -118,6 +119,13 @@ int Translate(EpollSet* set, epoll_event* events, int first, int count, uint64_t
         registration->out_reported = false;  // the next look tells it
       continue;
     }
+    if (registration->taken_out) {
+      SilenceTakenOut(set, registration);
+      continue;
+    }
+    if (IsCovered(*registration) &&
+        (events[i].events & ~kAlways & ~KernelMaskOf(*registration)) != 0)
+      UpdateKernel(set, index, registration);
     if (registration->disabled && (events[i].events & ~kAlways) != 0)
       UpdateKernel(set, index, registration);  // the look that disabled it was cut short
     const uint32_t found = Evaluate(index, events[i].events, self);
@@ -224,7 +232,7 @@ constexpr int kLookAgain = -100001;
 int SleepBeside(EpollSet* set, int epfd, epoll_event* events, int max_events, const timespec* left,
                 const sigset_t* mask, EpollCall call, const Interruption& interruption, Self self) {
   {
-    const LockScope scope(registrations_lock, self.tid);
+    const RegistrationsScope scope(self.tid);
     TakeDoorbellAway(set);  // where those who slept there when it became watched have left it
   }
   const LentBell bell;
@@ -374,6 +382,7 @@ int WaitInSet(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
     {
       const SetSleeper here(&set->sleepers, serial, Looks::kAtFifos);
       if (!here.IsThere() || SleepsBeside(set)) continue;
+      if (IsToSettle(set)) const RegistrationsScope settled(self.tid);
       const SleeperCount sleeper(set->bell.load(std::memory_order_relaxed));
       count = Look(set, epfd, events, max_events, /*ask_kernel=*/false, call, self);
       if (count != 0) return count;

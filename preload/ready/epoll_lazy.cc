@@ -1,0 +1,135 @@
+// See epoll_lazy.h.
+#include "preload/ready/epoll_lazy.h"
+
+#include <errno.h>
+
+#include "preload/side/fd_table.h"
+#include "preload/side/self.h"
+
+namespace xenloop {
+namespace {
+
+constexpr uint32_t kMostMarked = 16;                               // of all sets
+uint32_t marked[kMostMarked] ABSL_GUARDED_BY(registrations_lock);  // index + 1; 0: free
+std::atomic<uint32_t> marks{0};
+
+constexpr bool IsPlainLevel(uint32_t events) {
+  return (events & (EPOLLET | EPOLLONESHOT | EPOLLEXCLUSIVE | EPOLLWAKEUP)) == 0;
+}
+
+uint32_t* PlaceOf(uint32_t link) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock) {
+  for (uint32_t& place : marked) {
+    if (place == link) return &place;
+  }
+  return nullptr;
+}
+
+bool IsOnlyOneOf(const Side* side, const Registration* registration)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock) {
+  return Of(side).first == IndexOfRegistration(registration) + 1 && registration->next_of_side == 0;
+}
+
+void Settle(EpollSet* set, Registration* registration)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock, set->lock) {
+  SilenceTakenOut(set, registration);
+  Side* const side = registration->side;
+  RemoveLocked(set, registration);
+  NameBell(side);
+}
+
+}  // namespace
+
+bool TakeOutLazily(EpollSet* set, Registration* registration) {
+  if (!registration->converted || registration->disabled || registration->side == nullptr ||
+      !IsPlainLevel(registration->events) || !ConvertsNewOnes(registration->side) ||
+      !IsOnlyOneOf(registration->side, registration) || process_state.in_doubt || set->watched ||
+      !MayConvert(set, registration) || set->sleepers.Any())
+    return false;
+  uint32_t* const place = PlaceOf(0);
+  if (place == nullptr) return false;
+  *place = IndexOfRegistration(registration) + 1;
+  marks.fetch_add(1, std::memory_order_relaxed);
+  registration->quiet_word = nullptr;
+  registration->taken_out = true;
+  // seq_cst: pairs with MustSettle, which stands behind a sleeper's count.
+  set->taken_out.fetch_add(1, std::memory_order_seq_cst);
+  if (set->sleepers.Any()) Settle(set, registration);
+  return true;
+}
+
+int PutBack(EpollSet* set, Registration* registration, const epoll_event& event) {
+  ForgetTakenOut(set, registration);
+  registration->events = event.events;
+  registration->data = event.data.u64;
+  registration->out_reported = registration->kernel_out = false;
+  registration->reported = kNothingReported;
+  registration->quiet_word = nullptr;
+  if (registration->in_kernel && IsCovered(*registration)) return 0;
+  const int result = TellKernel(set, registration->in_kernel ? EPOLL_CTL_MOD : EPOLL_CTL_ADD,
+                                IndexOfRegistration(registration), registration);
+  if (result == 0) return 0;
+  Side* const side = registration->side;
+  RemoveLocked(set, registration);
+  NameBell(side);
+  return result;
+}
+
+bool MustSettle(const EpollSet* set, int operation, int fd, const Side* side,
+                const epoll_event* event) {
+  if (marks.load(std::memory_order_relaxed) == 0) return false;
+  const uint32_t link = Of(side).first;
+  if (link == 0 || !RegistrationAt(link - 1)->taken_out) return false;
+  const Registration& registration = *RegistrationAt(link - 1);
+  return registration.set != set || registration.fd != fd || operation != EPOLL_CTL_ADD ||
+         !IsPlainLevel(event->events) || !ConvertsNewOnes(side) ||
+         !MayConvert(set, &registration) || set->watched;
+}
+
+void SettleAll(uint32_t tid) {
+  if (marks.load(std::memory_order_relaxed) == 0) return;
+  for (const uint32_t& place : marked) {
+    if (place == 0) continue;
+    Registration* const registration = RegistrationAt(place - 1);
+    EpollSet* const set = registration->set;
+    const LockScope inner(set->lock, tid);
+    // In a handler that has interrupted a look at it: that one's end settles it.
+    if (inner.result() != LockResult::kReentered) Settle(set, registration);
+  }
+}
+
+void SilenceTakenOut(EpollSet* set, Registration* registration) {
+  if (registration->in_kernel && set->owner_pid == process_state.pid &&
+      FindEpollSet(set->epfd) == set && IsOfItsNumber(*registration))
+    KernelControl(set->epfd, EPOLL_CTL_DEL, registration->fd, 0, 0);
+  registration->in_kernel = false;
+}
+
+void ForgetTakenOut(EpollSet* set, Registration* registration) {
+  uint32_t* const place = PlaceOf(IndexOfRegistration(registration) + 1);
+  if (place == nullptr) return;
+  *place = 0;
+  registration->taken_out = false;
+  marks.fetch_sub(1, std::memory_order_relaxed);
+  set->taken_out.fetch_sub(1, std::memory_order_relaxed);
+}
+
+void TakeOutForGood() {
+  for (uint32_t& place : marked) {
+    if (place == 0) continue;
+    Registration* const registration = RegistrationAt(place - 1);
+    place = 0;
+    if (!registration->in_use || !registration->taken_out || registration->set == nullptr) continue;
+    SilenceTakenOut(registration->set, registration);
+    registration->in_use = registration->taken_out = false;
+  }
+  marks.store(0, std::memory_order_relaxed);
+  for (uint32_t i = 0; EpollSet* const set = EpollSetAt(i); ++i)
+    set->taken_out.store(0, std::memory_order_relaxed);
+}
+
+bool IsCovered(const Registration& registration) {
+  return IsPlainLevel(registration.events) &&
+         (KernelMaskOf(registration) & ~registration.asked) == 0;
+}
+
+}  // namespace xenloop

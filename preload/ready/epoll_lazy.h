@@ -1,0 +1,56 @@
+// What a program takes out of a set it often puts back before anybody waits there: redis-benchmark
+// and libevent do so several times a request. Of a connection on FIFOs the kernel has nothing to
+// tell meanwhile, so it is told nothing: the registration is only marked as taken out, and keeps
+// its tag in the kernel's set. It counts as gone for everybody but these:
+//  - an EPOLL_CTL_ADD of the same number to the same set takes the mark away;
+//  - whoever is about to sleep in the set, and whoever takes `registrations_lock` for anything
+//    else, first takes what is marked out of the kernel's set and of our lists (*settles* it). So
+//    nothing is marked while somebody sleeps, forks, closes, hands on, or falls back.
+// A side has nothing but the one marked registration then. Level-triggered ones only: for the
+// others each call is an event of its own.
+#pragma once
+
+#include "preload/ready/epoll_registrations.h"
+
+namespace xenloop {
+
+// In place of EPOLL_CTL_DEL. False: the kernel is to be told.
+bool TakeOutLazily(EpollSet* set, Registration* registration)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock, set->lock);
+// In place of EPOLL_CTL_ADD of one that is marked. As that call.
+int PutBack(EpollSet* set, Registration* registration, const epoll_event& event)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock, set->lock);
+// One of the side's is marked, and it is not this one that is put back.
+bool MustSettle(const EpollSet* set, int operation, int fd, const Side* side,
+                const epoll_event* event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
+void SettleAll(uint32_t tid) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
+// Before a sleep in the set, and behind our count as a sleeper: what is marked is to be settled.
+inline bool IsToSettle(const EpollSet* set) {
+  // seq_cst: pairs with TakeOutLazily, which marks and then looks for sleepers.
+  return set->taken_out.load(std::memory_order_seq_cst) != 0;
+}
+// The kernel has told of one that is marked: it is to tell no more of it.
+void SilenceTakenOut(EpollSet* set, Registration* registration)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(set->lock);
+// One that is marked leaves our lists for good.
+void ForgetTakenOut(EpollSet* set, Registration* registration)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock, set->lock);
+// After lists have been made anew: nothing is marked any more. In the kernel's sets it may be.
+void TakeOutForGood() ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
+
+// What the kernel has been told of a level-triggered registration covers what it wants: what is
+// told beyond that is dropped, and the kernel told exactly then (epoll_wait.cc).
+bool IsCovered(const Registration& registration);
+
+// `registrations_lock` for a scope that finds nothing marked.
+class ABSL_SCOPED_LOCKABLE RegistrationsScope : public LockScope {
+ public:
+  explicit RegistrationsScope(uint32_t tid)
+      ABSL_EXCLUSIVE_LOCK_FUNCTION(registrations_lock) ABSL_NO_THREAD_SAFETY_ANALYSIS
+      : LockScope(registrations_lock, tid) {
+    if (result() != LockResult::kReentered) SettleAll(tid);
+  }
+  ~RegistrationsScope() ABSL_UNLOCK_FUNCTION() ABSL_NO_THREAD_SAFETY_ANALYSIS {}
+};
+
+}  // namespace xenloop

@@ -11,7 +11,7 @@ namespace {
 
 constexpr uint32_t kMostMarked = 16;                               // of all sets
 uint32_t marked[kMostMarked] ABSL_GUARDED_BY(registrations_lock);  // index + 1; 0: free
-std::atomic<uint32_t> marks{0};
+uint32_t marks ABSL_GUARDED_BY(registrations_lock);
 
 constexpr bool IsPlainLevel(uint32_t events) {
   return (events & (EPOLLET | EPOLLONESHOT | EPOLLEXCLUSIVE | EPOLLWAKEUP)) == 0;
@@ -48,10 +48,10 @@ bool TakeOutLazily(EpollSet* set, Registration* registration) {
   uint32_t* const place = PlaceOf(0);
   if (place == nullptr) return false;
   *place = IndexOfRegistration(registration) + 1;
-  marks.fetch_add(1, std::memory_order_relaxed);
+  ++marks;
   registration->quiet_word = nullptr;
   registration->taken_out = true;
-  // seq_cst: pairs with MustSettle, which stands behind a sleeper's count.
+  // seq_cst: pairs with SettleBeforeSleep, which stands behind a sleeper's count.
   set->taken_out.fetch_add(1, std::memory_order_seq_cst);
   if (set->sleepers.Any()) Settle(set, registration);
   return true;
@@ -76,7 +76,7 @@ int PutBack(EpollSet* set, Registration* registration, const epoll_event& event)
 
 bool MustSettle(const EpollSet* set, int operation, int fd, const Side* side,
                 const epoll_event* event) {
-  if (marks.load(std::memory_order_relaxed) == 0) return false;
+  if (marks == 0) return false;
   const uint32_t link = Of(side).first;
   if (link == 0 || !RegistrationAt(link - 1)->taken_out) return false;
   const Registration& registration = *RegistrationAt(link - 1);
@@ -86,7 +86,7 @@ bool MustSettle(const EpollSet* set, int operation, int fd, const Side* side,
 }
 
 void SettleAll(uint32_t tid) {
-  if (marks.load(std::memory_order_relaxed) == 0) return;
+  if (marks == 0) return;
   for (const uint32_t& place : marked) {
     if (place == 0) continue;
     Registration* const registration = RegistrationAt(place - 1);
@@ -109,7 +109,7 @@ void ForgetTakenOut(EpollSet* set, Registration* registration) {
   if (place == nullptr) return;
   *place = 0;
   registration->taken_out = false;
-  marks.fetch_sub(1, std::memory_order_relaxed);
+  --marks;
   set->taken_out.fetch_sub(1, std::memory_order_relaxed);
 }
 
@@ -122,7 +122,7 @@ void TakeOutForGood() {
     SilenceTakenOut(registration->set, registration);
     registration->in_use = registration->taken_out = false;
   }
-  marks.store(0, std::memory_order_relaxed);
+  marks = 0;
   for (uint32_t i = 0; EpollSet* const set = EpollSetAt(i); ++i)
     set->taken_out.store(0, std::memory_order_relaxed);
 }

@@ -24,11 +24,6 @@ int PutBack(EpollSet* set, Registration* registration, const epoll_event& event)
 bool MustSettle(const EpollSet* set, int operation, int fd, const Side* side,
                 const epoll_event* event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
 void SettleAll(uint32_t tid) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
-// Before a sleep in the set, and behind our count as a sleeper: what is marked is to be settled.
-inline bool IsToSettle(const EpollSet* set) {
-  // seq_cst: pairs with TakeOutLazily, which marks and then looks for sleepers.
-  return set->taken_out.load(std::memory_order_seq_cst) != 0;
-}
 // The kernel has told of one that is marked: it is to tell no more of it.
 void SilenceTakenOut(EpollSet* set, Registration* registration)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(set->lock);
@@ -52,5 +47,11 @@ class ABSL_SCOPED_LOCKABLE RegistrationsScope : public LockScope {
   }
   ~RegistrationsScope() ABSL_UNLOCK_FUNCTION() ABSL_NO_THREAD_SAFETY_ANALYSIS {}
 };
+
+// Behind our count as a sleeper in the set.
+inline void SettleBeforeSleep(const EpollSet* set, uint32_t tid) {
+  // seq_cst: pairs with TakeOutLazily, which marks and then looks for sleepers.
+  if (set->taken_out.load(std::memory_order_seq_cst) != 0) const RegistrationsScope settled(tid);
+}
 
 }  // namespace xenloop

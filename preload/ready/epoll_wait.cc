@@ -307,10 +307,11 @@ int WaitPlainly(EpollSet* set, uint32_t serial, int epfd, epoll_event* events, i
 }
 
 // While a filter may stand: the program's own call and nothing else, not even a look at a clock.
-// kDoubtOver: begin anew, with all of the time.
+// kDoubtOver: there is none, or none any more; begin anew, with all of the time.
 constexpr int kDoubtOver = -100000;
 int WaitInDoubt(EpollSet* set, int epfd, epoll_event* events, int max_events,
                 const timespec* timeout, const sigset_t* mask, EpollCall call) {
+  if (!process_state.in_doubt) return kDoubtOver;
   const uint32_t conversions = set->conversions.load(std::memory_order_relaxed);
   int woken = 0;
   {
@@ -339,10 +340,8 @@ int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
 int WaitInSet(int epfd, EpollSet* set, epoll_event* events, int max_events, const timespec* timeout,
               const sigset_t* mask, EpollCall call, const Interruption& interruption) {
   if (max_events <= 0) return KernelWait(epfd, events, max_events, timeout, mask, call);
-  if (process_state.in_doubt) {
-    const int count = WaitInDoubt(set, epfd, events, max_events, timeout, mask, call);
-    if (count != kDoubtOver) return count;
-  }
+  const int in_doubt = WaitInDoubt(set, epfd, events, max_events, timeout, mask, call);
+  if (in_doubt != kDoubtOver) return in_doubt;
   if (set->owner_pid != process_state.pid || set->waited_elsewhere != nullptr) BeforeWaitIn(set);
   const Self self = CurrentSelf();
   TimeLimit limit = LimitOf(timeout);
@@ -382,7 +381,7 @@ int WaitInSet(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
     {
       const SetSleeper here(&set->sleepers, serial, Looks::kAtFifos);
       if (!here.IsThere() || SleepsBeside(set)) continue;
-      if (IsToSettle(set)) const RegistrationsScope settled(self.tid);
+      SettleBeforeSleep(set, self.tid);
       const SleeperCount sleeper(set->bell.load(std::memory_order_relaxed));
       count = Look(set, epfd, events, max_events, /*ask_kernel=*/false, call, self);
       if (count != 0) return count;

@@ -340,8 +340,8 @@ int EpollWait(int epfd, EpollSet* set, epoll_event* events, int max_events, cons
 int WaitInSet(int epfd, EpollSet* set, epoll_event* events, int max_events, const timespec* timeout,
               const sigset_t* mask, EpollCall call, const Interruption& interruption) {
   if (max_events <= 0) return KernelWait(epfd, events, max_events, timeout, mask, call);
-  const int in_doubt = WaitInDoubt(set, epfd, events, max_events, timeout, mask, call);
-  if (in_doubt != kDoubtOver) return in_doubt;
+  const int doubted = WaitInDoubt(set, epfd, events, max_events, timeout, mask, call);
+  if (doubted != kDoubtOver) return doubted;
   if (set->owner_pid != process_state.pid || set->waited_elsewhere != nullptr) BeforeWaitIn(set);
   const Self self = CurrentSelf();
   TimeLimit limit = LimitOf(timeout);

@@ -146,6 +146,7 @@ GLOBALS = {
     "preload/ready/datagram_epoll.cc": "watch_lock all_watches watches_end",  # a child begins without any
     "preload/ready/epoll.cc": "blocks lowest_free",
     "preload/ready/epoll_convert.cc": "text",  # scratch space, under registrations_lock
+    "preload/ready/epoll_lazy.cc": "marked marks",  # under registrations_lock
     "preload/ready/epoll_registrations.cc": "registrations_lock in_doubt of_side registrations"
                                             " used_registrations first_free tag_base",
     "preload/ready/epoll_inherited.cc": "starts makes_child ever_inherited",  # a child has started nothing

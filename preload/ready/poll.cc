@@ -258,7 +258,10 @@ int WaitForSide(Waited& waited, Side* side, TimeLimit* limit, PollCall call, boo
   const int ready = LookNow(waited, nullptr, call, self);
   if (ready != 0 || request.word == nullptr) return ready;
   const int error = Sleep(request, Patience{limit, /*partial=*/true, &interruption});
-  if (error != -EAGAIN || limit->IsForEver()) return error == -EINTR ? error : 0;
+  if (error == -EINTR) return error;
+  // Woken: what the kernel said before we slept is as good as what it would say now.
+  if (error != -EAGAIN) return waited.Evaluate(self);
+  if (limit->IsForEver()) return 0;
   *slept_out = true;
   return LookNow(waited, nullptr, call, self);
 }

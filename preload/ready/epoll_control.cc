@@ -170,6 +170,7 @@ int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* ev
       // touched. The kernel alone looks after this socket from now on.
       side->pinned.store(1, std::memory_order_relaxed);
       obstacle = Reason::kEpollInHandler;
+      SilenceInHandler(set, fd);
       result = kernel();
     } else {
       const bool was_pinned = side->pinned.load(std::memory_order_relaxed) != 0;

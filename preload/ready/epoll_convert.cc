@@ -194,7 +194,10 @@ void GiveBack(EpollSet* set, Registration* registration) {
   if (!registration->converted && !registration->disabled) return;
   if (registration->converted) UnlinkConverted(set, registration);
   registration->converted = false;
-  if (registration->taken_out) return SilenceTakenOut(set, registration);
+  if (registration->taken_out) {
+    SilenceTakenOut(set, registration);
+    return;
+  }
   const auto none = static_cast<uint32_t>(EPOLLONESHOT);
   KernelControl(set->epfd, EPOLL_CTL_MOD, registration->fd,
                 registration->disabled ? none : registration->events, registration->data);

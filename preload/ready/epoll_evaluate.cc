@@ -127,6 +127,7 @@ bool Holds(uint32_t index, uint64_t* news, Self self) {
   Registration copy = *RegistrationAt(index);
   const bool found = EvaluateOn(&copy, index, 0, self) != 0;
   RegistrationAt(index)->kernel_out = copy.kernel_out;  // what the kernel has been told
+  RegistrationAt(index)->asked = copy.asked;
   if (found) *news += (copy.reported + copy.found_full + 1) * (2ull * index + 1);
   return found;
 }

@@ -24,6 +24,11 @@ uint32_t* PlaceOf(uint32_t link) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_loc
   return nullptr;
 }
 
+// Of a set that a child has, the child is told as well, and may change what is in it.
+bool IsOursAlone(const EpollSet* set) {
+  return set->owner_pid == process_state.pid && set->waited_elsewhere == nullptr;
+}
+
 bool IsOnlyOneOf(const Side* side, const Registration* registration)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock) {
   return Of(side).first == IndexOfRegistration(registration) + 1 && registration->next_of_side == 0;
@@ -43,7 +48,7 @@ bool TakeOutLazily(EpollSet* set, Registration* registration) {
   if (!registration->converted || registration->disabled || registration->side == nullptr ||
       !IsPlainLevel(registration->events) || !ConvertsNewOnes(registration->side) ||
       !IsOnlyOneOf(registration->side, registration) || process_state.in_doubt || set->watched ||
-      !MayConvert(set, registration) || set->sleepers.Any())
+      !MayConvert(set, registration) || !IsOursAlone(set) || set->sleepers.Any())
     return false;
   uint32_t* const place = PlaceOf(0);
   if (place == nullptr) return false;
@@ -97,18 +102,29 @@ void SettleAll(uint32_t tid) {
   }
 }
 
-void SilenceTakenOut(EpollSet* set, Registration* registration) {
-  if (registration->in_kernel && set->owner_pid == process_state.pid &&
-      FindEpollSet(set->epfd) == set && IsOfItsNumber(*registration))
-    KernelControl(set->epfd, EPOLL_CTL_DEL, registration->fd, 0, 0);
+bool SilenceTakenOut(EpollSet* set, Registration* registration) {
+  const bool told = registration->in_kernel && set->owner_pid == process_state.pid &&
+                    FindEpollSet(set->epfd) == set && IsOfItsNumber(*registration) &&
+                    KernelControl(set->epfd, EPOLL_CTL_DEL, registration->fd, 0, 0) == 0;
   registration->in_kernel = false;
+  return told;
+}
+
+void SilenceInHandler(EpollSet* set, int fd) {
+  for (const uint32_t& place : marked) {
+    if (place == 0) continue;
+    Registration* const registration = RegistrationAt(place - 1);
+    if (registration->set == set && registration->fd == fd && registration->taken_out)
+      SilenceTakenOut(set, registration);
+  }
 }
 
 void ForgetTakenOut(EpollSet* set, Registration* registration) {
   uint32_t* const place = PlaceOf(IndexOfRegistration(registration) + 1);
   if (place == nullptr) return;
+  registration->taken_out = false;  // first: it is this that TakeOutForGood goes by
+  std::atomic_signal_fence(std::memory_order_seq_cst);
   *place = 0;
-  registration->taken_out = false;
   --marks;
   set->taken_out.fetch_sub(1, std::memory_order_relaxed);
 }
@@ -128,8 +144,14 @@ void TakeOutForGood() {
 }
 
 bool IsCovered(const Registration& registration) {
-  return IsPlainLevel(registration.events) &&
-         (KernelMaskOf(registration) & ~registration.asked) == 0;
+  return IsPlainLevel(registration.events) && IsPlainLevel(registration.asked) &&
+         (KernelMaskOf(registration) & ~registration.asked) == 0 && IsOursAlone(registration.set);
+}
+
+bool Narrow(EpollSet* set, Registration* registration, uint32_t told) {
+  if (registration->taken_out) return SilenceTakenOut(set, registration);
+  return (told & ~kAlways & ~KernelMaskOf(*registration)) != 0 && IsCovered(*registration) &&
+         UpdateKernel(set, IndexOfRegistration(registration), registration) == 0;
 }
 
 }  // namespace xenloop

@@ -6,6 +6,8 @@
 //  - whoever is about to sleep in the set, and whoever takes `registrations_lock` for anything
 //    else, first takes what is marked out of the kernel's set and of our lists (*settles* it). So
 //    nothing is marked while somebody sleeps, forks, closes, hands on, or falls back.
+// Nor in a set that a child has: the kernel tells the child of what is there, and the child may
+// take it out itself.
 // A side has nothing but the one marked registration then. Level-triggered ones only: for the
 // others each call is an event of its own.
 #pragma once
@@ -24,9 +26,12 @@ int PutBack(EpollSet* set, Registration* registration, const epoll_event& event)
 bool MustSettle(const EpollSet* set, int operation, int fd, const Side* side,
                 const epoll_event* event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
 void SettleAll(uint32_t tid) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
-// The kernel has told of one that is marked: it is to tell no more of it.
-void SilenceTakenOut(EpollSet* set, Registration* registration)
+// The kernel has told of one that is marked: it is to tell no more of it. False: it goes on.
+bool SilenceTakenOut(EpollSet* set, Registration* registration)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(set->lock);
+// In a handler that has interrupted who holds the locks: so that the kernel answers the handler's
+// own call. Our lists stay as they are.
+void SilenceInHandler(EpollSet* set, int fd) ABSL_NO_THREAD_SAFETY_ANALYSIS;
 // One that is marked leaves our lists for good.
 void ForgetTakenOut(EpollSet* set, Registration* registration)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock, set->lock);
@@ -36,6 +41,10 @@ void TakeOutForGood() ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
 // What the kernel has been told of a level-triggered registration covers what it wants: what is
 // told beyond that is dropped, and the kernel told exactly then (epoll_wait.cc).
 bool IsCovered(const Registration& registration);
+// The kernel has told that much of a converted one, or could. Where that is more than is wanted, it
+// is told exactly. True: it tells less from now on.
+bool Narrow(EpollSet* set, Registration* registration, uint32_t told)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(set->lock);
 
 // `registrations_lock` for a scope that finds nothing marked.
 class ABSL_SCOPED_LOCKABLE RegistrationsScope : public LockScope {

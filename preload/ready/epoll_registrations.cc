@@ -284,6 +284,7 @@ Side* Repair() ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock) {
                                                          half.events, half.data) == 0;
       half.converted = false;
       half.disabled = false;
+      half.taken_out = false;
       if (half.in_use && half.side != nullptr && ConvertsNewOnes(half.side)) given_up = half.side;
     }
   }

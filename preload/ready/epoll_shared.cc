@@ -29,12 +29,18 @@ Words* WordOf(uint32_t number) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock)
 
 // Gives a word to each set of ours that has none; false: there is no memory.
 bool GiveWords() {
-  const RegistrationsScope scope(CurrentTid());
+  const uint32_t tid = CurrentTid();
+  const RegistrationsScope scope(tid);
   // The child must know our tags for what they are, those of later registrations as well.
   HasRegistrations();
   for (uint32_t i = 0; EpollSet* const set = EpollSetAt(i); ++i) {
     if (!set->in_use || set->owner_pid != process_state.pid || set->waited_elsewhere != nullptr)
       continue;
+    const LockScope inner(set->lock, tid);
+    // From here on the kernel has what the child's copy says.
+    for (uint32_t link = set->first_converted; link != 0;
+         link = RegistrationAt(link - 1)->next_in_set)
+      Narrow(set, RegistrationAt(link - 1), RegistrationAt(link - 1)->asked);
     set->waited_elsewhere = WordOf(i);
     if (set->waited_elsewhere == nullptr) return false;
   }

@@ -96,9 +96,13 @@ int Collect(EpollSet* set, epoll_event* events, int count, int max_events, uint6
 
 // Turns what the kernel returned at events[first, first + count) into what the program registered,
 // in place; returns how many events there are now. What this look has reported already is merged:
-// one descriptor, one event. `rung`: the doorbell was among them. Under the set's lock.
+// one descriptor, one event. Under the set's lock.
+struct Heard {
+  bool rung = false;  // the doorbell was among them
+  bool less = false;  // and something of which the kernel tells no more
+};
 int Translate(EpollSet* set, epoll_event* events, int first, int count, uint64_t token, Self self,
-              bool* rung) ABSL_EXCLUSIVE_LOCKS_REQUIRED(set->lock) {
+              Heard* heard) ABSL_EXCLUSIVE_LOCKS_REQUIRED(set->lock) {
   int kept = first;
   for (int i = first; i < first + count; ++i) {
     uint32_t index;
@@ -107,7 +111,7 @@ int Translate(EpollSet* set, epoll_event* events, int first, int count, uint64_t
       continue;
     }
     if (index == kDoorbellIndex) {
-      *rung = true;
+      heard->rung = true;
       continue;
     }
     Registration* registration = RegistrationAt(index);
@@ -119,13 +123,8 @@ int Translate(EpollSet* set, epoll_event* events, int first, int count, uint64_t
         registration->out_reported = false;  // the next look tells it
       continue;
     }
-    if (registration->taken_out) {
-      SilenceTakenOut(set, registration);
-      continue;
-    }
-    if (IsCovered(*registration) &&
-        (events[i].events & ~kAlways & ~KernelMaskOf(*registration)) != 0)
-      UpdateKernel(set, index, registration);
+    heard->less = Narrow(set, registration, events[i].events) || heard->less;
+    if (registration->taken_out) continue;
     if (registration->disabled && (events[i].events & ~kAlways) != 0)
       UpdateKernel(set, index, registration);  // the look that disabled it was cut short
     const uint32_t found = Evaluate(index, events[i].events, self);
@@ -167,21 +166,22 @@ int Look(EpollSet* set, int epfd, epoll_event* events, int max_events, bool ask_
   const uint64_t token = next_token.fetch_add(1, std::memory_order_relaxed);
   const bool kernel_first = ask_kernel && (++set->turn & 1) != 0;
   int count = 0;
-  bool rung = false;
+  Heard heard;
   if (!kernel_first && alone) count = Collect(set, events, 0, max_events, token, self);
-  for (int i = 0; ask_kernel && i < kMostQuestions && count < max_events; ++i) {
+  for (int i = 0; ask_kernel && i < kMostQuestions && count < max_events; i += heard.less ? 0 : 1) {
     const int more = KernelLook(epfd, events + count, max_events - count, call);
     if (more < 0 && count == 0) return more;
     if (more <= 0) break;
     const int before = count;
-    count = Translate(set, events, count, more, token, self, &rung);
+    heard.less = false;
+    count = Translate(set, events, count, more, token, self, &heard);
     if (count > before || more < max_events - before)
       break;  // else our doorbell took the last place: ask again
   }
   // The ring that we have taken out of the set may have been for one who sleeps there, and does not
   // wake now: what it tells of must be seen by us, or told to him.
-  if (rung) TellTheNextUnaware(set);
-  const bool others = rung && TookDoorbell(set->bell.load(std::memory_order_relaxed));
+  if (heard.rung) TellTheNextUnaware(set);
+  const bool others = heard.rung && TookDoorbell(set->bell.load(std::memory_order_relaxed));
   if ((kernel_first || others) && alone)
     count = Collect(set, events, count, max_events, token, self, /*again=*/others);
   if (others && (!alone || count == max_events)) RingSleepersOf(set);
@@ -197,12 +197,12 @@ int Digest(EpollSet* set, epoll_event* events, int woken, int max_events, uint32
   // A registration that was converted meanwhile may be among them under its own data.
   const bool stable = set->conversions == conversions;
   if (!stable) woken = FireConvertedMeanwhile(set, events, woken);
-  bool rung = false;
-  int count = Translate(set, events, 0, woken, token, self, &rung);
-  if (rung || slept == Looks::kNot) TellTheNextUnaware(set);
+  Heard heard;
+  int count = Translate(set, events, 0, woken, token, self, &heard);
+  if (heard.rung || slept == Looks::kNot) TellTheNextUnaware(set);
   // As in Look: the ring may have been for one who goes on sleeping.
   const bool others =
-      rung && slept == Looks::kNot && TookDoorbell(set->bell.load(std::memory_order_relaxed));
+      heard.rung && slept == Looks::kNot && TookDoorbell(set->bell.load(std::memory_order_relaxed));
   const bool looks = scope.result() != LockResult::kReentered && (count == 0 || stable);
   if (looks) count = Collect(set, events, count, max_events, token, self);
   if (others && (!looks || count == max_events)) RingSleepersOf(set);

@@ -1,0 +1,125 @@
+// What a program takes out of an epoll set, puts back or wishes otherwise, where the kernel could
+// be left with less than that: another process, edges that become levels, ends and resets.
+
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <memory>
+#include <vector>
+
+#include "tests/conformance/epoll_set.h"
+#include "tests/conformance/pair.h"
+
+namespace conformance {
+namespace {
+
+constexpr uint32_t kIn = EPOLLIN;
+constexpr uint32_t kOut = EPOLLOUT;
+
+class EpollCoveredTest : public PairTest {
+ protected:
+  void SetUp() override {
+    PairTest::SetUp();
+    set_ = EpollSet();  // no child has it, not even the peer
+    ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, channel_), 0);
+  }
+  void TearDown() override {
+    close(channel_[0]);
+    close(channel_[1]);
+  }
+  void Tell() { ASSERT_EQ(send(channel_[0], "x", 1, 0), 1); }
+  bool IsTold() {  // in a child
+    char byte;
+    return recv(channel_[1], &byte, 1, 0) == 1;
+  }
+  void ExpectAgainAndAgain(uint32_t wanted) {
+    EXPECT_EQ(set_.NextWith(wanted) & wanted, wanted);
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(set_.Next(0) & wanted, wanted) << i;
+  }
+  int channel_[2] = {-1, -1};
+  EpollSet set_;
+};
+INSTANTIATE_TEST_SUITE_P(, EpollCoveredTest, AllVariants(), VariantName);
+
+TEST_P(EpollCoveredTest, AChildIsToldNothingOfWhatItsParentTookOut) {
+  ASSERT_EQ(set_.Add(fd(), kIn, 4), Done(0));
+  ChildProcess child([this] {
+    CHILD_CHECK(IsTold());
+    return set_.Quiet() && set_.Quiet();
+  });
+  ASSERT_EQ(set_.Remove(fd()), Done(0));
+  peer().Send(10);
+  peer().Shutdown(SHUT_WR);
+  Tell();
+  EXPECT_TRUE(child.Succeeded());
+  ASSERT_TRUE(BecomesReadable(fd()));
+  EXPECT_TRUE(set_.Quiet());
+}
+
+TEST_P(EpollCoveredTest, AChildTakesItOut) {
+  const auto taken_out_by_child = [this] {
+    ChildProcess child([this] { return set_.Remove(fd()) == Done(0); });
+    return child.Succeeded();
+  };
+  ASSERT_EQ(set_.Add(fd(), kIn, 4), Done(0));
+  ASSERT_TRUE(taken_out_by_child());
+  EXPECT_EQ(set_.Modify(fd(), kIn, 4), Failed(ENOENT));
+  EXPECT_EQ(set_.Remove(fd()), Failed(ENOENT));
+  ASSERT_EQ(set_.Add(fd(), kIn, 5), Done(0));
+  ASSERT_TRUE(taken_out_by_child());
+  ASSERT_EQ(set_.Add(fd(), kIn, 6), Done(0));
+  peer().Send(10);
+  peer().Close();
+  EXPECT_EQ(set_.Next(), kIn);
+  pair().Receive(10);
+  ExpectAgainAndAgain(kIn);
+}
+
+TEST_P(EpollCoveredTest, EdgesBecomeLevels) {
+  ASSERT_EQ(set_.Add(fd(), kIn | EPOLLET, 1), Done(0));
+  ASSERT_EQ(set_.Modify(fd(), kIn, 2), Done(0));
+  peer().Reset();
+  ExpectAgainAndAgain(kIn | EPOLLHUP);
+}
+
+TEST_P(EpollCoveredTest, AShotThatFiredBecomesALevelWithoutAWish) {
+  peer().Send(10);
+  ASSERT_EQ(set_.Add(fd(), kIn | EPOLLONESHOT, 1), Done(0));
+  ASSERT_EQ(set_.Next(), kIn);
+  ASSERT_EQ(set_.Modify(fd(), 0, 2), Done(0));
+  peer().Reset();
+  ExpectAgainAndAgain(EPOLLHUP);
+}
+
+// Each answer of the kernel that is about something else takes the only place.
+TEST_P(EpollCoveredTest, ManyHaveEndedAndOneIsReady) {
+  std::vector<std::unique_ptr<ConnectedPair>> others;
+  for (int i = 0; i < 12; ++i) {
+    others.push_back(AnotherPair());
+    ASSERT_NE(others.back(), nullptr);
+  }
+  set_ = EpollSet();
+  for (int i = 0; i < 12; ++i) {
+    const int other = others[i]->fd();
+    ASSERT_EQ(set_.Add(other, kIn), Done(0));
+    if (i % 2 == 0) {
+      ASSERT_EQ(set_.Remove(other), Done(0));
+    } else {
+      ASSERT_EQ(set_.Modify(other, 0), Done(0));
+    }
+    others[i]->peer().Shutdown(SHUT_WR);
+    ASSERT_TRUE(BecomesReadable(other));
+  }
+  ASSERT_EQ(set_.Add(channel_[0], kOut, 7), Done(0));
+  for (int i = 0; i < 5; ++i) {
+    const auto events = set_.Wait(0, 1);
+    ASSERT_EQ(events.size(), 1u) << i;
+    EXPECT_EQ(events[0].data.u64, 7u);
+  }
+}
+
+}  // namespace
+}  // namespace conformance

@@ -157,8 +157,14 @@ int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* ev
   if (operation != EPOLL_CTL_DEL) FallBackUnlessOurs(fd, side);
   Reason obstacle = Reason::kNone;
   int result;
-  {
-    const uint32_t tid = CurrentTid();
+  const uint32_t tid = CurrentTid();
+  if (set->lock.HeldBy(tid)) {
+    // As below; and who holds the other lock now may be waiting for this one.
+    side->pinned.store(1, std::memory_order_relaxed);
+    obstacle = Reason::kEpollInHandler;
+    SilenceInHandler(set, fd);
+    result = kernel();
+  } else {
     const LockScope scope(registrations_lock, tid);
     if (scope.result() != LockResult::kReentered && MustSettle(set, operation, fd, side, event))
       SettleAll(tid);

@@ -29,8 +29,8 @@ void SettleAll(uint32_t tid) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_lock);
 // The kernel has told of one that is marked: it is to tell no more of it. False: it goes on.
 bool SilenceTakenOut(EpollSet* set, Registration* registration)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(set->lock);
-// In a handler that has interrupted who holds the locks: so that the kernel answers the handler's
-// own call. Our lists stay as they are.
+// In a handler that has interrupted who holds the locks, or the set's: so that the kernel answers
+// the handler's own call. Our lists stay as they are.
 void SilenceInHandler(EpollSet* set, int fd) ABSL_NO_THREAD_SAFETY_ANALYSIS;
 // One that is marked leaves our lists for good.
 void ForgetTakenOut(EpollSet* set, Registration* registration)

@@ -3,11 +3,15 @@
 
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <pthread.h>
+#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <memory>
+#include <thread>
 #include <vector>
 
 #include "tests/conformance/epoll_set.h"
@@ -119,6 +123,63 @@ TEST_P(EpollCoveredTest, ManyHaveEndedAndOneIsReady) {
     ASSERT_EQ(events.size(), 1u) << i;
     EXPECT_EQ(events[0].data.u64, 7u);
   }
+}
+
+// The file lives on with the blocked call, and the kernel's set would go on telling of it.
+TEST_P(EpollCoveredTest, NumberIsClosedBeneathABlockedSend) {
+  ASSERT_EQ(set_.Add(fd(), kIn, 1), Done(0));
+  auto call = InThread([this, number = fd()] {
+    const std::vector<char> much(16 << 20);
+    return Call(send(number, much.data(), much.size(), MSG_NOSIGNAL));
+  });
+  EXPECT_TRUE(StillBlocked(call));
+  ASSERT_EQ(set_.Remove(fd()), Done(0));
+  ASSERT_EQ(pair().Close(), 0);
+  peer().Shutdown(SHUT_WR);
+  EXPECT_TRUE(set_.Quiet());
+  EXPECT_TRUE(StaysUnreadable(set_.fd()));
+  peer().Reset();
+  call.get();
+  EXPECT_TRUE(set_.Quiet());
+}
+
+// It may have interrupted a wait in the middle of its look, and what it is told is the kernel's.
+TEST_P(EpollCoveredTest, PutBackInAHandlerOfAWait) {
+  static EpollSet* set;
+  static int number;
+  static std::atomic<int> wrong, rounds, out;
+  set = &set_;
+  number = fd();
+  wrong = rounds = out = 0;
+  const auto handler = [](int) {
+    if (out != 1) return;
+    if (!(set->Add(number, kIn, 2) == Done(0))) ++wrong;
+    if (!(set->Remove(number) == Done(0))) ++wrong;
+    if (!(set->Remove(number) == Failed(ENOENT))) ++wrong;
+    if (!(set->Modify(number, kIn) == Failed(ENOENT))) ++wrong;
+    out = 0;
+    ++rounds;
+  };
+  struct sigaction action {
+  }, before{};
+  action.sa_handler = handler;
+  ASSERT_EQ(sigaction(SIGUSR1, &action, &before), 0);
+  const pthread_t self = pthread_self();
+  std::atomic<bool> over{false};
+  std::thread sender([&] {
+    while (!over) pthread_kill(self, SIGUSR1);
+  });
+  ASSERT_EQ(set_.Add(channel_[1], kOut, 3), Done(0));
+  for (int round = 0; round < 200; ++round) {
+    EXPECT_EQ(set_.Add(fd(), kIn, 1), Done(0));
+    EXPECT_EQ(set_.Remove(fd()), Done(0));
+    out = 1;
+    while (out == 1) set_.Wait(0);
+  }
+  over = true;
+  sender.join();
+  EXPECT_EQ(sigaction(SIGUSR1, &before, nullptr), 0);
+  EXPECT_EQ(wrong, 0) << "of " << rounds;
 }
 
 }  // namespace

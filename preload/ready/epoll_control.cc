@@ -158,8 +158,7 @@ int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* ev
   Reason obstacle = Reason::kNone;
   int result;
   const uint32_t tid = CurrentTid();
-  if (set->lock.HeldBy(tid)) {
-    // As below; and who holds the other lock now may be waiting for this one.
+  if (set->lock.HeldBy(tid)) {  // as below; and the other lock's holder may wait for this
     side->pinned.store(1, std::memory_order_relaxed);
     obstacle = Reason::kEpollInHandler;
     SilenceInHandler(set, fd);

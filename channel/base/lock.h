@@ -20,6 +20,7 @@ enum class LockResult : uint8_t {
   kAcquired,
   kReentered,  // this very thread holds it: we are in a signal handler that interrupted the holder
   kTakenOver,  // the holder is dead: what it was doing is half done
+  kBusy,       // not acquired within the time
 };
 
 class ABSL_LOCKABLE RecoverableLock {
@@ -30,6 +31,20 @@ class ABSL_LOCKABLE RecoverableLock {
     if (owner_.compare_exchange_strong(expected, tid, std::memory_order_acquire))
       return LockResult::kAcquired;
     return AcquireContended(tid);
+  }
+  // For whoever holds what a handler that has interrupted the holder may be waiting for.
+  LockResult AcquireWithin(uint32_t tid, uint64_t ns) ABSL_EXCLUSIVE_LOCK_FUNCTION() {
+    constexpr uint64_t kNapNs = 50 * kNsPerUs;
+    constexpr int kPauses = 256;
+    if (HeldBy(tid)) return LockResult::kReentered;
+    for (Naps naps(ns, kNapNs);;) {
+      for (int i = 0; i < kPauses; ++i, sys::Pause()) {
+        uint32_t expected = 0;
+        if (owner_.compare_exchange_strong(expected, tid, std::memory_order_acquire))
+          return LockResult::kAcquired;
+      }
+      if (!naps.Take()) return LockResult::kBusy;
+    }
   }
   void Release() ABSL_UNLOCK_FUNCTION() { owner_.store(0, std::memory_order_release); }
   bool Held() const { return owner_.load(std::memory_order_relaxed) != 0; }
@@ -85,8 +100,15 @@ class ABSL_SCOPED_LOCKABLE LockScope : public Abandonable {
     Enter(&GiveBack);  // before the lock is taken: there must be no moment between
     result_ = lock.Acquire(tid);
   }
+  // With the time that it may take: kBusy, and nothing is held, when that is over.
+  LockScope(RecoverableLock& lock, uint32_t tid, uint64_t longest_ns)
+      ABSL_EXCLUSIVE_LOCK_FUNCTION(lock)
+      : lock_(lock), tid_(tid), outermost_(!lock.HeldBy(tid)) {
+    Enter(&GiveBack);
+    result_ = lock.AcquireWithin(tid, longest_ns);
+  }
   ~LockScope() ABSL_UNLOCK_FUNCTION() {
-    if (result_ != LockResult::kReentered) lock_.Release();
+    if (result_ != LockResult::kReentered && result_ != LockResult::kBusy) lock_.Release();
     Leave();
   }
   LockResult result() const { return result_; }

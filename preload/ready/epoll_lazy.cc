@@ -9,7 +9,8 @@
 namespace xenloop {
 namespace {
 
-constexpr uint32_t kMostMarked = 16;                               // of all sets
+constexpr uint32_t kMostMarked = 16;  // of all sets
+constexpr uint64_t kLongestNs = 20 * kNsPerMs;
 uint32_t marked[kMostMarked] ABSL_GUARDED_BY(registrations_lock);  // index + 1; 0: free
 uint32_t marks ABSL_GUARDED_BY(registrations_lock);
 
@@ -96,9 +97,10 @@ void SettleAll(uint32_t tid) {
     if (place == 0) continue;
     Registration* const registration = RegistrationAt(place - 1);
     EpollSet* const set = registration->set;
-    const LockScope inner(set->lock, tid);
-    // In a handler that has interrupted a look at it: that one's end settles it.
-    if (inner.result() != LockResult::kReentered) Settle(set, registration);
+    // A look at the set may have been interrupted by a handler: by this one, or by one that waits
+    // for the lock that we hold. Then it stays marked until the next who comes.
+    const LockScope inner(set->lock, tid, kLongestNs);
+    if (inner.result() == LockResult::kAcquired) Settle(set, registration);
   }
 }
 
@@ -135,6 +137,7 @@ void TakeOutForGood() {
     Registration* const registration = RegistrationAt(place - 1);
     place = 0;
     if (!registration->in_use || !registration->taken_out || registration->set == nullptr) continue;
+    const LockScope inner(registration->set->lock, CurrentTid());
     SilenceTakenOut(registration->set, registration);
     registration->in_use = registration->taken_out = false;
   }

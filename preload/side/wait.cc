@@ -29,6 +29,10 @@ constexpr uint32_t kMostDoublings = 7;
 // So many yields without one undo one doubling.
 constexpr uint32_t kBriefYields = 64;
 constexpr uint64_t kLongYieldNs = 25000;
+// Less than this is no slice, but somebody's short work (a thread that helps to collect garbage):
+// about as many waits go to sleep as would have been made meanwhile.
+constexpr uint64_t kSliceNs = 500 * kNsPerUs;
+constexpr uint64_t kWaitNs = 5 * kNsPerUs;
 
 // In one word: of several threads that change it at once, one is believed.
 struct Crowd {
@@ -55,7 +59,9 @@ bool IsCrowded() {
 
 void YieldHasTaken(uint64_t ns) {
   Crowd crowd = crowded_waits.load(std::memory_order_relaxed);
-  if (!IsBrief(ns)) {
+  if (!IsBrief(ns) && ns != 0 && ns < kSliceNs) {
+    crowd.waits_left = static_cast<uint16_t>(ns / kWaitNs);
+  } else if (!IsBrief(ns)) {
     crowd.waits_left = static_cast<uint16_t>(kCrowdedWaits << crowd.doublings);
     if (crowd.doublings < kMostDoublings) ++crowd.doublings;
     crowd.brief_yields = 0;

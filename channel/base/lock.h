@@ -20,31 +20,20 @@ enum class LockResult : uint8_t {
   kAcquired,
   kReentered,  // this very thread holds it: we are in a signal handler that interrupted the holder
   kTakenOver,  // the holder is dead: what it was doing is half done
-  kBusy,       // not acquired within the time
+  kBusy,       // not acquired in so many rounds: nothing is held
 };
 
 class ABSL_LOCKABLE RecoverableLock {
  public:
-  LockResult Acquire(uint32_t tid) ABSL_EXCLUSIVE_LOCK_FUNCTION() {
+  // `most_rounds`: of looking for it in vain, before kBusy.
+  static constexpr uint32_t kForEver = UINT32_MAX;
+  static constexpr uint32_t kSomeMilliseconds = 512;
+  LockResult Acquire(uint32_t tid, uint32_t most_rounds = kForEver) ABSL_EXCLUSIVE_LOCK_FUNCTION() {
     uint32_t expected = 0;
     // acquire: pairs with the release in Release.
     if (owner_.compare_exchange_strong(expected, tid, std::memory_order_acquire))
       return LockResult::kAcquired;
-    return AcquireContended(tid);
-  }
-  // For whoever holds what a handler that has interrupted the holder may be waiting for.
-  LockResult AcquireWithin(uint32_t tid, uint64_t ns) ABSL_EXCLUSIVE_LOCK_FUNCTION() {
-    constexpr uint64_t kNapNs = 50 * kNsPerUs;
-    constexpr int kPauses = 256;
-    if (HeldBy(tid)) return LockResult::kReentered;
-    for (Naps naps(ns, kNapNs);;) {
-      for (int i = 0; i < kPauses; ++i, sys::Pause()) {
-        uint32_t expected = 0;
-        if (owner_.compare_exchange_strong(expected, tid, std::memory_order_acquire))
-          return LockResult::kAcquired;
-      }
-      if (!naps.Take()) return LockResult::kBusy;
-    }
+    return AcquireContended(tid, most_rounds);
   }
   void Release() ABSL_UNLOCK_FUNCTION() { owner_.store(0, std::memory_order_release); }
   bool Held() const { return owner_.load(std::memory_order_relaxed) != 0; }
@@ -61,7 +50,7 @@ class ABSL_LOCKABLE RecoverableLock {
     return sys::Call(SYS_process_vm_readv, static_cast<long>(tid), reinterpret_cast<long>(&here), 1,
                      reinterpret_cast<long>(&there), 1, 0) == -ESRCH;
   }
-  LockResult AcquireContended(uint32_t tid) {
+  LockResult AcquireContended(uint32_t tid, uint32_t most_rounds) {
     uint32_t rounds = 0;
     for (;;) {
       uint32_t owner = owner_.load(std::memory_order_relaxed);
@@ -71,7 +60,7 @@ class ABSL_LOCKABLE RecoverableLock {
           return LockResult::kAcquired;
         continue;
       }
-      ++rounds;
+      if (++rounds > most_rounds) return LockResult::kBusy;
       if (rounds < 64) {
         sys::Pause();
       } else if (rounds < 256) {
@@ -95,17 +84,11 @@ class ABSL_LOCKABLE RecoverableLock {
 // other; who must not change what the interrupted holder was changing asks result().
 class ABSL_SCOPED_LOCKABLE LockScope : public Abandonable {
  public:
-  LockScope(RecoverableLock& lock, uint32_t tid) ABSL_EXCLUSIVE_LOCK_FUNCTION(lock)
-      : lock_(lock), tid_(tid), outermost_(!lock.HeldBy(tid)) {
-    Enter(&GiveBack);  // before the lock is taken: there must be no moment between
-    result_ = lock.Acquire(tid);
-  }
-  // With the time that it may take: kBusy, and nothing is held, when that is over.
-  LockScope(RecoverableLock& lock, uint32_t tid, uint64_t longest_ns)
+  LockScope(RecoverableLock& lock, uint32_t tid, uint32_t most_rounds = RecoverableLock::kForEver)
       ABSL_EXCLUSIVE_LOCK_FUNCTION(lock)
       : lock_(lock), tid_(tid), outermost_(!lock.HeldBy(tid)) {
-    Enter(&GiveBack);
-    result_ = lock.AcquireWithin(tid, longest_ns);
+    Enter(&GiveBack);  // before the lock is taken: there must be no moment between
+    result_ = lock.Acquire(tid, most_rounds);
   }
   ~LockScope() ABSL_UNLOCK_FUNCTION() {
     if (result_ != LockResult::kReentered && result_ != LockResult::kBusy) lock_.Release();

@@ -158,35 +158,28 @@ int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* ev
   Reason obstacle = Reason::kNone;
   int result;
   const uint32_t tid = CurrentTid();
-  if (set->lock.HeldBy(tid)) {  // as below; and the other lock's holder may wait for this
+  if (registrations_lock.HeldBy(tid) || set->lock.HeldBy(tid)) {
+    // A signal handler that interrupted one of our own looks at this set: our lists are not to be
+    // touched, and who holds the one lock may be waiting for the other. The kernel alone looks
+    // after this socket from now on.
     side->pinned.store(1, std::memory_order_relaxed);
     obstacle = Reason::kEpollInHandler;
     SilenceInHandler(set, fd);
     result = kernel();
   } else {
     const LockScope scope(registrations_lock, tid);
-    if (scope.result() != LockResult::kReentered && MustSettle(set, operation, fd, side, event))
-      SettleAll(tid);
+    if (MustSettle(set, operation, fd, side, event)) SettleAll(tid);
     // What is to be converted here and cannot be, goes by TCP.
     if (set->watched && operation == EPOLL_CTL_ADD && ConvertsNewOnes(side)) ConvertWatches(set);
     const LockScope inner(set->lock, tid);
-    if (scope.result() == LockResult::kReentered || inner.result() == LockResult::kReentered) {
-      // A signal handler that interrupted one of our own looks at this set: our lists are not to be
-      // touched. The kernel alone looks after this socket from now on.
-      side->pinned.store(1, std::memory_order_relaxed);
-      obstacle = Reason::kEpollInHandler;
-      SilenceInHandler(set, fd);
-      result = kernel();
-    } else {
-      const bool was_pinned = side->pinned.load(std::memory_order_relaxed) != 0;
-      result = ControlSide(set, operation, fd, side, event);
-      in_doubt = 0;
-      if (!was_pinned && side->pinned.load(std::memory_order_relaxed) != 0)
-        obstacle = Reason::kEpollUnfollowed;
-      else if (result == 0 && operation == EPOLL_CTL_ADD && IsOnlyInherited(set) &&
-               ConvertsNewOnes(side))
-        obstacle = Reason::kEpollInherited;
-    }
+    const bool was_pinned = side->pinned.load(std::memory_order_relaxed) != 0;
+    result = ControlSide(set, operation, fd, side, event);
+    in_doubt = 0;
+    if (!was_pinned && side->pinned.load(std::memory_order_relaxed) != 0)
+      obstacle = Reason::kEpollUnfollowed;
+    else if (result == 0 && operation == EPOLL_CTL_ADD && IsOnlyInherited(set) &&
+             ConvertsNewOnes(side))
+      obstacle = Reason::kEpollInherited;
   }
   if (obstacle != Reason::kNone) {
     side->reason.store(obstacle, std::memory_order_relaxed);  // also where it is on TCP already

@@ -9,8 +9,7 @@
 namespace xenloop {
 namespace {
 
-constexpr uint32_t kMostMarked = 16;  // of all sets
-constexpr uint64_t kLongestNs = 20 * kNsPerMs;
+constexpr uint32_t kMostMarked = 16;                               // of all sets
 uint32_t marked[kMostMarked] ABSL_GUARDED_BY(registrations_lock);  // index + 1; 0: free
 uint32_t marks ABSL_GUARDED_BY(registrations_lock);
 
@@ -99,8 +98,9 @@ void SettleAll(uint32_t tid) {
     EpollSet* const set = registration->set;
     // A look at the set may have been interrupted by a handler: by this one, or by one that waits
     // for the lock that we hold. Then it stays marked until the next who comes.
-    const LockScope inner(set->lock, tid, kLongestNs);
-    if (inner.result() == LockResult::kAcquired) Settle(set, registration);
+    const LockScope inner(set->lock, tid, RecoverableLock::kSomeMilliseconds);
+    if (inner.result() != LockResult::kReentered && inner.result() != LockResult::kBusy)
+      Settle(set, registration);
   }
 }
 

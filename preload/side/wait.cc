@@ -59,7 +59,7 @@ bool IsCrowded() {
 
 void YieldHasTaken(uint64_t ns) {
   Crowd crowd = crowded_waits.load(std::memory_order_relaxed);
-  if (!IsBrief(ns) && ns != 0 && ns < kSliceNs) {
+  if (ns >= kLongYieldNs && ns < kSliceNs) {
     crowd.waits_left = static_cast<uint16_t>(ns / kWaitNs);
   } else if (!IsBrief(ns)) {
     crowd.waits_left = static_cast<uint16_t>(kCrowdedWaits << crowd.doublings);

@@ -14,20 +14,15 @@
 #include <thread>
 #include <vector>
 
-#include "tests/conformance/epoll_set.h"
-#include "tests/conformance/pair.h"
+#include "tests/conformance/own_set.h"
 
 namespace conformance {
 namespace {
 
-constexpr uint32_t kIn = EPOLLIN;
-constexpr uint32_t kOut = EPOLLOUT;
-
-class EpollCoveredTest : public PairTest {
+class EpollCoveredTest : public OwnSetTest {
  protected:
   void SetUp() override {
-    PairTest::SetUp();
-    set_ = EpollSet();  // no child has it, not even the peer
+    OwnSetTest::SetUp();
     ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, channel_), 0);
   }
   void TearDown() override {
@@ -44,9 +39,26 @@ class EpollCoveredTest : public PairTest {
     for (int i = 0; i < 3; ++i) EXPECT_EQ(set_.Next(0) & wanted, wanted) << i;
   }
   int channel_[2] = {-1, -1};
-  EpollSet set_;
 };
 INSTANTIATE_TEST_SUITE_P(, EpollCoveredTest, AllVariants(), VariantName);
+
+TEST_P(EpollCoveredTest, TakenOutBeforeAFork) {
+  ASSERT_EQ(set_.Add(fd(), kIn, 1), Done(0));
+  ASSERT_EQ(set_.Remove(fd()), Done(0));
+  ChildProcess child([this] {
+    CHILD_CHECK(IsTold());
+    return set_.Quiet();
+  });
+  peer().Send(10);
+  peer().Shutdown(SHUT_WR);
+  ASSERT_TRUE(BecomesReadable(fd()));
+  Tell();
+  EXPECT_TRUE(child.Succeeded());
+  EXPECT_TRUE(set_.Quiet());
+  ASSERT_EQ(set_.Add(fd(), kIn, 2), Done(0));
+  EXPECT_EQ(set_.Next(), kIn);
+  pair().Receive(10);
+}
 
 TEST_P(EpollCoveredTest, AChildIsToldNothingOfWhatItsParentTookOut) {
   ASSERT_EQ(set_.Add(fd(), kIn, 4), Done(0));

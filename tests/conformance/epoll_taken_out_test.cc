@@ -10,27 +10,17 @@
 #include <atomic>
 #include <thread>
 
-#include "tests/conformance/epoll_set.h"
-#include "tests/conformance/pair.h"
+#include "tests/conformance/own_set.h"
 
 namespace conformance {
 namespace {
 
-constexpr uint32_t kIn = EPOLLIN;
-constexpr uint32_t kOut = EPOLLOUT;
-
-class EpollTakenOutTest : public PairTest {
+class EpollTakenOutTest : public OwnSetTest {
  protected:
-  // A set that no child has, not even the peer.
-  void SetUp() override {
-    PairTest::SetUp();
-    set_ = EpollSet();
-  }
   void TakeOut() {
     ASSERT_EQ(set_.Add(fd(), kIn, 1), Done(0));
     ASSERT_EQ(set_.Remove(fd()), Done(0));
   }
-  EpollSet set_;
 };
 INSTANTIATE_TEST_SUITE_P(, EpollTakenOutTest, AllVariants(), VariantName);
 
@@ -188,27 +178,6 @@ TEST_P(EpollTakenOutTest, SetLivesOnByAnotherNumber) {
   EXPECT_EQ(other.Remove(fd()), Failed(ENOENT));
   ASSERT_EQ(other.Add(fd(), kIn, 2), Done(0));
   EXPECT_EQ(other.Next(), kIn);
-  pair().Receive(10);
-}
-
-TEST_P(EpollTakenOutTest, BeforeAFork) {
-  TakeOut();
-  int channel[2];
-  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, channel), 0);
-  const FileDescriptor ours(channel[0]), theirs(channel[1]);
-  ChildProcess child([&] {
-    char byte;
-    CHILD_CHECK(recv(theirs.get(), &byte, 1, 0) == 1);
-    return set_.Quiet();
-  });
-  peer().Send(10);
-  peer().Shutdown(SHUT_WR);
-  ASSERT_TRUE(BecomesReadable(fd()));
-  ASSERT_EQ(send(ours.get(), "x", 1, 0), 1);
-  EXPECT_TRUE(child.Succeeded());
-  EXPECT_TRUE(set_.Quiet());
-  ASSERT_EQ(set_.Add(fd(), kIn, 2), Done(0));
-  EXPECT_EQ(set_.Next(), kIn);
   pair().Receive(10);
 }
 

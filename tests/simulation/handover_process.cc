@@ -133,6 +133,20 @@ bool AttachBy(int fd, uint32_t talk, int theirs, int* mine) {
 
 namespace {
 
+// With one byte, and room for one descriptor.
+struct RightsMessage {
+  RightsMessage() {
+    message.msg_iov = &iov;
+    message.msg_iovlen = 1;
+    message.msg_control = room;
+    message.msg_controllen = sizeof room;
+  }
+  char byte = 'x';
+  iovec iov{&byte, 1};
+  alignas(cmsghdr) char room[CMSG_SPACE(sizeof(int))] = {};
+  msghdr message{};
+};
+
 class Process {
  public:
   Process(const ProcessPlan& plan, int index) : plan_(plan), index_(index), fds_(plan.fds) {
@@ -315,14 +329,8 @@ class Process {
   }
 
   long Pass(int c) {
-    char byte = 'x';
-    iovec iov{&byte, 1};
-    alignas(cmsghdr) char room[CMSG_SPACE(sizeof(int))] = {};
-    msghdr message{};
-    message.msg_iov = &iov;
-    message.msg_iovlen = 1;
-    message.msg_control = room;
-    message.msg_controllen = sizeof room;
+    RightsMessage rights;
+    msghdr& message = rights.message;
     cmsghdr* const part = CMSG_FIRSTHDR(&message);
     part->cmsg_level = SOL_SOCKET;
     part->cmsg_type = SCM_RIGHTS;
@@ -334,14 +342,8 @@ class Process {
   }
 
   long Take(int c) {
-    char byte;
-    iovec iov{&byte, 1};
-    alignas(cmsghdr) char room[CMSG_SPACE(sizeof(int))] = {};
-    msghdr message{};
-    message.msg_iov = &iov;
-    message.msg_iovlen = 1;
-    message.msg_control = room;
-    message.msg_controllen = sizeof room;
+    RightsMessage rights;
+    msghdr& message = rights.message;
     if (recvmsg(plan_.pass_channel, &message, MSG_CMSG_CLOEXEC) != 1) return -1;
     if (!plan_.native) AfterReceiving(plan_.pass_channel, &message, 0);
     memcpy(&fds_[At(c)], CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(int));

@@ -35,7 +35,7 @@ TEST(BellsTest, ConnectionNamesTheBellOfItsOneSet) {
   ASSERT_EQ(set.Control(EPOLL_CTL_DEL, socket.fd(), 0), 0);
   EXPECT_EQ(BellNamed(socket), other.set()->bell.load());
   ASSERT_EQ(other.Control(EPOLL_CTL_DEL, socket.fd(), 0), 0);
-  other.Wait(0);  // at the latest
+  other.Wait(0);  // settles what is taken out
   EXPECT_EQ(BellNamed(socket), kCommonBell);
 }
 
@@ -73,7 +73,7 @@ TEST(BellsTest, PollHasItsBellRungAsWell) {
     BellForPoll(socket.side(), bell, CurrentSelf());
     EXPECT_EQ(BellNamed(socket), TwoBells(set.set()->bell.load(), bell));
     ASSERT_EQ(set.Control(EPOLL_CTL_DEL, socket.fd(), 0), 0);
-    set.Wait(0);  // at the latest
+    set.Wait(0);  // settles what is taken out
     EXPECT_EQ(BellNamed(socket), bell);
     socket.Detach();
     ASSERT_TRUE(socket.Attach());

@@ -88,6 +88,7 @@ void EpollCreated(int epfd) {
   set->converting.store(false, std::memory_order_relaxed);
   set->first_converted = 0;
   set->taken_out.store(0, std::memory_order_relaxed);
+  set->changed_in_handler.store(false, std::memory_order_relaxed);
   set->next_look = 0;
   FdTable::SetEpollSet(epfd, set);
 }

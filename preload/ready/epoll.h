@@ -89,7 +89,10 @@ struct alignas(64) EpollSet {  // aligned: the descriptor table keeps a tag in a
   std::atomic<uint32_t> conversions;  // so far
   // One is half done: what the kernel has told under its own data may be about it.
   std::atomic<bool> converting;
-  uint32_t first_converted;         // index + 1
+  uint32_t first_converted;  // index + 1
+  // A handler that had interrupted one of our own looks has changed it in the kernel: what that has
+  // is known from its answers only.
+  std::atomic<bool> changed_in_handler;
   std::atomic<uint32_t> taken_out;  // how many are marked so
   std::atomic<uint32_t> serial;     // changes when a set begins at this place, and when it ends
   // Shared with the children that have the set: the serial of the last set of this place in which

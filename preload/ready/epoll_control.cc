@@ -165,6 +165,7 @@ int EpollControl(int epfd, EpollSet* set, int operation, int fd, epoll_event* ev
     side->pinned.store(1, std::memory_order_relaxed);
     obstacle = Reason::kEpollInHandler;
     SilenceInHandler(set, fd);
+    set->changed_in_handler.store(true, std::memory_order_relaxed);
     result = kernel();
   } else {
     const LockScope scope(registrations_lock, tid);

@@ -24,9 +24,11 @@ uint32_t* PlaceOf(uint32_t link) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registrations_loc
   return nullptr;
 }
 
-// Of a set that a child has, the child is told as well, and may change what is in it.
+// What the kernel's set has is what we have told it. (Of a set that a child has, the child is told
+// as well, and may change what is in it.)
 bool IsOursAlone(const EpollSet* set) {
-  return set->owner_pid == process_state.pid && set->waited_elsewhere == nullptr;
+  return set->owner_pid == process_state.pid && set->waited_elsewhere == nullptr &&
+         !set->changed_in_handler.load(std::memory_order_relaxed);
 }
 
 bool IsOnlyOneOf(const Side* side, const Registration* registration)
@@ -70,8 +72,10 @@ int PutBack(EpollSet* set, Registration* registration, const epoll_event& event)
   registration->reported = kNothingReported;
   registration->quiet_word = nullptr;
   if (registration->in_kernel && IsCovered(*registration)) return 0;
-  const int result = TellKernel(set, registration->in_kernel ? EPOLL_CTL_MOD : EPOLL_CTL_ADD,
-                                IndexOfRegistration(registration), registration);
+  const uint32_t index = IndexOfRegistration(registration);
+  int result =
+      registration->in_kernel ? TellKernel(set, EPOLL_CTL_MOD, index, registration) : -ENOENT;
+  if (result == -ENOENT) result = TellKernel(set, EPOLL_CTL_ADD, index, registration);
   if (result == 0) return 0;
   Side* const side = registration->side;
   RemoveLocked(set, registration);

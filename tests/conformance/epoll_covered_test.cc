@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <pthread.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -192,6 +193,55 @@ TEST_P(EpollCoveredTest, PutBackInAHandlerOfAWait) {
   sender.join();
   EXPECT_EQ(sigaction(SIGUSR1, &before, nullptr), 0);
   EXPECT_EQ(wrong, 0) << "of " << rounds;
+}
+
+// It goes by TCP from then on, and the kernel's set must have what the program puts back.
+TEST_P(EpollCoveredTest, TakenOutByAHandlerThatJumps) {
+  static EpollSet* set;
+  static int number;
+  static sigjmp_buf back;
+  static volatile sig_atomic_t inside;
+  const auto handler = [](int) {
+    if (inside == 0) return;
+    inside = 0;
+    set->Remove(number);
+    siglongjmp(back, 1);
+  };
+  struct sigaction action {
+  }, before{};
+  action.sa_handler = handler;
+  action.sa_flags = SA_RESTART;
+  inside = 0;
+  ASSERT_EQ(sigaction(SIGUSR1, &action, &before), 0);
+  const pthread_t self = pthread_self();
+  std::atomic<bool> over{false};
+  std::thread sender([&] {
+    while (!over) {
+      if (inside != 0) pthread_kill(self, SIGUSR1);
+    }
+  });
+  for (int round = 0; round < 40; ++round) {
+    const auto pair = AnotherPair();
+    EpollSet own;
+    set = &own;
+    number = pair->fd();
+    while (sigsetjmp(back, 1) == 0) {
+      inside = 1;
+      for (;;) {
+        own.Add(number, kIn, 1);
+        own.Modify(number, kIn | EPOLLRDHUP, 2);
+        own.Remove(number);
+      }
+    }
+    own.Remove(number);
+    EXPECT_EQ(own.Add(number, kIn, 3), Done(0));
+    pair->peer().Send(10);
+    EXPECT_EQ(own.NextWith(kIn), kIn) << round;
+    pair->Receive(10);
+  }
+  over = true;
+  sender.join();
+  EXPECT_EQ(sigaction(SIGUSR1, &before, nullptr), 0);
 }
 
 }  // namespace
